@@ -1,0 +1,36 @@
+# The two commands of the README: `make run` and `make test`. Both set up what they need, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+NAME ?= overhead
+
+.PHONY: run test check fast setup bench clean
+
+run: setup  ## the quickstart search, with its table and report.html
+	$(BIN)/evo launch quickstart
+
+test: check  ## every check
+	$(BIN)/python -m pytest
+
+fast: check  ## every check but the slow tests
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## make bench NAME=overhead; see tests/benchmarks
+	$(BIN)/python -m tests.benchmarks.$(NAME)
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "evomix needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
