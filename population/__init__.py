@@ -1,0 +1,1 @@
+"""Search spaces, individuals, variation, selection and strategies: numbers only, no models."""

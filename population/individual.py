@@ -1,0 +1,38 @@
+"""One member of a population."""
+
+import math
+from dataclasses import dataclass
+
+from population.space import Genome
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """A genome with its descent, and once scored its losses: lower is better.
+
+    `violation` sums the relative amounts by which constraints are missed. A failed evaluation has
+    infinite losses and infinite violation. Raises ValueError for NaN, which no ranking could place.
+    """
+
+    id: int  # the slot number
+    genome: Genome
+    parents: tuple[int, ...] = ()
+    operator: str = ""
+    losses: tuple[float, ...] | None = None
+    violation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(math.isnan(loss) for loss in self.losses or ()):
+            raise ValueError(
+                f"individual {self.id}: losses must be numbers, got {self.losses};"
+                " give inf for a failed evaluation"
+            )
+        if not self.violation >= 0:
+            raise ValueError(
+                f"individual {self.id}: violation must be at least 0, got {self.violation}"
+            )
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is nothing to compare: a violation or a loss is infinite."""
+        return math.isinf(self.violation) or any(math.isinf(loss) for loss in self.losses or ())
