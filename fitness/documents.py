@@ -1,0 +1,206 @@
+"""Named data sets as streams of documents: files, folders, Hub ids.
+
+A line of JSONL or a row of Parquet is a document; so is a whole text file. Everything streams:
+what is held in memory is one record, and of a text file one piece.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fitness import hub
+from fitness.errors import InputError
+from fitness.formats import json_records, parquet_texts, text_chunks, text_in
+from fitness.suggest import did_you_mean, listed
+
+FileFormat = Literal["jsonl", "parquet", "text"]
+Half = Literal["selection", "test"]
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+}
+PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
+
+
+class Source(BaseModel):
+    """One named data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[
+        str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
+    ]
+    format: Annotated[
+        Literal["jsonl", "parquet", "text", "folder", "hub"] | None,
+        Field(description="What the path holds; told from its suffix if left out."),
+    ] = None
+    text: Annotated[str, Field(description="Column or key that holds a document's text.")] = "text"
+    split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
+    limit: Annotated[
+        int | None, Field(ge=1, description="Read only the first so many documents.")
+    ] = None
+
+
+class Piece(NamedTuple):
+    """A stretch of a document; nearly every document is one piece."""
+
+    text: str
+    first: bool
+    last: bool
+
+
+def documents(source: Source, base: Path, *, half: Half | None = None) -> Iterator[str]:
+    """Stream the documents of a source, its path relative to `base`; blank ones are left out.
+
+    With `half` only the documents that `half_of` puts there. Raises InputError, naming the file
+    and line, when the first document or the one at fault is reached.
+    """
+    parts: list[str] = []
+    for piece in pieces(source, base, half=half):
+        parts.append(piece.text)
+        if piece.last:
+            yield "".join(parts)
+            parts.clear()
+
+
+def pieces(source: Source, base: Path, *, half: Half | None = None) -> Iterator[Piece]:
+    """`documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
+    read = kept = 0
+    for parts in _read(source, base):
+        waiting = next((part for part in parts if part.strip()), None)
+        if waiting is None:
+            continue
+        read += 1
+        if half is None or half_of(waiting) == half:
+            kept += 1
+            first = True
+            for part in parts:
+                yield Piece(waiting, first, last=False)
+                waiting, first = part, False
+            yield Piece(waiting, first, last=True)
+        if read == source.limit:
+            break
+    if not read:
+        raise InputError(f"{source.path}: there is no text in it; name a source that has some")
+    if not kept:
+        raise InputError(
+            f"{source.path}: split by hash, none of its {read} documents falls into the {half} "
+            "half; give `selection` and `test` a path each, or more documents"
+        )
+
+
+def half_of(text: str) -> Half:
+    """The half of a held-out set that a document belongs to, whatever else is in the set.
+
+    Told from its first 16,384 characters without regard to white space, so equal documents, and
+    long ones that begin alike, are never in both halves.
+    """
+    opening = " ".join(text[: PIECE_CHARACTERS[0]].split())
+    digest = hashlib.blake2b(opening.encode(), digest_size=1, person=b"evomix halves").digest()
+    return "test" if digest[0] & 1 else "selection"
+
+
+def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
+    """The files of a source that is not on the Hub, in the order in which they are read."""
+    path = existing(source.path, base)
+    if path.is_dir():
+        if source.format not in (None, "folder"):
+            raise InputError(f"{path}: is a folder, not {source.format}; leave `format` out")
+        return _files_of_folder(path)
+    if source.format == "folder":
+        raise InputError(f"{path}: is a file, not a folder; leave `format` out")
+    if source.format in ("jsonl", "parquet", "text"):
+        return [(path, source.format)]
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} says nothing about its format; set `format` to "
+            f"jsonl, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
+        )
+    return [(path, SUFFIXES[path.suffix.lower()])]
+
+
+def is_on_hub(source: Source) -> bool:
+    return source.format == "hub" or (source.format is None and source.path.startswith(hub.PREFIX))
+
+
+def existing(path: str, base: Path) -> Path:
+    """The file or folder that a path relative to `base` names; InputError if there is none."""
+    full = base / Path(path).expanduser()
+    if full.is_file() or full.is_dir():
+        return full
+    if full.exists():
+        raise InputError(f"{full}: is neither a file nor a folder; name one that can be read twice")
+    found = next(parent for parent in full.parents if parent.is_dir())
+    missing = full.relative_to(found).parts[0]
+    remedy = did_you_mean(missing, os.listdir(found)) or "; check the path"
+    if re.fullmatch(r"[\w.-]+/[\w-]+", path):
+        remedy += f", or write hub:{path} for a data set of the Hugging Face Hub"
+    raise InputError(f"{full}: there is no {missing!r} in {found}{remedy}")
+
+
+def _read(source: Source, base: Path) -> Iterator[Iterator[str]]:
+    """The documents as they stand, each as its pieces."""
+    if is_on_hub(source):
+        dataset = hub.parse(source.path, source.split)
+        rows = hub.records(dataset, hub.revision(dataset))
+        for number, record in enumerate(rows, start=1):
+            yield _cut(_chunks(text_in(record, source.text, f"{dataset}, row {number}")))
+        return
+    for path, kind in files(source, base):
+        if kind == "text":
+            yield _cut(text_chunks(path))
+        elif kind == "parquet":
+            for text in parquet_texts(path, source.text):
+                yield _cut(_chunks(text))
+        else:
+            for number, record in json_records(path):
+                yield _cut(_chunks(text_in(record, source.text, f"{path}:{number}")))
+
+
+def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:
+    found = [
+        (path, SUFFIXES[path.suffix.lower()])
+        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise InputError(
+            f"{folder}: no readable file in this folder; those with the suffixes "
+            f"{listed(SUFFIXES)} are read, at any depth"
+        )
+    return found
+
+
+def _chunks(text: str) -> Iterator[str]:
+    size = PIECE_CHARACTERS[1]
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _cut(chunks: Iterable[str]) -> Iterator[str]:
+    """Cut anew, at a line break or else a space where there is one, so that no word is torn."""
+    rest = ""
+    for chunk in chunks:
+        rest += chunk
+        while len(rest) > PIECE_CHARACTERS[1]:
+            end = _end_of_piece(rest)
+            yield rest[:end]
+            rest = rest[end:]
+    yield rest
+
+
+def _end_of_piece(text: str) -> int:
+    least, most = PIECE_CHARACTERS
+    behind_line = text.rfind("\n", least, most) + 1
+    before_space = text.rfind(" ", least, most)
+    return behind_line or (before_space if before_space > 0 else most)

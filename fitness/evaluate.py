@@ -1,0 +1,207 @@
+"""One recipe in, one evaluation out: fine-tune, measure, and turn expected failure into data."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from fitness import weights
+from fitness.errors import InputError
+from fitness.generation import Prompts, PromptSet
+from fitness.metrics import load_function
+from fitness.mixing import Mixing
+from fitness.recipe import Recipe
+from fitness.sources import TokenFile
+from fitness.training.supervised import Diverged, finetune, precise
+
+Split = Literal["selection", "test"]
+MESSAGE_CHARACTERS = 2000
+
+
+class Status(StrEnum):
+    """How an evaluation ended; all but `ok` count as failed."""
+
+    OK = "ok"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSpec:
+    """What is asked of a worker. Equal by individual, seed, fidelity and split."""
+
+    individual: int
+    recipe: Mapping[str, Any] = field(compare=False)
+    seed: int
+    fidelity: float = 1.0
+    split: Split = "selection"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The completed spec. Measurements by name in their natural units; times in Unix seconds."""
+
+    spec: EvaluationSpec
+    status: Status
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+    worker: str = ""
+    started: float = 0.0
+    finished: float = 0.0
+
+    def fact(self) -> dict[str, Any]:
+        """The values of the ledger's `evaluation` fact."""
+        return {
+            "individual": self.spec.individual,
+            "seed": self.spec.seed,
+            "fidelity": self.spec.fidelity,
+            "split": self.spec.split,
+            "status": str(self.status),
+            "measurements": dict(self.measurements),
+            "cost": dict(self.cost),
+            "details": dict(self.details),
+            "message": self.message,
+            "worker": self.worker,
+            "started": self.started,
+            "finished": self.finished,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What all evaluations of a search share; sent to each worker once."""
+
+    evaluator: str
+    model: Path | None = None
+    dtype: str = "float32"
+    sources: Mapping[str, TokenFile] = field(default_factory=dict)
+    domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
+    prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
+    prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
+    budget_tokens: int = 0
+    held_out_length: int = 0
+    artifacts: Path | None = None
+    threads: int = 1
+
+
+def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:
+    """An evaluation that measured nothing, and why."""
+    return Evaluation(spec, status, message=str(why)[-MESSAGE_CHARACTERS:])
+
+
+class Evaluator:
+    """Holds what a worker keeps between evaluations; a result depends on the spec alone."""
+
+    def __init__(self, task: Task) -> None:
+        self._run: Callable[[EvaluationSpec], Evaluation]
+        if task.evaluator == "builtin":
+            self._run = _builtin(task)
+        else:
+            self._run = _custom(load_function(task.evaluator, "evaluator"))
+
+    def evaluate(self, spec: EvaluationSpec) -> Evaluation:
+        """Never raises for what a recipe can cause; the message of an `error` is its traceback."""
+        try:
+            return self._run(spec)
+        except Diverged as error:
+            return failed(spec, Status.DIVERGED, error)
+        except Exception as error:
+            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
+            return failed(spec, status, traceback.format_exc())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own, torch's for a device, or a RuntimeError of torch's allocator for the CPU."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
+
+
+def _custom(function: Callable[..., Mapping[str, float]]) -> Callable[[EvaluationSpec], Evaluation]:
+    """`function(recipe, *, seed, fidelity, split)` returns measurements by name."""
+
+    def run(spec: EvaluationSpec) -> Evaluation:
+        started = time.perf_counter()
+        values = function(
+            dict(spec.recipe), seed=spec.seed, fidelity=spec.fidelity, split=spec.split
+        )
+        if not isinstance(values, Mapping):
+            raise InputError(f"the evaluator must return a dict of numbers, got {values!r:.80}")
+        measurements = {str(name): float(value) for name, value in values.items()}
+        cost = {"train_seconds": time.perf_counter() - started}
+        return _checked(Evaluation(spec, Status.OK, measurements, cost))
+
+    return run
+
+
+def _checked(evaluation: Evaluation) -> Evaluation:
+    """A measurement that is not a finite number means that the fine-tune diverged."""
+    for name, value in evaluation.measurements.items():
+        if not abs(value) < float("inf"):
+            return failed(evaluation.spec, Status.DIVERGED, f"{name} is {value}")
+    return evaluation
+
+
+def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
+    """Fine-tune the base on the recipe's mixture, then score held-out text and generations."""
+    import torch
+
+    from fitness.held_out import measure
+    from fitness.models import Base, training_flops
+
+    if task.model is None:
+        raise InputError("the builtin evaluator needs `model.base`")
+    torch.set_num_threads(task.threads)
+    base = Base(task.model, task.dtype)
+    tokens = {name: file.open() for name, file in task.sources.items()}
+
+    def untouched(spec: EvaluationSpec) -> Evaluation:
+        started = time.perf_counter()
+        measurements, samples = measure(base.model, base.tokenizer, task, spec)
+        seconds = time.perf_counter() - started
+        cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
+        return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+
+    def run(spec: EvaluationSpec) -> Evaluation:
+        if spec.fidelity == 0:
+            return _checked(untouched(spec))
+        recipe = Recipe.model_validate(dict(spec.recipe))
+        mixing = Mixing(
+            recipe.mixture,
+            tokens,
+            budget_tokens=round(task.budget_tokens * spec.fidelity),
+            sequence_length=recipe.sequence_length,
+            seed=spec.seed,
+        )
+        batches, steps = mixing.batches(recipe.batch_size), mixing.steps(recipe.batch_size)
+        started = time.perf_counter()
+        with base.prepared(recipe, seed=spec.seed) as model:
+            report = finetune(model, recipe, batches, steps=steps, seed=spec.seed)
+            trained = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, samples = measure(model, base.tokenizer, task, spec)
+            if task.artifacts is not None and spec.split == "selection":
+                weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
+        cost = {
+            "tokens": report.tokens,
+            "flops": training_flops(base.weights, report.tokens, adapter=recipe.adapter != "none"),
+            "train_seconds": trained - started,
+            "evaluate_seconds": time.perf_counter() - trained,
+        }
+        details = {
+            "shares": mixing.shares,
+            "epochs": mixing.epochs,
+            "learning_curve": report.learning_curve,
+            "samples": samples,
+        }
+        return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
+
+    return run

@@ -1,0 +1,226 @@
+"""Prompts with references, and what a model answers: batched sampling through transformers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fitness.documents import existing
+from fitness.errors import InputError
+from fitness.formats import json_records, text_in
+from fitness.sources import opening_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SEEDS = 2**63
+
+
+class PromptSet(BaseModel):
+    """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    selection: Annotated[
+        str, Field(min_length=1, description="JSONL of {prompt, reference} that a search may read.")
+    ]
+    test: Annotated[
+        str, Field(min_length=1, description="JSONL that only the closing comparison reads.")
+    ]
+    max_new_tokens: Annotated[int, Field(ge=1, description="Longest answer.")] = 32
+    temperature: Annotated[float, Field(ge=0, description="0 is greedy.")] = 0.0
+    top_p: Annotated[
+        float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
+    ] = 1.0
+    metrics: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Names, or own ones as module:function.")
+    ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
+    limit: Annotated[int | None, Field(ge=1, description="Only the first so many prompts.")] = None
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts and the answers that are expected, in the same order."""
+
+    prompts: list[str]
+    references: list[str]
+
+
+def read_prompts(name: str, path: str, settings: PromptSet) -> Prompts:
+    """The prompts in one of a set's files; InputError with file and line, beginning with `name`."""
+    try:
+        file = existing(path, Path.cwd())
+        if file.is_dir():
+            raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
+        found = Prompts([], [])
+        for line, record in islice(json_records(file), settings.limit):
+            found.prompts.append(text_in(record, "prompt", f"{file}:{line}"))
+            found.references.append(text_in(record, "reference", f"{file}:{line}"))
+        if not found.prompts:
+            raise InputError(
+                f"{file}: holds no prompts; every line must look like "
+                '{"prompt": "...", "reference": "..."}'
+            )
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return found
+
+
+def generate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[str],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int,
+    batch_size: int = 32,
+) -> list[str]:
+    """Answer each prompt, without the prompt, up to EOS or `max_new_tokens`; same order.
+
+    Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
+    prompts and batch size. A prompt too long for the model's context loses its beginning. No
+    global random state and no module's training mode is left changed. Raises InputError if
+    `max_new_tokens` leaves no room for a prompt.
+    """
+    import torch
+
+    if not prompts:
+        return []
+    room = _room(model, max_new_tokens)
+    opening = opening_tokens(tokenizer)
+    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = [
+        (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
+        for ids in inside
+    ]
+    device = next(model.parameters()).device
+    longest_first = sorted(range(len(prompts)), key=lambda place: -len(encoded[place]))
+    answers = [""] * len(prompts)
+    with _only_answering(model), _private_randomness(device), torch.no_grad():
+        for first in range(0, len(prompts), batch_size):
+            places = longest_first[first : first + batch_size]
+            _seed(device, seed, first)
+            new_tokens = _continue(
+                model,
+                [encoded[place] for place in places],
+                device,
+                eos=tokenizer.eos_token_id,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+            )
+            for place, tokens in zip(places, new_tokens, strict=True):
+                answers[place] = tokenizer.decode(
+                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                )
+    return answers
+
+
+def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:
+    """How many tokens of a prompt the model's context has room for."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None:
+        return 2**31
+    if context <= max_new_tokens:
+        raise InputError(
+            f"max_new_tokens is {max_new_tokens}, which leaves no room for a prompt in the model's "
+            f"context of {context} tokens; lower it"
+        )
+    return int(context) - max_new_tokens
+
+
+def _continue(
+    model: "PreTrainedModel",
+    encoded: list[list[int]],
+    device: "torch.device",
+    *,
+    eos: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+) -> list[list[int]]:
+    """The tokens that follow each encoded prompt, up to its EOS and without it."""
+    import torch
+    from transformers import GenerationConfig
+
+    longest = max(map(len, encoded))
+    padded = [[eos] * (longest - len(ids)) + ids for ids in encoded]
+    attended = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded]
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        use_cache=True,
+        eos_token_id=eos,
+        pad_token_id=eos,
+        **sampling,
+    )
+    output = model.generate(
+        torch.tensor(padded, device=device),
+        attention_mask=torch.tensor(attended, device=device),
+        generation_config=config,
+    )
+    new = output[:, longest:].tolist()
+    return [tokens[: tokens.index(eos)] if eos in tokens else tokens for tokens in new]
+
+
+@contextmanager
+def _only_answering(model: "torch.nn.Module") -> Iterator[None]:
+    """Evaluation mode, and no defaults for generation of the model's own; all restored after.
+
+    What a `GenerationConfig` leaves open is otherwise filled in from the model's, which may set a
+    temperature, beams or a repetition penalty.
+    """
+    from transformers import GenerationConfig
+
+    modes = [(module, module.training) for module in model.modules()]
+    own = [(m, m.generation_config) for m in model.modules() if "generation_config" in vars(m)]
+    model.eval()
+    for module, _ in own:
+        module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module, config in own:
+            module.generation_config = config
+
+
+@contextmanager
+def _private_randomness(device: "torch.device") -> Iterator[None]:
+    """The random state of the processor and of one device, as it was before afterwards."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type in ("cpu", "cuda"):
+            yield
+            return
+        state = torch.get_device_module(device).get_rng_state()
+        try:
+            yield
+        finally:
+            torch.get_device_module(device).set_rng_state(state)
+
+
+def _seed(device: "torch.device", seed: int, first: int) -> None:
+    """Seed the processor's generator and the device's, for the batch that begins at a place.
+
+    Each batch anew, so that it does not matter how soon the batches before it were at their end.
+    """
+    import torch
+
+    mixed = (seed * 1_000_003 + first) % SEEDS
+    torch.random.default_generator.manual_seed(mixed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(mixed)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed(mixed)

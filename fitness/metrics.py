@@ -1,0 +1,204 @@
+"""What can be measured: units, directions, the scores of generated text, and one's own.
+
+Words are what white space separates.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from numbers import Real
+from pkgutil import iter_modules
+from typing import Any, Literal
+
+from fitness.errors import InputError
+from fitness.generation import Prompts, PromptSet
+from fitness.suggest import did_you_mean, listed
+
+Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a measurement's last name means: `loss` in `target/loss`."""
+
+    name: str
+    unit: str
+    direction: Literal["minimize", "maximize"] | None  # None: the spec has to say
+    description: str
+
+
+_TABLE = (
+    Measurement("loss", "nats per token", "minimize", "mean cross-entropy of held-out text"),
+    Measurement("perplexity", "", "minimize", "exp of the loss"),
+    Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
+    Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
+    Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
+    Measurement("distinct_2", "share", "maximize", "distinct pairs of words among all pairs"),
+    Measurement(
+        "repetition", "share", "minimize", "4-grams of words that an answer has had before"
+    ),
+    Measurement("mean_length", "words", None, "mean length of the answers"),
+)
+MEASUREMENTS = {measurement.name: measurement for measurement in _TABLE}
+HELD_OUT = ("loss", "perplexity")
+
+
+def chrf(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """chrF2 over the corpus, 0 to 100: Popovic, "chrF", 2015; sacrebleu's defaults."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().corpus_score(list(outputs), [list(references)]).score)
+
+
+def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """Share of outputs equal to their reference but for case and the amount of white space."""
+    pairs = zip(outputs, references, strict=True)
+    return _share(sum(_plain(output) == _plain(wanted) for output, wanted in pairs), len(outputs))
+
+
+def distinct_n(outputs: Sequence[str], n: int) -> float:
+    """Distinct n-grams of words over all of them, all outputs pooled; 0.0 if there are none.
+
+    Li et al., "A diversity-promoting objective function", 2016.
+    """
+    grams = [gram for output in outputs for gram in _grams(output, n)]
+    return _share(len(set(grams)), len(grams))
+
+
+def repetition(outputs: Sequence[str]) -> float:
+    """Share of the 4-grams of words that occurred before in the same output, mean over outputs.
+
+    An output of fewer than four words counts as 0. Welleck et al., "Neural text generation with
+    unlikelihood training", 2019 (seq-rep-4).
+    """
+    shares = []
+    for output in outputs:
+        grams = Counter(_grams(output, 4))
+        shares.append(_share(grams.total() - len(grams), grams.total()))
+    return _share(math.fsum(shares), len(shares))
+
+
+def mean_length(outputs: Sequence[str]) -> float:
+    """Words in an output, on average."""
+    return _share(sum(len(output.split()) for output in outputs), len(outputs))
+
+
+METRICS: dict[str, Metric] = {
+    "chrf": lambda prompts, references, outputs: chrf(outputs, references),
+    "exact_match": lambda prompts, references, outputs: exact_match(outputs, references),
+    "distinct_1": lambda prompts, references, outputs: distinct_n(outputs, 1),
+    "distinct_2": lambda prompts, references, outputs: distinct_n(outputs, 2),
+    "repetition": lambda prompts, references, outputs: repetition(outputs),
+    "mean_length": lambda prompts, references, outputs: mean_length(outputs),
+}
+
+
+def score(metrics: Iterable[str], asked: Prompts, outputs: Sequence[str]) -> dict[str, float]:
+    """Each metric's value by its name in measurements. InputError if one gives no finite number."""
+    scores = {}
+    for metric in metrics:
+        value: Any = resolve(metric)(asked.prompts, asked.references, outputs)
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise InputError(
+                f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must return "
+                "a finite number"
+            )
+        scores[name_in_measurements(metric)] = float(value)
+    return scores
+
+
+def resolve(metric: str) -> Metric:
+    """The function behind a metric's name, or behind `module:function`; InputError if none."""
+    if metric in METRICS:
+        return METRICS[metric]
+    if ":" not in metric:
+        raise InputError(
+            f"metric {metric!r}: unknown, there are {listed(METRICS)}, and your own as "
+            f"module:function{did_you_mean(metric, METRICS)}"
+        )
+    function = load_function(metric, "metric")
+    try:
+        signature(function).bind([], [], [])
+    except TypeError as error:
+        raise InputError(
+            f"metric {metric!r}: cannot be called with prompts, references, outputs ({error})"
+        ) from error
+    except ValueError:  # a builtin without a signature: only calling it will tell
+        pass
+    return function
+
+
+def load_function(path: str, subject: str) -> Callable[..., Any]:
+    """Import what `module:function` names; InputError, beginning with `subject`, if it fails."""
+    module_name, _, name = path.partition(":")
+    where = f"{subject} {path!r}"
+    if not module_name or not name or path.startswith("."):
+        raise InputError(f"{where}: must look like module:function")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"{where}: importing {module_name} failed: {error}") from error
+        known = {found.name for found in iter_modules()}
+        raise InputError(
+            f"{where}: there is no module {error.name!r}{did_you_mean(error.name, known)}; "
+            "its folder must be on PYTHONPATH"
+        ) from error
+    except Exception as error:  # whatever a user's module does when it is imported
+        raise InputError(
+            f"{where}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise InputError(
+            f"{where}: {module_name} has no {name!r}, it has {listed(public)}"
+            f"{did_you_mean(name, public)}"
+        )
+    function = getattr(module, name)
+    if not callable(function):
+        raise InputError(f"{where}: is a {type(function).__name__}; it must be a function")
+    return function
+
+
+def name_in_measurements(metric: str) -> str:
+    """`chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
+    return metric.rpartition(":")[2]
+
+
+def measurement(name: str) -> Measurement:
+    """What a measurement is, by its last name; one's own metrics have no known direction."""
+    last = name.rpartition("/")[2]
+    own = Measurement(last, "", None, "as its own function defines it")
+    return MEASUREMENTS.get(last, own)
+
+
+def measured_names(domains: Iterable[str], prompt_sets: Mapping[str, PromptSet]) -> list[str]:
+    """Every measurement an evaluation will hold, as `target/loss`; resolves all the metrics."""
+    names = [f"{domain}/{held_out}" for domain in domains for held_out in HELD_OUT]
+    for prompt_set, settings in prompt_sets.items():
+        for metric in settings.metrics:
+            resolve(metric)
+            names.append(f"{prompt_set}/{name_in_measurements(metric)}")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InputError(
+            f"measurement {twice[0]!r}: measured twice under one name; rename a function, domain "
+            "or prompt set, or drop one"
+        )
+    return names
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _grams(text: str, n: int) -> Iterator[tuple[str, ...]]:
+    words = text.split()
+    return (tuple(words[place : place + n]) for place in range(len(words) - n + 1))
+
+
+def _share(part: float, whole: int) -> float:
+    return part / whole if whole else 0.0

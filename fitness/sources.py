@@ -1,0 +1,243 @@
+"""Sources as arrays of tokens: tokenised once, cached by fingerprint, memory-mapped."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
+
+import numpy as np
+
+from fitness import hub
+from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces
+from fitness.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = 1  # of the cache; another number makes every fingerprint another one
+FACTS = frozenset({"tokens", "documents", "bytes", "dtype"})
+BATCH_CHARACTERS = 2**20
+WEIGHTS = frozenset({".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors"})
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A tokenised source on disk; `asdict` and `TokenFile(**record)` carry it through JSON."""
+
+    name: str
+    path: str
+    tokens: int
+    documents: int
+    bytes: int  # of the documents as UTF-8, without what separates them
+    dtype: str  # of NumPy: "<u2" or "<u4"
+    fingerprint: str
+
+    def open(self) -> np.memmap:
+        """The tokens, (tokens,), mapped read-only."""
+        try:
+            return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.tokens,))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.name}: its tokens cannot be read from {self.path} ({error}); set "
+                "EVOMIX_CACHE to a folder that every machine of the run reaches"
+            ) from error
+
+
+def cache_folder() -> Path:
+    """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
+    if chosen := os.environ.get("EVOMIX_CACHE"):
+        return Path(chosen).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "evomix"
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in a model's folder; runs no code from there."""
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: no usable tokenizer in it ({error}); save one with "
+            "`tokenizer.save_pretrained(folder)`"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents; "
+            "set `eos_token` in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What stands before every document and prompt: the BOS token if the tokenizer adds one."""
+    first = tokenizer("", verbose=False)["input_ids"][:1]
+    return first if first == [tokenizer.bos_token_id] else []
+
+
+def tokenise(
+    name: str,
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    cache: Path,
+    *,
+    half: Half | None = None,
+) -> TokenFile:
+    """Tokenise a source, or find it in the cache; memory does not grow with the source.
+
+    Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
+    more than documents.PIECE_CHARACTERS is tokenised in pieces. `name` stands in errors and in the
+    record, not in the fingerprint. Raises InputError for whatever the source has wrong.
+    """
+    try:
+        key = fingerprint(source, base, tokenizer_path, half=half)
+        with _writing(cache):
+            found = _cached(cache, key) or _build(source, base, tokenizer_path, cache, key, half)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    path = str(_tokens_path(cache, key).absolute())
+    return TokenFile(name=name, path=path, fingerprint=key, **found)
+
+
+def fingerprint(
+    source: Source, base: Path, tokenizer_path: Path, *, half: Half | None = None
+) -> str:
+    """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
+
+    A Hub data set counts with its commit instead of its content.
+    """
+    settings = {
+        "format": FORMAT,
+        "text": source.text,
+        "limit": source.limit,
+        "half": half,
+        "tokenizer": fingerprint_of_tokenizer(tokenizer_path),
+    }
+    if is_on_hub(source):
+        dataset = hub.parse(source.path, source.split)
+        settings["data"] = [str(dataset), hub.revision(dataset)]
+    else:
+        settings["data"] = [[kind, file_digest(path)] for path, kind in files(source, base)]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of_tokenizer(folder: Path) -> str:
+    """SHA-256, in hex, over every file in a model's folder that does not hold weights."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    digests = {
+        path.name: file_digest(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix not in WEIGHTS and not path.name.startswith(".")
+    }
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _tokens_path(cache: Path, key: str) -> Path:
+    return cache / f"{key}.tokens"
+
+
+def _cached(cache: Path, key: str) -> dict[str, Any] | None:
+    """The facts of an intact cache entry, None if there is none."""
+    tokens = _tokens_path(cache, key)
+    try:
+        facts = json.loads(tokens.with_suffix(".json").read_bytes())
+        whole = tokens.stat().st_size == facts["tokens"] * np.dtype(facts["dtype"]).itemsize
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return facts if whole and set(facts) == FACTS else None
+
+
+def _build(
+    source: Source, base: Path, tokenizer_path: Path, cache: Path, key: str, half: Half | None
+) -> dict[str, Any]:
+    tokenizer = load_tokenizer(tokenizer_path)
+    dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
+    cache.mkdir(parents=True, exist_ok=True)
+    counts = {"tokens": 0, "documents": 0, "bytes": 0}
+    with _appearing_whole(_tokens_path(cache, key)) as file:
+        for batch in _batches(pieces(source, base, half=half)):
+            tokens = _encode(batch, tokenizer, dtype)
+            file.write(tokens.tobytes())
+            counts["tokens"] += len(tokens)
+            counts["documents"] += sum(piece.last for piece in batch)
+            counts["bytes"] += sum(len(piece.text.encode()) for piece in batch)
+    facts = {**counts, "dtype": dtype}
+    with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
+        file.write(json.dumps(facts).encode())
+    return facts
+
+
+def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    characters = 0
+    for piece in every:
+        batch.append(piece)
+        characters += len(piece.text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
+    """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
+    opening, closing = opening_tokens(tokenizer), [tokenizer.eos_token_id]
+    texts = [piece.text for piece in batch]
+    if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        encoded = (e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False))
+    else:
+        encoded = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+    tokens: list[int] = []
+    for piece, inside in zip(batch, encoded, strict=True):
+        tokens += opening if piece.first else []
+        tokens += inside
+        tokens += closing if piece.last else []
+    return np.array(tokens, dtype=dtype)
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name once it is complete; several writers may be at it at once."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{cache}: the cache of tokens cannot be used ({error.strerror or error}); set "
+            "EVOMIX_CACHE to a folder with room that you may write to"
+        ) from error

@@ -1,0 +1,272 @@
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fitness.errors import InputError
+from fitness.generation import Prompts, PromptSet, generate, read_prompts
+from tests.fitness.conftest import byte_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+CONTEXT = 64
+PROMPTS = ["the", "a quick brown fox", "Grüße", "", "the chairman of the assignment " * 2, "x"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> "PreTrainedTokenizerFast":
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
+    """Random weights, large enough that the likeliest token stands out from rounding errors."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.3,
+        attention_dropout=0.5,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config)
+
+
+@pytest.fixture
+def answer(
+    model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast"
+) -> Callable[..., list[str]]:
+    def _answer(prompts: list[str] = PROMPTS, **settings: Any) -> list[str]:
+        return generate(
+            model,
+            tokenizer,
+            prompts,
+            **{"max_new_tokens": 12, "seed": 0, "batch_size": 4} | settings,
+        )
+
+    return _answer
+
+
+def test_greedy_answers_are_those_of_a_plain_loop_without_padding_or_cache(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
+    import torch
+
+    expected = []
+    model.eval()
+    for prompt in PROMPTS:
+        ids = tokenizer(prompt)["input_ids"] or [tokenizer.eos_token_id]
+        new: list[int] = []
+        while len(new) < 12:
+            with torch.no_grad():
+                token = int(model(torch.tensor([ids + new])).logits[0, -1].argmax())
+            if token == tokenizer.eos_token_id:
+                break
+            new.append(token)
+        expected.append(tokenizer.decode(new))
+
+    assert answer() == expected
+    assert len(set(expected)) > 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_greedy_answers_do_not_depend_on_the_batch(
+    batch_size: int, answer: Callable[..., list[str]]
+) -> None:
+    assert answer(batch_size=batch_size) == answer()
+    assert answer(PROMPTS[::-1], batch_size=batch_size) == answer()[::-1]
+
+
+def test_sampled_answers_follow_from_the_seed(answer: Callable[..., list[str]]) -> None:
+    first = answer(temperature=1.0, seed=1)
+
+    assert first == answer(temperature=1.0, seed=1)
+    assert first != answer(temperature=1.0, seed=2)
+    assert first != answer()
+
+
+def test_a_batch_is_sampled_alike_however_soon_the_batch_before_it_ended(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
+    def answers(first: str, end: int) -> list[str]:
+        ending = byte_tokenizer(eos_token=tokenizer.convert_ids_to_tokens(end))
+        return generate(
+            model, ending, [first, "x"], max_new_tokens=12, temperature=2.0, seed=0, batch_size=1
+        )
+
+    one, other = "a quick brown fox, and a lazy dog", "the chairman of the assignment of"
+    drawn = tokenizer(answer([one], temperature=2.0)[0])["input_ids"]
+    ended = [(answers(one, end), answers(other, end)) for end in drawn]
+    soon, late = next((a, b) for a, b in ended if len(a[0]) < len(b[0]) - 4 and b[1])
+
+    assert soon[1] == late[1]
+
+
+def test_sampling_among_almost_no_tokens_is_greedy(answer: Callable[..., list[str]]) -> None:
+    assert answer(temperature=1.0, top_p=1e-6) == answer(temperature=1e-4) == answer()
+
+
+def test_no_global_random_state_is_read_or_left_changed(answer: Callable[..., list[str]]) -> None:
+    import torch
+
+    def states() -> list[object]:
+        return [torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        before = states()
+        first = answer(temperature=1.0)
+        assert states() == before
+        torch.manual_seed(4)
+        assert answer(temperature=1.0) == first
+
+
+def test_every_module_keeps_its_mode(
+    answer: Callable[..., list[str]], model: "LlamaForCausalLM"
+) -> None:
+    model.eval()
+    expected = answer()
+    model.train()
+    model.model.layers[0].eval()
+    modes = [module.training for module in model.modules()]
+
+    assert answer() == expected, "dropout was on"
+    assert [module.training for module in model.modules()] == modes
+    model.eval()
+
+
+def test_a_models_own_settings_for_generation_have_no_say(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers import GenerationConfig
+
+    greedy, sampled = answer(), answer(temperature=1.0)
+    own = GenerationConfig(
+        do_sample=True,
+        temperature=0.3,
+        top_p=0.5,
+        top_k=2,
+        repetition_penalty=3.0,
+        no_repeat_ngram_size=2,
+        num_beams=2,
+        min_new_tokens=12,
+        suppress_tokens=[5, 6],
+    )
+    monkeypatch.setattr(model, "generation_config", own)
+
+    assert answer() == greedy
+    assert answer(temperature=1.0) == sampled
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it
+def test_a_model_with_an_adapter_answers_by_itself_too(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    expected = answer()
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    try:
+        assert generate(adapted, tokenizer, PROMPTS, max_new_tokens=12, seed=0) == expected
+    finally:
+        adapted.unload()
+
+
+def test_a_prompt_too_long_for_the_context_loses_its_beginning(
+    answer: Callable[..., list[str]], tokenizer: "PreTrainedTokenizerFast"
+) -> None:
+    text = "the quick brown fox, and a lazy dog " * 20
+    kept = tokenizer.decode(tokenizer(text)["input_ids"][-(CONTEXT - 12) :])
+
+    assert answer([text, "the"]) == answer([kept, "the"])
+
+
+def test_answers_that_leave_no_room_for_a_prompt_are_refused(
+    answer: Callable[..., list[str]],
+) -> None:
+    with pytest.raises(
+        InputError, match=r"max_new_tokens is 64, .* context of 64 tokens; lower it"
+    ):
+        answer(max_new_tokens=CONTEXT)
+
+
+def test_an_answer_ends_at_the_end_token(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
+    ids = tokenizer(answer(["the"])[0])["input_ids"]
+    place = next(n for n, token in enumerate(ids) if n > 3 and token not in ids[:n])
+    ending = byte_tokenizer(eos_token=tokenizer.convert_ids_to_tokens(ids[place]))
+
+    ended = generate(model, ending, ["the"], max_new_tokens=12, seed=0)
+
+    assert ended == [tokenizer.decode(ids[:place])]
+
+
+def test_no_prompts_have_no_answers(answer: Callable[..., list[str]]) -> None:
+    assert answer([]) == []
+
+
+def settings_for(path: Path, **settings: Any) -> PromptSet:
+    return PromptSet(selection=str(path), test="test.jsonl", **settings)
+
+
+def test_prompts_are_read_with_their_references(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"prompt": f"p{n}", "reference": f"r{n}", "note": 1} for n in range(5)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    found = read_prompts("prompts.a", str(path), settings_for(path, limit=2))
+
+    assert found == Prompts(["p0", "p1"], ["r0", "r1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"prompt": "a"}', r"^prompts.a: .*a\.jsonl:1: no column 'reference', it has 'prompt'"),
+        ('{"prompt": "a", "reference": 1}', r"a\.jsonl:1: 'reference' is 1, a int"),
+        ('\n{"prompt"', r"a\.jsonl:2: is not JSON"),
+        ("", "holds no prompts"),
+    ],
+)
+def test_bad_prompts_are_named_by_file_and_line(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+
+    with pytest.raises(InputError, match=message):
+        read_prompts("prompts.a", str(path), settings_for(path))
+
+
+def test_prompts_that_are_not_there_are_answered_with_a_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "jargon.jsonl").touch()
+    path = tmp_path / "jargn.jsonl"
+
+    with pytest.raises(InputError, match=r"did you mean 'jargon\.jsonl'"):
+        read_prompts("prompts.a", str(path), settings_for(path))
+    with pytest.raises(InputError, match="is a folder"):
+        read_prompts("prompts.a", str(tmp_path), settings_for(path))
