@@ -1,0 +1,144 @@
+"""Whether genes, recipe and baselines fit each other and the sources."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from evo.genomes import filled, filled_genes, mixed_sources
+from evo.spec import BUILTIN, ONLY, SearchConfig
+from evo.spec_errors import problems, show
+from evo.spec_file import Key, Problem, nearest, unknown
+from fitness.recipe import Recipe
+from population.space import Choice, Float, SearchSpace, Simplex
+
+Found = Iterator[Problem]
+
+
+def genes(config: SearchConfig) -> Found:
+    """Each gene is a field of the recipe, and the field takes all of its values."""
+    if config.evaluator != BUILTIN:
+        return
+    for name, gene in config.genome.items():
+        key: Key = ("genome", name)
+        if name not in Recipe.model_fields:
+            yield Problem(key, unknown(name, Recipe.model_fields, "the recipe has", "gene"))
+        elif name == "mixture" and not isinstance(gene, Simplex):
+            yield Problem((*key, "type"), f"a mixture is a simplex gene, got {gene.type}")
+        elif isinstance(gene, Simplex):
+            if name != "mixture":
+                yield Problem((*key, "type"), "only `mixture` is a simplex gene; use another type")
+        elif isinstance(gene, Choice):
+            for index, option in enumerate(gene.options):
+                yield from _as_recipe({name: option}, (*key, "options", index))
+        else:
+            at_low = list(_as_recipe({name: gene.low}, (*key, "low")))
+            yield from at_low or _as_recipe({name: gene.high}, (*key, "high"))
+            if isinstance(gene, Float) and Recipe.model_fields[name].annotation is int:
+                yield Problem((*key, "type"), f"{name} is a whole number; use type: int")
+
+
+def _as_recipe(value: Mapping[str, Any], key: Key) -> Found:
+    try:
+        Recipe.model_validate(value)
+    except ValidationError as error:
+        for problem in problems(error, value, Recipe.model_json_schema()):
+            yield Problem(key, problem.message)
+
+
+def mixtures(config: SearchConfig) -> Found:
+    """Mixtures are over sources, with floors and caps that some mixture meets."""
+    for name, gene in config.genome.items():
+        if not isinstance(gene, Simplex):
+            continue
+        key: Key = ("genome", name)
+        if not (gene.over or config.sources):
+            if config.evaluator != BUILTIN:
+                yield Problem(key, "over is empty and there are no sources; list the names")
+            continue
+        for index, source in enumerate(gene.over):
+            if config.evaluator == BUILTIN and source not in config.sources:
+                message = unknown(source, config.sources, "there are", f"source {source!r}")
+                yield Problem((*key, "over", index), message)
+        try:
+            filled(gene, config.sources)
+        except ValidationError as error:
+            yield from (Problem(key, str(item["ctx"]["error"])) for item in error.errors())
+
+
+def conditions(config: SearchConfig) -> Found:
+    """Each `when` can be met."""
+    try:
+        SearchSpace(filled_genes(config))
+    except ValueError as error:
+        named = re.match(r"gene '([^']+)': ", str(error))
+        key = ("genome", named[1], "when") if named else ("genome",)
+        yield Problem(key, str(error)[named.end() if named else 0 :])
+
+
+def recipe(config: SearchConfig) -> Found:
+    if config.evaluator == BUILTIN:
+        try:
+            Recipe.model_validate(config.recipe)
+        except ValidationError as error:
+            yield from problems(error, config.recipe, Recipe.model_json_schema(), ("recipe",))
+
+
+def starts(config: SearchConfig) -> Found:
+    """The recipe's values are values that its genes can hold."""
+    for name, gene in config.genome.items():
+        value = config.recipe.get(name)
+        if value is None:
+            continue
+        key: Key = ("recipe", name)
+        if isinstance(gene, Simplex):
+            over = gene.over or tuple(config.sources)
+            for source in value if isinstance(value, Mapping) else ():
+                if source not in over:
+                    message = unknown(str(source), over, "the mixture is over", "source")
+                    yield Problem((*key, str(source)), message)
+            if not isinstance(value, Mapping):
+                yield Problem(key, f"needs a share for each source, got {show(value)}")
+        elif isinstance(gene, Choice):
+            if value not in gene.options:
+                options = ", ".join(str(option) for option in gene.options)
+                yield Problem(key, f"{show(value)} is not among the gene's options {options}")
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            yield Problem(key, f"the gene needs a number, got {show(value)}")
+
+
+def fixed_mixture(config: SearchConfig) -> Found:
+    if config.evaluator != BUILTIN or "mixture" in config.genome:
+        return
+    mixture = config.recipe.get("mixture")
+    if mixture is None and len(config.sources) > 1:
+        yield Problem(
+            ("recipe", "mixture"),
+            f"missing; there are {len(config.sources)} sources and no gene `mixture`: give each a "
+            "share here, or add `mixture: {type: simplex}` to the genome",
+        )
+    for source in mixture if isinstance(mixture, Mapping) else ():
+        if source not in config.sources:
+            message = unknown(source, config.sources, "there are", "source")
+            yield Problem(("recipe", "mixture", source), message)
+
+
+def baselines(config: SearchConfig) -> Found:
+    over = mixed_sources(config)
+    for index, name in enumerate(config.baselines):
+        key: Key = ("baselines", index)
+        source = name.removeprefix(ONLY)
+        if name in config.baselines[:index]:
+            yield Problem(key, f"{name!r} is there twice; keep one of them")
+        elif name.startswith(ONLY):
+            if source not in over:
+                yield Problem(key, unknown(source, over, "there are", f"source {source!r}"))
+        elif name not in ("uniform", "proportional"):
+            close = nearest(name, ("uniform", "proportional", *(ONLY + one for one in over)))
+            hint = f"; did you mean {close}?" if close else ""
+            yield Problem(
+                key, f"must be uniform, proportional or only <source>, got {name!r}{hint}"
+            )
+        elif name == "proportional" and not set(over) <= set(config.sources):
+            yield Problem(key, "needs the sizes of all the mixture's names; list them as sources")

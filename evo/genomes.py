@@ -1,0 +1,161 @@
+"""What a spec means for genomes: search space, baselines, recipes, losses and violations."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from evo.spec import BUILTIN, ONLY, SearchConfig
+from fitness.recipe import Recipe
+from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
+
+
+def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
+    """The gene, over all sources if it is a mixture that does not say what it is over.
+
+    Raises ValidationError when floors and caps cannot be met over them.
+    """
+    if isinstance(gene, Simplex) and not gene.over:
+        return replace(gene, over=tuple(sources))
+    return gene
+
+
+def filled_genes(config: SearchConfig) -> dict[str, AnyGene]:
+    """The genes by name, mixtures with all that they are over."""
+    return {name: filled(gene, config.sources) for name, gene in config.genome.items()}
+
+
+def mixed_sources(config: SearchConfig) -> tuple[str, ...]:
+    """What the mixture is over, whether it is a gene or fixed."""
+    gene = config.genome.get("mixture")
+    return (gene.over if isinstance(gene, Simplex) else ()) or tuple(config.sources)
+
+
+def space(config: SearchConfig) -> SearchSpace:
+    """The search space of the genome."""
+    return SearchSpace(filled_genes(config))
+
+
+def default_genome(config: SearchConfig) -> Genome:
+    """Each active gene at the recipe's value, exactly as given, else in the middle of its range."""
+    genes = space(config)
+    given: dict[str, Any] = {n: v for n, v in config.recipe.items() if n in genes.genes}
+    for name, value in given.items():
+        gene = genes.genes[name]
+        if isinstance(gene, Simplex):
+            given[name] = {source: value.get(source, 0.0) for source in gene.over}
+    return {name: given.get(name, value) for name, value in genes.repair(given).items()}
+
+
+def baseline_names(config: SearchConfig) -> list[str]:
+    """`default` if the recipe gives a mixture or none can vary; then the spec's baselines."""
+    if len(mixed_sources(config)) < 2:
+        return ["default"]
+    return [*(["default"] if "mixture" in config.recipe else []), *config.baselines]
+
+
+def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tuple[str, Genome]]:
+    """Name and genome of each individual to compare against, in the order of the first slots.
+
+    They differ from the default genome in the mixture alone. `source_tokens`: for `proportional`.
+    """
+    start, over = default_genome(config), mixed_sources(config)
+    found = []
+    for name in baseline_names(config):
+        if name == "default":
+            found.append((name, start))
+            continue
+        if name == "uniform":
+            weights = dict.fromkeys(over, 1.0)
+        elif name == "proportional":
+            weights = {source: float(source_tokens[source]) for source in over}
+        else:
+            weights = {source: float(source == name.removeprefix(ONLY)) for source in over}
+        total = sum(weights.values())
+        mixture = {source: weight / total for source, weight in weights.items()}
+        found.append((name, {**start, "mixture": mixture}))
+    return found
+
+
+def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole recipe of a genome; for the builtin evaluator every field of Recipe."""
+    recipe = {**config.recipe, **genome}
+    if config.evaluator == BUILTIN:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    return recipe
+
+
+def largest(config: SearchConfig, field: str) -> float:
+    """The largest value that a number of the builtin recipe can take in this search."""
+    gene = config.genome.get(field)
+    if isinstance(gene, Float | Int):
+        return gene.high
+    if isinstance(gene, Choice):
+        return max(float(option) for option in gene.options)
+    fixed: Any = config.recipe.get(field, Recipe.model_fields[field].default)
+    return float(fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A measurement with a direction; `sign` is +1 to minimise and -1 to maximise."""
+
+    name: str
+    sign: int
+
+    def loss(self, measurements: Mapping[str, float]) -> float:
+        """The measurement oriented so that lower is better; KeyError when it was not measured."""
+        return self.sign * measurements[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`name <= limit` (sign +1) or `name >= limit` (sign -1)."""
+
+    name: str
+    sign: int
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError for anything but `<measurement> <= <number>`, or with `>=`."""
+        matched = re.fullmatch(r"\s*([^<>=]*[^<>=\s])\s*(<=|>=)\s*(\S+)\s*", text)
+        try:
+            limit = float(matched[3]) if matched else math.nan
+        except ValueError:
+            limit = math.nan
+        if matched is None or not math.isfinite(limit):
+            raise ValueError(
+                f"needs `<measurement> <= <number>` or `>=`, got {text!r}; "
+                "write for example `general/loss <= 3.1`"
+            )
+        return cls(matched[1], 1 if matched[2] == "<=" else -1, limit)
+
+    def excess(self, measurements: Mapping[str, float]) -> float:
+        """How far beyond the limit, relative to it; 0 within. KeyError when not measured."""
+        beyond = self.sign * (measurements[self.name] - self.limit)
+        return max(0.0, beyond / max(abs(self.limit), 1e-9))
+
+
+def objectives(config: SearchConfig) -> tuple[Objective, ...]:
+    """In the order of the spec; `best` goes by the first."""
+    return tuple(
+        Objective(name, -1 if direction == "maximize" else 1)
+        for name, direction in config.objectives.items()
+    )
+
+
+def losses(config: SearchConfig, measurements: Mapping[str, float]) -> tuple[float, ...]:
+    """Every objective, lower is better. KeyError when one was not measured."""
+    return tuple(objective.loss(measurements) for objective in objectives(config))
+
+
+def violation(config: SearchConfig, measurements: Mapping[str, float]) -> float:
+    """Summed relative excess over the constraints; 0 when all are met. KeyError as in `losses`."""
+    return sum(Constraint.parse(text).excess(measurements) for text in config.constraints)
+
+
+def feasible(config: SearchConfig, measurements: Mapping[str, float]) -> bool:
+    """Whether every constraint is met. KeyError as in `losses`."""
+    return violation(config, measurements) == 0

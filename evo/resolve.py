@@ -1,0 +1,93 @@
+"""Finds a spec, and fills in what it leaves out: absolute paths, the whole recipe."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evo.genomes import filled_genes
+from evo.spec import BUILTIN, QUICKSTART, SearchConfig
+from evo.spec_file import ConfigError, nearest
+from evo.starter import QUICKSTART_FOLDER
+from fitness.documents import Source, is_on_hub
+from fitness.recipe import Recipe
+
+
+def resolve_spec(name: str | Path) -> Path:
+    """The file of a spec given by path, or `quickstart`. Raises ConfigError when there is none."""
+    if str(name) == QUICKSTART:
+        return QUICKSTART_FOLDER / "search.yaml"
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() else path.parent
+    near = [str(one) for place in (folder, Path("runs")) for one in sorted(place.glob("*.y*ml"))]
+    close = nearest(str(path), [*near, QUICKSTART])
+    if path.is_dir():
+        remedy = (
+            f"name the file: {', '.join(near[:8])}" if near else f"`evo init {path}` writes one"
+        )
+        raise ConfigError(f"{path}: a folder, not a spec; {remedy}")
+    if close is not None:
+        remedy = f"did you mean {close}?"
+    elif near:
+        remedy = f"there are {', '.join(near[:8])}"
+    else:
+        remedy = "`evo init DIR` writes one, and `quickstart` needs none"
+    raise ConfigError(f"{path}: there is no such spec; {remedy}")
+
+
+def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
+    """With absolute paths and everything filled in that the spec may leave out."""
+    recipe = dict(config.recipe)
+    if config.evaluator == BUILTIN:
+        if len(config.sources) == 1 and "mixture" not in config.genome:
+            recipe.setdefault("mixture", dict.fromkeys(config.sources, 1.0))
+        whole = Recipe.model_validate(recipe).model_dump(mode="json")
+        genes = config.genome.keys() - recipe.keys()  # these start in the middle of their range
+        recipe = {name: value for name, value in whole.items() if name not in genes}
+    return _moved(
+        config,
+        import_from=_absolute(config.import_from, folder),
+        model=_moved(config.model, base=_base(config.model.base, folder)),
+        sources=_rooted(config.sources, folder),
+        domains=_rooted(config.domains, folder),
+        prompts=_rooted(config.prompts, folder),
+        recipe=recipe,
+        genome=filled_genes(config),
+    )
+
+
+def _rooted(value: Any, folder: Path) -> Any:
+    """With every path in it absolute."""
+    match value:
+        case str():
+            return _absolute(value, folder)
+        case Mapping():
+            return {name: _rooted(one, folder) for name, one in value.items()}
+        case Source():
+            return value if is_on_hub(value) else _moved(value, path=_absolute(value.path, folder))
+        case _:
+            return _moved(
+                value,
+                selection=_rooted(value.selection, folder),
+                test=_rooted(value.test, folder),
+            )
+
+
+def _moved(record: Any, **changes: Any) -> Any:
+    return record.model_copy(update=changes)
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return os.path.normpath(folder / Path(path).expanduser())
+
+
+def _base(base: str, folder: Path) -> str:
+    """A model folder as an absolute path; a Hub id as it is."""
+    if base == QUICKSTART:
+        return str(QUICKSTART_FOLDER / "model")
+    looks_like_a_path = base.startswith((".", "~", "/")) or base.count("/") > 1
+    if base and (looks_like_a_path or (folder / base).is_dir()):
+        return _absolute(base, folder)
+    return base

@@ -1,0 +1,217 @@
+"""The sections of a search spec, frozen. Each key's meaning and default has its home here."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from fitness.documents import Half, Source
+from fitness.generation import PromptSet
+from fitness.recipe import Recipe
+from population.space import Gene
+
+BUILTIN = "builtin"
+QUICKSTART = "quickstart"
+ONLY = "only "
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+class Section(BaseModel):
+    """Frozen, and closed: a key that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Model(Section):
+    """The base model that every fine-tune starts from."""
+
+    base: str = Field(
+        default="",
+        description="`quickstart` (shipped with evomix), a model folder relative to the spec, or a "
+        "Hub id. The builtin evaluator needs it.",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Precision in which weights are kept while nothing trains them.",
+    )
+
+
+class TwoFiles(Section):
+    """Held-out text in two files: the search reads `selection`, the closing comparison `test`."""
+
+    selection: Source = Field(description="Held-out text to read while searching.")
+    test: Source = Field(description="Held-out text to read once, after the winner is named.")
+
+    def splits(self) -> dict[Half, tuple[Source, Half | None]]:
+        """The source of each split, and which half of its documents that is (None: all)."""
+        return {"selection": (self.selection, None), "test": (self.test, None)}
+
+
+class Halves(Source):
+    """Held-out text whose documents are split by hash into `selection` and `test`."""
+
+    def splits(self) -> dict[Half, tuple[Source, Half | None]]:
+        """The source of each split, and which half of its documents that is."""
+        return {"selection": (self, "selection"), "test": (self, "test")}
+
+
+def _domain_kind(value: object) -> str:
+    whole = isinstance(value, Source) or (isinstance(value, Mapping) and "path" in value)
+    return "halves" if whole else "two files"
+
+
+Domain = Annotated[
+    Annotated[Halves, Tag("halves")] | Annotated[TwoFiles, Tag("two files")],
+    Discriminator(_domain_kind),
+]
+
+
+class Search(Section):
+    """What breeds the next genome."""
+
+    strategy: str = Field(
+        default="nsga2",
+        description="How genomes are bred: `nsga2` (evolution by constrained Pareto ranking) or "
+        "`random` (the control).",
+    )
+    population: int = Field(
+        default=16, ge=1, description="Individuals a generation; the baselines are the first."
+    )
+
+
+class Budget(Section):
+    """What the search may spend."""
+
+    evaluations: int = Field(
+        ge=1, description="Fine-tunes in the search, failed ones and the baselines included."
+    )
+    tokens: int = Field(ge=1, description="Training tokens of each fine-tune, met exactly.")
+
+
+class Resources(Section):
+    """Where evaluations run, and what each may use."""
+
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Evaluations at the same time; left out, as many as machine or cluster fit.",
+    )
+    cpus: int = Field(default=1, ge=1, description="CPUs, and threads, of one evaluation.")
+    gpus: float = Field(
+        default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
+    )
+    timeout: float = Field(
+        default=600.0, gt=0, description="Seconds after which an evaluation is given up."
+    )
+    retries: int = Field(
+        default=3, ge=0, description="How often an evaluation is repeated when its worker dies."
+    )
+    address: str = Field(
+        default="local",
+        min_length=1,
+        description="`local` starts Ray on this machine; `auto`, `host:port` or `ray://host:port` "
+        "joins a cluster.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_gpus_above_one(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus above 1 must be whole, got {self.gpus:g}; give a whole number")
+        return self
+
+
+class Comparison(Section):
+    """The closing comparison on the test split: the winner against every baseline."""
+
+    seeds: int = Field(
+        default=5, ge=1, description="Fresh seeds for each side; 2 or more give a standard error."
+    )
+
+
+class SearchConfig(Section):
+    """A search spec (search.yaml), validated and frozen; `evo.config.load` makes one."""
+
+    name: Name = Field(description="Names the run folder: runs/<name>-<time>.")
+    seed: int = Field(
+        default=0, ge=0, description="All randomness of the search and of training follows from it."
+    )
+    model: Model = Field(default_factory=Model, description="The base model.")
+    sources: dict[Name, Source] = Field(
+        default_factory=dict,
+        description="Data sets that may be trained on, by name; the mixture is over these.",
+    )
+    domains: dict[Name, Domain] = Field(
+        default_factory=dict,
+        description="Held-out text by name, measured as <domain>/loss and <domain>/perplexity: "
+        "{selection, test}, or one {path} whose documents are split by hash into halves.",
+    )
+    prompts: dict[Name, PromptSet] = Field(
+        default_factory=dict,
+        description="Prompts with references by name; what the model writes is measured as "
+        "<prompt set>/<metric>.",
+    )
+    recipe: Annotated[
+        dict[str, JsonValue],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "title": "Recipe",
+                "properties": Recipe.model_json_schema()["properties"],
+            }
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="The default recipe: what no gene decides, and where genes start.",
+    )
+    genome: dict[Name, Gene] = Field(
+        min_length=1, description="What evolves: a recipe's field and the values it may take."
+    )
+    objectives: dict[str, Literal["minimize", "maximize"]] = Field(
+        min_length=1,
+        description="Measurements to improve; `best` means best by the first of them.",
+    )
+    constraints: tuple[str, ...] = Field(
+        default=(),
+        description="`<measurement> <= <number>` or `>=`; the winner must meet all of them.",
+    )
+    baselines: tuple[str, ...] = Field(
+        default=("uniform", "proportional"),
+        description="Mixtures to compare against, and the first individuals: `uniform`, "
+        "`proportional` (to the tokens of each source), `only <source>`. The untouched base, and "
+        "the recipe's own mixture if it gives one, are always compared.",
+    )
+    search: Search = Field(default_factory=Search, description="What breeds the next genome.")
+    budget: Budget = Field(description="What the search may spend.")
+    resources: Resources = Field(default_factory=Resources, description="Where evaluations run.")
+    evaluator: str = Field(
+        default=BUILTIN,
+        description="`builtin` fine-tunes with the recipe; `module:function` calls your own "
+        "function(recipe, *, seed, fidelity, split) -> measurements by name.",
+    )
+    import_from: str = Field(
+        default=".",
+        description="Folder, relative to the spec, in which each `module:function` is looked up, "
+        "besides the working directory and the installed packages.",
+    )
+    comparison: Comparison = Field(
+        default_factory=Comparison, description="The closing comparison on the test split."
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a spec, for editors."""
+    schema = SearchConfig.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,198 @@
+"""Says in plain words what pydantic found wrong, and at which key of the spec."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from evo.spec_file import Key, Problem, dotted, nearest, unknown
+
+MISSING = ("missing", "missing_argument")
+EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
+WRONG_KIND = {
+    "bool": "true or false",
+    "dataclass": "a mapping (key: value)",
+    "dict": "a mapping (key: value)",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "mapping": "a mapping (key: value)",
+    "model": "a mapping (key: value)",
+    "string": "text",
+    "tuple": "a list",
+}
+RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "finite_number": lambda _: "must be a finite number",
+    "greater_than": lambda limit: f"must be above {limit['gt']:g}",
+    "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",
+    "less_than": lambda limit: f"must be below {limit['lt']:g}",
+    "less_than_equal": lambda limit: f"must be at most {limit['le']:g}",
+    "multiple_of": lambda limit: f"must be a multiple of {limit['multiple_of']:g}",
+    "string_pattern_mismatch": lambda _: (
+        "must be at most 100 letters, digits, `_`, `-` and `.`, and begin with a letter or digit"
+    ),
+    "string_too_long": lambda limit: f"must have at most {limit['max_length']} characters",
+}
+
+
+def show(value: object) -> str:
+    """A value as the user would write it, cut to 60 characters."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def problems(
+    error: ValidationError, data: object, schema: Mapping[str, Any], at: Key = ()
+) -> list[Problem]:
+    """What is wrong with `data`, which stands at the key `at` of the spec.
+
+    `schema` is the JSON Schema of `data`; it knows which keys there are and what they are for.
+    """
+    located = [(_key(item["loc"], item["type"], data), item) for item in error.errors()]
+    found: dict[Key, list[str]] = {}
+    for key, item in located:
+        wrong_kind = _wrong_kind(item["type"]) is not None
+        if wrong_kind and any(_is_under(other, key) for other, _ in located):
+            continue  # another branch of a union, which the value was not meant for
+        where, message = _message(key, item, data, schema)
+        messages = found.setdefault(where, [])
+        if message not in messages:
+            messages.append(message)
+    return [Problem((*at, *key), _joined(messages)) for key, messages in found.items()]
+
+
+def _is_under(key: Key, above: Key) -> bool:
+    return len(key) > len(above) and key[: len(above)] == above
+
+
+def _key(location: Sequence[str | int], kind: str, data: Any) -> Key:
+    """A pydantic location without the names of union branches, which are no keys of the data."""
+    key: list[str | int] = []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        known = range(len(data)) if isinstance(data, list) else data
+        if isinstance(known, range | Mapping) and part in known:
+            data = data[part]
+        elif not (last and kind in MISSING):
+            continue
+        key.append(part)
+    return tuple(key)
+
+
+def _message(
+    key: Key, item: Mapping[str, Any], data: object, schema: Mapping[str, Any]
+) -> tuple[Key, str]:
+    kind, context, value = item["type"], item.get("ctx", {}), item["input"]
+    if kind in EXTRA:
+        return key, _unknown_key(key, data, schema)
+    if kind in MISSING:
+        meaning = _description(key, data, schema)
+        return key, f"missing; {meaning}" if meaning else "missing; this key is needed"
+    if kind == "value_error":
+        return key, str(context["error"]).removeprefix(f"{key[-1] if key else ''}: ")
+    if kind == "union_tag_not_found":
+        return key, "type is missing; it is one of float, int, choice, simplex"
+    if kind == "union_tag_invalid":
+        types = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        tag = str(context["tag"])
+        return (*key, "type"), unknown(tag, types, "it is one of", f"type {tag!r}")
+    if kind in ("literal_error", "enum"):
+        options = [option.strip(" '") for option in _listed(str(context["expected"]))]
+        close = nearest(str(value), options)
+        hint = f"; did you mean {close}?" if close else ""
+        listed = " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
+        return key, f"must be {listed}, got {show(value)}{hint}"
+    needed = _wrong_kind(kind)
+    if needed is not None:
+        quotes = "; put it in quotes" if needed == "text" and isinstance(value, int | float) else ""
+        return key, f"needs {needed}, got {show(value)}{quotes}"
+    if kind in ("too_short", "string_too_short"):
+        return key, "must not be empty"
+    if item["loc"] and item["loc"][-1] == "[key]":
+        return key, f"the name {RULES[kind](context)}" if kind in RULES else item["msg"]
+    if kind in RULES:
+        return key, f"{RULES[kind](context)}, got {show(value)}"
+    return key, f"{item['msg'][:1].lower()}{item['msg'][1:]}, got {show(value)}"
+
+
+def _wrong_kind(kind: str) -> str | None:
+    if kind == "int_from_float":
+        return WRONG_KIND["int"]
+    name, _, ending = kind.rpartition("_")
+    return WRONG_KIND.get(name) if ending in ("type", "parsing") else None
+
+
+def _joined(messages: list[str]) -> str:
+    """Errors of several branches of a union at one key, as one sentence."""
+    needs = [message for message in messages if message.startswith("needs ")]
+    if len(messages) == 1 or len(needs) != len(messages):
+        return "; ".join(messages)
+    kinds = [message.removeprefix("needs ").split(", got ")[0] for message in needs]
+    return f"needs {' or '.join(kinds)}, got {needs[0].split(', got ', 1)[1]}"
+
+
+def _listed(expected: str) -> list[str]:
+    """`'a', 'b' or 'c'` -> the three."""
+    return expected.replace(" or ", ", ").split(", ")
+
+
+def _unknown_key(key: Key, data: object, schema: Mapping[str, Any]) -> str:
+    name = str(key[-1])
+    for section in ((), *((section,) for section in _properties((), data, schema))):
+        if name in _properties(section, data, schema):
+            return f"unknown key here; did you mean {dotted((*section, name))}?"
+    return unknown(name, _properties(key[:-1], data, schema), "the keys here are")
+
+
+def _description(key: Key, data: object, schema: Mapping[str, Any]) -> str:
+    node = _properties(key[:-1], data, schema).get(str(key[-1]), {})
+    meanings = [one.get("description") for one in (node, *_branches(node, None, schema))]
+    meaning = next(filter(None, meanings), "")
+    return str(meaning)[:1].lower() + str(meaning)[1:].rstrip(".")
+
+
+def _properties(key: Key, data: object, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that the schema knows in the mapping at `key`."""
+    nodes = list(_branches(schema, data, schema))
+    for part in key:
+        data = data.get(part) if isinstance(data, Mapping) else None
+        inner = [child for node in nodes for child in _children(node, str(part))]
+        nodes = [branch for child in inner for branch in _branches(child, data, schema)]
+    merged: dict[str, Any] = {}
+    for node in nodes:
+        merged.update(node.get("properties", {}))
+    return merged
+
+
+def _children(node: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    if name in node.get("properties", {}):
+        yield node["properties"][name]
+    else:
+        yield from node.get("patternProperties", {}).values()
+        if isinstance(node.get("additionalProperties"), Mapping):
+            yield node["additionalProperties"]
+
+
+def _branches(
+    node: Mapping[str, Any], data: object, schema: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """The object schemas a node may stand for; where a `type` key decides, only the decided one."""
+    if "$ref" in node:
+        yield from _branches(schema["$defs"][node["$ref"].rpartition("/")[2]], data, schema)
+        return
+    options = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    decided = node.get("discriminator", {}).get("mapping", {})
+    if isinstance(data, Mapping) and data.get("type") in decided:
+        options = [{"$ref": decided[data["type"]]}]
+    if not options:
+        yield node
+    for option in options:
+        yield from _branches(option, data, schema)

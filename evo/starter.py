@@ -1,0 +1,49 @@
+"""What `evo init` writes: a commented spec and a little real text, complete and runnable."""
+
+import os
+from pathlib import Path
+
+from fitness.errors import InputError
+
+HERE = Path(__file__).parent
+QUICKSTART_FOLDER = HERE / "quickstart"
+TEMPLATE = HERE / "templates" / "search.yaml"
+# Under data/, beside the spec: file, excerpt of which shipped file, documents at most.
+EXAMPLE_DATA = (
+    ("sources/jargon.jsonl", "sources/jargon.jsonl", 100),
+    ("sources/devil.jsonl", "sources/devil.jsonl", 150),
+    ("sources/wordnet.jsonl", "sources/wordnet.jsonl", 500),
+    ("held_out/jargon.jsonl", "held_out/jargon.selection.jsonl", 60),
+    ("held_out/general.selection.jsonl", "held_out/general.selection.jsonl", 40),
+    ("held_out/general.test.jsonl", "held_out/general.test.jsonl", 40),
+    ("prompts/jargon.selection.jsonl", "prompts/jargon.selection.jsonl", 16),
+    ("prompts/jargon.test.jsonl", "prompts/jargon.test.jsonl", 16),
+)
+
+
+def init(folder: Path) -> list[Path]:
+    """Write a commented spec and example data to start from; the files, the spec first.
+
+    Raises InputError, before anything is written, when one of them exists.
+    """
+    texts = {folder / "search.yaml": TEMPLATE.read_text(encoding="utf-8")}
+    for name, shipped, documents in EXAMPLE_DATA:
+        lines = (QUICKSTART_FOLDER / "corpus" / shipped).read_text(encoding="utf-8").splitlines()
+        texts[folder / "data" / name] = "\n".join(lines[:documents]) + "\n"
+    for path in texts:
+        if path.exists() or path.is_symlink():
+            raise InputError(f"{path}: is there already and is left as it is; name another folder")
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    return list(texts)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
