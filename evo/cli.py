@@ -1,0 +1,215 @@
+"""The `evo` command: parses, calls, prints. No logic, and nothing heavy until it is needed."""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fitness.errors import InputError
+
+if TYPE_CHECKING:
+    from evo.config import SearchConfig
+    from evo.progress import Progress
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 done, 1 failed, 2 bad input, 130 stopped by request."""
+    options = _parser().parse_args(arguments)
+    warnings.formatwarning = lambda message, *_: f"evo: warning: {message}\n"
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except InputError as error:
+        print(f"evo: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        return DONE
+    except KeyboardInterrupt:
+        print("evo: stopped", file=sys.stderr)
+        return STOPPED
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from evo import config as configuration
+    from evo.run import launch
+
+    overrides = [*options.set]
+    if options.address:
+        overrides.append(f"resources.address={options.address}")
+    config = configuration.load(configuration.resolve_spec(options.spec), overrides)
+    if options.dry_run:
+        from rich.console import Console
+
+        from evo.plan import plan
+
+        Console().print(plan(config))
+        return DONE
+    run = options.run or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _drive(options, run, lambda progress: launch(config, run, progress), config)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from evo import config as configuration
+    from evo.ledger import read
+    from evo.run import resume
+
+    config = configuration.of(read(options.run))
+    return _drive(
+        options, options.run, lambda progress: resume(options.run, options.set, progress), config
+    )
+
+
+def _drive(
+    options: argparse.Namespace,
+    run: Path,
+    go: "Callable[[Progress], bool]",
+    config: "SearchConfig",
+) -> int:
+    from evo.cluster import ClusterError
+    from evo.progress import Mode, Progress
+
+    mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
+    try:
+        with Progress(config, mode) as progress:
+            finished = go(progress)
+    except ClusterError as error:
+        print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)
+        return FAILED
+    if not finished:
+        print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
+        return STOPPED
+    if not options.json:
+        options.run = run
+        return _report(options)
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from evo.history import status
+    from evo.ledger import read
+
+    found = status(read(options.run))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name.replace('_', ' '):20} {value}")
+    return DONE
+
+
+def _history(options: argparse.Namespace) -> int:
+    from evo.history import table, to_csv, to_parquet
+    from evo.ledger import read
+
+    rows = table(read(options.run))
+    if options.parquet:
+        to_parquet(rows, options.parquet)
+    else:
+        to_csv(rows, options.csv or "-")
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evo.ledger import read
+    from evo.report import summary, write
+
+    facts = read(options.run)
+    path = options.run / "report.html"
+    write(facts, path)
+    console = Console()
+    console.print(summary(facts))
+    console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from evo.export import export
+
+    print(export(options.run, options.individual, options.to))
+    return DONE
+
+
+def _init(options: argparse.Namespace) -> int:
+    from evo.config import init
+
+    spec, *data = init(options.folder)
+    print(f"wrote {spec} and {len(data)} files of example data; try: evo launch {spec} --dry-run")
+    return DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from evo.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evo", description="Evolve how a language model is fine-tuned."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, call: Callable, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=call)
+        return sub
+
+    def run_argument(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+
+    def driving(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key"
+        )
+        sub.add_argument("--json", action="store_true", help="print every fact as a JSON line")
+
+    launch = command("launch", _launch, "start a search")
+    launch.add_argument("spec", help="a search.yaml, or `quickstart`")
+    launch.add_argument("--run", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
+    launch.add_argument("--address", help="a Ray cluster: auto, host:port or ray://host:port")
+    launch.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+    driving(launch)
+
+    resume = command("resume", _resume, "go on with a run after anything at all")
+    run_argument(resume)
+    driving(resume)
+
+    status = command("status", _status, "how far a run is")
+    run_argument(status)
+    status.add_argument("--json", action="store_true", help="one JSON object")
+
+    history = command("history", _history, "every evaluation of a run as a table")
+    run_argument(history)
+    form = history.add_mutually_exclusive_group()
+    form.add_argument("--csv", metavar="FILE", help="`-` is standard output (the default)")
+    form.add_argument("--parquet", metavar="FILE", help="`-` is standard output")
+
+    report = command("report", _report, "write report.html and print the summary")
+    run_argument(report)
+
+    export = command("export", _export, "write an individual as a model folder")
+    run_argument(export)
+    export.add_argument("--individual", default="best", help="its number, or `best` (default)")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+
+    init = command("init", _init, "write a commented spec to start from")
+    init.add_argument("folder", type=Path, metavar="DIR")
+
+    command("schema", _schema, "print the JSON Schema of a spec, for editors")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""What a person or a program sees while a search runs: a live table, plain lines, or JSON lines."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from evo.config import SearchConfig, violation
+from evo.config import losses as losses_of
+from evo.ledger import Fact
+from population.individual import Individual
+from population.selection import best, front
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Mode = Literal["live", "plain", "json"]
+
+
+class Progress:
+    """Fed with every fact as it is written; shows it in one of three ways."""
+
+    def __init__(self, config: SearchConfig, mode: Mode) -> None:
+        self._config = config
+        self._mode = mode
+        self._names: dict[int, str] = {}
+        self._scored: list[Individual] = []
+        self._front: list[Individual] = []
+        self._failures: Counter[str] = Counter()
+        self._baselines: dict[str, dict[str, float]] = {}
+        self._lost = self._compared = 0
+        self._begun = time.time()
+        self._worked = 0.0
+        self._measured = 0
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if self._mode == "live":
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                get_renderable=self._table, console=Console(stderr=True), refresh_per_second=1
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def recall(self, facts: Iterable[Fact]) -> None:
+        """Take in what an earlier driver wrote, without showing it line by line."""
+        for fact in facts:
+            self._take(fact)
+        self._worked = self._measured = 0
+
+    def __call__(self, fact: Fact) -> None:
+        """Take in a new fact and show it."""
+        self._take(fact)
+        if self._mode == "json":
+            print(json.dumps(fact), flush=True)
+        elif self._mode == "plain" and (line := self._line(fact)):
+            print(line, file=sys.stderr, flush=True)
+
+    def _take(self, fact: Fact) -> None:
+        if fact["fact"] == "individual" and fact["operator"].startswith("anchor:"):
+            self._names[fact["id"]] = fact["operator"].removeprefix("anchor:").strip()
+        elif fact["fact"] == "lost":
+            self._lost += 1
+        elif fact["fact"] == "evaluation":
+            self._evaluated(fact)
+
+    def _evaluated(self, fact: Fact) -> None:
+        self._worked += fact["finished"] - fact["started"]
+        self._measured += 1
+        if fact["split"] == "test":
+            self._compared += 1
+            return
+        ok = fact["status"] == "ok"
+        if fact["fidelity"] == 0:
+            self._baselines["base"] = fact["measurements"]
+            return
+        if not ok:
+            self._failures[fact["status"]] += 1
+        elif (name := self._names.get(fact["individual"])) is not None:
+            self._baselines[name] = fact["measurements"]
+        losses = losses_of(self._config, fact["measurements"]) if ok else None
+        allowed = ok and violation(self._config, fact["measurements"]) == 0
+        scored = Individual(
+            fact["individual"], {}, losses=losses, violation=0.0 if allowed else float("inf")
+        )
+        self._scored.append(scored)
+        if allowed:
+            self._front = front([*self._front, scored])
+
+    def _line(self, fact: Fact) -> str:
+        done = f"[{len(self._scored)}/{self._config.budget.evaluations}]"
+        if fact["fact"] == "evaluation":
+            name = self._names.get(fact["individual"], "")
+            if fact["fidelity"] == 0:
+                name = "untouched base"
+            who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
+            values = "  ".join(
+                f"{objective} {fact['measurements'][objective]:.4f}"
+                for objective in self._config.objectives
+                if objective in fact["measurements"]
+            )
+            seconds = fact["finished"] - fact["started"]
+            where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+            return f"{done} {who}{where}: {values or fact['status']}  {seconds:.1f} s"
+        if fact["fact"] == "lost":
+            return f"{done} individual {fact['individual']}: worker lost, tried again"
+        if fact["fact"] == "winner":
+            return f"{done} named individual {fact['individual']}; comparing on the test split"
+        return {"stopped": "stopped", "resumed": f"{done} resumed"}.get(fact["fact"], "")
+
+    def _seconds_left(self) -> float | None:
+        """From the mean rate since this driver began; the comparison counts too."""
+        if not self._measured:
+            return None
+        contenders = len(self._names) + 1
+        total = self._config.budget.evaluations + self._config.comparison.seeds * contenders
+        rate = self._measured / (time.time() - self._begun)
+        return max(0, total - len(self._scored) - self._compared) / rate
+
+    def _table(self) -> "RenderableType":
+        from rich.table import Table
+
+        elapsed = time.time() - self._begun
+        workers = self._config.resources.workers
+        table = Table(
+            title=f"{self._config.name}: {len(self._scored)}/{self._config.budget.evaluations} "
+            f"evaluations, front {len(self._front)}, failures {sum(self._failures.values())}"
+            + (f", lost and retried {self._lost}" if self._lost else ""),
+            title_justify="left",
+        )
+        table.add_column("objective")
+        table.add_column("best so far", justify="right")
+        for name in self._baselines:
+            table.add_column(name, justify="right")
+        leader = best(self._front)
+        for index, (objective, direction) in enumerate(self._config.objectives.items()):
+            sign = -1 if direction == "maximize" else 1
+            values = [i.losses[index] * sign for i in self._front if i.losses]
+            chosen = min(values, key=lambda v: v * sign, default=None)
+            table.add_row(
+                objective,
+                "-" if chosen is None else f"{chosen:.4f}",
+                *(
+                    f"{m[objective]:.4f}" if objective in m else "-"
+                    for m in self._baselines.values()
+                ),
+            )
+        left = self._seconds_left()
+        busy = f"{min(1.0, self._worked / (elapsed * workers)):.0%} busy" if workers else ""
+        what = "comparing on the test split" if self._compared else "searching"
+        table.caption = (
+            f"{what}; {_clock(elapsed)} gone"
+            + (f", about {_clock(left)} left" if left is not None else "")
+            + (f"; workers {busy}" if busy else "")
+            + (f"; leader: individual {leader.id}" if leader else "")
+        )
+        return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,158 @@
+"""Launch and resume: check everything, lock the folder, start the cluster, search, compare."""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evo import config as configuration
+from evo.cluster import Cluster
+from evo.config import SearchConfig
+from evo.evaluations import Asked, Evaluations, Stopped
+from evo.ledger import Fact, Ledger, read
+from evo.prepare import Prepared, prepare, versions
+from evo.progress import Progress
+from evo.search import compare, evolve
+from fitness.errors import InputError
+
+MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.")
+
+
+def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
+    """A new run in the folder `run`; whether it finished (or was asked to stop)."""
+    if (run / "ledger.jsonl").exists():
+        changed = _difference(configuration.of(read(run)), config)
+        raise InputError(
+            f"{run} holds a run already; `evo resume {run}` goes on with it"
+            + (f". This spec differs from it: {'; '.join(changed)}" if changed else "")
+        )
+    prepared = prepare(config)
+    with _cluster(config, prepared, run) as cluster:
+        run.mkdir(parents=True, exist_ok=True)
+        configuration.write_config(config, run / "config.yaml")
+        ledger = Ledger.create(
+            run,
+            {
+                "config": configuration.to_plain(config),
+                "fingerprints": prepared.fingerprints,
+                "versions": versions(),
+                "time": time.time(),
+            },
+        )
+        with ledger:
+            watch(ledger.facts[0])
+            return _drive(config, prepared, ledger, cluster, run, watch)
+
+
+def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
+    """Go on with a run after anything at all; True at once where it has finished."""
+    facts = read(run)
+    begun = configuration.of(facts)
+    if not (run / "config.yaml").exists():
+        configuration.write_config(begun, run / "config.yaml")
+    config = configuration.load(run / "config.yaml", overrides)
+    _check_changes(run, begun, config)
+    prepared = prepare(config)
+    _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
+    if _finished(facts) and config == begun:
+        return True
+    with Ledger(run) as ledger, _cluster(config, prepared, run) as cluster:
+        watch.recall(ledger.facts)
+        changed = {} if config == begun else {"config": configuration.to_plain(config)}
+        watch(ledger.append("resumed", time=time.time(), versions=versions(), **changed))
+        return _drive(config, prepared, ledger, cluster, run, watch)
+
+
+def _drive(
+    config: SearchConfig,
+    prepared: Prepared,
+    ledger: Ledger,
+    cluster: Cluster,
+    run: Path,
+    watch: Progress,
+) -> bool:
+    asked = Asked()
+    key = configuration.space(config).key
+    evaluations = Evaluations(config, ledger, cluster, asked, watch, key)
+    with _signals(asked):
+        try:
+            winner = evolve(config, prepared.sizes, evaluations, run / "artifacts")
+            compare(config, winner, evaluations)
+        except Stopped:
+            watch(ledger.append("stopped", time=time.time()))
+            return False
+    watch(
+        ledger.append(
+            "finished",
+            time=time.time(),
+            busy_seconds=cluster.busy_seconds,
+            driver_seconds=time.process_time(),
+        )
+    )
+    return True
+
+
+def _finished(facts: Sequence[Fact]) -> bool:
+    return facts[-1]["fact"] == "finished"
+
+
+@contextmanager
+def _cluster(config: SearchConfig, prepared: Prepared, run: Path) -> Iterator[Cluster]:
+    task = replace(prepared.task, artifacts=(run / "artifacts").resolve())
+    paths = [Path.cwd(), Path(config.import_from)]
+    cluster = Cluster(config.resources, task, import_paths=paths)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@contextmanager
+def _signals(asked: Asked) -> Iterator[None]:
+    """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop now. Either way resumable."""
+
+    def interrupt(number: int, _: Any) -> None:
+        asked.times += 1 if number == signal.SIGINT else 2
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _difference(old: SearchConfig, new: SearchConfig) -> list[str]:
+    return configuration.difference(configuration.to_plain(old), configuration.to_plain(new))
+
+
+def _check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
+    refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
+    if refused:
+        raise InputError(
+            f"{run / 'config.yaml'} is not the spec this run began with:\n  "
+            + "\n  ".join(refused)
+            + "\nput these back to resume, or launch the changed spec as a new run"
+        )
+    if new.resources.cpus != old.resources.cpus:
+        raise InputError(
+            "resources.cpus decides how many threads add up the sums, so results would change: "
+            f"resume with {old.resources.cpus}"
+        )
+    if new.budget.evaluations < old.budget.evaluations:
+        raise InputError(
+            f"budget.evaluations can only grow: this run began with {old.budget.evaluations}"
+        )
+
+
+def _check_data(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    changed = configuration.difference(dict(old), dict(new))
+    if changed:
+        names = ", ".join(sorted({line.split(":")[0] for line in changed}))
+        raise InputError(
+            f"{run}: not the same model and data as at the launch: {names} changed; "
+            "restore them to resume, or launch a new run"
+        )

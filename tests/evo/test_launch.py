@@ -1,0 +1,126 @@
+"""Real searches on a real Ray, launched as a user does, and everything that can happen to them."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from evo.ledger import read
+from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
+from tests.evo.test_search import outcome
+from tests.evo.toy import write_spec
+
+pytestmark = pytest.mark.slow
+EVALUATIONS = 24
+KILLS = 10  # for each number of workers
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The outcome of the toy search that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = folder / "run"
+    done = evo("launch", write_spec(folder, evaluations=EVALUATIONS), "--run", run)
+    assert done.returncode == 0, done.stderr
+    return outcome(run)
+
+
+@pytest.mark.filterwarnings("ignore:.*torn last line")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
+    tmp_path: Path, undisturbed: list[str], workers: int
+) -> None:
+    """Each kill comes at a random number of facts later; every other one inside a line."""
+    rng = random.Random(workers)
+    run, calls = tmp_path / "run", tmp_path / "calls"
+    calls.mkdir()
+    spec = write_spec(tmp_path, evaluations=EVALUATIONS, workers=workers)
+    line = ("launch", spec, "--run", run)
+    for kill in range(KILLS):
+        target = facts_written(run) + rng.randint(1, 8)
+        driver = start(*line, TOY_SECONDS=0.02, TOY_CALLS=calls)
+        wait_until(driver, run, '"fact":', target)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+        if kill % 2:
+            whole = (run / "ledger.jsonl").read_bytes()
+            start_of_last = whole[:-1].rfind(b"\n") + 1
+            cut = rng.randint(start_of_last + 1, len(whole) - 1)
+            (run / "ledger.jsonl").write_bytes(whole[:cut])
+        line = ("resume", run)
+    finished = evo(*line, TOY_CALLS=calls)
+    assert finished.returncode == 0, finished.stderr
+    assert outcome(run) == undisturbed
+    recorded = [fact for fact in read(run) if fact["fact"] == "evaluation"]
+    assert len(recorded) == len(
+        {(f["individual"], f["seed"], f["fidelity"], f["split"]) for f in recorded}
+    )
+    assert len(list(calls.iterdir())) <= len(recorded) + KILLS * (workers + 1)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_else_changes(
+    tmp_path: Path, undisturbed: list[str]
+) -> None:
+    run = tmp_path / "run"
+    spec = write_spec(tmp_path, evaluations=EVALUATIONS)
+    driver = start("launch", spec, "--run", run, TOY_SECONDS=0.2)
+    for evaluations in (3, 9, 15):
+        wait_until(driver, run, '"fact":"evaluation"', evaluations)
+        random.Random(evaluations).choice(workers_of(driver)).kill()
+    text, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, text
+    assert outcome(run) == undisturbed
+    assert facts_written(run, '"fact":"lost"') >= 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_says_how_to_resume_and_resuming_completes(
+    tmp_path: Path, undisturbed: list[str], times: int
+) -> None:
+    run = tmp_path / "run"
+    spec = write_spec(tmp_path, evaluations=EVALUATIONS)
+    driver = start("launch", spec, "--run", run, TOY_SECONDS=0.5)
+    wait_until(driver, run, '"fact":"evaluation"', 3)
+    for _ in range(times):
+        kill_group(driver)
+    text, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"evo resume {run}" in text
+    assert read(run)[-1]["fact"] == "stopped"
+    assert facts_written(run, '"fact":"lost"') == 0
+    assert evo("resume", run).returncode == 0
+    assert outcome(run) == undisturbed
+
+
+def test_an_evaluation_over_its_time_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    spec = write_spec(tmp_path, evaluations=6, timeout=1)
+    spec.write_text(spec.read_text().replace("toy:score", "toy:hang"))
+    done = evo("launch", spec, "--run", run)
+    assert done.returncode == 0, done.stderr
+    ends = [f["status"] for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] == 1]
+    assert ends.count("timed_out") >= 1
+    assert ends.count("ok") >= 1
+
+
+def test_a_run_in_use_is_not_written_by_a_second_driver(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    driver = start("launch", write_spec(tmp_path), "--run", run, TOY_SECONDS=0.5)
+    wait_until(driver, run, '"fact":"evaluation"', 1)
+    second = evo("resume", run)
+    assert second.returncode == 2
+    assert f"in use by process {driver.pid}" in second.stderr
+    kill_group(driver)
+    kill_group(driver)
+    driver.communicate(timeout=60)
+
+
+def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = evo("launch", write_spec(tmp_path, evaluations=6), "--run", run, "--json")
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert printed == read(run)

@@ -1,0 +1,137 @@
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evo.ledger import Ledger, read
+from fitness.errors import InputError
+
+
+def created(run: Path, facts: int = 3) -> Path:
+    with Ledger.create(run, {"config": {}, "time": 0.0}) as ledger:
+        for number in range(facts):
+            ledger.append("individual", id=number, genome={"x": 0.1 * number})
+    return run / "ledger.jsonl"
+
+
+def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    created(tmp_path / "run")
+    facts = read(tmp_path / "run")
+    assert [fact.get("id") for fact in facts] == [None, 0, 1, 2]
+    assert facts[3]["genome"] == {"x": 0.2}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(cut=st.integers(min_value=1, max_value=200))
+def test_a_tail_torn_anywhere_costs_at_most_the_line_it_is_in(tmp_path: Path, cut: int) -> None:
+    run = tmp_path / str(cut)
+    if not run.exists():
+        created(run)
+    path = run / "ledger.jsonl"
+    whole = path.read_bytes()
+    kept = whole[: max(len(whole) - cut, whole.index(b"\n") + 1)]
+    path.write_bytes(kept)
+    if kept.endswith(b"\n"):
+        assert len(read(run)) == kept.count(b"\n")
+    else:
+        with pytest.warns(UserWarning, match="torn last line"):
+            assert len(read(run)) == kept.count(b"\n")
+        with pytest.warns(UserWarning, match="torn last line"), Ledger(run) as ledger:
+            ledger.append("individual", id=99)
+        assert read(run)[-1] == {"fact": "individual", "id": 99}
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("damage", ["{not json}\n", "[1, 2]\n", '{"no": "fact"}\n', "\n"])
+def test_damage_in_the_middle_stops_with_file_line_and_remedy(tmp_path: Path, damage: str) -> None:
+    path = created(tmp_path / "run")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], damage, *lines[2:]]))
+    with pytest.raises(InputError, match=r"ledger\.jsonl:3: "):
+        read(tmp_path / "run")
+
+
+def test_a_ledger_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = created(tmp_path / "run")
+    path.write_text(path.read_text().replace('"format":1', '"format":7'))
+    with pytest.raises(InputError, match="format 7"):
+        read(tmp_path / "run")
+
+
+def test_a_folder_without_a_ledger_is_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no ledger\.jsonl"):
+        read(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read(tmp_path / "nowhere")
+
+
+def test_a_second_run_cannot_be_created_over_a_first(tmp_path: Path) -> None:
+    created(tmp_path / "run")
+    with pytest.raises(InputError, match="evo resume"):
+        Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0})
+
+
+def test_a_ledger_in_use_names_its_owner(tmp_path: Path) -> None:
+    created(tmp_path / "run")
+    with (
+        Ledger(tmp_path / "run"),
+        pytest.raises(InputError, match=f"process {os.getpid()} on .+ since"),
+    ):
+        Ledger(tmp_path / "run")
+    Ledger(tmp_path / "run").close()
+
+
+def _hold(run: Path, ready: "multiprocessing.synchronize.Event") -> None:
+    with Ledger(run):
+        ready.set()
+        signal.pause()
+
+
+def test_a_killed_owner_leaves_no_lock_behind(tmp_path: Path) -> None:
+    created(tmp_path / "run")
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    owner = context.Process(target=_hold, args=(tmp_path / "run", ready))
+    owner.start()
+    assert ready.wait(30)
+    with pytest.raises(InputError, match=f"process {owner.pid} "):
+        Ledger(tmp_path / "run")
+    owner.kill()
+    owner.join()
+    Ledger(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize("written", [0, 10])
+def test_a_full_disk_leaves_only_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    created(tmp_path / "run")
+    real = os.write
+    with Ledger(tmp_path / "run") as ledger:
+        calls = []
+
+        def full(file: int, data: bytes) -> int:
+            calls.append(data)
+            if written and len(calls) == 1:
+                return real(file, data[:written])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.append("individual", id=9)
+        monkeypatch.setattr(os, "write", real)
+        assert len(ledger.facts) == 4
+    assert len(read(tmp_path / "run")) == 4
+
+
+def test_numbers_survive_bit_for_bit(tmp_path: Path) -> None:
+    values = [0.1 + 0.2, 1e-300, 4.35, 2**-1074]
+    with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
+        ledger.append("evaluation", values=values)
+    assert read(tmp_path / "run")[1]["values"] == values
+    assert json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1])

@@ -1,0 +1,207 @@
+"""The search without Ray: what is bred, learned and recorded, and what a resume makes of it."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evo import config as configuration
+from evo.cluster import ClusterError, Lost
+from evo.evaluations import Asked, Evaluations, Stopped
+from evo.ledger import Fact, Ledger, read
+from evo.search import compare, evolve
+from fitness.evaluate import Evaluation, EvaluationSpec, Evaluator, Status, Task, failed
+from tests.evo.toy import write_spec
+
+TIMES = ("time", "started", "finished", "worker", "cost", "busy_seconds")
+
+
+class InProcess:
+    """Stands in for the cluster: evaluates in this process, one a poll, in a shuffled order."""
+
+    def __init__(self, task: Task, shuffle: random.Random | None = None, lose: int = 0) -> None:
+        self._evaluator = Evaluator(task)
+        self._queue: list[EvaluationSpec] = []
+        self._shuffle = shuffle
+        self._lose = lose
+        self.asked: list[tuple[int, int, float, str]] = []
+        self.busy = 0
+
+    def submit(self, spec: EvaluationSpec) -> None:
+        self._queue.append(spec)
+
+    def cancel_queued(self) -> int:
+        self._queue.clear()
+        return 0
+
+    def poll(self, seconds: float) -> list[Evaluation | Lost]:
+        place = self._shuffle.randrange(len(self._queue)) if self._shuffle else 0
+        if self._lose:
+            self._lose -= 1
+            return [Lost(self._queue[place], 1, "host/1", "killed")]
+        spec = self._queue.pop(place)
+        self.asked.append((spec.individual, spec.seed, spec.fidelity, spec.split))
+        return [self._evaluator.evaluate(spec)]
+
+
+def search(run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] | None = None) -> Any:
+    """Launch, or resume where there is a ledger, to the end."""
+    config = configuration.load(spec)
+    if not (run / "ledger.jsonl").exists():
+        header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+        Ledger.create(run, header).close()
+    with Ledger(run) as ledger:
+        key = configuration.space(config).key
+        evaluations = Evaluations(
+            config, ledger, cluster, Asked(), watch or (lambda fact: None), key
+        )
+        winner = evolve(config, {}, evaluations, run / "artifacts")
+        compare(config, winner, evaluations)
+    return winner
+
+
+def outcome(run: Path) -> list[str]:
+    """All that a run found, without times, in an order of its own."""
+    facts = [
+        {name: value for name, value in fact.items() if name not in TIMES}
+        for fact in read(run)
+        if fact["fact"] in ("individual", "evaluation", "winner")
+    ]
+    return sorted(map(repr, facts))
+
+
+@pytest.fixture
+def task() -> Task:
+    return Task("tests.evo.toy:score")
+
+
+def test_order_of_completions_changes_nothing(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path)
+    search(tmp_path / "a", spec, InProcess(task))
+    search(tmp_path / "b", spec, InProcess(task, random.Random(1)))
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+
+
+def test_another_seed_is_another_search(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path)
+    search(tmp_path / "a", spec, InProcess(task))
+    spec.write_text(spec.read_text() + "seed: 1\n")
+    search(tmp_path / "b", spec, InProcess(task))
+    assert outcome(tmp_path / "a") != outcome(tmp_path / "b")
+
+
+@pytest.mark.filterwarnings("ignore:.*torn last line")
+def test_a_ledger_cut_anywhere_resumes_to_the_same_run_and_repeats_nothing(
+    tmp_path: Path, task: Task
+) -> None:
+    spec = write_spec(tmp_path, evaluations=12)
+    search(tmp_path / "whole", spec, InProcess(task, random.Random(0)))
+    wanted = outcome(tmp_path / "whole")
+    lines = (tmp_path / "whole" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    for number in range(1, len(lines)):
+        for torn in (b"", lines[number][: len(lines[number]) // 2]):
+            run = tmp_path / f"cut-{number}-{len(torn)}"
+            run.mkdir()
+            (run / "ledger.jsonl").write_bytes(b"".join(lines[:number]) + torn)
+            done = {
+                (f["individual"], f["seed"], f["fidelity"], f["split"])
+                for f in read(run)
+                if f["fact"] == "evaluation"
+            }
+            cluster = InProcess(task, random.Random(number))
+            search(run, spec, cluster)
+            assert outcome(run) == wanted
+            assert not done & set(cluster.asked)
+            assert len(set(cluster.asked)) == len(cluster.asked)
+
+
+def test_lost_attempts_are_recorded_and_charged_to_nobody(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path)
+    search(tmp_path / "a", spec, InProcess(task))
+    search(tmp_path / "b", spec, InProcess(task, lose=3))
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    assert sum(fact["fact"] == "lost" for fact in read(tmp_path / "b")) == 3
+
+
+def test_broken_individuals_are_recorded_and_never_win(tmp_path: Path, task: Task) -> None:
+    winner = search(tmp_path / "a", write_spec(tmp_path), InProcess(task))
+    facts = read(tmp_path / "a")
+    errors = [f for f in facts if f["fact"] == "evaluation" and f["status"] == "error"]
+    assert errors
+    assert all("broken on purpose" in fact["message"] for fact in errors)
+    assert winner.genome["kind"] != "broken"
+
+
+def test_the_winner_meets_the_constraint_and_is_named_before_the_test_split_is_read(
+    tmp_path: Path, task: Task
+) -> None:
+    search(tmp_path / "a", write_spec(tmp_path), InProcess(task))
+    facts = read(tmp_path / "a")
+    named = next(place for place, fact in enumerate(facts) if fact["fact"] == "winner")
+    evaluations = [(p, f) for p, f in enumerate(facts) if f["fact"] == "evaluation"]
+    assert all((place > named) == (f["split"] == "test") for place, f in evaluations)
+    winner = facts[named]["individual"]
+    allowed = [
+        (fact["measurements"]["target"], fact["individual"])
+        for _, fact in evaluations
+        if fact["status"] == "ok"
+        and fact["split"] == "selection"
+        and fact["fidelity"] == 1
+        and fact["measurements"]["general"] <= 2.9
+    ]
+    assert winner == min(allowed)[1]
+
+
+def test_a_base_that_cannot_be_evaluated_stops_the_search(tmp_path: Path, task: Task) -> None:
+    class Broken(InProcess):
+        def poll(self, seconds: float) -> list[Evaluation | Lost]:
+            return [failed(self._queue.pop(0), Status.ERROR, "no such thing")]
+
+    with pytest.raises(ClusterError, match=r"untouched base .* no such thing"):
+        search(tmp_path / "a", write_spec(tmp_path), Broken(task))
+
+
+def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
+    tmp_path: Path, task: Task
+) -> None:
+    spec = write_spec(tmp_path)
+    search(tmp_path / "whole", spec, InProcess(task))
+    config = configuration.load(spec)
+    asked = Asked()
+
+    def watch(fact: Fact) -> None:
+        asked.times = int(fact["fact"] == "evaluation" and fact["individual"] == 9)
+
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+    with Ledger.create(tmp_path / "run", header) as ledger:
+        key = configuration.space(config).key
+        evaluations = Evaluations(config, ledger, InProcess(task), asked, watch, key)
+        with pytest.raises(Stopped):
+            evolve(config, {}, evaluations, tmp_path / "artifacts")
+    assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")
+    search(tmp_path / "run", spec, InProcess(task))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_equal_genomes_share_one_evaluation(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path, evaluations=12)
+    text = spec.read_text()
+    spec.write_text(
+        text.replace("  mixture: {type: simplex, over: [a, b, c]}\n", "")
+        .replace("  rate: {type: float, low: 1e-4, high: 1e-1, log: true}\n", "")
+        .replace("tests.evo.toy:score", "tests.evo.test_search:three")
+    )
+    cluster = InProcess(Task("tests.evo.test_search:three"))
+    search(tmp_path / "a", spec, cluster)
+    selection = [key for key in cluster.asked if key[3] == "selection" and key[2] == 1]
+    assert len(selection) <= 3
+    facts = [f for f in read(tmp_path / "a") if f["fact"] == "evaluation"]
+    copies = [f for f in facts if "same_as" in f["details"]]
+    assert len(copies) >= 9
+    assert all(f["cost"] == {} for f in copies)
+
+
+def three(recipe: Any, *, seed: int, fidelity: float, split: str) -> dict[str, float]:
+    return {"target": float(ord(recipe["kind"][0])), "general": 2.0}
