@@ -9,22 +9,23 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo.config import Resources
+from evo.machine import available_cpus, reach, variables_set, worker_variables
+from evo.shipping import files_of, missing, moved, stored
 from fitness.errors import InputError
 from fitness.evaluate import Evaluation, EvaluationSpec, Status, Task, failed
 
 if TYPE_CHECKING:
     import ray
 
-CONNECT_SECONDS = 10.0
 BIRTH_SECONDS = 300.0
 FAILED_BIRTHS = 3
+PACKAGES = ("evo", "population", "fitness")
 
 
 class ClusterError(Exception):
@@ -55,10 +56,10 @@ class _Worker:
 class _Evaluator:
     """Runs in a worker process: the one place that holds a base model."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, files: "Mapping[Path, ray.ObjectRef]") -> None:
         from fitness.evaluate import Evaluator
 
-        self._evaluator = Evaluator(task)
+        self._evaluator = Evaluator(moved(task, _fetched(files)))
 
     def name(self) -> str:
         return f"{socket.gethostname()}/{os.getpid()}"
@@ -78,7 +79,8 @@ class Cluster:
         self._queue: deque[tuple[EvaluationSpec, int]] = deque()
         self._attempts: dict[EvaluationSpec, int] = {}
         self._failed_births = 0
-        _connect(resources, _environment(resources, import_paths))
+        _connect(resources, worker_variables(resources.cpus, import_paths))
+        self._files = {} if resources.address == "local" else _put(_missing_somewhere(task))
         self._task = ray.put(task)
         self._remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0)(
             _Evaluator
@@ -127,7 +129,7 @@ class Cluster:
         ray.shutdown()
 
     def _birth(self) -> _Worker:
-        actor = self._remote.remote(self._task)
+        actor = self._remote.remote(self._task, self._files)
         return _Worker(actor, actor.name.remote())
 
     def _replace(self, worker: _Worker) -> None:
@@ -203,24 +205,9 @@ class Cluster:
     def _stillborn(self, error: Exception) -> list[Evaluation | Lost]:
         self._failed_births += 1
         if self._failed_births >= FAILED_BIRTHS:
-            raise ClusterError(f"workers die while they load the base model and the data: {error}")
+            why = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+            raise ClusterError(f"workers die while they load the base model and the data: {why}")
         return []
-
-
-def _environment(resources: Resources, import_paths: Iterable[Path]) -> dict[str, str]:
-    """Threads as many as CPUs, and idle threads that sleep: spinning ones cost a factor of 2.5."""
-    threads = str(resources.cpus)
-    paths = [*map(str, import_paths), os.environ.get("PYTHONPATH", "")]
-    return {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-    }
 
 
 def _connect(resources: Resources, variables: dict[str, str]) -> None:
@@ -231,12 +218,13 @@ def _connect(resources: Resources, variables: dict[str, str]) -> None:
 
     local = resources.address == "local"
     if not local:
-        _reach(resources.address)
-    settings: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
+        reach(resources.address)
+    packages = [str(Path(__file__).parents[1] / name) for name in PACKAGES]
+    settings: dict[str, Any] = {"runtime_env": {"env_vars": variables, "py_modules": packages}}
     if local:  # workers inherit this process's variables, which is a second faster
         settings = {"include_dashboard": False, "num_cpus": _logical_cpus(resources)}
     try:
-        with _set(variables if local else {}):
+        with variables_set(variables if local else {}):
             ray.init(
                 address=resources.address, log_to_driver=False, logging_level="ERROR", **settings
             )
@@ -247,44 +235,42 @@ def _connect(resources: Resources, variables: dict[str, str]) -> None:
         ) from None
 
 
-@contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables set for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _missing_somewhere(task: Task) -> list[Path]:
+    """The task's files that some machine of the cluster does not have under the same path."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    wanted = {path: path.stat().st_size for path in files_of(task)}
+    look = ray.remote(num_cpus=0)(missing)
+    answers = [
+        look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+        ).remote(wanted)
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted({path for answer in ray.get(answers) for path in answer})
+
+
+def _put(paths: Iterable[Path]) -> "dict[Path, ray.ObjectRef]":
+    """The files' contents in the object store, of which each machine keeps one copy."""
+    import ray
+
+    return {path: ray.put(path.read_bytes()) for path in paths}
+
+
+def _fetched(files: "Mapping[Path, ray.ObjectRef]") -> dict[Path, Path]:
+    """Runs on a worker: its own copy of each file that is not there, by the original path."""
+    import ray
+
+    absent = [path for path in files if not path.exists()]
+    return {path: stored(path, ray.get(files[path])) for path in absent}
 
 
 def _logical_cpus(resources: Resources) -> int:
     """More workers than cores may be asked for; Ray must then be told that there is room."""
     wanted = (resources.workers or 0) * resources.cpus
     return max(wanted, available_cpus())
-
-
-def available_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reach(address: str) -> None:
-    """Knock at the cluster's port first: Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto" or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise InputError(
-            f"resources.address {address!r}: nothing answers there within {CONNECT_SECONDS:.0f} s "
-            f"({error}); check host and port, and that `ray start --head` runs on it"
-        ) from None
 
 
 def _fitting(resources: Resources) -> int:

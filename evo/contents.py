@@ -1,0 +1,193 @@
+"""What the report says in words and tables, for the page and for the terminal alike."""
+
+import json
+import time
+from typing import Any
+
+from evo import history
+from evo.comparison import BASE, WINNER, number, plus_minus
+from evo.figures.style import View
+from evo.tables import FULL
+
+SAMPLES = 6
+MESSAGES = 8
+
+
+def contents(view: View) -> dict[str, Any]:
+    """What the page says in words and tables."""
+    facts = view.facts
+    status = history.status(facts)
+    spec = history.spec(facts)
+    return {
+        "name": spec.get("name") or "run",
+        "verdict": history.verdict(facts),
+        "status": status,
+        "tiles": _tiles(status),
+        "comparison": comparison_table(facts),
+        "recipe": recipe(view),
+        "who": f"{view.leader_is} (individual {view.leader})",
+        "samples": samples(view),
+        "failures": _failures(view),
+        "usage": history.usage(facts),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts[0]["time"])),
+        "versions": facts[0].get("versions") or {},
+        "spec": json.dumps(spec, indent=2, ensure_ascii=False),
+    }
+
+
+def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
+    """Measurements across, contenders down: value and margin as text, and how clear it is."""
+    closing = history.comparison(facts)
+    if closing.empty:
+        return None
+    wanted = [*history.objectives(facts), *closing["measurement"]]
+    names = [n for n in dict.fromkeys(wanted) if n in set(closing["measurement"])]
+    rows = []
+    for contender in dict.fromkeys(closing["contender"]):
+        own = closing[closing["contender"] == contender].set_index("measurement")
+        cells = {
+            name: {
+                "value": plus_minus(row["mean"], row["standard_error"]),
+                "margin": margin(row["margin"], row["margin_se"]),
+                "tone": _tone(row["margin"], row["margin_se"]),
+            }
+            for name, row in own.iterrows()
+        }
+        seeds, failed = int(own["n"].max()), int(own["failed"].max())
+        rows.append({"contender": contender, "seeds": seeds, "failed": failed, "cells": cells})
+    return {"measurements": names, "rows": rows, "base": BASE, "winner": WINNER}
+
+
+def margin(value: float, errors: float) -> str:
+    """`+0.105 (15 SE)`: by how much the winner is better, also in standard errors."""
+    if value != value:
+        return ""
+    times = f" ({abs(errors):.1f} SE)" if abs(errors) < 1000 else ""
+    return f"{'+' if value > 0 else '-'}{number(abs(value))}{times}"
+
+
+def _tone(value: float, errors: float) -> str:
+    if value != value or errors != errors or abs(errors) <= 2:
+        return "unclear"
+    return "better" if value > 0 else "worse"
+
+
+def recipe(view: View) -> dict[str, Any]:
+    """The leader's mixture and other genes, and what the spec fixed, as text by name."""
+    genome: dict[str, Any] = next(
+        (f["genome"] for f in view.facts if f["fact"] == "individual" and f["id"] == view.leader),
+        {},
+    )
+    mixtures = {name: value for name, value in genome.items() if isinstance(value, dict)}
+    shares = max(mixtures.values(), key=len, default={})
+    epochs: dict[str, float] = next(
+        (
+            f["details"]["epochs"]
+            for f in view.facts
+            if f["fact"] == "evaluation"
+            and (f["individual"], f["fidelity"]) == (view.leader, FULL)
+            and (f.get("details") or {}).get("epochs")
+        ),
+        {},
+    )
+    fixed = history.spec(view.facts).get("recipe") or {}
+    return {
+        "mixture": [
+            (name, share, epochs.get(name))
+            for name, share in sorted(shares.items(), key=lambda pair: -pair[1])
+        ],
+        "genes": {n: _plain(v) for n, v in genome.items() if n not in mixtures},
+        "fixed": {n: _plain(v) for n, v in fixed.items() if n not in genome},
+    }
+
+
+def samples(view: View) -> list[dict[str, str]]:
+    """What the leader and the untouched base wrote for the same prompts, on the last split read."""
+    found: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    for fact in view.facts:
+        given = (fact.get("details") or {}).get("samples") if fact["fact"] == "evaluation" else None
+        if not given:
+            continue
+        who = BASE if fact["fidelity"] == 0 else fact["individual"]
+        if who not in (BASE, view.leader):
+            continue
+        sets = given if isinstance(given, dict) else {"": given}
+        written = {(name, s["prompt"]): s for name, many in sets.items() for s in many}
+        if fact["split"] == "selection" or str(who) + " test" not in found:
+            found[f"{who} {fact['split']}"] = written
+    for split in ("test", "selection"):
+        own = found.get(f"{view.leader} {split}", {})
+        base = found.get(f"{BASE} {split}", {})
+        if own:
+            return [
+                {
+                    "set": name,
+                    "split": split,
+                    "prompt": prompt,
+                    "reference": s.get("reference", ""),
+                    "output": s.get("output", ""),
+                    "base": base.get((name, prompt), {}).get("output", ""),
+                }
+                for (name, prompt), s in list(own.items())[:SAMPLES]
+            ]
+    return []
+
+
+def _tiles(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """The numbers at the head of the page."""
+    busy = status["busy_share"]
+    failed = sum(status["failures"].values())
+    return [
+        ("state", status["state"]),
+        ("evaluations", f"{status['done']} of {status['total'] or '?'}"),
+        ("on the front", str(status["front"])),
+        ("failed", str(failed)),
+        ("time", duration(status["elapsed_seconds"])),
+        ("workers busy", "-" if busy is None else f"{busy:.0%} of {status['workers']}"),
+    ]
+
+
+def _failures(view: View) -> dict[str, Any]:
+    """Statuses with counts and seconds, and the last messages of those that failed."""
+    rows = history.table(view.facts)
+    groups = [
+        {
+            "status": str(status).replace("_", " "),
+            "count": len(group),
+            "seconds": f"{group['duration'].sum():,.1f}",
+            "mean": f"{group['duration'].mean():.1f}",
+        }
+        for status, group in sorted(
+            rows.groupby("status"), key=lambda pair: (pair[0] != "ok", pair[0])
+        )
+    ]
+    failed = rows[rows["status"] != "ok"].tail(MESSAGES)
+    messages = [
+        (int(r["individual"]), str(r["status"]).replace("_", " "), str(r["message"] or "")[:300])
+        for _, r in failed.iterrows()
+    ]
+    lost = [f for f in view.facts if f["fact"] == "lost"]
+    messages += [
+        (f["individual"], "lost, retried", str(f.get("message", ""))[:300])
+        for f in lost[-MESSAGES:]
+    ]
+    return {"groups": groups, "messages": messages, "lost": len(lost)}
+
+
+def duration(seconds: float) -> str:
+    """`5 min 12 s`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {left} s"
+        if minutes
+        else f"{left} s"
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,24 @@
+"""The figures of the report, in the order in which a reader asks."""
+
+from evo.figures import closing, descent, front, genes, progress
+from evo.figures.style import Chart, View
+
+__all__ = ["Chart", "View", "charts"]
+
+DRAWN = (
+    closing.comparison,
+    progress.progress,
+    front.front,
+    genes.mixture,
+    genes.parallel,
+    descent.importance,
+    descent.lineage,
+    closing.learning,
+    closing.cost,
+)
+
+
+def charts(view: View) -> dict[str, Chart]:
+    """Every chart that has something to show, by the name of its function."""
+    drawn = {draw.__name__: draw(view) for draw in DRAWN}
+    return {name: chart for name, chart in drawn.items() if chart is not None}

@@ -1,0 +1,202 @@
+"""What the closing comparison shows, how the fine-tunes learned, and where the time went."""
+
+from plotly.subplots import make_subplots
+
+from evo import history
+from evo.comparison import WINNER
+from evo.figures.style import (
+    BLUE,
+    FAINT,
+    MUTED,
+    ORANGE,
+    TEMPLATE,
+    Chart,
+    View,
+    figure,
+    safe,
+    titled,
+    window,
+)
+from evo.tables import BASE, FULL, UNTOUCHED
+
+PANELS = 6
+COLUMNS = 3
+CURVES = 12
+
+
+def comparison(view: View) -> Chart | None:
+    """Mean and error of each contender on the test split, a panel a measurement, seeds as dots."""
+    closing = history.comparison(view.facts)
+    if closing.empty:
+        return None
+    wanted = [*view.objectives, *(c.name for c in history.constraints(view.facts))]
+    others = sorted(closing["measurement"].unique(), key=lambda n: n.endswith("/perplexity"))
+    names = [n for n in dict.fromkeys([*wanted, *others]) if n in set(closing["measurement"])]
+    shown = names[:PANELS]
+    contenders = list(dict.fromkeys(closing["contender"]))
+    across = 2 if len(shown) in (2, 4) else min(COLUMNS, len(shown))
+    down = -(-len(shown) // across)
+    chart = make_subplots(
+        rows=down,
+        cols=across,
+        shared_yaxes=True,
+        horizontal_spacing=0.06,
+        vertical_spacing=0.26 / down,
+    )
+    chart.update_layout(
+        template=TEMPLATE,
+        height=40 + down * (90 + 34 * len(contenders)),
+        showlegend=False,
+        margin={"l": 120, "t": 20},
+        plot_bgcolor="#f9fafb",
+    )
+    rows = history.table(view.facts).query("split == 'test' and status == 'ok'")
+    baselines = history.baselines(view.facts)
+    for index, name in enumerate(shown):
+        where = {"row": index // across + 1, "col": index % across + 1}
+        column = view.columns.measurements[name]
+        for level, contender in enumerate(contenders):
+            colour = view.colour(contender)
+            result = closing.query("contender == @contender and measurement == @name")
+            id = history.winner(view.facts) if contender == WINNER else baselines.get(contender)
+            own = rows["fidelity"] == UNTOUCHED
+            if contender != BASE:
+                own = (rows["fidelity"] == FULL) & (rows["individual"] == id)
+            seeds = rows.loc[own, column].dropna()
+            chart.add_scatter(
+                x=seeds,
+                y=[level + 0.22] * len(seeds),
+                mode="markers",
+                marker={"color": colour, "size": 5, "opacity": 0.45},
+                hoverinfo="x",
+                **where,
+            )
+            chart.add_scatter(
+                x=result["mean"],
+                y=[level] * len(result),
+                mode="markers",
+                marker={
+                    "color": colour,
+                    "size": 15 if contender == WINNER else 10,
+                    "symbol": "star" if contender == WINNER else "diamond",
+                },
+                error_x={
+                    "array": list(2 * result["standard_error"].fillna(0.0)),
+                    "color": colour,
+                    "thickness": 2,
+                    "width": 5,
+                },
+                hovertext=[
+                    f"<b>{safe(contender)}</b><br>{safe(name)} {mean:.4f} ± {error:.4f}"
+                    for mean, error in result[["mean", "standard_error"]].to_numpy()
+                ],
+                hoverinfo="text",
+                **where,
+            )
+        for c in history.constraints(view.facts):
+            if c.name == name:
+                chart.add_vline(c.limit, line={"color": MUTED, "dash": "dash", "width": 1}, **where)
+        errors = 2 * closing["standard_error"].fillna(0.0)
+        here = closing["measurement"] == name
+        ends = [*(closing["mean"] - errors)[here], *(closing["mean"] + errors)[here]]
+        low, high, _ = window(ends, [*ends, *rows[column].dropna()])
+        limits = [c.limit for c in history.constraints(view.facts) if c.name == name]
+        low, high = min([low, *limits]), max([high, *limits])
+        chart.update_xaxes(title_text=titled(name), range=[low, high], nticks=6, **where)
+        chart.update_yaxes(
+            tickvals=list(range(len(contenders))),
+            ticktext=[f"<b>{safe(n, 22)}</b>" if n == WINNER else safe(n, 22) for n in contenders],
+            range=[len(contenders) - 0.4, -0.6],
+            showgrid=False,
+            ticks="",
+            **where,
+        )
+    caption = (
+        "Diamonds and the star: mean over fresh seeds, with bars of two standard errors each way; "
+        "dots: the seeds."
+    )
+    if any(c.name in shown for c in history.constraints(view.facts)):
+        caption += " Dashed: the constraint."
+    if len(names) > len(shown):
+        caption += f" {len(names) - len(shown)} more measurements are in the table below."
+    return Chart("Closing comparison on the test split", caption, chart)
+
+
+def learning(view: View) -> Chart | None:
+    """Training loss against tokens for the front and the baselines, where recorded."""
+    curves = {
+        f["individual"]: f["details"]["learning_curve"]
+        for f in view.facts
+        if f["fact"] == "evaluation"
+        and f["split"] == "selection"
+        and f["fidelity"] == FULL
+        and (f.get("details") or {}).get("learning_curve")
+    }
+    named = {id: name for name, id in history.baselines(view.facts).items()}
+    members = [int(i) for i in view.front["individual"] if i not in named]
+    chosen = [i for i in [*members[:CURVES], *named] if i in curves and i != view.leader]
+    if not curves or not (chosen or view.leader in curves):
+        return None
+    chart = figure(440, margin={"t": 60})
+    others = 0
+    for id in [*chosen, *([view.leader] if view.leader in curves else [])]:
+        tokens, losses = zip(*curves[id], strict=True)
+        if id == view.leader:
+            style, name = {"color": ORANGE, "width": 3}, f"{view.leader_is} (individual {id})"
+        elif id in named:
+            style, name = {"color": view.colour(named[id]), "width": 1.8, "dash": "dot"}, named[id]
+        else:
+            style, name, others = {"color": FAINT, "width": 1.4}, "rest of the front", others + 1
+        chart.add_scatter(
+            x=tokens,
+            y=losses,
+            mode="lines",
+            line=style,
+            name=safe(name, 30),
+            legendgroup=safe(name, 30),
+            showlegend=id == view.leader or id in named or others == 1,
+            hovertext=f"individual {id}",
+            hoverinfo="text+x+y",
+        )
+    values = [loss for id in chosen for _, loss in curves[id]]
+    low, high, _ = window(values, [loss for _, loss in curves.get(view.leader, ())])
+    chart.update_xaxes(title_text="tokens trained on", rangemode="tozero")
+    chart.update_yaxes(title_text="training loss (nats per token)", range=[low, high])
+    caption = (
+        "Loss on each one's own training mixture: a low curve means easy text, not a good model; "
+        "read the shape (still falling, flat, unstable), not the level."
+    )
+    return Chart("Learning curves", caption, chart)
+
+
+def cost(view: View) -> Chart | None:
+    """Where the workers' time went."""
+    used = history.usage(view.facts)
+    parts = {
+        "training": (used["training"], BLUE),
+        "scoring": (used["scoring"], "#0b8a7a"),
+        "set-up and the rest of an evaluation": (used["other"], "#c9b2d6"),
+        "between evaluations (driver, dispatch, waiting)": (used["idle"], "#d5dae2"),
+    }
+    total = sum(seconds for seconds, _ in parts.values())
+    if total <= 0:
+        return None
+    chart = figure(170, barmode="stack", margin={"t": 50, "l": 30}, legend={"traceorder": "normal"})
+    for name, (seconds, colour) in parts.items():
+        chart.add_bar(
+            x=[seconds],
+            y=[""],
+            orientation="h",
+            name=f"{name} {seconds / total:.1%}",
+            marker={"color": colour, "line": {"color": "white", "width": 1}},
+            hovertext=f"{name}: {seconds:,.1f} s",
+            hoverinfo="text",
+        )
+    chart.update_xaxes(title_text="seconds of worker time", range=[0, total])
+    caption = (
+        f"{used['workers']} workers over {used['elapsed']:,.0f} s, "
+        f"{used['busy_share']:.1%} of their time busy with evaluations."
+        if used["busy_share"] is not None
+        else ""
+    )
+    return Chart("Failures and cost", caption, chart)

@@ -1,0 +1,216 @@
+"""What the ledger's facts say: best, front, lineage, importance, closing comparison, status.
+
+A *score* is what one individual got on the selection split at the full token budget: the mean
+over its seeds. Everything here is derived from the facts at each call; nothing is stored.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evo.comparison import Verdict, comparison, verdict
+from evo.importance import importance
+from evo.tables import (
+    FULL,
+    Columns,
+    Fact,
+    Facts,
+    baselines,
+    constraints,
+    loss_columns,
+    objectives,
+    scores,
+    search_rows,
+    sign,
+    spec,
+    table,
+    to_csv,
+    to_parquet,
+    winner,
+)
+from population import selection
+from population.individual import Individual
+
+__all__ = [
+    "Columns",
+    "Fact",
+    "Facts",
+    "Verdict",
+    "baselines",
+    "best",
+    "best_so_far",
+    "comparison",
+    "constraints",
+    "front",
+    "hypervolume",
+    "importance",
+    "lineage",
+    "loss_columns",
+    "objectives",
+    "scores",
+    "search_rows",
+    "sign",
+    "spec",
+    "status",
+    "table",
+    "to_csv",
+    "to_parquet",
+    "usage",
+    "verdict",
+    "winner",
+]
+
+
+def best(facts: Facts) -> int | None:
+    """Lowest first loss among the scores that meet every constraint; ties go to the lower id."""
+    found = _leader(scores(facts), next(iter(loss_columns(facts)), ""))
+    return None if found is None else int(found["individual"])
+
+
+def front(facts: Facts) -> pd.DataFrame:
+    """The scores that meet every constraint and that none dominates; lowest first loss first."""
+    losses = loss_columns(facts)
+    feasible = scores(facts).query("violation == 0")
+    feasible = feasible[feasible[losses].notna().all(axis=1)]
+    if feasible.empty or not losses:
+        return feasible.iloc[:0]
+    population = [
+        Individual(id=int(id), genome={}, losses=tuple(point))
+        for id, point in zip(feasible["individual"], feasible[losses].to_numpy(), strict=True)
+    ]
+    members = {individual.id for individual in selection.front(population)}
+    return feasible[feasible["individual"].isin(members)].sort_values(
+        [losses[0], "individual"], ignore_index=True
+    )
+
+
+def best_so_far(facts: Facts, objective: str) -> pd.Series:
+    """By row of `search_rows`: the best value yet that meets every constraint; NaN before one."""
+    rows = search_rows(facts)
+    losses = rows[f"losses.{objective}"].where(
+        (rows["violation"] == 0) & (rows["fidelity"] == FULL)
+    )
+    return losses.cummin().ffill() * objectives(facts)[objective]
+
+
+def hypervolume(facts: Facts) -> pd.Series:
+    """By row of `search_rows`: volume that the front so far dominates; 0 before there is one.
+
+    The reference is the run's own worst feasible loss in each objective plus a tenth of its
+    range, so values compare within a run only.
+    """
+    rows = search_rows(facts)
+    points = rows[loss_columns(facts)].to_numpy(float)
+    counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL) & np.isfinite(points).all(axis=1)
+    values = np.zeros(len(rows))
+    if points.shape[1] and counts.any():
+        low, high = points[counts].min(axis=0), points[counts].max(axis=0)
+        reference = high + 0.1 * np.where(high > low, high - low, 1.0)
+        members = np.empty((0, points.shape[1]))
+        for i in np.flatnonzero(counts):
+            if not (members <= points[i]).all(axis=1).any():
+                kept = members[~(points[i] <= members).all(axis=1)]
+                members = np.vstack([kept, points[i]])
+                values[i] = selection.hypervolume(members, reference)
+    return pd.Series(np.maximum.accumulate(values), name="hypervolume")
+
+
+def lineage(facts: Facts, individual: int) -> pd.DataFrame:
+    """The individual and its ancestors, nearest first; distance = births between, the short way."""
+    known = {f["id"]: f for f in facts if f["fact"] == "individual"}
+    distance = {individual: 0} if individual in known else {}
+    wave = list(distance)
+    while wave:
+        parents = dict.fromkeys(parent for child in wave for parent in known[child]["parents"])
+        wave = [parent for parent in parents if parent in known and parent not in distance]
+        distance.update(dict.fromkeys(wave, 1 + max(distance.values())))
+    rows = [
+        (id, f["generation"], " ".join(map(str, f["parents"])), f["operator"], distance[id])
+        for id, f in ((id, known[id]) for id in distance)
+    ]
+    names = ["individual", "generation", "parents", "operator", "distance"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def usage(facts: Facts) -> dict[str, Any]:
+    """Where the workers' time went, in seconds, over the periods in which a driver was alive.
+
+    `workers` is what the spec says, else the most that were ever busy at once. `idle` is the time
+    between evaluations: dispatch, ledger, generation barriers, attempts that were lost.
+    """
+    rows = table(facts)
+    elapsed = sum(end - start for start, end in _sessions(facts))
+    configured = (spec(facts).get("resources") or {}).get("workers")
+    events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
+    concurrent = max(np.cumsum([step for _, step in events]), default=0)
+    workers = int(configured or concurrent)
+    busy = float(rows["duration"].sum())
+    known = Columns.of(facts).costs
+    training, scoring = (
+        float(rows[known[name]].sum()) if name in known else 0.0
+        for name in ("train_seconds", "evaluate_seconds")
+    )
+    return {
+        "workers": workers,
+        "elapsed": elapsed,
+        "busy": busy,
+        "training": training,
+        "scoring": scoring,
+        "other": max(0.0, busy - training - scoring),
+        "idle": max(0.0, workers * elapsed - busy),
+        "busy_share": min(1.0, busy / (workers * elapsed)) if workers and elapsed > 0 else None,
+        "lost": sum(f["fact"] == "lost" for f in facts),
+    }
+
+
+def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
+    """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock."""
+    rows = search_rows(facts)
+    known = scores(facts)
+    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
+    state = {"finished": "finished", "stopped": "stopped"}.get(ends[-1] if ends else "", "running")
+    used = usage(facts)
+    failed = rows.loc[rows["status"] != "ok", "status"].value_counts()
+    found: dict[str, Any] = {}
+    for name, orientation in objectives(facts).items():
+        leader = _leader(known, f"losses.{name}")
+        found[name] = None
+        if leader is not None:
+            value = float(orientation * leader[f"losses.{name}"])
+            found[name] = {"value": value, "individual": int(leader["individual"])}
+    closing = table(facts).query("split == 'test'")
+    return {
+        "name": spec(facts).get("name"),
+        "state": "stopped" if state == "running" and not alive else state,
+        "done": int(rows["individual"].nunique()),
+        "total": (spec(facts).get("budget") or {}).get("evaluations"),
+        "failures": {str(name): int(count) for name, count in failed.items()},
+        "lost_and_retried": used["lost"],
+        "best": found,
+        "front": len(front(facts)),
+        "winner": winner(facts),
+        "closing_evaluations": len(closing),
+        "workers": used["workers"],
+        "busy_share": used["busy_share"],
+        "elapsed_seconds": used["elapsed"],
+    }
+
+
+def _leader(known: pd.DataFrame, loss: str) -> pd.Series | None:
+    """The feasible row of lowest loss and, among equals, lowest id."""
+    feasible = known[known["violation"] == 0]
+    if loss not in feasible or feasible[loss].isna().all():
+        return None
+    return feasible.sort_values([loss, "individual"]).iloc[0]
+
+
+def _sessions(facts: Facts) -> list[tuple[float, float]]:
+    """Start and end of each period in which a driver was alive, in unix seconds."""
+    starts = [i for i, f in enumerate(facts) if f["fact"] in ("search", "resumed")]
+    periods = []
+    for begin, end in pairwise([*starts, len(facts)]):
+        times = [f[key] for f in facts[begin:end] for key in ("time", "finished") if f.get(key)]
+        periods.append((times[0], max(times)))
+    return periods

@@ -1,0 +1,128 @@
+"""A run for people: report.html, which needs no network, and a summary for the terminal."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evo import history
+from evo.comparison import WINNER
+from evo.contents import comparison_table, contents, duration, recipe
+from evo.figures.style import View
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+COLUMNS = 3  # objectives in the terminal's table, at 80 characters
+
+
+def write(facts: history.Facts, path: Path) -> None:
+    """Write the self-contained page; it appears whole or not at all."""
+    from evo.tables import write_whole
+
+    write_whole(path, page(facts).encode())
+
+
+def page(facts: history.Facts) -> str:
+    """The page as HTML.
+
+    All that a run brings is escaped, and a content security policy with a nonce derived from the
+    facts keeps any script but ours from running and anything at all from being fetched.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from evo.figures import charts
+
+    view = View.of(facts)
+    environment = Environment(
+        loader=PackageLoader("evo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = json.dumps(facts, default=str).encode()
+    return environment.get_template("report.html.j2").render(
+        nonce=hashlib.sha256(text).hexdigest()[:32],
+        plotly=Markup(get_plotlyjs()),
+        charts={
+            name: {
+                "title": chart.title,
+                "caption": chart.caption,
+                "height": chart.figure.layout.height,
+                "json": Markup(_inert(chart.figure.to_json())),
+            }
+            for name, chart in charts(view).items()
+        },
+        **contents(view),
+    )
+
+
+def summary(facts: history.Facts) -> "RenderableType":
+    """The verdict, the closing comparison, the winner and the cost; for 80 columns, any colours."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    view = View.of(facts)
+    status = history.status(facts)
+    verdict = history.verdict(facts)
+    style = {"good": "bold green", "mixed": "bold yellow", "bad": "bold red"}.get(
+        verdict.tone, "bold"
+    )
+    parts: list[RenderableType] = [Text(verdict.text, style), *map(Text, verdict.notes), Text()]
+    closing = comparison_table(facts)
+    if closing:
+        names = list(history.objectives(facts))[:COLUMNS]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("test split", no_wrap=True, max_width=20)
+        for name in names:
+            table.add_column(Text(name), justify="right", no_wrap=True, min_width=9)
+        table.add_column(Text("margin"), justify="right", no_wrap=True)
+        for row in closing["rows"]:
+            cells = [row["cells"].get(name, {}) for name in names]
+            failed = f" ({row['failed']} failed)" if row["failed"] else ""
+            table.add_row(
+                Text(row["contender"] + failed),
+                *(Text(cell.get("value", "-")) for cell in cells),
+                Text(cells[0].get("margin", "")),
+                style="bold" if row["contender"] == WINNER else "",
+            )
+        seeds = max(row["seeds"] for row in closing["rows"])
+        note = (
+            f"Mean and standard error over {seeds} seeds. Margin: by how much the winner is better "
+            f"on {names[0]}, and in standard errors of the difference (SE)."
+        )
+        parts += [table, Text(note, "dim"), Text()]
+    found = recipe(view)
+    if view.leader is not None:
+        shares = ", ".join(
+            f"{name} {share:.0%}" for name, share, _ in found["mixture"] if share >= 0.005
+        )
+        genes = ", ".join(f"{name} {value}" for name, value in found["genes"].items())
+        parts.append(Text(f"{view.leader_is} (individual {view.leader})", "bold"))
+        parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
+            genes
+        )
+    failures = (
+        ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in status["failures"].items()) or "none"
+    )
+    lost = f"; lost and retried: {status['lost_and_retried']}" if status["lost_and_retried"] else ""
+    busy = "" if status["busy_share"] is None else f", workers busy {status['busy_share']:.0%}"
+    parts.append(
+        Text(
+            f"{status['done']} of {status['total'] or '?'} evaluations, front {status['front']}, "
+            f"failed: {failures}{lost}; {duration(status['elapsed_seconds'])}{busy}"
+        )
+    )
+    return Group(*parts)
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser can take for anything else."""
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text

@@ -1,0 +1,264 @@
+"""The ledger's facts as one table, computed from the facts alone and never stored.
+
+Times are unix seconds and durations seconds. Losses are objectives oriented so that lower is
+better. The *base* is the untouched model, recorded with fidelity 0; it has no genes.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from evo.config import Constraint
+from fitness import metrics
+
+Fact = Mapping[str, Any]
+Facts = Sequence[Fact]
+
+FULL = 1.0
+UNTOUCHED = 0.0
+BASE = "base"
+ANCHOR = "anchor: "
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the table hold what, as {name in the ledger: column}.
+
+    A column carries the bare name, or `<kind>.<name>` where something earlier has taken it.
+    """
+
+    genes: dict[str, str]
+    measurements: dict[str, str]
+    costs: dict[str, str]
+
+    FIRST: ClassVar = (
+        *("individual", "generation", "parents", "operator", "name"),
+        *("status", "seed", "fidelity", "split", "attempts", "same_as"),
+    )
+    LAST: ClassVar = ("violation", "started", "finished", "duration", "worker", "message")
+
+    @classmethod
+    def of(cls, facts: Facts) -> "Columns":
+        taken = {*cls.FIRST, *cls.LAST}
+
+        def named(kind: str, names: list[str]) -> dict[str, str]:
+            columns = {n: f"{kind}.{n}" if n in taken else n for n in dict.fromkeys(names)}
+            taken.update(columns.values())
+            return columns
+
+        genomes = [_flat(f["genome"]) for f in facts if f["fact"] == "individual"]
+        seen = [f for f in facts if f["fact"] == "evaluation"]
+        measured = [name for f in seen for name in f["measurements"]]
+        return cls(
+            named("gene", [name for genome in genomes for name in genome]),
+            named(
+                "measurement",
+                [*objectives(facts), *(c.name for c in constraints(facts)), *measured],
+            ),
+            named("cost", [name for f in seen for name in f.get("cost") or {}]),
+        )
+
+
+def spec(facts: Facts) -> Mapping[str, Any]:
+    """The resolved search spec; a resume may have changed the run's budget or resources."""
+    return next(f["config"] for f in reversed(facts) if f.get("config"))
+
+
+def objectives(facts: Facts) -> dict[str, int]:
+    """Sign by objective, in the spec's order: 1 is minimised, -1 maximised."""
+    directions = spec(facts).get("objectives") or {}
+    return {name: -1 if how == "maximize" else 1 for name, how in directions.items()}
+
+
+def constraints(facts: Facts) -> list[Constraint]:
+    """The spec's constraints."""
+    return [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+
+
+def sign(facts: Facts, measurement: str) -> int:
+    """1 if lower is better, -1 if higher is, 0 if nobody said."""
+    told = {"minimize": 1, "maximize": -1, None: 0}[metrics.measurement(measurement).direction]
+    return objectives(facts).get(measurement, told)
+
+
+def loss_columns(facts: Facts) -> list[str]:
+    """The columns that hold the losses, in the order of the objectives."""
+    return [f"losses.{name}" for name in objectives(facts)]
+
+
+def table(facts: Facts) -> pd.DataFrame:
+    """One row per evaluation, in the order of the ledger.
+
+    `attempts` counts workers that died too; `same_as` names the individual of equal genome whose
+    evaluation was copied, at no cost.
+    """
+    columns = Columns.of(facts)
+    born = {f["id"]: f for f in facts if f["fact"] == "individual"}
+    genes = {id: _genes(f["genome"], columns.genes) for id, f in born.items()}
+    lost: dict[tuple[Any, ...], int] = {}
+    rows = []
+    for fact in facts:
+        key = tuple(fact.get(part) for part in ("individual", "seed", "split"))
+        if fact["fact"] == "lost":
+            lost[key] = lost.get(key, 0) + 1
+        elif fact["fact"] == "evaluation":
+            untouched = fact["fidelity"] == UNTOUCHED
+            rows.append(
+                _parentage({} if untouched else born.get(fact["individual"], {}), untouched)
+                | {name: fact[name] for name in ("individual", "status", "seed")}
+                | {"fidelity": fact["fidelity"], "split": fact["split"]}
+                | {"attempts": 1 + lost.get(key, 0)}
+                | {"same_as": (fact.get("details") or {}).get("same_as")}
+                | ({} if untouched else genes.get(fact["individual"], {}))
+                | _renamed(fact["measurements"], columns.measurements)
+                | _renamed(fact.get("cost") or {}, columns.costs)
+                | {name: fact.get(name) for name in ("started", "finished", "worker", "message")}
+                | _realised(fact.get("details") or {})
+            )
+    frame = pd.DataFrame(rows)
+    realised = [c for c in map(str, frame) if c.startswith(("realised.", "epochs."))]
+    numeric = [*columns.measurements.values(), *columns.costs.values(), "started", "finished"]
+    known = [*Columns.FIRST, *columns.genes.values(), *columns.measurements.values()]
+    known += [*loss_columns(facts), *columns.costs.values(), *Columns.LAST, *realised]
+    frame = frame.reindex(columns=list(dict.fromkeys(known)))
+    frame[numeric] = frame[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
+    whole = [c for c in columns.genes.values() if _whole(genes, c)]
+    frame[["generation", "same_as", *whole]] = frame[["generation", "same_as", *whole]].astype(
+        "Int64"
+    )
+    frame["duration"] = frame["finished"] - frame["started"]
+    frame.loc[frame["same_as"].notna(), "duration"] = 0.0
+    return oriented(frame, facts, columns)
+
+
+def scores(facts: Facts) -> pd.DataFrame:
+    """One row per individual that has a score, by id; columns as in `table`, numbers averaged."""
+    columns = Columns.of(facts)
+    rows = search_rows(facts)
+    rows = rows[(rows["fidelity"] == FULL) & (rows["status"] == "ok")]
+    mean = [*columns.measurements.values(), *columns.costs.values(), "duration"]
+    frame = rows.drop_duplicates("individual").set_index("individual").sort_index()
+    frame[mean] = rows.groupby("individual")[mean].mean()
+    return oriented(frame.reset_index(), facts, columns)
+
+
+def search_rows(facts: Facts) -> pd.DataFrame:
+    """The rows of `table` in which the search tried something, failures included."""
+    rows = table(facts)
+    return rows[(rows["split"] == "selection") & (rows["fidelity"] > UNTOUCHED)].reset_index(
+        drop=True
+    )
+
+
+def baselines(facts: Facts) -> dict[str, int]:
+    """Individual by the name of the baseline it is; the untouched base is not among them."""
+    return {
+        f["operator"].removeprefix(ANCHOR): f["id"]
+        for f in facts
+        if f["fact"] == "individual" and f["operator"].startswith(ANCHOR)
+    }
+
+
+def winner(facts: Facts) -> int | None:
+    """The individual named before the test split was read, or None."""
+    return next((f["individual"] for f in reversed(facts) if f["fact"] == "winner"), None)
+
+
+def oriented(frame: pd.DataFrame, facts: Facts, columns: Columns) -> pd.DataFrame:
+    """The table with its losses and violations computed from its measurements."""
+    measured = frame["status"] == "ok"
+    for name, orientation in objectives(facts).items():
+        frame[f"losses.{name}"] = orientation * frame[columns.measurements[name]].where(measured)
+    broken = pd.Series(0.0, index=frame.index)
+    for constraint in constraints(facts):
+        column = columns.measurements[constraint.name]
+        excess = [constraint.excess({constraint.name: value}) for value in frame[column]]
+        broken += np.where(frame[column].isna(), np.inf, excess)
+    frame["violation"] = broken.where(measured)
+    return frame
+
+
+def to_csv(frame: pd.DataFrame, path: str) -> None:
+    """Write the table; `-` is standard output."""
+    _write(path, frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def to_parquet(frame: pd.DataFrame, path: str) -> None:
+    """Write the table; `-` is standard output. Genes of mixed types become text."""
+    texts = {
+        str(column): frame[column].map(str, na_action="ignore")
+        for column in frame.columns
+        if frame[column].dtype == object
+    }
+    content = frame.assign(**texts).to_parquet(None, index=False)
+    _write(path, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _write(path: str, content: bytes) -> None:
+    if path == "-":
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    else:
+        write_whole(Path(path), content)
+
+
+def _flat(genome: Mapping[str, Any]) -> dict[str, Any]:
+    """A genome with each mixture spread over `<gene>.<source>`."""
+    flat: dict[str, Any] = {}
+    for name, value in genome.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{source}": share for source, share in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _genes(genome: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Value by column; a source that an active mixture leaves out has a share of 0."""
+    flat = _flat(genome)
+    for name in names:
+        if isinstance(genome.get(name.partition(".")[0]), Mapping):
+            flat.setdefault(name, 0.0)
+    return {names[name]: value for name, value in flat.items()}
+
+
+def _whole(genes: Mapping[int, Mapping[str, Any]], column: str) -> bool:
+    return all(type(values.get(column, 0)) is int for values in genes.values())
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[name]: value for name, value in values.items()}
+
+
+def _parentage(individual: Fact, untouched: bool) -> dict[str, Any]:
+    operator = str(individual.get("operator", ""))
+    baseline = operator.removeprefix(ANCHOR) if operator.startswith(ANCHOR) else ""
+    return {
+        "generation": individual.get("generation"),
+        "parents": " ".join(str(parent) for parent in individual.get("parents", ())),
+        "operator": operator,
+        "name": BASE if untouched else baseline,
+    }
+
+
+def _realised(details: Mapping[str, Any]) -> dict[str, Any]:
+    shares, epochs = details.get("shares") or {}, details.get("epochs") or {}
+    return {f"realised.{n}": v for n, v in shares.items()} | {
+        f"epochs.{n}": v for n, v in epochs.items()
+    }
