@@ -95,9 +95,9 @@ def _drive(
 
 def _status(options: argparse.Namespace) -> int:
     from evo.history import status
-    from evo.ledger import read
+    from evo.ledger import in_use, read
 
-    found = status(read(options.run))
+    found = status(read(options.run), alive=in_use(options.run))
     if options.json:
         print(json.dumps(found))
     else:

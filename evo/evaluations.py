@@ -14,10 +14,9 @@ from evo.config import SearchConfig, decode
 from evo.ledger import Fact, Ledger
 from fitness.errors import InputError
 from fitness.evaluate import Evaluation, EvaluationSpec, Split, Status
-from population.individual import Individual
+from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5
-ANCHOR = "anchor: "  # how strategies mark the operator of a baseline
 Key = tuple[int, int, float, str]
 
 

@@ -20,6 +20,7 @@ from fitness.errors import InputError
 
 FORMAT = 1
 FILE = "ledger.jsonl"
+LOCK = "driver.lock"
 Fact = dict[str, Any]
 
 
@@ -73,6 +74,20 @@ def _parse(line: bytes, path: Path, number: int) -> Fact:
     if not isinstance(fact, dict) or "fact" not in fact:
         raise InputError(f"{path}:{number}: a fact is a JSON object with the key `fact`")
     return fact
+
+
+def in_use(run: Path) -> bool:
+    """Whether some driver writes this run right now."""
+    path = run / LOCK
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # somebody else's folder, which we may not write
+        return False
 
 
 class Ledger:
@@ -149,7 +164,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 def _locked(run: Path) -> FileLock:
     """The run's lock, held until released or until this process ends, however it ends."""
     owner = run / "driver.json"
-    lock = FileLock(run / "driver.lock")
+    lock = FileLock(run / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

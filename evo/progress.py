@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from evo.config import SearchConfig, violation
 from evo.config import losses as losses_of
 from evo.ledger import Fact
-from population.individual import Individual
+from population.individual import ANCHOR, Individual
 from population.selection import best, front
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Progress:
         self._begun = time.time()
         self._worked = 0.0
         self._measured = 0
+        self._workers = 0
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -72,8 +73,9 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def _take(self, fact: Fact) -> None:
-        if fact["fact"] == "individual" and fact["operator"].startswith("anchor:"):
-            self._names[fact["id"]] = fact["operator"].removeprefix("anchor:").strip()
+        self._workers = fact.get("workers", self._workers)
+        if fact["fact"] == "individual" and fact["operator"].startswith(ANCHOR):
+            self._names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
         elif fact["fact"] == "lost":
             self._lost += 1
         elif fact["fact"] == "evaluation":
@@ -136,7 +138,6 @@ class Progress:
         from rich.table import Table
 
         elapsed = time.time() - self._begun
-        workers = self._config.resources.workers
         table = Table(
             title=f"{self._config.name}: {len(self._scored)}/{self._config.budget.evaluations} "
             f"evaluations, front {len(self._front)}, failures {sum(self._failures.values())}"
@@ -161,12 +162,12 @@ class Progress:
                 ),
             )
         left = self._seconds_left()
-        busy = f"{min(1.0, self._worked / (elapsed * workers)):.0%} busy" if workers else ""
+        share = self._worked / (elapsed * self._workers) if self._workers else 0.0
         what = "comparing on the test split" if self._compared else "searching"
         table.caption = (
             f"{what}; {_clock(elapsed)} gone"
             + (f", about {_clock(left)} left" if left is not None else "")
-            + (f"; workers {busy}" if busy else "")
+            + f"; {self._workers} workers {min(1.0, share):.0%} busy"
             + (f"; leader: individual {leader.id}" if leader else "")
         )
         return table

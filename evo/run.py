@@ -39,6 +39,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
                 "config": configuration.to_plain(config),
                 "fingerprints": prepared.fingerprints,
                 "versions": versions(),
+                "workers": cluster.size,
                 "time": time.time(),
             },
         )
@@ -62,7 +63,8 @@ def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
     with Ledger(run) as ledger, _cluster(config, prepared, run) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
-        watch(ledger.append("resumed", time=time.time(), versions=versions(), **changed))
+        resumed = {"time": time.time(), "versions": versions(), "workers": cluster.size}
+        watch(ledger.append("resumed", **resumed, **changed))
         return _drive(config, prepared, ledger, cluster, run, watch)
 
 

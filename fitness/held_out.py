@@ -1,4 +1,4 @@
-"""Scores a model on held-out data: loss by domain, and what it writes for prompts with references."""
+"""Scores a model on held-out data: loss by domain, and what it writes for prompts."""
 
 import math
 from typing import TYPE_CHECKING, Any

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from population.space import Genome
 
+ANCHOR = "anchor: "  # begins the operator of an individual that was given, not bred
+
 
 @dataclass(frozen=True, slots=True)
 class Individual:

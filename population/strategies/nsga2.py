@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from population.individual import Individual
+from population.individual import ANCHOR, Individual
 from population.selection import rank, survivors, tournament
 from population.space import Genome, SearchSpace
 from population.strategies.random import fresh
@@ -49,7 +49,7 @@ class NSGA2:
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
         if slot < len(self._anchors):
             name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"anchor: {name}")
+            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
         if slot >= self._population and self._mates:
             for attempt in range(ATTEMPTS):
                 child = self._child(slot, rng, strength=1 + attempt / 2)

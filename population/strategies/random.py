@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from population.individual import Individual
+from population.individual import ANCHOR, Individual
 from population.space import Genome, SearchSpace
 
 ATTEMPTS = 20  # draws before a duplicate is accepted: the space may hold nothing else
@@ -31,7 +31,7 @@ class Random:
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
         if slot < len(self._anchors):
             name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"anchor: {name}")
+            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
         return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
 
     def tell(self, individual: Individual) -> None:

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 from evo import config as configuration
 from evo.config import ConfigError, Constraint, Objective, SearchConfig, load
-from evo.spec import Budget, Comparison, Halves, Model, Resources, Search, TwoFiles
-from evo.spec_file import MOST_ERRORS, read
-from evo.starter import QUICKSTART_FOLDER, TEMPLATE, init
+from evo.config.file import MOST_ERRORS, read
+from evo.config.sections import Budget, Comparison, Halves, Model, Resources, Search, TwoFiles
+from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
 from fitness.documents import Source, documents
 from fitness.errors import InputError
 from fitness.generation import PromptSet, read_prompts

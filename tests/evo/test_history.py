@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo import history
-from evo.comparison import plus_minus
+from evo.history.comparison import plus_minus
 from tests.evo.synthetic_ledger import ledger
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evo import history
-from evo.figures import View, charts
-from evo.figures.labels import spread
-from evo.figures.style import window
 from evo.report import page, summary, write
+from evo.report.figures import View, charts
+from evo.report.figures.labels import spread
+from evo.report.figures.style import window
 from tests.evo.synthetic_ledger import ledger
 
 ALL = {

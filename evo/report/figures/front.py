@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from evo import history
-from evo.comparison import constraint_text
-from evo.figures.labels import Point, point_labels
-from evo.figures.style import (
+from evo.history.comparison import constraint_text
+from evo.report.figures.labels import Point, point_labels
+from evo.report.figures.style import (
     BLUE,
     FAINT,
     ORANGE,

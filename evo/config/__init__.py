@@ -1,7 +1,7 @@
 """Search specs: `load` turns search.yaml into a frozen SearchConfig, or says all that is wrong.
 
 Also a config's plain form, which the ledger and the run folder keep. The sections are in
-`evo.spec`, what they mean for genomes in `evo.genomes`; import both from here.
+`evo.config.sections`, what they mean for genomes in `evo.config.genomes`; import both from here.
 """
 
 import io
@@ -14,7 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from evo.genomes import (
+from evo.config.checks import check
+from evo.config.errors import problems
+from evo.config.file import ConfigError, Problem, SpecFile, read
+from evo.config.genomes import (
     Constraint,
     Objective,
     baselines,
@@ -27,17 +30,14 @@ from evo.genomes import (
     space,
     violation,
 )
-from evo.resolve import resolve_spec, resolved
-from evo.spec import (
+from evo.config.resolve import resolve_spec, resolved
+from evo.config.sections import (
     NAME_PATTERN,
     Resources,
     SearchConfig,
     json_schema,
 )
-from evo.spec_checks import check
-from evo.spec_errors import problems
-from evo.spec_file import ConfigError, Problem, SpecFile, read
-from evo.starter import init, write_text
+from evo.config.starter import init, write_text
 
 __all__ = [
     "ConfigError",

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo import history
-from evo.comparison import WINNER
-from evo.contents import comparison_table, contents, duration, recipe
-from evo.figures.style import View
+from evo.history.comparison import WINNER
+from evo.report.contents import comparison_table, contents, duration, recipe
+from evo.report.figures.style import View
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +18,7 @@ COLUMNS = 3  # objectives in the terminal's table, at 80 characters
 
 def write(facts: history.Facts, path: Path) -> None:
     """Write the self-contained page; it appears whole or not at all."""
-    from evo.tables import write_whole
+    from evo.history.tables import write_whole
 
     write_whole(path, page(facts).encode())
 
@@ -33,7 +33,7 @@ def page(facts: history.Facts) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from evo.figures import charts
+    from evo.report.figures import charts
 
     view = View.of(facts)
     environment = Environment(

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from evo import history
-from evo.comparison import number
+from evo.history.comparison import number
 from fitness import metrics
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e9ecf1"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from evo import history
-from evo.comparison import number
-from evo.figures.style import (
+from evo.history.comparison import number
+from evo.report.figures.style import (
     INK,
     MUTED,
     SOURCES,

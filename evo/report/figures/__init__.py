@@ -1,7 +1,7 @@
 """The figures of the report, in the order in which a reader asks."""
 
-from evo.figures import closing, descent, front, genes, progress
-from evo.figures.style import Chart, View
+from evo.report.figures import closing, descent, front, genes, progress
+from evo.report.figures.style import Chart, View
 
 __all__ = ["Chart", "View", "charts"]
 

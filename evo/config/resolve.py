@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evo.genomes import filled_genes
-from evo.spec import BUILTIN, QUICKSTART, SearchConfig
-from evo.spec_file import ConfigError, nearest
-from evo.starter import QUICKSTART_FOLDER
+from evo.config.file import ConfigError, nearest
+from evo.config.genomes import filled_genes
+from evo.config.sections import BUILTIN, QUICKSTART, SearchConfig
+from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
 from fitness.recipe import Recipe
 

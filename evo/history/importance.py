@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evo.tables import FULL, Columns, Facts, loss_columns, search_rows
+from evo.history.tables import FULL, Columns, Facts, loss_columns, search_rows
 
 CHANCE_SHUFFLES = 300
 LEAST_POINTS = 8  # with fewer, a quadratic fits anything

@@ -3,8 +3,8 @@
 import numpy as np
 
 from evo import history
-from evo.figures.genes import AXES, mixture_columns
-from evo.figures.style import (
+from evo.report.figures.genes import AXES, mixture_columns
+from evo.report.figures.style import (
     BLUE,
     FAINT,
     INK,

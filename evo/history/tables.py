@@ -16,6 +16,7 @@ import pandas as pd
 
 from evo.config import Constraint
 from fitness import metrics
+from population.individual import ANCHOR
 
 Fact = Mapping[str, Any]
 Facts = Sequence[Fact]
@@ -23,7 +24,6 @@ Facts = Sequence[Fact]
 FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
-ANCHOR = "anchor: "
 
 
 @dataclass(frozen=True)

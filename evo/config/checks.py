@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evo import genome_checks
-from evo.genome_checks import Found
-from evo.genomes import Constraint, baseline_names, largest
-from evo.spec import BUILTIN, SearchConfig
-from evo.spec_file import Key, Problem, nearest, unknown
+from evo.config import genome_checks
+from evo.config.file import Key, Problem, nearest, unknown
+from evo.config.genome_checks import Found
+from evo.config.genomes import Constraint, baseline_names, largest
+from evo.config.sections import BUILTIN, SearchConfig
 from fitness.errors import InputError
 from fitness.metrics import load_function, measured_names, resolve
 from population.strategies import STRATEGIES

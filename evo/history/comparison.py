@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evo.tables import (
+from evo.history.tables import (
     BASE,
     FULL,
     UNTOUCHED,

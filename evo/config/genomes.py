@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from evo.spec import BUILTIN, ONLY, SearchConfig
+from evo.config.sections import BUILTIN, ONLY, SearchConfig
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 

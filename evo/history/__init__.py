@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evo.comparison import Verdict, comparison, verdict
-from evo.importance import importance
-from evo.tables import (
+from evo.history.comparison import Verdict, comparison, verdict
+from evo.history.importance import importance
+from evo.history.tables import (
     FULL,
     Columns,
     Fact,
@@ -137,12 +137,12 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 def usage(facts: Facts) -> dict[str, Any]:
     """Where the workers' time went, in seconds, over the periods in which a driver was alive.
 
-    `workers` is what the spec says, else the most that were ever busy at once. `idle` is the time
+    `workers` is what the last driver started, else the most that were ever busy at once. `idle` is the time
     between evaluations: dispatch, ledger, generation barriers, attempts that were lost.
     """
     rows = table(facts)
     elapsed = sum(end - start for start, end in _sessions(facts))
-    configured = (spec(facts).get("resources") or {}).get("workers")
+    configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
     workers = int(configured or concurrent)

@@ -3,8 +3,9 @@
 from plotly.subplots import make_subplots
 
 from evo import history
-from evo.comparison import WINNER
-from evo.figures.style import (
+from evo.history.comparison import WINNER
+from evo.history.tables import BASE, FULL, UNTOUCHED
+from evo.report.figures.style import (
     BLUE,
     FAINT,
     MUTED,
@@ -17,7 +18,6 @@ from evo.figures.style import (
     titled,
     window,
 )
-from evo.tables import BASE, FULL, UNTOUCHED
 
 PANELS = 6
 COLUMNS = 3

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from evo.comparison import number
-from evo.figures.style import safe
+from evo.history.comparison import number
+from evo.report.figures.style import safe
 
 LABEL_PIXELS = 16  # height of one line of label
 _PLACES = ((0, -1), (1, 0), (-1, 0), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1))

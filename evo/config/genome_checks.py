@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evo.genomes import filled, filled_genes, mixed_sources
-from evo.spec import BUILTIN, ONLY, SearchConfig
-from evo.spec_errors import problems, show
-from evo.spec_file import Key, Problem, nearest, unknown
+from evo.config.errors import problems, show
+from evo.config.file import Key, Problem, nearest, unknown
+from evo.config.genomes import filled, filled_genes, mixed_sources
+from evo.config.sections import BUILTIN, ONLY, SearchConfig
 from fitness.recipe import Recipe
 from population.space import Choice, Float, SearchSpace, Simplex
 

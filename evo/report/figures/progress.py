@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from evo import history
-from evo.figures.labels import side_labels
-from evo.figures.style import (
+from evo.report.figures.labels import side_labels
+from evo.report.figures.style import (
     BLUE,
     FAINT,
     ORANGE,

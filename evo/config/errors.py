@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evo.spec_file import Key, Problem, dotted, nearest, unknown
+from evo.config.file import Key, Problem, dotted, nearest, unknown
 
 MISSING = ("missing", "missing_argument")
 EXTRA = ("extra_forbidden", "unexpected_keyword_argument")

@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 from evo import history
-from evo.comparison import BASE, WINNER, number, plus_minus
-from evo.figures.style import View
-from evo.tables import FULL
+from evo.history.comparison import BASE, WINNER, number, plus_minus
+from evo.history.tables import FULL
+from evo.report.figures.style import View
 
 SAMPLES = 6
 MESSAGES = 8

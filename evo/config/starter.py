@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fitness.errors import InputError
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 QUICKSTART_FOLDER = HERE / "quickstart"
 TEMPLATE = HERE / "templates" / "search.yaml"
 # Under data/, beside the spec: file, excerpt of which shipped file, documents at most.
