@@ -1,5 +1,6 @@
 """An individual as a model folder that `transformers` loads, with its recipe and a model card."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,9 +12,10 @@ from typing import Any
 from evo import config as configuration
 from evo.config import SearchConfig
 from evo.history import best
+from evo.history.tables import FULL
 from evo.ledger import Fact, read
 from evo.prepare import prepare
-from fitness import weights
+from fitness import models, weights
 from fitness.errors import InputError
 from fitness.evaluate import EvaluationSpec, Evaluator, Status, Task
 
@@ -24,7 +26,7 @@ tags: [evomix]
 ---
 # {name}: individual {individual}
 
-Found by an evomix search over {evaluations} fine-tunes of `{base}`, {tokens:,} tokens each.
+Found by an evomix search over {evaluations} fine-tunes of {base}, {tokens:,} tokens each.
 Its recipe is in `recipe.yaml`.
 
 ## Data
@@ -51,30 +53,30 @@ def export(run: Path, individual: str, to: Path) -> Path:
     config = configuration.of(facts)
     if config.evaluator != "builtin":
         raise InputError(f"{run}: its evaluator {config.evaluator} trains models of its own")
+    to = to.resolve()
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"{to} exists and is not an empty folder; name a new one")
     number = _number(run, facts, individual)
     born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
     recipe = configuration.decode(config, born["genome"])
-    evaluations = [
-        f
-        for f in facts
-        if f["fact"] == "evaluation" and f["individual"] == number and f["fidelity"] > 0
-    ]
-    if not any(fact["status"] == "ok" for fact in evaluations):
+    evaluations = [f for f in facts if f["fact"] == "evaluation" and f["fidelity"] == FULL]
+    measured = [f for f in evaluations if f["individual"] == number and f["status"] == "ok"]
+    if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
-    if to.exists() and any(to.iterdir()):
-        raise InputError(f"{to} exists and is not empty; name a new folder")
-    task = prepare(config).task
-    assert task.model is not None  # the builtin evaluator has one
+    base = models.locate(config.model.base)
+    _check_same(run, facts[0], {"model": models.fingerprint(base)})
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
         kept = weights.folder_of(run / "artifacts", number)
         if not kept.is_dir():
+            prepared = prepare(config)
+            _check_same(run, facts[0], prepared.fingerprints)
             spec = EvaluationSpec(number, recipe, config.seed)
-            kept = _train_again(replace(task, artifacts=Path(retrained)), spec)
+            kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
-            weights.assemble(task.model, kept, partial)
+            weights.assemble(base, kept, partial, dtype=config.model.dtype)
             configuration.write_yaml(recipe, partial / "recipe.yaml")
-            card = _card(config, number, evaluations)
+            card = _card(config, number, measured, evaluations)
             (partial / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 to.rmdir()
@@ -99,21 +101,49 @@ def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
     return int(individual)
 
 
+def _check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
+    """What is there now against what the run began with, as far as it was recorded."""
+    then = search["fingerprints"]
+    changed = [name for name in now if name in then and now[name] != then[name]]
+    if changed:
+        raise InputError(
+            f"{run}: not the same {' and '.join(changed)} as at the launch; restore what the run "
+            "began with, or its weights come out different"
+        )
+
+
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     evaluation = Evaluator(task).evaluate(spec)
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")
-    return weights.folder_of(task.artifacts, spec.individual)
+    folder = weights.folder_of(task.artifacts, spec.individual)
+    if not folder.is_dir():
+        raise InputError(
+            f"individual {spec.individual}: no room for its weights in {task.artifacts}; free "
+            "some, or set TMPDIR to a folder with more"
+        )
+    return folder
 
 
-def _card(config: SearchConfig, number: int, evaluations: Sequence[Mapping[str, Any]]) -> str:
-    measured = [fact for fact in evaluations if fact["status"] == "ok"]
-    details = measured[0]["details"]
+def _card(
+    config: SearchConfig, number: int, measured: Sequence[Fact], evaluations: Sequence[Fact]
+) -> str:
+    """`measured` are the individual's own evaluations among all the run's."""
+    origin = measured[0]["details"].get("same_as", number)  # an equal genome, really trained
+    details = next(
+        fact["details"]
+        for fact in evaluations
+        if fact["individual"] == origin and "shares" in fact["details"]
+    )
+    base = config.model.base
     return CARD.format(
-        base=config.model.base,
+        base=json.dumps(Path(base).name if Path(base).is_dir() else base),
         name=config.name,
         individual=number,
-        evaluations=config.budget.evaluations,
+        evaluations=sum(
+            fact["split"] == "selection" and "same_as" not in fact["details"]
+            for fact in evaluations
+        ),
         tokens=config.budget.tokens,
         data="\n".join(
             f"| {source} | {share:.3f} | {details['epochs'].get(source, 0):.2f} |"
@@ -126,7 +156,7 @@ def _card(config: SearchConfig, number: int, evaluations: Sequence[Mapping[str, 
     )
 
 
-def _mean(evaluations: Sequence[Mapping[str, Any]], name: str, split: str) -> str:
+def _mean(evaluations: Sequence[Fact], name: str, split: str) -> str:
     values = [
         fact["measurements"][name]
         for fact in evaluations

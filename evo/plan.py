@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from evo.cluster import available_cpus
+from evo.machine import available_cpus
 from evo.config import SearchConfig
 from evo.prepare import prepare
 from fitness import models
@@ -47,6 +47,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         )
         if not config.resources.gpus:
             workers = config.resources.workers or available_cpus() // config.resources.cpus
-            hours = flops / (CPU_FLOPS * workers * config.resources.cpus) / 3600
-            lines.append(f"roughly {hours:.1g} hours on {workers} workers of CPUs like these")
+            minutes = flops / (CPU_FLOPS * workers * config.resources.cpus) / 60
+            amount = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+            lines.append(f"very roughly {amount} of training on {workers} CPU workers")
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from fitness.training.supervised import Diverged, finetune, precise
 
 Split = Literal["selection", "test"]
 MESSAGE_CHARACTERS = 2000
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Status(StrEnum):
@@ -94,8 +96,9 @@ class Task:
 
 
 def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:
-    """An evaluation that measured nothing, and why."""
-    return Evaluation(spec, status, message=str(why)[-MESSAGE_CHARACTERS:])
+    """An evaluation that measured nothing, and why, in characters that any file can hold."""
+    message = str(why)[-MESSAGE_CHARACTERS:].encode(errors="replace").decode()
+    return Evaluation(spec, status, message=message)
 
 
 class Evaluator:
@@ -114,18 +117,19 @@ class Evaluator:
             return self._run(spec)
         except Diverged as error:
             return failed(spec, Status.DIVERGED, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
             status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own, torch's for a device, or a RuntimeError of torch's allocator for the CPU."""
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's own, torch's for a device, or a RuntimeError of another of torch's allocators."""
     named = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
+    told = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or named or told
 
 
-def _custom(function: Callable[..., Mapping[str, float]]) -> Callable[[EvaluationSpec], Evaluation]:
+def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluation]:
     """`function(recipe, *, seed, fidelity, split)` returns measurements by name."""
 
     def run(spec: EvaluationSpec) -> Evaluation:
@@ -135,6 +139,9 @@ def _custom(function: Callable[..., Mapping[str, float]]) -> Callable[[Evaluatio
         )
         if not isinstance(values, Mapping):
             raise InputError(f"the evaluator must return a dict of numbers, got {values!r:.80}")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise InputError(f"the evaluator must return numbers, got {name!s}={value!r:.80}")
         measurements = {str(name): float(value) for name, value in values.items()}
         cost = {"train_seconds": time.perf_counter() - started}
         return _checked(Evaluation(spec, Status.OK, measurements, cost))

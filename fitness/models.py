@@ -6,6 +6,8 @@ driver, once, so that workers never touch the network.
 
 import hashlib
 import json
+import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+HEADER_BYTES = 100_000_000  # the longest table of contents that safetensors allows
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 
 
@@ -35,17 +38,31 @@ def locate(base: str, *, seconds: float = 20.0) -> Path:
 
 
 def _fetch(base: str, seconds: float) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """From the Hub if it answers within so many seconds, else what the Hub's cache has of it."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    commit = None
     try:
-        folder = snapshot_download(base, allow_patterns=list(MODEL_FILES), etag_timeout=seconds)
+        try:  # asked first because the download itself would wait for the Hub without end
+            commit = HfApi().model_info(base, timeout=seconds).sha
+        except RepositoryNotFoundError:
+            raise
+        except (HTTPError, OSError):  # no network: what is in the cache will do
+            pass
+        folder = snapshot_download(
+            base,
+            revision=commit,
+            allow_patterns=list(MODEL_FILES),
+            etag_timeout=seconds,
+            local_files_only=commit is None,
+        )
     except LocalEntryNotFoundError:
         raise InputError(
             f"model.base {base!r}: no such folder, not in the Hub's cache, and the Hub cannot be "
             "reached; give the folder of a model you have, or connect and try again"
         ) from None
-    except (OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise InputError(
             f"model.base {base!r}: no such folder and not to be had from the Hub "
             f"({str(error).strip().splitlines()[0]}); check the name, or give a model folder"
@@ -57,13 +74,35 @@ def _fetch(base: str, seconds: float) -> Path:
 def _check(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"model.base {str(folder)!r}: a model folder needs a config.json")
-    if not list(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise InputError(
             f"model.base {str(folder)!r}: no *.safetensors in it; save the model with "
             "save_pretrained(folder), other weight formats may run code when loaded"
         )
     if not list(folder.glob("tokenizer*")):
         raise InputError(f"model.base {str(folder)!r}: no tokenizer files in it; save one there")
+    for path in weights:
+        _tensors(path)
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """A safetensors file's table of contents; InputError unless the file is whole."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, HEADER_BYTES)))
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        whole = path.stat().st_size == 8 + length + end
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"{path}: not a whole safetensors file; copy it anew (if it is a Git LFS pointer, "
+            "`git lfs pull` fetches the weights)"
+        )
+    return tensors
 
 
 def fingerprint(folder: Path) -> str:
@@ -81,15 +120,7 @@ def parameters(folder: Path) -> int:
     """Number of weights, read from the safetensors headers alone."""
     total = 0
     for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            if name == "__metadata__":
-                continue
-            count = 1
-            for size in tensor["shape"]:
-                count *= size
-            total += count
+        total += sum(math.prod(tensor["shape"]) for tensor in _tensors(path).values())
     return total
 
 
@@ -114,10 +145,22 @@ class Base:
         logging.disable_progress_bar()
         self.folder = folder
         self.device = _device()
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
         )
+        self.model: PreTrainedModel
+        self.model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        missing = sorted(loading["missing_keys"])
+        if missing:  # the library would draw them at random
+            raise InputError(
+                f"model.base {str(folder)!r}: {len(missing)} weights of the architecture in "
+                f"config.json are not in it, such as {missing[0]}; save the whole model there"
+            )
         broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
         if broken:
             raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
@@ -133,15 +176,20 @@ class Base:
         frozen as it is kept; `seed` decides the adapter's initial weights.
         """
         prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
-        with prepare as model, _dropout(model, recipe.dropout):
-            yield model
+        try:
+            with prepare as model, _dropout(model, recipe.dropout):
+                yield model
+        finally:
+            self.model.eval()
 
     @contextmanager
     def _full(self) -> Iterator[Any]:
+        import torch
+
         kept = {name: weight.data for name, weight in self.model.named_parameters()}
         try:
             for weight in self.model.parameters():
-                weight.data = weight.data.float().clone()
+                weight.data = weight.data.to(torch.float32, copy=True)
             yield self.model
         finally:
             self.model.zero_grad(set_to_none=True)
@@ -153,35 +201,48 @@ class Base:
         import torch
         from peft import LoraConfig, get_peft_model
 
+        adapted = _linear_modules(self.model, recipe.lora_layers)
         settings = LoraConfig(
             r=recipe.lora_rank,
             lora_alpha=recipe.lora_alpha,
             lora_dropout=recipe.dropout,
-            target_modules=_linear_modules(self.model, recipe.lora_layers),
+            target_modules=list(adapted),
+            fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
             task_type="CAUSAL_LM",
         )
-        with torch.random.fork_rng(devices=cuda_devices()):
-            torch.manual_seed(seed)
-            model = get_peft_model(self.model, settings)
         try:
+            with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
+                torch.manual_seed(seed)
+                model = get_peft_model(self.model, settings)
             yield model
-        finally:
-            model.unload()
+        finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
+            for name, module in adapted.items():
+                self.model.set_submodule(name, module)
+            vars(self.model).pop("peft_config", None)
             for weight in self.model.parameters():
                 weight.requires_grad_(True)
 
 
-def _linear_modules(model: Any, last: int) -> list[str]:
-    """Names of the linear modules inside the last so many layers (0: all), without the head."""
+def _linear_modules(model: Any, last: int) -> dict[str, Any]:
+    """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    layers = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
-    adapted = {id(module) for layer in layers[-last:] for module in layer.modules()}
-    return [
-        name
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
+    inside = {id(module) for layer in next(lists, [])[-last:] for module in layer.modules()}
+    found = {
+        name: module
         for name, module in model.named_modules()
-        if id(module) in adapted and isinstance(module, torch.nn.Linear)
-    ]
+        if id(module) in inside and isinstance(module, torch.nn.Linear | Conv1D)
+    }
+    if not found:
+        raise InputError(
+            f"adapter lora: {type(model).__name__} has no layers of linear modules to adapt; "
+            "use a recipe with `adapter: none`"
+        )
+    return found
 
 
 @contextmanager
@@ -189,13 +250,13 @@ def _dropout(model: Any, rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards."""
     import torch
 
-    before: list[tuple[Any, str, float]] = []
+    before: list[tuple[Any, str, float]] = []  # a module, its attribute, the attribute's value
     for module in model.modules():
-        names = ["p"] if isinstance(module, torch.nn.Dropout) else ["attention_dropout"]
-        for name in names:
-            value = getattr(module, name, None)
-            if isinstance(value, float | int):
-                before.append((module, name, float(value)))
+        is_dropout = isinstance(module, torch.nn.modules.dropout._DropoutNd)
+        for name, value in list(vars(module).items()):
+            named = name == "p" if is_dropout else name.endswith(("dropout", "dropout_p"))
+            if named and isinstance(value, float | int):
+                before.append((module, name, value))
                 setattr(module, name, rate)
     try:
         yield

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,51 @@ def folder_of(artifacts: Path, individual: int) -> Path:
 
 def keep(model: Any, folder: Path) -> None:
     """Save weights, whole or not at all. A full disk costs the weights, not the evaluation."""
+    from safetensors import SafetensorError
+
+    for abandoned in folder.parent.glob(f"{folder.name}.*.partial"):  # by a worker that died
+        shutil.rmtree(abandoned, ignore_errors=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         model.save_pretrained(partial)
+        for path in partial.iterdir():
+            _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
-    except OSError:
+    except (OSError, SafetensorError):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def assemble(base: Path, weights: Path, to: Path) -> None:
-    """Write model and tokenizer to the folder `to`; an adapter is merged into the base."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def assemble(base: Path, weights: Path, to: Path, *, dtype: str = "float32") -> None:
+    """Write model and tokenizer to the folder `to`; an adapter is merged into the base.
+
+    The merged weights are float32, like the adapter's, on top of the base as it was trained on:
+    in `dtype`.
+    """
+    from transformers import AutoTokenizer
 
     if (weights / ADAPTER).is_file():
-        from peft import PeftModel
-
-        model = AutoModelForCausalLM.from_pretrained(base)
-        merged = PeftModel.from_pretrained(model, weights).merge_and_unload()
-        merged.save_pretrained(to)
+        _merged(base, weights, dtype).save_pretrained(to)
     else:
         shutil.copytree(weights, to, dirs_exist_ok=True)
-    AutoTokenizer.from_pretrained(base).save_pretrained(to)
+    AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(to)
+
+
+def _merged(base: Path, adapter: Path, dtype: str) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=getattr(torch, dtype), trust_remote_code=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
+        return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload()

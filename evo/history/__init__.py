@@ -137,8 +137,8 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 def usage(facts: Facts) -> dict[str, Any]:
     """Where the workers' time went, in seconds, over the periods in which a driver was alive.
 
-    `workers` is what the last driver started, else the most that were ever busy at once. `idle` is the time
-    between evaluations: dispatch, ledger, generation barriers, attempts that were lost.
+    `workers` is what the last driver started, else the most that were ever busy at once. `idle`
+    is the time between evaluations: dispatch, ledger, generation barriers, lost attempts.
     """
     rows = table(facts)
     elapsed = sum(end - start for start, end in _sessions(facts))

@@ -82,18 +82,17 @@ def finetune(
     every = max(1, steps // CURVE_POINTS)
     curve: list[tuple[int, float]] = []
     done = tokens = 0
-    with (
-        torch.random.fork_rng(devices=cuda_devices()),
-        precise(device, recipe),
-    ):
+    with torch.random.fork_rng(devices=cuda_devices()):
         torch.manual_seed(seed)
         for step, (inputs, labels) in enumerate(batches):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
-            loss = model(
-                input_ids=torch.from_numpy(inputs).to(device),
-                labels=torch.from_numpy(labels).to(device),
-            ).loss
+            with precise(device, recipe):  # left each step: it holds copies of the weights
+                loss = model(
+                    input_ids=torch.from_numpy(inputs).to(device),
+                    labels=torch.from_numpy(labels).to(device),
+                    use_cache=False,
+                ).loss
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
@@ -105,4 +104,6 @@ def finetune(
             if step % every == 0 or step == steps - 1:
                 curve.append((tokens, loss.item()))
     model.eval()
+    if not all(weight.isfinite().all() for weight in trained):
+        raise Diverged("the last step left weights that are not finite")
     return TrainingReport(steps=done, tokens=tokens, learning_curve=curve)

@@ -3,8 +3,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fitness.quickstart import MODEL, small_task
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from fitness.evaluate import Task
+    from fitness.models import Base
 
 TEXT = ["the chairman of the assignment", "a quick brown fox, and a lazy dog", "Grüße über ä ö ü"]
 END = "<|end|>"
@@ -35,3 +40,17 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     byte_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory: pytest.TempPathFactory) -> "Task":
+    """The embedded default, cut small; see tests/fitness/quickstart.py."""
+    return small_task(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="session")
+def base() -> "Base":
+    """The embedded default's model; whoever borrows it gives it back as it was."""
+    from fitness.models import Base
+
+    return Base(MODEL)

@@ -1,0 +1,140 @@
+"""The command line as a user meets it: bad input, and what needs no search."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evo.cli import BAD_INPUT, DONE, main
+from evo.ledger import Ledger
+
+Files = Callable[[Path], None]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `evo init` writes, as the working directory, with no Hub to ask."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["init", str(tmp_path / "project")]) == DONE
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+BAD = {
+    "an unknown key": (
+        ["search.populaton=3"],
+        r"search\.populaton: unknown key; did you mean",
+    ),
+    "reversed bounds": (["genome.learning_rate.high=1e-9"], r"low must be below high.*swap"),
+    "floors above 1": (["genome.mixture.floor=0.6"], r"floors must sum to at most 1, got 1\.8"),
+    "caps below 1": (["genome.mixture.cap=0.1"], r"caps must sum to at least 1, got 0\.3"),
+    "a missing source": (
+        ["sources.jargon.path=nope.jsonl"],
+        r"jargon: .*no 'nope\.jsonl'",
+    ),
+    "an empty source": (["sources.jargon.path=empty.jsonl"], r"sources\.jargon: .*no text in it"),
+    "a malformed source": (["sources.jargon.path=bad.jsonl"], r"bad\.jsonl:2: is not JSON"),
+    "another encoding": (["sources.jargon.path=latin.txt"], r"latin\.txt:2: .*not UTF-8"),
+    "a tiny source": (["sources.jargon.path=tiny.txt"], r"fewer than one sequence of \d+; add"),
+    "an objective nobody measures": (["objectives.x/loss=minimize"], r"nobody measures x/loss"),
+    "a population too small": (["search.population=2"], r"population 2 is too small for nsga2"),
+    "no such model and no network": (["model.base=org/none"], r"'org/none': no such folder.*Hub"),
+    "no such model folder": (["model.base=./none"], r"none': there is no such folder"),
+    "an unreachable cluster": (["resources.address=127.0.0.1:9"], r"nothing answers there"),
+    "an unknown strategy": (["search.strategy=nsga"], r"strategy.*nsga.*did you mean.*nsga2"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_screen_exit_code_2_and_nothing_written(
+    project: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    (project / "empty.jsonl").touch()
+    (project / "bad.jsonl").write_text('{"text": "a b c"}\n{bad\n')
+    (project / "latin.txt").write_bytes(b"plain\ncaf\xe9\n")
+    (project / "tiny.txt").write_text("too short")
+    before = sorted(project.rglob("*"))
+    capsys.readouterr()
+    code = main(["launch", "search.yaml", *(word for o in overrides for word in ("--set", o))])
+    shown = capsys.readouterr()
+    assert code == BAD_INPUT
+    assert re.search(message, shown.err), shown.err
+    assert len(shown.err.splitlines()) <= 24
+    assert "Traceback" not in shown.err
+    assert sorted(project.rglob("*")) == before
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(project.rglob("*"))
+    assert main(["launch", "search.yaml", "--dry-run"]) == DONE
+    shown = capsys.readouterr().out
+    assert "the spec is sound" in shown
+    assert "jargon" in shown
+    assert sorted(project.rglob("*")) == before
+    assert main(["launch", "search.yaml", "--dry-run", "--set", "sources.devil.path=x"]) == 2
+
+
+def test_init_refuses_to_overwrite(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "."]) == BAD_INPUT
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == DONE
+    assert "genome" in json.loads(capsys.readouterr().out)["properties"]
+
+
+@pytest.mark.parametrize("command", ["status", "history", "report", "resume"])
+def test_a_folder_that_is_no_run_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(tmp_path)]) == BAD_INPUT
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_resuming_a_changed_spec_shows_the_difference(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evo import config as configuration
+
+    config = configuration.load("search.yaml")
+    run = project / "run"
+    run.mkdir()
+    configuration.write_config(config, run / "config.yaml")
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+    Ledger.create(run, header).close()
+    edited = (run / "config.yaml").read_text().replace("population: 16", "population: 8")
+    (run / "config.yaml").write_text(edited)
+    assert main(["resume", str(run)]) == BAD_INPUT
+    assert "search.population: 16 -> 8" in capsys.readouterr().err
+    assert main(["launch", "search.yaml", "--run", "run", "--set", "search.population=4"]) == 2
+    assert "search.population: 16 -> 4" in capsys.readouterr().err
+    changed = os.stat(run / "ledger.jsonl").st_size
+    assert main(["resume", str(run), "--set", "resources.cpus=2"]) == BAD_INPUT
+    assert "threads" in capsys.readouterr().err
+    assert os.stat(run / "ledger.jsonl").st_size == changed
+
+
+def test_a_changed_source_is_not_resumed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from evo import config as configuration
+    from evo.prepare import prepare
+
+    config = configuration.load("search.yaml")
+    run = project / "run"
+    run.mkdir()
+    configuration.write_config(config, run / "config.yaml")
+    header = {
+        "config": configuration.to_plain(config),
+        "fingerprints": prepare(config).fingerprints,
+        "time": 0.0,
+    }
+    Ledger.create(run, header).close()
+    with (project / "data/sources/devil.jsonl").open("a") as source:
+        source.write('{"text": "one more"}\n')
+    assert main(["resume", str(run)]) == BAD_INPUT
+    assert "sources.devil changed" in capsys.readouterr().err

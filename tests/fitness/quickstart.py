@@ -1,0 +1,67 @@
+"""The embedded default's own model and text, cut small: real fine-tunes in a second."""
+
+from pathlib import Path
+from typing import Any
+
+import evo.quickstart
+from fitness.documents import Source
+from fitness.evaluate import Evaluation, EvaluationSpec, Evaluator, Task
+from fitness.generation import Prompts, PromptSet
+from fitness.mixing import Mixing
+from fitness.recipe import Recipe
+from fitness.sources import TokenFile, tokenise
+
+FOLDER = Path(evo.quickstart.__file__).parent
+MODEL = FOLDER / "model"
+CORPUS = FOLDER / "corpus"
+STEPS, BATCH, LENGTH = 3, 4, 48
+MIXTURE = {"jargon": 0.5, "wordnet": 0.5}
+
+
+def token_file(path: str, cache: Path, *, limit: int | None = None) -> TokenFile:
+    return tokenise(path, Source(path=path, limit=limit), CORPUS, MODEL, cache)
+
+
+def small_task(cache: Path, **changes: Any) -> Task:
+    """Two sources, one domain of 20 documents, two prompts answered at random."""
+    domain = {
+        "selection": token_file("held_out/jargon.selection.jsonl", cache, limit=20),
+        "test": token_file("held_out/jargon.test.jsonl", cache, limit=20),
+    }
+    asked = Prompts(["abbrev: n. ", "bug: n. "], ["a common abbreviation", "an unwanted property"])
+    settings = PromptSet(
+        selection="-", test="-", max_new_tokens=4, temperature=0.8, metrics=("mean_length",)
+    )
+    values: dict[str, Any] = {
+        "model": MODEL,
+        "sources": {name: token_file(f"sources/{name}.jsonl", cache) for name in MIXTURE},
+        "domains": {"target": domain},
+        "prompt_sets": {"jargon": settings},
+        "prompts": {"jargon": {"selection": asked, "test": asked}},
+        "budget_tokens": STEPS * BATCH * LENGTH,
+        "held_out_length": LENGTH,
+    }
+    return Task("builtin", **{**values, **changes})
+
+
+def small_recipe(**changes: Any) -> Recipe:
+    values = {"mixture": MIXTURE, "batch_size": BATCH, "sequence_length": LENGTH}
+    return Recipe(**{**values, **changes})
+
+
+def batches_of(task: Task, recipe: Recipe, *, seed: int = 0) -> list[Any]:
+    mixing = Mixing(
+        recipe.mixture,
+        {name: file.open() for name, file in task.sources.items()},
+        budget_tokens=task.budget_tokens,
+        sequence_length=recipe.sequence_length,
+        seed=seed,
+    )
+    return list(mixing.batches(recipe.batch_size))
+
+
+def evaluate(evaluator: Evaluator, *, individual: int = 0, **recipe: Any) -> Evaluation:
+    """One evaluation; `seed`, `fidelity` and `split` are told from the recipe's fields by name."""
+    asked = {k: recipe.pop(k) for k in ("seed", "fidelity", "split") if k in recipe}
+    plain = small_recipe(**recipe).model_dump(mode="json")
+    return evaluator.evaluate(EvaluationSpec(individual, plain, **{"seed": 0, **asked}))

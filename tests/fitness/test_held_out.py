@@ -1,0 +1,96 @@
+"""Held-out loss against a sum token by token, and what else is measured."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from fitness import held_out
+from fitness.evaluate import EvaluationSpec, Task
+from fitness.held_out import held_out_loss, measure
+from fitness.models import Base
+from fitness.sources import TokenFile
+from fitness.training.supervised import Diverged
+
+
+@pytest.fixture
+def file(task: Task) -> TokenFile:
+    return task.domains["target"]["selection"]
+
+
+@pytest.mark.parametrize("length", [2, 7, 48, 500])
+def test_the_loss_is_the_mean_over_every_token_but_the_first(
+    base: Base, file: TokenFile, length: int
+) -> None:
+    tokens = torch.tensor(file.open()[:200].astype(int))
+    short = replace(file, tokens=200)
+    total = 0.0
+    with torch.no_grad():
+        for place in range(1, len(tokens)):  # what a window of this length shows of the text before
+            start = (place - 1) // (length - 1) * (length - 1)
+            logits = base.model(input_ids=tokens[None, start:place]).logits[0, -1].double()
+            total -= logits.log_softmax(-1)[tokens[place]].item()
+    wanted = total / (len(tokens) - 1)
+    assert held_out_loss(base.model, short, length) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_size_of_a_batch_changes_nothing(
+    base: Base, file: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = held_out_loss(base.model, file, 48)
+    for tokens in (1, 48 * 3, 48 * 1000):
+        monkeypatch.setattr(held_out, "BATCH_TOKENS", tokens)
+        assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_large_vocabulary_makes_batches_small(
+    base: Base, file: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    hook = base.model.register_forward_hook(lambda m, args, out: shapes.append(out.logits.shape))
+    wanted = held_out_loss(base.model, file, 48)
+    assert max(math.prod(shape) for shape in shapes) > 2**18
+    shapes.clear()
+    monkeypatch.setattr(held_out, "BATCH_LOGITS", 2**18)
+    assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
+    assert max(math.prod(shape) for shape in shapes) <= 2**18
+    hook.remove()
+
+
+def measured(base: Base, task: Task, **asked: Any) -> tuple[dict[str, float], dict[str, Any]]:
+    return measure(base.model, base.tokenizer, task, EvaluationSpec(0, {}, **{"seed": 0, **asked}))
+
+
+def test_everything_asked_is_measured_under_its_name(base: Base, task: Task) -> None:
+    measurements, samples = measured(base, task)
+    assert list(measurements) == ["target/loss", "target/perplexity", "jargon/mean_length"]
+    assert measurements["target/perplexity"] == math.exp(measurements["target/loss"])
+    assert [set(sample) for sample in samples["jargon"]] == [{"prompt", "reference", "output"}] * 2
+
+
+def test_the_seed_decides_what_is_sampled_but_not_the_loss(base: Base, task: Task) -> None:
+    one, again, other = (measured(base, task, seed=seed) for seed in (1, 1, 2))
+    assert one == again
+    assert one[0]["target/loss"] == other[0]["target/loss"]
+    assert one[1] != other[1]
+
+
+def test_each_split_has_its_own_text(base: Base, task: Task) -> None:
+    selection, test = (measured(base, task, split=split)[0] for split in ("selection", "test"))
+    wanted = held_out_loss(base.model, task.domains["target"]["test"], task.held_out_length)
+    assert test["target/loss"] == wanted != selection["target/loss"]
+
+
+def test_a_model_whose_loss_is_no_number_diverged_and_is_not_sampled_from(
+    base: Base, task: Task
+) -> None:
+    weight = base.model.model.norm.weight
+    before = weight.detach().clone()
+    try:
+        weight.data.fill_(float("nan"))
+        with pytest.raises(Diverged, match="target/loss is nan"):
+            measured(base, task)
+    finally:
+        weight.data.copy_(before)

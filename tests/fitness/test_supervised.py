@@ -1,0 +1,235 @@
+"""Fine-tuning against a plain torch loop, and what each of a recipe's hyperparameters does."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fitness.evaluate import Task
+from fitness.models import Base
+from fitness.recipe import Recipe
+from fitness.training.supervised import Diverged, TrainingReport, finetune, optimiser, rate_at
+from tests.fitness.quickstart import MODEL, batches_of, small_recipe
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def longer(task: Task) -> Task:
+    """Six steps, the last of them a sequence short."""
+    from dataclasses import replace
+
+    return replace(task, budget_tokens=2 * task.budget_tokens - 70)
+
+
+def finetuned(
+    base: Base, task: Task, *, seed: int = 0, **changes: Any
+) -> tuple[dict[str, torch.Tensor], TrainingReport]:
+    """What a fine-tune leaves of the weights, and its report."""
+    recipe = small_recipe(**changes)
+    with base.prepared(recipe, seed=seed) as model:
+        report = finetune(model, recipe, batches_of(task, recipe), steps=STEPS, seed=seed)
+        assert not model.training
+        return {name: w.detach().clone() for name, w in model.named_parameters()}, report
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The fine-tune as a reader of the recipe would write it, from nothing but torch."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
+    for weight in model.parameters():  # out of the file's mapping: the last bit of a product
+        weight.data = weight.data.clone()  # depends on how its factors are aligned in memory
+    matrices = [w for w in model.parameters() if w.ndim > 1]
+    vectors = [w for w in model.parameters() if w.ndim == 1]
+    adam = torch.optim.AdamW(
+        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(0.9, recipe.beta2),
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    warmup, losses = round(recipe.warmup_share * len(batches)), []
+    for step, (inputs, labels) in enumerate(batches):
+        rate = (step + 1) / warmup if step < warmup else 1.0
+        if step >= warmup and recipe.decay != "constant":
+            past = (step - warmup) / (len(batches) - warmup)
+            rate = 1 - past if recipe.decay == "linear" else (1 + math.cos(math.pi * past)) / 2
+        for group in adam.param_groups:
+            group["lr"] = rate * recipe.learning_rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            logits = model(input_ids=torch.tensor(inputs)).logits.float()
+        following = torch.nn.functional.pad(torch.tensor(labels)[:, 1:], (0, 1), value=-100)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten())
+        adam.zero_grad()
+        loss.backward()
+        if recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(matrices + vectors, recipe.clip_norm)
+        adam.step()
+        losses.append(loss.item())
+    return {name: w.detach() for name, w in model.named_parameters()}, losses
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"decay": "linear", "warmup_share": 0.5, "weight_decay": 0.3, "beta2": 0.9},
+        {"decay": "constant", "warmup_share": 0, "clip_norm": 0, "learning_rate": 4e-3},
+        {"clip_norm": 0.1, "batch_size": 3, "sequence_length": 41},
+        {"precision": "bfloat16", "learning_rate": 4e-3},
+    ],
+)
+def test_a_fine_tune_is_a_plain_loop(base: Base, longer: Task, changes: dict[str, Any]) -> None:
+    recipe = small_recipe(**changes)
+    batches = batches_of(longer, recipe)
+    wanted, losses = plain_loop(recipe, batches)
+    with base.prepared(recipe, seed=0) as model:
+        report = finetune(model, recipe, batches, steps=len(batches), seed=0)
+        assert_equal(wanted, dict(model.named_parameters()))
+    assert [loss for _, loss in report.learning_curve] == losses
+    assert report.steps == len(batches)
+    assert report.tokens == longer.budget_tokens == report.learning_curve[-1][0]
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_bfloat16_stays_close_to_float32(base: Base, longer: Task, adapter: str) -> None:
+    """It would not if each step saw the weights of the first one."""
+    settings = {"adapter": adapter, "learning_rate": 5e-3, "warmup_share": 0, "decay": "constant"}
+    _, exact = finetuned(base, longer, **settings)
+    weights, rounded = finetuned(base, longer, precision="bfloat16", **settings)
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+    gained = exact.learning_curve[0][1] - exact.learning_curve[-1][1]
+    for (_, one), (_, two) in zip(exact.learning_curve, rounded.learning_curve, strict=True):
+        assert one == pytest.approx(two, abs=0.02)
+    assert abs(gained) > 0.1
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
+def test_the_rate_rises_to_its_peak_and_never_beyond(decay: Any, warmup: float, steps: int) -> None:
+    recipe = Recipe(decay=decay, warmup_share=warmup)
+    rates = [rate_at(step, steps, recipe) for step in range(steps)]
+    rising = round(warmup * steps)
+    assert all(0 < rate <= 1 for rate in rates)
+    assert max(rates) == 1
+    assert rates[:rising] == pytest.approx([(step + 1) / rising for step in range(rising)])
+    assert rates[rising:] == sorted(rates[rising:], reverse=True)
+
+
+def test_the_rate_at_the_ends_of_each_decay() -> None:
+    def rates(decay: Any, warmup: float) -> list[float]:
+        recipe = Recipe(decay=decay, warmup_share=warmup)
+        return [rate_at(step, 4, recipe) for step in range(5)]
+
+    assert rates("constant", 0) == [1, 1, 1, 1, 1]
+    assert rates("linear", 0) == [1, 0.75, 0.5, 0.25, 0]
+    assert rates("cosine", 0) == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0])
+    assert rates("linear", 0.5) == [0.5, 1, 1, 0.5, 0]
+    assert rates("cosine", 1)[:4] == rates("linear", 1)[:4] == [0.25, 0.5, 0.75, 1]
+
+
+def test_weight_decay_shrinks_matrices_only(base: Base, longer: Task) -> None:
+    first = batches_of(longer, small_recipe())[:1]
+
+    def after(weight_decay: float) -> dict[str, torch.Tensor]:
+        recipe = small_recipe(weight_decay=weight_decay, warmup_share=0, learning_rate=1e-2)
+        with base.prepared(recipe, seed=0) as model:
+            finetune(model, recipe, first, steps=1, seed=0)
+            return {name: w.detach().clone() for name, w in model.named_parameters()}
+
+    before = {name: w.detach() for name, w in base.model.named_parameters()}
+    kept, decayed = after(0.0), after(2.0)
+    for name, weight in kept.items():
+        if weight.ndim == 1:
+            assert torch.equal(weight, decayed[name])
+        else:
+            torch.testing.assert_close(weight - decayed[name], 0.02 * before[name])
+
+
+def test_an_adapter_has_an_optimiser_of_its_own_weights_only(base: Base) -> None:
+    recipe = small_recipe(adapter="lora", lora_layers=1)
+    with base.prepared(recipe, seed=0) as model:
+        groups = optimiser(model, recipe).param_groups
+        assert [len(group["params"]) for group in groups] == [14, 0]
+
+
+def test_the_seed_decides_the_dropout_masks_and_nothing_else_does(base: Base, longer: Task) -> None:
+    state = torch.get_rng_state()
+    one, _ = finetuned(base, longer, dropout=0.2, seed=3)
+    torch.rand(5)
+    again, _ = finetuned(base, longer, dropout=0.2, seed=3)
+    torch.set_rng_state(state)
+    other, _ = finetuned(base, longer, dropout=0.2, seed=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_equal(one, again)
+    assert not torch.equal(one["model.norm.weight"], other["model.norm.weight"])
+
+
+def test_the_first_loss_is_the_untouched_model_s(base: Base, longer: Task) -> None:
+    inputs = torch.from_numpy(batches_of(longer, small_recipe())[0].input_ids)
+    with torch.no_grad():
+        wanted = base.model(input_ids=inputs, labels=inputs).loss.item()
+    _, report = finetuned(base, longer, learning_rate=10, warmup_share=1)
+    assert report.learning_curve[0][1] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_long_learning_curve_is_thinned(base: Base, longer: Task) -> None:
+    recipe = small_recipe(adapter="lora", lora_layers=1)
+    batches = [tuple(array[:1, :8] for array in batch) for batch in batches_of(longer, recipe)] * 15
+    with base.prepared(recipe, seed=0) as model:
+        report = finetune(model, recipe, batches, steps=len(batches), seed=0)
+    curve = report.learning_curve
+    assert report.steps == len(batches) == 90
+    assert 20 <= len(curve) <= 30
+    assert curve[-1][0] == report.tokens
+    assert [tokens for tokens, _ in curve] == sorted({tokens for tokens, _ in curve})
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_a_rate_of_ten_diverges(base: Base, task: Task, adapter: str) -> None:
+    recipe = small_recipe(adapter=adapter, learning_rate=10, warmup_share=0, clip_norm=0)
+    batches = batches_of(task, recipe) * 10
+    with (
+        base.prepared(recipe, seed=0) as model,
+        pytest.raises(Diverged, match=r"loss .* and gradient norm .* at step \d"),
+    ):
+        finetune(model, recipe, batches, steps=len(batches), seed=0)
+
+
+def test_a_last_step_that_ruins_the_weights_diverges(base: Base, longer: Task) -> None:
+    """Nothing is trained after it that would show."""
+    recipe = small_recipe()
+    with base.prepared(recipe, seed=0) as model:
+        weight = model.model.norm.weight
+
+        def ruin(weight: torch.Tensor) -> None:
+            weight.data.fill_(float("inf"))
+
+        hook = weight.register_post_accumulate_grad_hook(ruin)
+        with pytest.raises(Diverged, match="last step left weights that are not finite"):
+            finetune(model, recipe, batches_of(longer, recipe)[:1], steps=1, seed=0)
+        hook.remove()
+
+
+def test_padding_is_neither_learned_nor_counted(base: Base, longer: Task) -> None:
+    recipe = small_recipe()
+    inputs, labels = batches_of(longer, recipe)[0]
+    wide = (
+        np.pad(inputs, ((0, 0), (0, 30)), constant_values=7),
+        np.pad(labels, ((0, 0), (0, 30)), constant_values=-100),
+    )
+    reports, weights = [], []
+    for batch in ((inputs, labels), wide):
+        with base.prepared(recipe, seed=0) as model:
+            reports.append(finetune(model, recipe, [batch], steps=1, seed=0))
+            weights.append(model.model.norm.weight.detach().clone())
+    assert reports[0].tokens == reports[1].tokens == inputs.size
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
