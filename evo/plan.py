@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from evo.machine import available_cpus
 from evo.config import SearchConfig
+from evo.machine import available_cpus
 from evo.prepare import prepare
 from fitness import models
 
