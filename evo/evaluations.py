@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from evo.cluster import Cluster, ClusterError, Lost
-from evo.config import SearchConfig, decode
+from evo.config import SearchConfig, constraints, decode
 from evo.ledger import Fact, Ledger
 from fitness.errors import InputError
 from fitness.evaluate import Evaluation, EvaluationSpec, Split, Status
@@ -156,6 +156,7 @@ class Evaluations:
                 self._record(_copied(result, twin))
 
     def _record(self, evaluation: Evaluation) -> None:
+        evaluation = self._with_all_wanted(evaluation)
         if evaluation.status is not Status.OK and evaluation.spec.fidelity == 0:
             raise ClusterError(
                 f"the untouched base could not be evaluated ({evaluation.status}): "
@@ -163,6 +164,17 @@ class Evaluations:
             )
         self._write("evaluation", **evaluation.fact())
         self._done[_key(evaluation.spec)] = evaluation
+
+    def _with_all_wanted(self, evaluation: Evaluation) -> Evaluation:
+        """As it came, or failed where an objective or a constraint was not measured."""
+        wanted = [*self._config.objectives, *(c.name for c in constraints(self._config))]
+        absent = [name for name in wanted if name not in evaluation.measurements]
+        if evaluation.status is not Status.OK or not absent:
+            return evaluation
+        why = (
+            f"{absent[0]} was not measured, only {', '.join(evaluation.measurements) or 'nothing'}"
+        )
+        return replace(evaluation, status=Status.ERROR, message=why)
 
     def _finish_what_runs(self) -> None:
         self._cluster.cancel_queued()

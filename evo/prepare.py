@@ -42,6 +42,12 @@ def prepare(config: SearchConfig) -> Prepared:
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length"))
+    room = models.context(folder)
+    if room is not None and longest > room:
+        raise InputError(
+            f"sequence_length {longest} is longer than the base model's context of {room} tokens; "
+            "lower it, in recipe and genome"
+        )
     for name, file in sources.items():
         if file.tokens < longest:
             raise InputError(

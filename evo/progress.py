@@ -12,7 +12,7 @@ from evo.config import SearchConfig, violation
 from evo.config import losses as losses_of
 from evo.ledger import Fact
 from population.individual import ANCHOR, Individual
-from population.selection import best, front
+from population.selection import front
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +44,7 @@ class Progress:
             from rich.live import Live
 
             self._live = Live(
-                get_renderable=self._table, console=Console(stderr=True), refresh_per_second=1
+                get_renderable=self._view, console=Console(stderr=True), refresh_per_second=1
             )
             self._live.start()
         return self
@@ -134,43 +134,32 @@ class Progress:
         rate = self._measured / (time.time() - self._begun)
         return max(0, total - len(self._scored) - self._compared) / rate
 
-    def _table(self) -> "RenderableType":
+    def _view(self) -> "RenderableType":
+        from rich import box
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         elapsed = time.time() - self._begun
-        table = Table(
-            title=f"{self._config.name}: {len(self._scored)}/{self._config.budget.evaluations} "
-            f"evaluations, front {len(self._front)}, failures {sum(self._failures.values())}"
-            + (f", lost and retried {self._lost}" if self._lost else ""),
-            title_justify="left",
-        )
-        table.add_column("objective")
-        table.add_column("best so far", justify="right")
-        for name in self._baselines:
+        table = Table("objective", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("best so far", *self._baselines):
             table.add_column(name, justify="right")
-        leader = best(self._front)
         for index, (objective, direction) in enumerate(self._config.objectives.items()):
             sign = -1 if direction == "maximize" else 1
-            values = [i.losses[index] * sign for i in self._front if i.losses]
-            chosen = min(values, key=lambda v: v * sign, default=None)
-            table.add_row(
-                objective,
-                "-" if chosen is None else f"{chosen:.4f}",
-                *(
-                    f"{m[objective]:.4f}" if objective in m else "-"
-                    for m in self._baselines.values()
-                ),
-            )
+            losses = [i.losses[index] for i in self._front if i.losses]
+            known = [values.get(objective) for values in self._baselines.values()]
+            cells = [sign * min(losses) if losses else None, *known]
+            table.add_row(objective, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+        done, total = len(self._scored), self._config.budget.evaluations
+        head = f"{self._config.name}: {done} of {total} evaluations, front {len(self._front)}"
+        head += f", failures {self._failures.total()}, lost and retried {self._lost}"
         left = self._seconds_left()
         share = self._worked / (elapsed * self._workers) if self._workers else 0.0
-        what = "comparing on the test split" if self._compared else "searching"
-        table.caption = (
-            f"{what}; {_clock(elapsed)} gone"
-            + (f", about {_clock(left)} left" if left is not None else "")
-            + f"; {self._workers} workers {min(1.0, share):.0%} busy"
-            + (f"; leader: individual {leader.id}" if leader else "")
-        )
-        return table
+        foot = "comparing on the test split" if self._compared else "searching"
+        foot += f", {_clock(elapsed)} gone"
+        foot += f", about {_clock(left)} left" if left is not None else ""
+        foot += f"; {self._workers} workers {min(1.0, share):.0%} busy" if self._workers else ""
+        return Group(Text(head), table, Text(foot))
 
 
 def _clock(seconds: float) -> str:

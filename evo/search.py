@@ -62,10 +62,10 @@ def evolve(
 
 def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
     """The untouched base, the baselines and the winner on the test split, under fresh seeds."""
-    contenders = [*evaluations.baselines(), winner]
+    contenders = [(evaluations.individual(0), 0.0)]
+    contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
-    jobs = [(evaluations.individual(0), seeds[0], 0.0)]
-    jobs += [(contender, seed, 1.0) for seed in seeds for contender in contenders]
+    jobs = [(contender, seed, fidelity) for seed in seeds for contender, fidelity in contenders]
     for contender, seed, fidelity in jobs:
         evaluations.request(contender, seed=seed, fidelity=fidelity, split="test")
     for contender, seed, fidelity in jobs:

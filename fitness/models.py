@@ -116,6 +116,13 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def context(folder: Path) -> int | None:
+    """Longest sequence of the model's position embeddings, tokens; None where none is told."""
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = settings.get("text_config", settings)
+    return settings.get("max_position_embeddings") or settings.get("n_positions")
+
+
 def parameters(folder: Path) -> int:
     """Number of weights, read from the safetensors headers alone."""
     total = 0

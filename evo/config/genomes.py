@@ -151,9 +151,14 @@ def losses(config: SearchConfig, measurements: Mapping[str, float]) -> tuple[flo
     return tuple(objective.loss(measurements) for objective in objectives(config))
 
 
+def constraints(config: SearchConfig) -> tuple[Constraint, ...]:
+    """The spec's constraints, in its order."""
+    return tuple(map(Constraint.parse, config.constraints))
+
+
 def violation(config: SearchConfig, measurements: Mapping[str, float]) -> float:
     """Summed relative excess over the constraints; 0 when all are met. KeyError as in `losses`."""
-    return sum(Constraint.parse(text).excess(measurements) for text in config.constraints)
+    return sum(constraint.excess(measurements) for constraint in constraints(config))
 
 
 def feasible(config: SearchConfig, measurements: Mapping[str, float]) -> bool:

@@ -39,6 +39,7 @@ BAD = {
     "a malformed source": (["sources.jargon.path=bad.jsonl"], r"bad\.jsonl:2: is not JSON"),
     "another encoding": (["sources.jargon.path=latin.txt"], r"latin\.txt:2: .*not UTF-8"),
     "a tiny source": (["sources.jargon.path=tiny.txt"], r"fewer than one sequence of \d+; add"),
+    "sequences too long": (["recipe.sequence_length=1024"], r"longer than .* context of 512"),
     "an objective nobody measures": (["objectives.x/loss=minimize"], r"nobody measures x/loss"),
     "a population too small": (["search.population=2"], r"population 2 is too small for nsga2"),
     "no such model and no network": (["model.base=org/none"], r"'org/none': no such folder.*Hub"),
@@ -114,6 +115,7 @@ def test_resuming_a_changed_spec_shows_the_difference(
     assert "search.population: 16 -> 8" in capsys.readouterr().err
     assert main(["launch", "search.yaml", "--run", "run", "--set", "search.population=4"]) == 2
     assert "search.population: 16 -> 4" in capsys.readouterr().err
+    (run / "config.yaml").write_text(edited.replace("population: 8", "population: 16"))
     changed = os.stat(run / "ledger.jsonl").st_size
     assert main(["resume", str(run), "--set", "resources.cpus=2"]) == BAD_INPUT
     assert "threads" in capsys.readouterr().err

@@ -124,3 +124,28 @@ def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert printed == read(run)
+
+
+def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
+    """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
+    tiny = ("budget.tokens=6144", "budget.evaluations=10", "comparison.seeds=1")
+    settings = [word for override in tiny for word in ("--set", override)]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    undisturbed = evo("launch", "quickstart", "--run", whole, *settings)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    driver = start("launch", "quickstart", "--run", run, *settings)
+    wait_until(driver, run, '"fact":"evaluation"', 3)
+    workers_of(driver)[0].kill()
+    wait_until(driver, run, '"fact":"lost"', 1)
+    wait_until(driver, run, '"fact":"evaluation"', 6)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    resumed = evo("resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(run) == outcome(whole)
+    assert (run / "report.html").stat().st_size > 1_000_000
+    exported = evo("export", run, "--to", tmp_path / "model")
+    assert exported.returncode == 0, exported.stderr
+    assert {"model.safetensors", "recipe.yaml", "README.md", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "model").iterdir()
+    }

@@ -205,3 +205,20 @@ def test_equal_genomes_share_one_evaluation(tmp_path: Path, task: Task) -> None:
 
 def three(recipe: Any, *, seed: int, fidelity: float, split: str) -> dict[str, float]:
     return {"target": float(ord(recipe["kind"][0])), "general": 2.0}
+
+
+def partial(recipe: Any, *, seed: int, fidelity: float, split: str) -> dict[str, float]:
+    """Leaves one objective out unless the base is asked for or the kind is x."""
+    known = {"target": 1.0, "general": 2.0}
+    return known if fidelity == 0 or recipe["kind"] == "x" else {"target": 0.5}
+
+
+def test_an_objective_left_out_is_an_error_of_that_individual(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path)
+    text = spec.read_text().replace("tests.evo.toy:score", "tests.evo.test_search:partial")
+    spec.write_text(text)
+    winner = search(tmp_path / "a", spec, InProcess(Task("tests.evo.test_search:partial")))
+    assert winner.genome["kind"] == "x"
+    errors = [f for f in read(tmp_path / "a") if f.get("status") == "error"]
+    assert errors
+    assert errors[0]["message"] == "general was not measured, only target"

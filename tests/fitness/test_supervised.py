@@ -45,8 +45,6 @@ def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tens
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
-    for weight in model.parameters():  # out of the file's mapping: the last bit of a product
-        weight.data = weight.data.clone()  # depends on how its factors are aligned in memory
     matrices = [w for w in model.parameters() if w.ndim > 1]
     vectors = [w for w in model.parameters() if w.ndim == 1]
     adam = torch.optim.AdamW(

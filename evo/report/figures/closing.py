@@ -118,7 +118,7 @@ def comparison(view: View) -> Chart | None:
     if any(c.name in shown for c in history.constraints(view.facts)):
         caption += " Dashed: the constraint."
     if len(names) > len(shown):
-        caption += f" {len(names) - len(shown)} more measurements are in the table below."
+        caption += " The table below has all measurements."
     return Chart("Closing comparison on the test split", caption, chart)
 
 
