@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from evo.cli import BAD_INPUT, DONE, main
 from evo.ledger import Ledger
+from tests.evo.toy import write_spec
 
 Files = Callable[[Path], None]
 
@@ -140,3 +142,25 @@ def test_a_changed_source_is_not_resumed(project: Path, capsys: pytest.CaptureFi
         source.write('{"text": "one more"}\n')
     assert main(["resume", str(run)]) == BAD_INPUT
     assert "sources.devil changed" in capsys.readouterr().err
+
+
+def test_looking_at_somebody_elses_run_runs_none_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evo import config as configuration
+
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.chdir(run)
+    (run / "evil.py").write_text("open('was-run', 'w')\ndef score(recipe, **_): return {}\n")
+    (run / "evil.yaml").write_text(
+        write_spec(tmp_path).read_text().replace("tests.evo.toy", "evil")
+    )
+    config = configuration.load(run / "evil.yaml")  # the owner loads it, and the module with it
+    (run / "was-run").rmdir()
+    sys.modules.pop("evil")
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 1.0}
+    Ledger.create(run, header).close()
+    for command in (["status"], ["history"], ["report"], ["export", "--to", "model"]):
+        main([command[0], str(run), *command[1:]])
+    assert not (run / "was-run").exists()
