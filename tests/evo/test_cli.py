@@ -152,7 +152,7 @@ def test_looking_at_somebody_elses_run_runs_none_of_its_code(
     run = tmp_path / "run"
     run.mkdir()
     monkeypatch.chdir(run)
-    (run / "evil.py").write_text("open('was-run', 'w')\ndef score(recipe, **_): return {}\n")
+    (run / "evil.py").write_text("import os\nos.mkdir('was-run')\ndef score(): ...\n")
     (run / "evil.yaml").write_text(
         write_spec(tmp_path).read_text().replace("tests.evo.toy", "evil")
     )
