@@ -41,7 +41,7 @@ def _launch(options: argparse.Namespace) -> int:
 
     overrides = [*options.set]
     if options.address:
-        overrides.append(f"resources.address={options.address}")
+        overrides.append(f"resources.address={json.dumps(options.address)}")
     config = configuration.load(configuration.resolve_spec(options.spec), overrides)
     if options.dry_run:
         from rich.console import Console

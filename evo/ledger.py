@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from evo.files import write_whole
 from fitness.errors import InputError
 
 FORMAT = 1
@@ -115,11 +116,7 @@ class Ledger:
             path = run / FILE
             if path.exists():
                 raise InputError(f"{run} holds a run already; `evo resume {run}` goes on with it")
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(_line({"fact": "search", "format": FORMAT, **search}))
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            write_whole(path, _line({"fact": "search", "format": FORMAT, **search}))
         finally:
             lock.release()
         return cls(run)

@@ -1,19 +1,65 @@
-"""What a machine offers and how a worker process is set up; nothing here needs Ray."""
+"""What a machine offers, how a worker process is set up, and whether a cluster answers.
+
+Nothing here imports Ray.
+"""
 
 import os
+import re
+import secrets
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from evo.config import Resources
 from fitness.errors import InputError
 
-CONNECT_SECONDS = 10.0
+KNOCK_SECONDS = 5.0
+ANSWER_SECONDS = 20.0
+PROBE = """
+import logging, sys
+logging.basicConfig(level="DEBUG")
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="DEBUG")
+"""
+REFUSED = ("InvalidAuthToken", "AuthenticationError", "missing authentication token")
 
 
 def available_cpus() -> int:
     """CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def logical_cpus(resources: Resources) -> int:
+    """More workers than cores may be asked for; Ray must then be told that there is room."""
+    return max((resources.workers or 0) * resources.cpus, available_cpus())
+
+
+def fitting(resources: Resources, offers: Sequence[Mapping[str, float]]) -> int:
+    """The workers asked for, else as many as these machines have room for; at least one.
+
+    A cluster that has no room now may grow, so there a number asked for is believed.
+    """
+    room = sum(_on_one(resources, offer) for offer in offers)
+    if not room and (resources.workers is None or resources.address == "local"):
+        most = {kind: max(offer.get(kind, 0) for offer in offers) for kind in ("CPU", "GPU")}
+        raise InputError(
+            f"resources: a worker needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one "
+            f"machine, the largest has {most['CPU']:g} and {most['GPU']:g}; ask for less, or give "
+            "resources.workers on a cluster that grows"
+        )
+    return resources.workers or room
+
+
+def _on_one(resources: Resources, offer: Mapping[str, float]) -> int:
+    by_cpu, gpus = int(offer.get("CPU", 0) // resources.cpus), offer.get("GPU", 0)
+    if not resources.gpus:
+        return by_cpu
+    if resources.gpus >= 1:
+        return min(by_cpu, int(gpus // resources.gpus))
+    return min(by_cpu, int(gpus) * int(1 / resources.gpus + 1e-9))
 
 
 def worker_variables(cpus: int, import_paths: Iterable[Path]) -> dict[str, str]:
@@ -47,15 +93,56 @@ def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def set_token(address: str) -> None:
+    """Ray's token, which keeps strangers from running code on a cluster.
+
+    A cluster is locked if its head found a token when it started; a driver that names the cluster
+    by host and port shows its own only if RAY_AUTH_MODE says so. Ray on this machine alone gets a
+    token that nobody has to know: it would make one in ~/.ray, which locks later clusters.
+    """
+    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if address == "local":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif given or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def reach(address: str) -> None:
-    """Knock at the cluster's port first: Ray itself would wait for minutes."""
+    """Join the cluster in a process of its own first; InputError if that fails.
+
+    Where no cluster answers Ray prints, tries again for minutes or aborts the process.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto" or not port.isdigit():
-        return
+    if address != "auto" and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            raise InputError(
+                f"resources.address {address!r}: nothing answers there ({error}); check host and "
+                "port, and that `ray start --head` runs there"
+            ) from None
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise InputError(
-            f"resources.address {address!r}: nothing answers there within {CONNECT_SECONDS:.0f} s "
-            f"({error}); check host and port, and that `ray start --head` runs on it"
-        ) from None
+        joined = subprocess.run(
+            [sys.executable, "-c", PROBE, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        told, why = error.stderr or b"", f"no Ray cluster answered within {ANSWER_SECONDS:.0f} s"
+    else:
+        if joined.returncode == 0:
+            return
+        told = joined.stderr
+        errors = re.findall(rb"^\w[\w.]*: .+", told, re.MULTILINE)
+        why = errors[-1].decode(errors="replace") if errors else f"exit code {joined.returncode}"
+    remedy = (
+        "give `auto` or the head's host:port (of `ray start --head`) on a machine of the cluster, "
+        "ray://host:10001 from anywhere else; `ray status` on the head tells whether it is up"
+    )
+    if any(word.encode() in told for word in REFUSED):
+        why = "the cluster asks for a token, and this process has none or another one"
+        remedy = "copy ~/.ray/auth_token from the cluster's head, or set RAY_AUTH_TOKEN to it"
+    raise InputError(f"resources.address {address!r}: cannot join ({why}); {remedy}")

@@ -1,19 +1,43 @@
-"""Model and data for machines that do not see the driver's files; nothing here needs Ray."""
+"""Model, data and modules for machines that do not see the driver's files; no Ray in here."""
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
 
 from fitness.evaluate import Task
-from fitness.sources import TokenFile, cache_folder
+from fitness.sources import TokenFile, cache_folder, file_digest
 
 
-def files_of(task: Task) -> list[Path]:
-    """Every file a worker reads: the base model's and all token files."""
-    model = [] if task.model is None else [p for p in task.model.iterdir() if p.is_file()]
-    return sorted([*model, *(Path(file.path) for file in _token_files(task))])
+def marks(task: Task) -> dict[Path, str | int]:
+    """Every file that a worker reads, and how to know it: a hash of the model's, the size (bytes)
+    of a file of tokens, which is named after its content."""
+    tokens = {
+        Path(file.path): file.tokens * np.dtype(file.dtype).itemsize for file in _token_files(task)
+    }
+    return {path: file_digest(path) for path in _model_files(task)} | tokens
+
+
+def lacking(task: Task, wanted: Mapping[Path, str | int]) -> list[Path]:
+    """Runs on a worker: the files that are not here as marked; all of the model's, or none."""
+    absent = {path for path, mark in wanted.items() if not _is(path, mark)}
+    if any(path.parent == task.model for path in absent):
+        absent |= {path for path in wanted if path.parent == task.model}
+    return sorted(absent)
+
+
+def _is(path: Path, mark: str | int) -> bool:
+    if not path.is_file():
+        return False
+    return path.stat().st_size == mark if isinstance(mark, int) else file_digest(path) == mark
+
+
+def _model_files(task: Task) -> list[Path]:
+    return [] if task.model is None else [p for p in task.model.iterdir() if p.is_file()]
 
 
 def _token_files(task: Task) -> Iterator[TokenFile]:
@@ -22,27 +46,28 @@ def _token_files(task: Task) -> Iterator[TokenFile]:
         yield from splits.values()
 
 
-def missing(sizes: Mapping[Path, int]) -> list[Path]:
-    """Runs on each machine: the files that are not there in the same size (bytes)."""
-    return [
-        path for path, size in sizes.items() if not path.is_file() or path.stat().st_size != size
-    ]
+def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path:
+    """A copy of a file from another machine, in this machine's cache, under its own name.
 
-
-def stored(path: Path, content: bytes) -> Path:
-    """A copy of a file from another machine, in this machine's cache, under its own name."""
-    folder = cache_folder() / "shipped" / hashlib.sha256(str(path.parent).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / path.name
-    if not copy.is_file() or copy.read_bytes() != content:
-        partial = copy.with_name(f"{copy.name}.{os.getpid()}.partial")
+    Files of one folder stay together, in a folder named after all that is wanted from there.
+    """
+    together = sorted((str(p), mark) for p, mark in wanted.items() if p.parent == path.parent)
+    key = hashlib.sha256(repr(together).encode()).hexdigest()[:16]
+    copy = cache_folder() / "shipped" / key / path.name
+    if not _is(copy, wanted[path]):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_name(f"{copy.name}.{uuid4().hex}.partial")
         partial.write_bytes(content)
         os.replace(partial, copy)
     return copy
 
 
 def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
-    """The task with the paths of the copies; all files of the model must be copies, or none."""
+    """The task with the paths of the copies; all files of the model must be copies, or none.
+
+    A machine that needs copies does not share the run's folder either, so weights are not kept
+    there: `evo export` trains them again.
+    """
     if not copies:
         return task
 
@@ -53,9 +78,25 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
     return replace(
         task,
         model=model,
+        artifacts=None,
         sources={name: here(file) for name, file in task.sources.items()},
         domains={
             name: {split: here(file) for split, file in splits.items()}
             for name, splits in task.domains.items()
         },
     )
+
+
+def own_modules(task: Task, folders: Iterable[Path]) -> list[Path]:
+    """The package folder or the file of each `module:function` of the spec found in `folders`.
+
+    What it imports in turn is not followed: that belongs in its package, or on every machine.
+    """
+    named = [task.evaluator, *(m for prompts in task.prompt_sets.values() for m in prompts.metrics)]
+    names = sorted({name.split(":")[0].split(".")[0] for name in named if ":" in name})
+    places = [folder.resolve() for folder in folders]
+    found = []
+    for name in names:
+        candidates = [p for f in places for p in (f / name, f / f"{name}.py") if p.exists()]
+        found += candidates[:1]
+    return found

@@ -4,13 +4,15 @@ Byte-level BPE (Sennrich et al. 2016) under a Llama-shaped decoder (Touvron et a
 models of about a million parameters on one thread: the embedded default's base model is made here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from torch import Tensor
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|padding|>"
@@ -46,14 +48,30 @@ def pretrain(
     """
     import numpy as np
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, get_scheduler
+    from transformers import LlamaForCausalLM
 
     plan = plan or Pretraining()
     tokenizer = train_tokenizer(texts, vocabulary=plan.vocabulary)
-    end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
-    rng = np.random.default_rng(seed)
-    encoded = [np.array([end, *ids]) for ids in tokenizer(list(texts))["input_ids"]]
-    config = LlamaConfig(
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(_shape(plan, tokenizer))
+            losses = _train(model, _batches(texts, tokenizer, plan, seed), plan)
+    finally:
+        torch.set_num_threads(threads)
+    model.eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # the library writes it for its owner alone
+    return float(np.mean(losses[-50:]))
+
+
+def _shape(plan: Pretraining, tokenizer: "PreTrainedTokenizerFast") -> "LlamaConfig":
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
         vocab_size=plan.vocabulary,
         hidden_size=plan.hidden,
         intermediate_size=plan.intermediate,
@@ -62,54 +80,65 @@ def pretrain(
         num_key_value_heads=plan.heads,
         max_position_embeddings=plan.positions,
         tie_word_embeddings=True,
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=padding,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = LlamaForCausalLM(config)
-            optimizer = torch.optim.AdamW(
-                model.parameters(),
-                lr=plan.learning_rate,
-                betas=(0.9, 0.95),
-                weight_decay=plan.weight_decay,
-                fused=True,
-            )
-            scheduler = get_scheduler(
-                "cosine_with_min_lr",
-                optimizer,
-                num_warmup_steps=round(plan.warmup_share * plan.steps),
-                num_training_steps=plan.steps,
-                scheduler_specific_kwargs={"min_lr_rate": plan.final_share},
-            )
-            per_step = plan.batch_size * plan.sequence_length
-            stream = np.empty(0, dtype=np.int64)
-            losses = []
-            model.train()
-            for _ in range(plan.steps):
-                if len(stream) < per_step:  # one more epoch, in a new order
-                    order = rng.permutation(len(encoded))
-                    stream = np.concatenate([stream, *(encoded[i] for i in order)])
-                batch, stream = stream[:per_step], stream[per_step:]
-                inputs = torch.from_numpy(batch.reshape(plan.batch_size, plan.sequence_length))
-                loss = model(input_ids=inputs, labels=inputs).loss
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad()
-                losses.append(loss.item())
-    finally:
-        torch.set_num_threads(threads)
-    model.eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)  # the library writes it for its owner alone
-    return float(np.mean(losses[-50:]))
+
+
+def _batches(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", plan: Pretraining, seed: int
+) -> "Iterator[Tensor]":
+    """Token ids without end, (batch_size, sequence_length); each epoch in an order of its own."""
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng(seed)
+    encoded = [
+        np.array([tokenizer.eos_token_id, *ids]) for ids in tokenizer(list(texts))["input_ids"]
+    ]
+    size = plan.batch_size * plan.sequence_length
+    stream = np.empty(0, dtype=np.int64)
+    while True:
+        if len(stream) < size:
+            order = rng.permutation(len(encoded))
+            stream = np.concatenate([stream, *(encoded[i] for i in order)])
+        batch, stream = stream[:size], stream[size:]
+        yield torch.from_numpy(batch.reshape(plan.batch_size, plan.sequence_length))
+
+
+def _train(
+    model: "LlamaForCausalLM", batches: "Iterator[Tensor]", plan: Pretraining
+) -> list[float]:
+    """AdamW under a cosine schedule; the loss of every step, in nats per token."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=plan.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=plan.weight_decay,
+        fused=True,
+    )
+    scheduler = get_scheduler(
+        "cosine_with_min_lr",
+        optimizer,
+        num_warmup_steps=round(plan.warmup_share * plan.steps),
+        num_training_steps=plan.steps,
+        scheduler_specific_kwargs={"min_lr_rate": plan.final_share},
+    )
+    losses = []
+    model.train()
+    for inputs in islice(batches, plan.steps):
+        loss = model(input_ids=inputs, labels=inputs).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
 def train_tokenizer(texts: Sequence[str], *, vocabulary: int) -> "PreTrainedTokenizerFast":

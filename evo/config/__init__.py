@@ -38,7 +38,8 @@ from evo.config.sections import (
     SearchConfig,
     json_schema,
 )
-from evo.config.starter import init, write_text
+from evo.config.starter import init
+from evo.files import write_whole
 
 __all__ = [
     "ConfigError",
@@ -181,4 +182,4 @@ def write_yaml(plain: Mapping[str, Any], path: Path) -> None:
     yaml.allow_unicode = json.dumps(plain, ensure_ascii=False).isprintable()
     text = io.StringIO()
     yaml.dump(dict(plain), text)
-    write_text(path, text.getvalue())
+    write_whole(path, text.getvalue())

@@ -1,8 +1,8 @@
 """What `evo init` writes: a commented spec and a little real text, complete and runnable."""
 
-import os
 from pathlib import Path
 
+from evo.files import write_whole
 from fitness.errors import InputError
 
 HERE = Path(__file__).parents[1]
@@ -35,15 +35,5 @@ def init(folder: Path) -> list[Path]:
             raise InputError(f"{path}: is there already and is left as it is; name another folder")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
+        write_whole(path, text)
     return list(texts)
-
-
-def write_text(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

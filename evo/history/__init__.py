@@ -64,26 +64,30 @@ __all__ = [
 
 
 def best(facts: Facts) -> int | None:
-    """Lowest first loss among the scores that meet every constraint; ties go to the lower id."""
-    found = _leader(scores(facts), next(iter(loss_columns(facts)), ""))
-    return None if found is None else int(found["individual"])
+    """The individual that a search over these scores would name, or None; see `selection.best`."""
+    found = selection.best(_population(scores(facts), loss_columns(facts)))
+    return None if found is None else found.id
 
 
 def front(facts: Facts) -> pd.DataFrame:
     """The scores that meet every constraint and that none dominates; lowest first loss first."""
     losses = loss_columns(facts)
     feasible = scores(facts).query("violation == 0")
-    feasible = feasible[feasible[losses].notna().all(axis=1)]
-    if feasible.empty or not losses:
-        return feasible.iloc[:0]
-    population = [
-        Individual(id=int(id), genome={}, losses=tuple(point))
-        for id, point in zip(feasible["individual"], feasible[losses].to_numpy(), strict=True)
-    ]
-    members = {individual.id for individual in selection.front(population)}
+    members = {individual.id for individual in selection.front(_population(feasible, losses))}
     return feasible[feasible["individual"].isin(members)].sort_values(
         [losses[0], "individual"], ignore_index=True
     )
+
+
+def _population(known: pd.DataFrame, losses: list[str]) -> list[Individual]:
+    """The rows that have every loss, as the search saw them."""
+    known = known[known[losses].notna().all(axis=1)] if losses else known.iloc[:0]
+    return [
+        Individual(
+            int(row["individual"]), {}, losses=tuple(row[losses]), violation=row["violation"]
+        )
+        for _, row in known.iterrows()
+    ]
 
 
 def best_so_far(facts: Facts, objective: str) -> pd.Series:

@@ -4,7 +4,6 @@ Times are unix seconds and durations seconds. Losses are objectives oriented so 
 better. The *base* is the untouched model, recorded with fidelity 0; it has no genes.
 """
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from evo.config import Constraint
+from evo.files import write_whole
 from fitness import metrics
 from population.individual import ANCHOR
 
@@ -198,16 +198,6 @@ def to_parquet(frame: pd.DataFrame, path: str) -> None:
     }
     content = frame.assign(**texts).to_parquet(None, index=False)
     _write(path, content)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _write(path: str, content: bytes) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo import history
+from evo.files import write_whole
 from evo.history.comparison import WINNER
 from evo.report.contents import comparison_table, contents, duration, recipe
 from evo.report.figures.style import View
@@ -18,9 +19,7 @@ COLUMNS = 3  # objectives in the terminal's table, at 80 characters
 
 def write(facts: history.Facts, path: Path) -> None:
     """Write the self-contained page; it appears whole or not at all."""
-    from evo.history.tables import write_whole
-
-    write_whole(path, page(facts).encode())
+    write_whole(path, page(facts))
 
 
 def page(facts: history.Facts) -> str:

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.evo.toy import write_spec
 
 pytestmark = pytest.mark.slow
 EVALUATIONS = 24
-KILLS = 10  # for each number of workers
+KILLS = 20  # for each number of workers
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
     spec = write_spec(tmp_path, evaluations=EVALUATIONS, workers=workers)
     line = ("launch", spec, "--run", run)
     for kill in range(KILLS):
-        target = facts_written(run) + rng.randint(1, 8)
+        target = facts_written(run) + rng.randint(1, 3)
         driver = start(*line, TOY_SECONDS=0.02, TOY_CALLS=calls)
         wait_until(driver, run, '"fact":', target)
         os.kill(driver.pid, signal.SIGKILL)
@@ -118,6 +120,37 @@ def test_a_run_in_use_is_not_written_by_a_second_driver(tmp_path: Path) -> None:
     driver.communicate(timeout=60)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_search_cleanly_and_room_lets_it_resume(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    spec = write_spec(tmp_path, evaluations=120)
+    whole, run = tmp_path / "whole", small_disk / "run"
+    assert evo("launch", spec, "--run", whole).returncode == 0
+    assert (whole / "ledger.jsonl").stat().st_size > 64 * 1024
+    stopped = evo("launch", spec, "--run", run)
+    assert stopped.returncode == 1
+    assert "No space left on device" in stopped.stderr
+    assert f"evo resume {run}" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert 0 < facts_written(run, '"fact":"evaluation"') < 120
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    resumed = evo("resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(run) == outcome(whole)
+
+
 def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = evo("launch", write_spec(tmp_path, evaluations=6), "--run", run, "--json")
@@ -128,7 +161,11 @@ def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
     """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
-    tiny = ("budget.tokens=6144", "budget.evaluations=10", "comparison.seeds=1")
+    tiny = ["budget.tokens=12288", "budget.evaluations=10", "comparison.seeds=1"]
+    tiny += [
+        f"domains.{d}.{s}.limit=9" for d in ("target", "general") for s in ("selection", "test")
+    ]
+    tiny += [f"prompts.{name}.limit=9" for name in ("jargon", "categories")]
     settings = [word for override in tiny for word in ("--set", override)]
     whole, run = tmp_path / "whole", tmp_path / "run"
     undisturbed = evo("launch", "quickstart", "--run", whole, *settings)

@@ -221,15 +221,21 @@ def test_an_empty_file_is_refused(name: str, content: str, write: Write) -> None
         read(write(name, content))
 
 
-def test_a_missing_file_is_answered_with_its_neighbour(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("corpus/jargn.jsonl", r"no 'jargn.jsonl' in .*; did you mean 'jargon.jsonl'\?"),
+        ("corpse/jargon.jsonl", r"no 'corpse' in .*; did you mean 'corpus'\?"),
+        ("stanfordnlp/imdb", r"write hub:stanfordnlp/imdb for a data set of the Hug"),
+    ],
+)
+def test_a_missing_file_is_answered_with_its_neighbour(
+    path: str, answer: str, write: Write, tmp_path: Path
+) -> None:
     write("corpus/jargon.jsonl", jsonl("a"))
 
-    with pytest.raises(InputError, match=r"no 'jargn.jsonl' in .*; did you mean 'jargon.jsonl'\?"):
-        read("corpus/jargn.jsonl", tmp_path)
-    with pytest.raises(InputError, match=r"no 'corpse' in .*; did you mean 'corpus'\?"):
-        read("corpse/jargon.jsonl", tmp_path)
-    with pytest.raises(InputError, match=r"write hub:stanfordnlp/imdb for a data set of the Hug"):
-        read("stanfordnlp/imdb", tmp_path)
+    with pytest.raises(InputError, match=answer):
+        read(path, tmp_path)
 
 
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
@@ -265,20 +271,25 @@ def test_a_column_that_parquet_lacks_is_answered_with_those_it_has(tmp_path: Pat
         read("a.parquet", tmp_path)
 
 
-def test_a_row_of_parquet_without_a_string_is_named(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "null.parquet")
-    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "int.parquet")
-    broken = pa.Array.from_buffers(
-        pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")]
-    )
-    pq.write_table(pa.table({"text": broken}), tmp_path / "bytes.parquet")
+NOT_UTF_8 = pa.Array.from_buffers(
+    pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")]
+)
 
-    with pytest.raises(InputError, match=r"null\.parquet, row 2: 'text' is None"):
-        read("null.parquet", tmp_path)
-    with pytest.raises(InputError, match=r"int\.parquet, row 1: 'text' is 1, a int"):
-        read("int.parquet", tmp_path)
-    with pytest.raises(InputError, match=r"bytes\.parquet, row 2: 'text' is not UTF-8"):
-        read("bytes.parquet", tmp_path)
+
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        (["a", None], "row 2: 'text' is None"),
+        ([1, 2], "row 1: 'text' is 1, a int"),
+        (NOT_UTF_8, "row 2: 'text' is not UTF-8"),
+    ],
+    ids=["null", "number", "bytes"],
+)
+def test_a_row_of_parquet_without_a_string_is_named(column: Any, what: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+
+    with pytest.raises(InputError, match=rf"a\.parquet, {what}"):
+        read("a.parquet", tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["not parquet", "torn", "scrambled", ""])

@@ -1,5 +1,7 @@
 """What the closing comparison shows, how the fine-tunes learned, and where the time went."""
 
+import pandas as pd
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from evo import history
@@ -29,13 +31,50 @@ def comparison(view: View) -> Chart | None:
     closing = history.comparison(view.facts)
     if closing.empty:
         return None
-    wanted = [*view.objectives, *(c.name for c in history.constraints(view.facts))]
+    constraints = history.constraints(view.facts)
+    wanted = [*view.objectives, *(c.name for c in constraints)]
     others = sorted(closing["measurement"].unique(), key=lambda n: n.endswith("/perplexity"))
     names = [n for n in dict.fromkeys([*wanted, *others]) if n in set(closing["measurement"])]
     shown = names[:PANELS]
     contenders = list(dict.fromkeys(closing["contender"]))
-    across = 2 if len(shown) in (2, 4) else min(COLUMNS, len(shown))
-    down = -(-len(shown) // across)
+    chart, places = _panels(len(shown), len(contenders))
+    tries = history.table(view.facts).query("split == 'test' and status == 'ok'")
+    own = {contender: _own(view, tries, contender) for contender in contenders}
+    for name, where in zip(shown, places, strict=True):
+        results = closing[closing["measurement"] == name]
+        column = view.columns.measurements[name]
+        for level, contender in enumerate(contenders):
+            _contender(chart, view, results, contender, own[contender][column], level, where)
+        limits = [c.limit for c in constraints if c.name == name]
+        for limit in limits:
+            chart.add_vline(limit, line={"color": MUTED, "dash": "dash", "width": 1}, **where)
+        errors = 2 * results["standard_error"].fillna(0.0)
+        ends = [*(results["mean"] - errors), *(results["mean"] + errors)]
+        low, high, _ = window(ends, [*ends, *tries[column].dropna()])
+        low, high = min([low, *limits]), max([high, *limits])
+        chart.update_xaxes(title_text=titled(name), range=[low, high], nticks=6, **where)
+    chart.update_yaxes(
+        tickvals=list(range(len(contenders))),
+        ticktext=[f"<b>{safe(n, 22)}</b>" if n == WINNER else safe(n, 22) for n in contenders],
+        range=[len(contenders) - 0.4, -0.6],
+        showgrid=False,
+        ticks="",
+    )
+    caption = (
+        "Diamonds and the star: mean over fresh seeds, with bars of two standard errors each way; "
+        "dots: the seeds."
+    )
+    if any(c.name in shown for c in constraints):
+        caption += " Dashed: the constraint."
+    if len(names) > len(shown):
+        caption += " The table below has all measurements."
+    return Chart("Closing comparison on the test split", caption, chart)
+
+
+def _panels(count: int, contenders: int) -> tuple[go.Figure, list[dict[str, int]]]:
+    """An empty figure with a panel a measurement, and the row and column of each."""
+    across = 2 if count in (2, 4) else min(COLUMNS, count)
+    down = -(-count // across)
     chart = make_subplots(
         rows=down,
         cols=across,
@@ -45,81 +84,68 @@ def comparison(view: View) -> Chart | None:
     )
     chart.update_layout(
         template=TEMPLATE,
-        height=40 + down * (90 + 34 * len(contenders)),
+        height=40 + down * (90 + 34 * contenders),
         showlegend=False,
         margin={"l": 120, "t": 20},
         plot_bgcolor="#f9fafb",
     )
-    rows = history.table(view.facts).query("split == 'test' and status == 'ok'")
+    return chart, [{"row": i // across + 1, "col": i % across + 1} for i in range(count)]
+
+
+def _own(view: View, tries: pd.DataFrame, contender: str) -> pd.DataFrame:
+    """The tries of a contender, one a seed."""
+    if contender == BASE:
+        return tries[tries["fidelity"] == UNTOUCHED]
     baselines = history.baselines(view.facts)
-    for index, name in enumerate(shown):
-        where = {"row": index // across + 1, "col": index % across + 1}
-        column = view.columns.measurements[name]
-        for level, contender in enumerate(contenders):
-            colour = view.colour(contender)
-            result = closing.query("contender == @contender and measurement == @name")
-            id = history.winner(view.facts) if contender == WINNER else baselines.get(contender)
-            own = rows["fidelity"] == UNTOUCHED
-            if contender != BASE:
-                own = (rows["fidelity"] == FULL) & (rows["individual"] == id)
-            seeds = rows.loc[own, column].dropna()
-            chart.add_scatter(
-                x=seeds,
-                y=[level + 0.22] * len(seeds),
-                mode="markers",
-                marker={"color": colour, "size": 5, "opacity": 0.45},
-                hoverinfo="x",
-                **where,
-            )
-            chart.add_scatter(
-                x=result["mean"],
-                y=[level] * len(result),
-                mode="markers",
-                marker={
-                    "color": colour,
-                    "size": 15 if contender == WINNER else 10,
-                    "symbol": "star" if contender == WINNER else "diamond",
-                },
-                error_x={
-                    "array": list(2 * result["standard_error"].fillna(0.0)),
-                    "color": colour,
-                    "thickness": 2,
-                    "width": 5,
-                },
-                hovertext=[
-                    f"<b>{safe(contender)}</b><br>{safe(name)} {mean:.4f} ± {error:.4f}"
-                    for mean, error in result[["mean", "standard_error"]].to_numpy()
-                ],
-                hoverinfo="text",
-                **where,
-            )
-        for c in history.constraints(view.facts):
-            if c.name == name:
-                chart.add_vline(c.limit, line={"color": MUTED, "dash": "dash", "width": 1}, **where)
-        errors = 2 * closing["standard_error"].fillna(0.0)
-        here = closing["measurement"] == name
-        ends = [*(closing["mean"] - errors)[here], *(closing["mean"] + errors)[here]]
-        low, high, _ = window(ends, [*ends, *rows[column].dropna()])
-        limits = [c.limit for c in history.constraints(view.facts) if c.name == name]
-        low, high = min([low, *limits]), max([high, *limits])
-        chart.update_xaxes(title_text=titled(name), range=[low, high], nticks=6, **where)
-        chart.update_yaxes(
-            tickvals=list(range(len(contenders))),
-            ticktext=[f"<b>{safe(n, 22)}</b>" if n == WINNER else safe(n, 22) for n in contenders],
-            range=[len(contenders) - 0.4, -0.6],
-            showgrid=False,
-            ticks="",
-            **where,
-        )
-    caption = (
-        "Diamonds and the star: mean over fresh seeds, with bars of two standard errors each way; "
-        "dots: the seeds."
+    id = history.winner(view.facts) if contender == WINNER else baselines.get(contender)
+    return tries[(tries["fidelity"] == FULL) & (tries["individual"] == id)]
+
+
+def _contender(
+    chart: go.Figure,
+    view: View,
+    results: pd.DataFrame,
+    contender: str,
+    values: pd.Series,
+    level: int,
+    where: dict[str, int],
+) -> None:
+    """A contender in one panel: mean with error bars, and below it the values of its seeds."""
+    colour = view.colour(contender)
+    result = results[results["contender"] == contender]
+    seeds = values.dropna()
+    chart.add_scatter(
+        x=seeds,
+        y=[level + 0.22] * len(seeds),
+        mode="markers",
+        marker={"color": colour, "size": 5, "opacity": 0.45},
+        hoverinfo="x",
+        **where,
     )
-    if any(c.name in shown for c in history.constraints(view.facts)):
-        caption += " Dashed: the constraint."
-    if len(names) > len(shown):
-        caption += " The table below has all measurements."
-    return Chart("Closing comparison on the test split", caption, chart)
+    chart.add_scatter(
+        x=result["mean"],
+        y=[level] * len(result),
+        mode="markers",
+        marker={
+            "color": colour,
+            "size": 15 if contender == WINNER else 10,
+            "symbol": "star" if contender == WINNER else "diamond",
+        },
+        error_x={
+            "array": list(2 * result["standard_error"].fillna(0.0)),
+            "color": colour,
+            "thickness": 2,
+            "width": 5,
+        },
+        hovertext=[
+            f"<b>{safe(contender)}</b><br>{safe(name)} {mean:.4f} ± {error:.4f}"
+            for name, mean, error in zip(
+                result["measurement"], result["mean"], result["standard_error"], strict=True
+            )
+        ],
+        hoverinfo="text",
+        **where,
+    )
 
 
 def learning(view: View) -> Chart | None:
@@ -142,7 +168,7 @@ def learning(view: View) -> Chart | None:
     for id in [*chosen, *([view.leader] if view.leader in curves else [])]:
         tokens, losses = zip(*curves[id], strict=True)
         if id == view.leader:
-            style, name = {"color": ORANGE, "width": 3}, f"{view.leader_is} (individual {id})"
+            style, name = {"color": ORANGE, "width": 3}, view.leader_name()
         elif id in named:
             style, name = {"color": view.colour(named[id]), "width": 1.8, "dash": "dot"}, named[id]
         else:

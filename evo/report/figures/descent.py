@@ -1,6 +1,7 @@
 """What may have made individuals good: which genes go with it, and whom they descend from."""
 
 import numpy as np
+import plotly.graph_objects as go
 
 from evo import history
 from evo.report.figures.genes import AXES, mixture_columns
@@ -15,9 +16,13 @@ from evo.report.figures.style import (
     figure,
     mark_size,
     safe,
+    star,
     titled,
     window,
 )
+
+Born = dict[int, history.Fact]
+Places = dict[int, tuple[float, float]]  # x and y of each individual
 
 
 def importance(view: View) -> Chart | None:
@@ -70,84 +75,18 @@ def lineage(view: View) -> Chart | None:
     if view.scores.empty or not any(f["parents"] for f in born.values()):
         return None
     objective = next(iter(view.objectives))
-    values = view.scores.set_index("individual")[view.columns.measurements[objective]]
-    low, high, _ = window(values, view.front[view.columns.measurements[objective]])
+    column = view.columns.measurements[objective]
+    values = view.scores.set_index("individual")[column]
+    low, high, _ = window(values, view.front[column])
     worst = high if view.objectives[objective] > 0 else low
-    place: dict[int, tuple[float, float]] = {}
-    for generation in sorted({f["generation"] for f in born.values()}):
-        peers = [id for id, f in born.items() if f["generation"] == generation]
-        for position, id in enumerate(peers):
-            x = generation + 0.56 * (position / max(1, len(peers) - 1) - 0.5) * (len(peers) > 1)
-            place[id] = (x, float(np.clip(values.get(id, worst), low, high)))
-    line = (
-        set(history.lineage(view.facts, view.leader)["individual"])
-        if view.leader is not None
-        else set()
-    )
+    heights = {id: float(np.clip(values.get(id, worst), low, high)) for id in born}
+    places = {id: (x, heights[id]) for id, x in _across(born).items()}
+    line: set[int] = set()
+    if view.leader is not None:
+        line = set(history.lineage(view.facts, view.leader)["individual"])
     chart = figure(500, margin={"t": 44})
-    edges = [
-        (parent, id)
-        for id, f in born.items()
-        for parent in f["parents"]
-        if parent in place and id in values.index
-    ]
-    for ancestral, name, style in (
-        (
-            False,
-            "parent and child",
-            {"color": "#d5dce7" if len(edges) < 400 else "#e8ecf2", "width": 0.8},
-        ),
-        (True, f"ancestry of the {view.leader_is}", {"color": ORANGE, "width": 1.8}),
-    ):
-        chosen = [e for e in edges if (e[0] in line and e[1] in line) == ancestral]
-        chart.add_scatter(
-            x=[x for a, b in chosen for x in (place[a][0], place[b][0], None)],
-            y=[y for a, b in chosen for y in (place[a][1], place[b][1], None)],
-            mode="lines",
-            line=style,
-            name=name,
-            hoverinfo="skip",
-            showlegend=bool(chosen),
-        )
-    size = mark_size(len(born)) + 1
-    failed = {id for id in born if id not in values.index}
-    rows = view.search.drop_duplicates("individual", keep="last").set_index(
-        "individual", drop=False
-    )
-    seen = set(rows.index)
-    for name, ids, marker in (
-        ("individual", set(values.index) - line, {"color": FAINT, "size": size}),
-        ("ancestor", set(values.index) & line, {"color": ORANGE, "size": size + 1}),
-        ("failed", failed & seen, {"color": RED, "size": size, "symbol": "x"}),
-    ):
-        chosen_ids = sorted(i for i in ids if i in place)
-        chart.add_scatter(
-            x=[place[i][0] for i in chosen_ids],
-            y=[place[i][1] for i in chosen_ids],
-            mode="markers",
-            marker={**marker, "line": {"color": "white", "width": 0.7}},
-            name=name,
-            hovertext=view.hover(rows.loc[chosen_ids]),
-            hoverinfo="text",
-            showlegend=bool(chosen_ids),
-            cliponaxis=False,
-        )
-    if view.leader in place:
-        x, y = place[view.leader]
-        chart.add_scatter(
-            x=[x],
-            y=[y],
-            mode="markers",
-            marker={
-                "symbol": "star",
-                "size": 17,
-                "color": ORANGE,
-                "line": {"color": "white", "width": 1},
-            },
-            name=f"{view.leader_is} (individual {view.leader})",
-            hovertext=view.hover(rows.loc[[view.leader]]),
-            hoverinfo="text",
-        )
+    _descents(chart, view, born, places, line)
+    _individuals(chart, view, places, line)
     generations = sorted({f["generation"] for f in born.values()})
     chart.update_xaxes(
         title_text="generation",
@@ -157,9 +96,83 @@ def lineage(view: View) -> Chart | None:
     )
     chart.update_yaxes(title_text=titled(objective), range=[low, high])
     caption = (
-        f"The {view.leader_is} (individual {view.leader}) descends from {len(line) - 1} recorded "
+        f"The {view.leader_name()} descends from {len(line) - 1} recorded "
         "individuals. Values beyond the frame and failures stand at its edge."
         if line
         else "Failures stand at the edge."
     )
     return Chart("Lineage", caption, chart)
+
+
+def _across(born: Born) -> dict[int, float]:
+    """Where individuals stand on the axis of generations: side by side around their own."""
+    places = {}
+    for generation in sorted({f["generation"] for f in born.values()}):
+        peers = [id for id, f in born.items() if f["generation"] == generation]
+        for position, id in enumerate(peers):
+            aside = 0.56 * (position / max(1, len(peers) - 1) - 0.5) * (len(peers) > 1)
+            places[id] = generation + aside
+    return places
+
+
+def _descents(chart: go.Figure, view: View, born: Born, places: Places, line: set[int]) -> None:
+    """A stroke from each parent to each child that has a score."""
+    scored = set(view.scores["individual"])
+    edges = [
+        (parent, id)
+        for id, f in born.items()
+        for parent in f["parents"]
+        if parent in places and id in scored
+    ]
+    pale = {"color": "#d5dce7" if len(edges) < 400 else "#e8ecf2", "width": 0.8}
+    for ancestral, name, style in (
+        (False, "parent and child", pale),
+        (True, f"ancestry of the {view.leader_is}", {"color": ORANGE, "width": 1.8}),
+    ):
+        chosen = [e for e in edges if line.issuperset(e) == ancestral]
+        chart.add_scatter(
+            x=[x for a, b in chosen for x in (places[a][0], places[b][0], None)],
+            y=[y for a, b in chosen for y in (places[a][1], places[b][1], None)],
+            mode="lines",
+            line=style,
+            name=name,
+            hoverinfo="skip",
+            showlegend=bool(chosen),
+        )
+
+
+def _individuals(chart: go.Figure, view: View, places: Places, line: set[int]) -> None:
+    """A mark for each individual, a cross for each that failed, a star for the leader."""
+    size = mark_size(len(places)) + 1
+    rows = view.search.drop_duplicates("individual", keep="last").set_index(
+        "individual", drop=False
+    )
+    scored = set(view.scores["individual"])
+    for name, ids, marker in (
+        ("individual", scored - line, {"color": FAINT, "size": size}),
+        ("ancestor", scored & line, {"color": ORANGE, "size": size + 1}),
+        ("failed", set(rows.index) - scored, {"color": RED, "size": size, "symbol": "x"}),
+    ):
+        chosen = sorted(ids & places.keys())
+        chart.add_scatter(
+            x=[places[i][0] for i in chosen],
+            y=[places[i][1] for i in chosen],
+            mode="markers",
+            marker={**marker, "line": {"color": "white", "width": 0.7}},
+            name=name,
+            hovertext=view.hover(rows.loc[chosen]),
+            hoverinfo="text",
+            showlegend=bool(chosen),
+            cliponaxis=False,
+        )
+    if view.leader in places:
+        x, y = places[view.leader]
+        chart.add_scatter(
+            x=[x],
+            y=[y],
+            mode="markers",
+            marker=star(17),
+            name=view.leader_name(),
+            hovertext=view.hover(rows.loc[[view.leader]]),
+            hoverinfo="text",
+        )

@@ -1,9 +1,13 @@
 """What there is to choose from: the Pareto front, or all scores over the one objective."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from evo import history
+from evo.config import Constraint
 from evo.history.comparison import constraint_text
 from evo.report.figures.labels import Point, point_labels
 from evo.report.figures.style import (
@@ -31,80 +35,17 @@ def front(view: View) -> Chart | None:
     first, second = list(view.objectives)[:2]
     x, y = (view.columns.measurements[name] for name in (first, second))
     scores, members = view.scores, view.front
-    faint = scores[~scores["individual"].isin(members["individual"])]
-    size = mark_size(len(scores))
-    chart = figure(520, margin={"t": 44})
     limits = [c for c in history.constraints(view.facts) if c.name in (first, second)]
     bounds = {name: [c.limit for c in limits if c.name == name] for name in (first, second)}
-    references = view.references
-    always = pd.concat([members, references])
+    always = pd.concat([members, view.references])
     x_low, x_high, x_out = window(scores[x], [*always[x], *bounds[first]])
     y_low, y_high, y_out = window(scores[y], [*always[y], *bounds[second]])
+    chart = figure(520, margin={"t": 44})
     for c in limits:
-        line = {"line": {"color": RED, "width": 1.3, "dash": "dash"}}
         far = {1: (x_high, y_high), -1: (x_low, y_low)}[c.sign]
-        label = {
-            "annotation_text": f"limit {safe(constraint_text(c))}",
-            "annotation_font_color": RED,
-        }
-        if c.name == first:
-            chart.add_vrect(c.limit, far[0], fillcolor=RED, opacity=0.05, line_width=0)
-            chart.add_vline(c.limit, **line, **label, annotation_position="bottom right")
-        else:
-            chart.add_hrect(c.limit, far[1], fillcolor=RED, opacity=0.05, line_width=0)
-            chart.add_hline(c.limit, **line, **label, annotation_position="top right")
-    for kind, rows, marker in (
-        ("dominated", faint[faint["violation"] == 0], {"color": FAINT, "size": size}),
-        (
-            "breaks a constraint",
-            faint[faint["violation"] > 0],
-            {"color": "white", "size": 6, "line": {"color": FAINT, "width": 1.3}},
-        ),
-    ):
-        chart.add_scatter(
-            x=rows[x],
-            y=rows[y],
-            mode="markers",
-            marker=marker,
-            name=kind,
-            hovertext=view.hover(rows),
-            hoverinfo="text",
-            showlegend=len(rows) > 0,
-        )
-    stair = len(view.objectives) == 2
-    chart.add_scatter(
-        x=members[x],
-        y=members[y],
-        mode="lines+markers" if stair else "markers",
-        line={"color": BLUE, "width": 1.6, "shape": "hv"},
-        marker={"color": BLUE, "size": 9},
-        name="front",
-        hovertext=view.hover(members),
-        hoverinfo="text",
-        showlegend=len(members) > 0,
-    )
-    own = scores[scores["individual"] == view.leader]
-    points = [
-        Point(str(name), float(row[x]), float(row[y]), view.colour(str(name)))
-        for name, row in references.iterrows()
-    ]
-    points += [
-        Point(view.leader_is, float(row[x]), float(row[y]), ORANGE, "star", 17)
-        for _, row in own.iterrows()
-    ]
-    rows = pd.concat([references.reset_index(), own])
-    for point, hover in zip(points, view.hover(rows), strict=True):
-        edge = {"color": "white", "width": 1}
-        marker = {"symbol": point.symbol, "size": point.size, "color": point.colour, "line": edge}
-        chart.add_scatter(
-            x=[point.x],
-            y=[point.y],
-            mode="markers",
-            marker=marker,
-            showlegend=False,
-            hovertext=[hover],
-            hoverinfo="text",
-        )
+        _limit(chart, c, far[0] if c.name == first else far[1], upright=c.name == first)
+    _individuals(chart, view, x, y)
+    points = _named(chart, view, x, y)
     point_labels(chart, points, (x_low, x_high), (y_low, y_high), scores[[x, y]])
     chart.update_xaxes(title_text=titled(first) + _better(view, first), range=[x_low, x_high])
     chart.update_yaxes(title_text=titled(second) + _better(view, second), range=[y_low, y_high])
@@ -118,6 +59,83 @@ def front(view: View) -> Chart | None:
             "the front is over all of them."
         )
     return Chart("Pareto front", caption + outside(max(x_out, y_out)), chart)
+
+
+def _limit(chart: go.Figure, constraint: Constraint, far: float, *, upright: bool) -> None:
+    """A dashed line at the limit, and a tint over what breaks it, up to the edge `far`."""
+    tint = {"fillcolor": RED, "opacity": 0.05, "line_width": 0}
+    dashes = {
+        "line": {"color": RED, "width": 1.3, "dash": "dash"},
+        "annotation_text": f"limit {safe(constraint_text(constraint))}",
+        "annotation_font_color": RED,
+    }
+    if upright:
+        chart.add_vrect(constraint.limit, far, **tint)
+        chart.add_vline(constraint.limit, **dashes, annotation_position="bottom right")
+    else:
+        chart.add_hrect(constraint.limit, far, **tint)
+        chart.add_hline(constraint.limit, **dashes, annotation_position="top right")
+
+
+def _individuals(chart: go.Figure, view: View, x: str, y: str) -> None:
+    """Every score: what is dominated, what breaks a constraint, and the front."""
+    scores, members = view.scores, view.front
+    rest = scores[~scores["individual"].isin(members["individual"])]
+    hollow = {"color": "white", "size": 6, "line": {"color": FAINT, "width": 1.3}}
+    groups: tuple[tuple[str, pd.DataFrame, dict[str, Any]], ...] = (
+        (
+            "dominated",
+            rest[rest["violation"] == 0],
+            {"marker": {"color": FAINT, "size": mark_size(len(scores))}},
+        ),
+        ("breaks a constraint", rest[rest["violation"] > 0], {"marker": hollow}),
+        (
+            "front",
+            members,
+            {
+                "mode": "lines+markers" if len(view.objectives) == 2 else "markers",
+                "line": {"color": BLUE, "width": 1.6, "shape": "hv"},
+                "marker": {"color": BLUE, "size": 9},
+            },
+        ),
+    )
+    for name, rows, style in groups:
+        chart.add_scatter(
+            x=rows[x],
+            y=rows[y],
+            **{"mode": "markers", **style},
+            name=name,
+            hovertext=view.hover(rows),
+            hoverinfo="text",
+            showlegend=len(rows) > 0,
+        )
+
+
+def _named(chart: go.Figure, view: View, x: str, y: str) -> list[Point]:
+    """Marks of the base, the baselines and the leader; returns them, to be labelled."""
+    own = view.scores[view.scores["individual"] == view.leader]
+    points = [
+        Point(str(name), float(row[x]), float(row[y]), view.colour(str(name)))
+        for name, row in view.references.iterrows()
+    ]
+    points += [
+        Point(view.leader_is, float(row[x]), float(row[y]), ORANGE, "star", 17)
+        for _, row in own.iterrows()
+    ]
+    rows = pd.concat([view.references.reset_index(), own])
+    for point, hover in zip(points, view.hover(rows), strict=True):
+        edge = {"color": "white", "width": 1}
+        marker = {"symbol": point.symbol, "size": point.size, "color": point.colour, "line": edge}
+        chart.add_scatter(
+            x=[point.x],
+            y=[point.y],
+            mode="markers",
+            marker=marker,
+            showlegend=False,
+            hovertext=[hover],
+            hoverinfo="text",
+        )
+    return points
 
 
 def _better(view: View, objective: str) -> str:

@@ -1,5 +1,7 @@
 """How the search went: each objective, and the volume of the front, by evaluation."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -9,13 +11,13 @@ from evo.report.figures.labels import side_labels
 from evo.report.figures.style import (
     BLUE,
     FAINT,
-    ORANGE,
     RED,
     TEMPLATE,
     Chart,
     View,
     mark_size,
     outside,
+    star,
     titled,
     window,
 )
@@ -29,112 +31,25 @@ def progress(view: View) -> Chart | None:
     shown = list(view.objectives)[:PANELS]
     if view.search.empty or not shown:
         return None
-    rows = view.search
-    ticks = list(range(1, len(rows) + 1))
-    volume = len(view.objectives) > 1 and len(view.front) > 0 and len(rows) > 1
-    size = mark_size(len(rows))
+    count = len(view.search)
+    volume = len(view.objectives) > 1 and len(view.front) > 0 and count > 1
     panels = len(shown) + volume
-    chart = make_subplots(
-        rows=panels, cols=1, shared_xaxes=True, vertical_spacing=0.09 / panels**0.5
-    )
+    spacing = 0.09 / panels**0.5
+    chart = make_subplots(rows=panels, cols=1, shared_xaxes=True, vertical_spacing=spacing)
     chart.update_layout(template=TEMPLATE, height=70 + PANEL * panels, margin={"r": 175, "t": 40})
+    pixels = PANEL * (1 - spacing * (panels - 1))
+    hover = view.hover(view.search)
     left_out = 0
-    hover = view.hover(rows)
     for panel, objective in enumerate(shown, 1):
-        column = view.columns.measurements[objective]
-        best = history.best_so_far(view.facts, objective)
-        lines = {
-            str(name): (float(value), view.colour(str(name)))
-            for name, value in view.references[column].items()
-        }
-        low, high, outliers = window(rows[column], [*best, *(y for y, _ in lines.values())])
-        left_out += outliers
-        axis = "" if panel == 1 else str(panel)
-        for y, colour in lines.values():
-            chart.add_hline(
-                y=y,
-                line={"color": colour, "width": 1.2, "dash": "dot"},
-                row=panel,
-                col=1,
-                exclude_empty_subplots=False,
-            )
-        kinds = {
-            "individual": (rows["violation"] == 0, {"color": FAINT, "size": size}),
-            "breaks a constraint": (
-                rows["violation"] > 0,
-                {"color": "white", "size": size - 1, "line": {"color": FAINT, "width": 1.3}},
-            ),
-        }
-        for kind, (chosen, marker) in kinds.items():
-            chart.add_scatter(
-                x=[t for t, keep in zip(ticks, chosen, strict=True) if keep],
-                y=rows.loc[chosen, column],
-                mode="markers",
-                marker=marker,
-                name=kind,
-                legendgroup=kind,
-                showlegend=panel == 1 and bool(chosen.any()),
-                hovertext=[h for h, keep in zip(hover, chosen, strict=True) if keep],
-                hoverinfo="text",
-                row=panel,
-                col=1,
-            )
-        chart.add_scatter(
-            x=ticks,
-            y=best,
-            mode="lines",
-            line={"color": BLUE, "width": 2.4, "shape": "hv"},
-            name="best so far",
-            showlegend=panel == 1,
-            legendgroup="best",
-            hoverinfo="x+y",
-            row=panel,
-            col=1,
-        )
-        _failures(chart, rows, hover, low, panel)
-        own = rows[(rows["individual"] == view.leader) & (rows["status"] == "ok")]
-        chart.add_scatter(
-            x=own.index + 1,
-            y=own[column],
-            mode="markers",
-            marker={
-                "symbol": "star",
-                "size": 15,
-                "color": ORANGE,
-                "line": {"color": "white", "width": 1},
-            },
-            name=f"{view.leader_is} (individual {view.leader})",
-            showlegend=panel == 1 and len(own) > 0,
-            legendgroup="winner",
-            hovertext=view.hover(own),
-            hoverinfo="text",
-            row=panel,
-            col=1,
-        )
-        pixels = PANEL * (1 - 0.09 * (panels - 1) / panels**0.5)
-        side_labels(chart, lines, low, high, pixels, axis)
-        chart.update_yaxes(
-            title_text=titled(objective).replace(" (", "<br>("), range=[low, high], row=panel, col=1
-        )
+        left_out += _objective(chart, view, objective, hover, panel, pixels)
     if volume:
         values = history.hypervolume(view.facts)
-        chart.add_scatter(
-            x=ticks,
-            y=100 * values / values.max(),
-            mode="lines",
-            line={"color": BLUE, "width": 2.4, "shape": "hv"},
-            showlegend=False,
-            hoverinfo="x+y",
-            row=panels,
-            col=1,
-        )
+        _steps(chart, 100 * values / values.max(), panels, showlegend=False)
         chart.update_yaxes(
             title_text="hypervolume<br>(% of the last)", range=[-3, 106], row=panels, col=1
         )
     chart.update_xaxes(
-        range=[0.2, len(rows) + 0.8],
-        tickformat="d",
-        dtick=max(1, len(rows) // 10) if len(rows) < 40 else None,
+        range=[0.2, count + 0.8], tickformat="d", dtick=max(1, count // 10) if count < 40 else None
     )
     chart.update_xaxes(
         title_text="evaluations finished (one seed each, selection split)", row=panels, col=1
@@ -146,22 +61,89 @@ def progress(view: View) -> Chart | None:
     return Chart("Progress", caption + outside(left_out), chart)
 
 
-def _failures(
-    chart: go.Figure, rows: pd.DataFrame, hover: list[str], low: float, panel: int
+def _objective(
+    chart: go.Figure, view: View, objective: str, hover: list[str], panel: int, pixels: float
+) -> int:
+    """One panel, `pixels` high; returns how many values lie outside it."""
+    column = view.columns.measurements[objective]
+    values = view.search[column]
+    best = history.best_so_far(view.facts, objective)
+    lines = {
+        str(name): (float(value), view.colour(str(name)))
+        for name, value in view.references[column].items()
+    }
+    low, high, outliers = window(values, [*best, *(y for y, _ in lines.values())])
+    for y, colour in lines.values():
+        chart.add_hline(
+            y=y,
+            line={"color": colour, "width": 1.2, "dash": "dot"},
+            row=panel,
+            col=1,
+            exclude_empty_subplots=False,
+        )
+    rows, tries = view.search, view.search.index + 1
+    size = mark_size(len(rows))
+    for kind, chosen, marker in (
+        ("individual", rows["violation"] == 0, {"color": FAINT, "size": size}),
+        (
+            "breaks a constraint",
+            rows["violation"] > 0,
+            {"color": "white", "size": size - 1, "line": {"color": FAINT, "width": 1.3}},
+        ),
+    ):
+        _marks(chart, kind, list(tries[chosen]), values[chosen], hover, marker, panel)
+    _steps(chart, best, panel, name="best so far", showlegend=panel == 1, legendgroup="best")
+    failed = list(tries[rows["status"] != "ok"])
+    cross = {"symbol": "x", "size": size + 1, "color": RED}
+    foot = [low] * len(failed)
+    _marks(chart, "failed", failed, foot, hover, cross, panel, cliponaxis=False)
+    own = (rows["individual"] == view.leader) & (rows["status"] == "ok")
+    name = view.leader_name()
+    _marks(chart, name, tries[own], values[own], hover, star(15), panel, legendgroup="winner")
+    side_labels(chart, lines, low, high, pixels, "" if panel == 1 else str(panel))
+    title = titled(objective).replace(" (", "<br>(")
+    chart.update_yaxes(title_text=title, range=[low, high], row=panel, col=1)
+    return outliers
+
+
+def _marks(
+    chart: go.Figure,
+    name: str,
+    tries: list[int] | pd.Index,
+    values: list[float] | pd.Series,
+    hover: list[str],
+    marker: dict[str, Any],
+    panel: int,
+    **settings: Any,
 ) -> None:
-    """A red cross at the foot of the panel for each evaluation that failed."""
-    failed = [i for i, status in enumerate(rows["status"]) if status != "ok"]
+    """A mark for each of these tries, counted from 1; the first panel alone is in the legend.
+
+    `hover` has a text for every try of the search.
+    """
     chart.add_scatter(
-        x=[i + 1 for i in failed],
-        y=[low] * len(failed),
+        x=tries,
+        y=values,
         mode="markers",
-        marker={"symbol": "x", "size": mark_size(len(rows)) + 1, "color": RED},
-        cliponaxis=False,
-        name="failed",
-        legendgroup="failed",
-        showlegend=panel == 1 and bool(failed),
-        hovertext=[hover[i] for i in failed],
+        marker=marker,
+        name=name,
+        showlegend=panel == 1 and len(tries) > 0,
+        hovertext=[hover[i - 1] for i in tries],
         hoverinfo="text",
         row=panel,
         col=1,
+        **{"legendgroup": name, **settings},
+    )
+
+
+def _steps(chart: go.Figure, values: Any, panel: int, **settings: Any) -> None:
+    """A line that holds each try's value until the next."""
+    chart.add_scatter(
+        x=list(range(1, len(values) + 1)),
+        y=values,
+        mode="lines",
+        line={"color": BLUE, "width": 2.4, "shape": "hv"},
+        hoverinfo="x+y",
+        row=panel,
+        col=1,
+        **settings,
     )

@@ -109,6 +109,10 @@ class View:
         names = ["base", *history.baselines(self.facts)]
         return REFERENCES[names.index(reference) % len(REFERENCES)] if reference in names else MUTED
 
+    def leader_name(self) -> str:
+        """`winner (individual 12)`."""
+        return f"{self.leader_is} (individual {self.leader})"
+
     def hover(self, rows: pd.DataFrame) -> list[str]:
         """What to show of each individual under the pointer."""
         measured = [self.columns.measurements[name] for name in self.objectives]
@@ -133,6 +137,16 @@ class View:
 def mark_size(count: int) -> int:
     """Diameter in pixels at which so many points stay apart."""
     return 7 if count < 200 else 5 if count < 600 else 4
+
+
+def star(size: int) -> dict[str, Any]:
+    """The mark of the leader."""
+    return {
+        "symbol": "star",
+        "size": size,
+        "color": ORANGE,
+        "line": {"color": "white", "width": 1},
+    }
 
 
 def safe(text: object, width: int = 60) -> str:

@@ -1,0 +1,105 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from evo import config as configuration
+from evo.config import SearchConfig, load
+from evo.config.sections import Budget, Comparison, Model, Resources, Search
+from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
+from fitness.documents import Source, documents
+from fitness.errors import InputError
+from fitness.generation import PromptSet, read_prompts
+from fitness.recipe import Recipe
+from population.space import Simplex
+from tests.evo.config.conftest import written
+
+
+def plain_yaml(path: Path) -> Any:
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", [TEMPLATE, QUICKSTART_FOLDER / "search.yaml"])
+def test_shipped_specs_conform_to_the_schema(path: Path) -> None:
+    schema = configuration.json_schema()
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    data = plain_yaml(path)
+    validator.validate(data)
+    data["search"]["populaton"] = 3
+    assert not validator.is_valid(data)
+
+
+def test_every_key_is_described_in_the_schema() -> None:
+    schema = configuration.json_schema()
+    genes = {"Float", "Int", "Choice", "Simplex"}
+    for name, part in {"spec": schema, **schema["$defs"]}.items():
+        for key, value in part.get("properties", {}).items():
+            described = value.get("description") or (
+                "$ref" in value and schema["$defs"][value["$ref"].split("/")[-1]]["description"]
+            )
+            assert described or name in genes, f"{name}.{key}"
+
+
+def test_the_template_gives_each_key_with_its_default() -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    data = plain_yaml(TEMPLATE)
+    sections: list[tuple[type[BaseModel], dict[str, Any]]] = [
+        (SearchConfig, data),
+        (Model, data["model"]),
+        (Search, data["search"]),
+        (Budget, data["budget"]),
+        (Resources, data["resources"]),
+        (Comparison, data["comparison"]),
+        (Recipe, data["recipe"]),
+        (PromptSet, data["prompts"]["jargon"]),
+        (Source, data["sources"]["jargon"]),
+    ]
+    of_this_search = ("base", "sources", "domains", "prompts", "recipe")
+    for model, section in sections:
+        for key, field in model.model_fields.items():
+            if key not in section:
+                assert re.search(rf"#: {key}: ", text), f"{model.__name__}.{key} is not shown"
+            elif key not in of_this_search and not isinstance(section[key], dict):
+                stated = section[key]
+                stated = tuple(stated) if isinstance(stated, list) else stated
+                assert field.is_required() or stated == field.default, f"{model.__name__}.{key}"
+    simplex = data["genome"]["mixture"]
+    assert (simplex["floor"], simplex["cap"]) == (Simplex().floor, Simplex().cap)
+
+
+def test_the_examples_in_the_template_are_valid(tmp_path: Path) -> None:
+    text = re.sub(r"^constraints: .*$|^baselines: .*$", "", TEMPLATE.read_text(), flags=re.M)
+    path = written(tmp_path / "a.yaml", re.sub(r"#: ", "", text))
+    config = load(path)
+    assert config.constraints == ("general/loss <= 6.5",)
+    assert isinstance(config.genome["lora_rank"].when, dict)
+    assert config.sources["jargon"].limit == 1000
+
+
+def test_init_writes_a_spec_whose_data_can_be_read(tmp_path: Path) -> None:
+    files = init(tmp_path / "new")
+    assert files[0] == tmp_path / "new" / "search.yaml"
+    config = load(files[0])
+    for source in config.sources.values():
+        assert sum(len(text) for text in documents(source, tmp_path)) > 5_000
+    for domain in config.domains.values():
+        for source, half in domain.splits().values():
+            assert len(list(documents(source, tmp_path, half=half))) >= 10
+    prompts = config.prompts["jargon"]
+    for path in (prompts.selection, prompts.test):
+        assert len(read_prompts("jargon", path, prompts).prompts) == 16
+
+
+def test_init_leaves_what_is_there(tmp_path: Path) -> None:
+    there = tmp_path / "data" / "prompts" / "jargon.test.jsonl"
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    with pytest.raises(InputError, match=r"jargon.test.jsonl: is there already"):
+        init(tmp_path)
+    assert not (tmp_path / "search.yaml").exists()
+    assert there.read_text() == "mine"
