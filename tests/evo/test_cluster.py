@@ -287,13 +287,17 @@ sys.exit(cli.main())
 def test_a_search_outlives_a_machine_and_without_any_it_ends_resumable(
     tmp_path: Path, machines: Machines
 ) -> None:
-    spec = write_spec(tmp_path, evaluations=12)
+    spec = write_spec(tmp_path, evaluations=24)
     expected = toy_in_process(tmp_path / "local", spec)
-    first, second = (machines.add(1, TOY_SECONDS="0.3") for _ in range(2))
+    first, second = (machines.add(1, TOY_SECONDS="0.5") for _ in range(2))
     run = tmp_path / "run"
     there = {"RAY_AUTH_TOKEN": machines.token}
     driver = start("launch", spec, "--run", run, "--address", machines.address, **there)
-    wait_until(driver, run, '"fact":"evaluation"', 4)
+    evaluations = 2
+    wait_until(driver, run, '"fact":"evaluation"', 1)
+    while len({fact["worker"] for fact in read(run) if fact["fact"] == "evaluation"}) < 2:
+        wait_until(driver, run, '"fact":"evaluation"', evaluations)  # until both have worked
+        evaluations += 1
     first.kill()
     text, _ = driver.communicate(timeout=90)
     assert driver.returncode == 0, text
