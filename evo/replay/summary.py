@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evo.replay import Array, Outcome, Scale, Table, by_chance
+from evo.replay import Outcome, Scale, by_chance
+from evo.replay.table import Array, Table
 from population.space import Simplex
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """A table of finished runs read through its roles: the genome and the losses of every row."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,25 @@ class Table:
     genomes: tuple[Genome, ...]
     objectives: tuple[Objective, ...]
     losses: Array
+
+    @cached_property
+    def places(self) -> Array:
+        """(rows, coordinates), where each row lies."""
+        return np.array([self.place(genome) for genome in self.genomes])
+
+    def place(self, genome: Mapping[str, Any]) -> Array:
+        """(coordinates,), in which Euclidean distance is `SearchSpace.distance`."""
+        return self.space.encode(genome) * self._scale
+
+    @cached_property
+    def _scale(self) -> Array:
+        # Roots of shares and one-hot options lie root 2 apart where their distance is 1.
+        return np.concatenate(
+            [
+                np.full(gene.size, 2**-0.5 if isinstance(gene, Simplex | Choice) else 1.0)
+                for gene in self.space.genes.values()
+            ]
+        )
 
 
 def read_table(path: Path, roles: Path) -> Table:
@@ -93,7 +112,7 @@ def _values(path: Path, texts: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame
                 bad.append((line, row, cell, error))
         if bad:
             line, row, cell, needed = bad[0]
-            others = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
+            others = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
             wrong.append(
                 f"{path}:{line}: row {row}, column {column}: needs {needed}, got {show(cell)}"
                 f"{others}; correct it or give the column another role"

@@ -391,7 +391,7 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
         _set("rate", "fast", 4, 6),
         MIXED,
         [],
-        r"runs\.csv:6: row 5, column rate: needs a number, got 'fast' \(and 1 more rows\)",
+        r"runs\.csv:6: row 5, column rate: needs a number, got 'fast' \(and 1 more like it\)",
     ),
     "a fraction for a whole number": (
         _set("batch", 8.5, 2),
