@@ -20,8 +20,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## make bench NAME=overhead; see tests/benchmarks
-	$(BIN)/python -m tests.benchmarks.$(NAME)
+bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full; see tests/benchmarks
+	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
 setup: $(READY)
 

@@ -140,6 +140,35 @@ def _export(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _replay(options: argparse.Namespace) -> int:
+    from evo.replay import POPULATION, check_search, read_table, replay, to_json
+
+    table = read_table(options.table, options.roles)
+    strategy, budget = options.strategy, options.budget
+    population = options.population or POPULATION
+    check_search(table, strategy, budget=budget, population=population)
+    outcomes = [
+        replay(
+            table,
+            strategy,
+            budget=budget,
+            seed=seed,
+            population=population,
+            parallel=options.parallel,
+        )
+        for seed in range(options.seeds)
+    ]
+    if options.json:
+        print(json.dumps(to_json(table, strategy, budget, outcomes)))
+    else:
+        from rich.console import Console
+
+        from evo.replay.summary import summary
+
+        Console().print(summary(table, strategy, outcomes))
+    return DONE
+
+
 def _init(options: argparse.Namespace) -> int:
     from evo.config import init
 
@@ -153,6 +182,17 @@ def _schema(options: argparse.Namespace) -> int:
 
     print(json.dumps(json_schema(), indent=2))
     return DONE
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text!r}")
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,6 +243,26 @@ def _parser() -> argparse.ArgumentParser:
     run_argument(export)
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+
+    replay = command("replay", _replay, "a search on a table of finished runs")
+    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="a finished run a row")
+    replay.add_argument(
+        "--roles", type=Path, required=True, metavar="ROLES.yaml", help="what its columns are"
+    )
+    replay.add_argument("--strategy", required=True, metavar="NAME", help="what breeds, by name")
+    replay.add_argument(
+        "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
+    )
+    replay.add_argument(
+        "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
+    )
+    replay.add_argument(
+        "--population", type=_count, metavar="N", help="individuals a generation; default: a spec's"
+    )
+    replay.add_argument(
+        "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
+    )
+    replay.add_argument("--json", action="store_true", help="one JSON object")
 
     init = command("init", _init, "write a commented spec to start from")
     init.add_argument("folder", type=Path, metavar="DIR")

@@ -117,7 +117,18 @@ class SpecFile:
         return None, key
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> SpecFile:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is called and should look like, for messages about one that does not."""
+
+    what: str = "a spec is a mapping of sections (`model:`, `genome:` ...)"
+    remedy: str = "`evo init DIR` writes one to start from"
+
+
+SPEC = Kind()
+
+
+def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFile:
     """Raises ConfigError for what cannot be read as YAML; the rest lands in `problems`."""
     try:
         raw = path.read_bytes()
@@ -133,13 +144,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> SpecFile:
         ) from None
     found = _parse(text, str(path))
     if found.data is None:
-        raise ConfigError(f"{path}: the file is empty; `evo init DIR` writes a spec to start from")
+        raise ConfigError(f"{path}: the file is empty; {kind.remedy}")
     if not isinstance(found.data, dict):
-        kind = "a list" if isinstance(found.data, list) else "a single value"
-        raise ConfigError(
-            f"{path}:1: a spec is a mapping of sections (`model:`, `genome:` ...), this is {kind}; "
-            "`evo init DIR` writes one to start from"
-        )
+        this = "a list" if isinstance(found.data, list) else "a single value"
+        raise ConfigError(f"{path}:1: {kind.what}, this is {this}; {kind.remedy}")
     spec = SpecFile(str(path), found.data, found.origin, found.problems)
     for override in overrides:
         spec.override(override)

@@ -1,0 +1,180 @@
+"""roles.yaml: which columns of a table of finished runs are genes and which are objectives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from evo.config.errors import problems
+from evo.config.file import Key, Kind, Problem, SpecFile, dotted, nearest, read
+from evo.config.sections import Section
+from fitness.suggest import listed
+
+KIND = Kind(
+    "roles are a mapping of sections (`simplex:`, `float:`, `objectives:` ...)",
+    "write e.g. `float: {learning_rate: {log: true}}` and `objectives: {loss: minimize}`",
+)
+
+
+def _one_is_a_list(value: Any) -> Any:
+    """`w_*` is short for `[w_*]`."""
+    return [value] if isinstance(value, str) else value
+
+
+def _by_column(value: Any) -> Any:
+    """`[a, b]` and `{a: , b: }` are short for `{a: {}, b: {}}`."""
+    if isinstance(value, list) and all(isinstance(column, str) for column in value):
+        return {column: {} for column in value}
+    if isinstance(value, dict):
+        return {column: {} if role is None else role for column, role in value.items()}
+    return value
+
+
+def _options(value: Any) -> Any:
+    """`[lora, none]` is short for `{options: [lora, none]}`."""
+    return {"options": value} if isinstance(value, list) else value
+
+
+class _NumberRole(Section):
+    log: bool = Field(default=False, description="Whether the logarithm is searched.")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        low, high = getattr(self, "low", None), getattr(self, "high", None)
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"low must be below high, got low={low:g}, high={high:g}")
+        if low is not None and low <= 0 and self.log:
+            raise ValueError(f"a log scale needs a low above 0, got {low:g}; raise it or drop log")
+        return self
+
+
+class FloatRole(_NumberRole):
+    """A column of real numbers."""
+
+    low: float | None = Field(default=None, description="Least value; default: the column's least.")
+    high: float | None = Field(default=None, description="Most; default: the column's most.")
+
+
+class IntRole(_NumberRole):
+    """A column of whole numbers."""
+
+    low: int | None = Field(default=None, description="Least value; default: the column's least.")
+    high: int | None = Field(default=None, description="Most; default: the column's most.")
+
+
+class ChoiceRole(Section):
+    """A column of unordered options."""
+
+    options: tuple[StrictStr | StrictInt | StrictFloat, ...] | None = Field(
+        default=None, min_length=1, description="The options; default: every value of the column."
+    )
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
+
+
+class Roles(Section):
+    """What the columns of a table mean; a column without a role is not looked at."""
+
+    simplex: dict[str, Patterns] = Field(
+        default_factory=dict,
+        description="Mixtures by name: their columns as a list, or a glob such as `w_*`.",
+    )
+    floats: Annotated[dict[str, FloatRole], BeforeValidator(_by_column)] = Field(
+        default_factory=dict, alias="float", description="Columns of real numbers."
+    )
+    ints: Annotated[dict[str, IntRole], BeforeValidator(_by_column)] = Field(
+        default_factory=dict, alias="int", description="Columns of whole numbers."
+    )
+    choices: Annotated[
+        dict[str, Annotated[ChoiceRole, BeforeValidator(_options)]], BeforeValidator(_by_column)
+    ] = Field(default_factory=dict, alias="choice", description="Columns of unordered options.")
+    objectives: dict[str, Literal["minimize", "maximize"]] = Field(
+        min_length=1,
+        description="columns to improve, e.g. `loss: minimize`; `best` means best by the first",
+    )
+
+    @property
+    def numbers(self) -> dict[str, FloatRole | IntRole]:
+        return {**self.floats, **self.ints}
+
+
+@dataclass(frozen=True)
+class RolesFile:
+    """Roles that fit a table's header, and where they were given."""
+
+    roles: Roles
+    mixtures: dict[str, tuple[str, ...]]  # columns by mixture, globs replaced by what they match
+    keys: dict[str, Key]  # where each column has its role
+    file: SpecFile
+
+
+def load(path: Path, columns: Sequence[str], table: str) -> RolesFile:
+    """Read the roles and hold them against the table's columns.
+
+    Raises ConfigError with every problem found, each with its line.
+    """
+    file = read(path, kind=KIND)
+    try:
+        roles = Roles.model_validate(file.data)
+    except ValidationError as error:
+        found = problems(error, file.data, Roles.model_json_schema())
+        raise file.error([*file.problems, *found]) from None
+    claims: list[tuple[str, Key]] = []
+    mixtures: dict[str, tuple[str, ...]] = {}
+    for name, patterns in roles.simplex.items():
+        matched = [_matching(pattern, columns) for pattern in patterns]
+        mixtures[name] = tuple(column for group in matched for column in group)
+        claims += [(column, ("simplex", name)) for column in mixtures[name]]
+    for section, names in (
+        ("float", roles.floats),
+        ("int", roles.ints),
+        ("choice", roles.choices),
+        ("objectives", roles.objectives),
+    ):
+        claims += [(column, (section, column)) for column in names]
+    fitting = RolesFile(roles, mixtures, dict(reversed(claims)), file)
+    found = [*file.problems, *_misfits(fitting, claims, columns, table)]
+    if found:
+        raise file.error(found)
+    return fitting
+
+
+def _misfits(
+    fitting: RolesFile, claims: Sequence[tuple[str, Key]], columns: Sequence[str], table: str
+) -> list[Problem]:
+    found = []
+    claimed: dict[str, Key] = {}
+    for column, key in claims:
+        if column not in columns:
+            close = nearest(column, columns)
+            remedy = f"did you mean {close}?" if close else f"its columns are {listed(columns)}"
+            found.append(Problem(key, f"{table} has no column {column}; {remedy}"))
+        elif column in claimed:
+            other = dotted(claimed[column])
+            found.append(Problem(key, f"column {column} has a role already, {other}; keep one"))
+        elif column in fitting.mixtures and key[0] not in ("simplex", "objectives"):
+            found.append(Problem(key, f"a mixture is called {column} too; rename the mixture"))
+        claimed.setdefault(column, key)
+    if all(key[0] == "objectives" for key in claimed.values()):
+        message = "nothing to search; name columns under `simplex`, `float`, `int` or `choice`"
+        found.append(Problem((), message))
+    return found
+
+
+def _matching(pattern: str, columns: Sequence[str]) -> list[str]:
+    """The columns a name or glob stands for; itself when there are none, to be complained about."""
+    if pattern in columns:
+        return [pattern]
+    return [column for column in columns if fnmatchcase(column, pattern)] or [pattern]
