@@ -226,8 +226,8 @@ def number(value: float) -> str:
 
 
 def plus_minus(mean: float, error: float) -> str:
-    """`4.441 ± 0.006`, `4.4413 ± 0.0012`; without the error when there can be none."""
-    if not error > 0:
+    """`4.441 ± 0.006`, `4.4413 ± 0.0012`; without the error where there is none but rounding."""
+    if not error > 1e-9 * abs(mean):
         return number(mean)
     exponent = int(np.floor(np.log10(error)))
     decimals = min(8, max(0, (error < 2 * 10.0**exponent) - exponent))
