@@ -20,7 +20,7 @@ from evo.config import Resources
 from evo.machine import fitting, logical_cpus, reach, set_token, variables_set, worker_variables
 from evo.shipping import lacking, marks, moved, own_modules, stored
 from fitness.errors import InputError
-from fitness.evaluate import Evaluation, EvaluationSpec, Status, Task, failed
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 
 if TYPE_CHECKING:
     import ray

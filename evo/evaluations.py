@@ -13,7 +13,7 @@ from evo.cluster import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
 from evo.ledger import Fact, Ledger
 from fitness.errors import InputError
-from fitness.evaluate import Evaluation, EvaluationSpec, Split, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5

@@ -17,7 +17,8 @@ from evo.ledger import Fact, read
 from evo.prepare import prepare
 from fitness import models, weights
 from fitness.errors import InputError
-from fitness.evaluate import EvaluationSpec, Evaluator, Status, Task
+from fitness.evaluate import Evaluator
+from fitness.evaluation import EvaluationSpec, Status, Task
 
 CARD = """---
 base_model: {base}

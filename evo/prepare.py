@@ -9,7 +9,7 @@ from typing import Any
 from evo.config import SearchConfig, largest
 from fitness import models
 from fitness.errors import InputError
-from fitness.evaluate import Split, Task
+from fitness.evaluation import Split, Task
 from fitness.generation import Prompts, read_prompts
 from fitness.sources import cache_folder, file_digest, tokenise
 

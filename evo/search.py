@@ -16,7 +16,7 @@ from evo.config import SearchConfig, baselines, losses, space, violation
 from evo.evaluations import Evaluations
 from evo.schedule import Breed, Learn, generational
 from fitness import weights
-from fitness.evaluate import Evaluation, Status
+from fitness.evaluation import Evaluation, Status
 from population.individual import Individual
 from population.selection import best, front
 from population.strategies import make

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from fitness.evaluate import Task
+from fitness.evaluation import Task
 from fitness.sources import TokenFile, cache_folder, file_digest
 
 

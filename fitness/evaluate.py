@@ -3,102 +3,19 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from numbers import Real
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fitness import weights
 from fitness.errors import InputError
-from fitness.generation import Prompts, PromptSet
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
+from fitness.held_out import measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile
 from fitness.training.supervised import Diverged, finetune, precise
 
-Split = Literal["selection", "test"]
-MESSAGE_CHARACTERS = 2000
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-class Status(StrEnum):
-    """How an evaluation ended; all but `ok` count as failed."""
-
-    OK = "ok"
-    DIVERGED = "diverged"
-    OUT_OF_MEMORY = "out_of_memory"
-    TIMED_OUT = "timed_out"
-    INFEASIBLE = "infeasible"
-    ERROR = "error"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSpec:
-    """What is asked of a worker. Equal by individual, seed, fidelity and split."""
-
-    individual: int
-    recipe: Mapping[str, Any] = field(compare=False)
-    seed: int
-    fidelity: float = 1.0
-    split: Split = "selection"
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The completed spec. Measurements by name in their natural units; times in Unix seconds."""
-
-    spec: EvaluationSpec
-    status: Status
-    measurements: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
-    message: str = ""
-    worker: str = ""
-    started: float = 0.0
-    finished: float = 0.0
-
-    def fact(self) -> dict[str, Any]:
-        """The values of the ledger's `evaluation` fact."""
-        return {
-            "individual": self.spec.individual,
-            "seed": self.spec.seed,
-            "fidelity": self.spec.fidelity,
-            "split": self.spec.split,
-            "status": str(self.status),
-            "measurements": dict(self.measurements),
-            "cost": dict(self.cost),
-            "details": dict(self.details),
-            "message": self.message,
-            "worker": self.worker,
-            "started": self.started,
-            "finished": self.finished,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What all evaluations of a search share; sent to each worker once."""
-
-    evaluator: str
-    model: Path | None = None
-    dtype: str = "float32"
-    sources: Mapping[str, TokenFile] = field(default_factory=dict)
-    domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
-    prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
-    prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
-    budget_tokens: int = 0
-    held_out_length: int = 0
-    artifacts: Path | None = None
-    threads: int = 1
-
-
-def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:
-    """An evaluation that measured nothing, and why, in characters that any file can hold."""
-    message = str(why)[-MESSAGE_CHARACTERS:].encode(errors="replace").decode()
-    return Evaluation(spec, status, message=message)
 
 
 class Evaluator:
@@ -161,7 +78,6 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     """Fine-tune the base on the recipe's mixture, then score held-out text and generations."""
     import torch
 
-    from fitness.held_out import measure
     from fitness.models import Base, training_flops
 
     if task.model is None:

@@ -1,16 +1,14 @@
 """Scores a model on held-out data: loss by domain, and what it writes for prompts."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
 from fitness.metrics import score
 from fitness.mixing import NO_LABEL, windows
 from fitness.sources import TokenFile
 from fitness.training.supervised import Diverged
-
-if TYPE_CHECKING:
-    from fitness.evaluate import EvaluationSpec, Task
 
 BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
@@ -18,7 +16,7 @@ SAMPLES = 4
 
 
 def measure(
-    model: Any, tokenizer: Any, task: "Task", spec: "EvaluationSpec"
+    model: Any, tokenizer: Any, task: Task, spec: EvaluationSpec
 ) -> tuple[dict[str, float], dict[str, list[dict[str, str]]]]:
     """Every measurement of the spec's split, and a few samples of what the model wrote.
 

@@ -25,7 +25,7 @@ import pytest
 from evo import machine, shipping
 from evo.ledger import read
 from fitness.errors import InputError
-from fitness.evaluate import Task
+from fitness.evaluation import Task
 from fitness.sources import TokenFile
 from tests.evo.driving import LEDGER, ROOT, evo, facts_written, start, wait_until
 from tests.evo.test_search import InProcess, search

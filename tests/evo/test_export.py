@@ -16,7 +16,8 @@ from evo.ledger import Ledger, read
 from evo.prepare import prepare
 from fitness import weights
 from fitness.errors import InputError
-from fitness.evaluate import EvaluationSpec, Evaluator, Split, Status, Task, failed
+from fitness.evaluate import Evaluator
+from fitness.evaluation import EvaluationSpec, Split, Status, Task, failed
 from tests.evo.driving import evo
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent

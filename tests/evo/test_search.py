@@ -12,7 +12,8 @@ from evo.cluster import ClusterError, Lost
 from evo.evaluations import Asked, Evaluations, Stopped
 from evo.ledger import Fact, Ledger, read
 from evo.search import compare, evolve
-from fitness.evaluate import Evaluation, EvaluationSpec, Evaluator, Status, Task, failed
+from fitness.evaluate import Evaluator
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from tests.evo.toy import write_spec
 
 TIMES = ("time", "started", "finished", "worker", "cost", "busy_seconds")

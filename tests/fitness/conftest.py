@@ -8,7 +8,7 @@ from tests.fitness.quickstart import MODEL, small_task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from fitness.evaluate import Task
+    from fitness.evaluation import Task
     from fitness.models import Base
 
 TEXT = ["the chairman of the assignment", "a quick brown fox, and a lazy dog", "Grüße über ä ö ü"]

@@ -5,7 +5,8 @@ from typing import Any
 
 import evo.quickstart
 from fitness.documents import Source
-from fitness.evaluate import Evaluation, EvaluationSpec, Evaluator, Task
+from fitness.evaluate import Evaluator
+from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.generation import Prompts, PromptSet
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe

@@ -17,7 +17,8 @@ import torch
 
 from fitness import evaluate as module
 from fitness.errors import InputError
-from fitness.evaluate import Evaluation, EvaluationSpec, Evaluator, Status, Task, failed
+from fitness.evaluate import Evaluator
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.held_out import held_out_loss
 from fitness.models import Base
 from fitness.training.supervised import TrainingReport

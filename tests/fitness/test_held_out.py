@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fitness import held_out
-from fitness.evaluate import EvaluationSpec, Task
+from fitness.evaluation import EvaluationSpec, Task
 from fitness.held_out import held_out_loss, measure
 from fitness.models import Base
 from fitness.sources import TokenFile

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from fitness import models
 from fitness.errors import InputError
-from fitness.evaluate import Task
+from fitness.evaluation import Task
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.evaluate import Task
+from fitness.evaluation import Task
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import Diverged, TrainingReport, finetune, optimiser, rate_at

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from fitness import weights
-from fitness.evaluate import Evaluator, Status, Task
+from fitness.evaluate import Evaluator
+from fitness.evaluation import Status, Task
 from fitness.held_out import held_out_loss
 from fitness.models import Base
 from tests.fitness.quickstart import LENGTH, MODEL, evaluate, small_recipe
