@@ -76,7 +76,7 @@ def _drive(
 
     mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
     try:
-        with Progress(config, mode) as progress:
+        with Progress(config, run, mode) as progress:
             finished = go(progress)
     except ClusterError as error:
         print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)

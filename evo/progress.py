@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -23,8 +24,9 @@ Mode = Literal["live", "plain", "json"]
 class Progress:
     """Fed with every fact as it is written; shows it in one of three ways."""
 
-    def __init__(self, config: SearchConfig, mode: Mode) -> None:
+    def __init__(self, config: SearchConfig, run: Path, mode: Mode) -> None:
         self._config = config
+        self._run = run
         self._mode = mode
         self._names: dict[int, str] = {}
         self._scored: list[Individual] = []
@@ -123,7 +125,10 @@ class Progress:
             return f"{done} individual {fact['individual']}: worker lost, tried again"
         if fact["fact"] == "winner":
             return f"{done} named individual {fact['individual']}; comparing on the test split"
-        return {"stopped": "stopped", "resumed": f"{done} resumed"}.get(fact["fact"], "")
+        return {
+            "search": f"{done} launched: {self._run}",
+            "resumed": f"{done} resumed: {self._run}",
+        }.get(fact["fact"], "")
 
     def _seconds_left(self) -> float | None:
         """From the mean rate since this driver began; the comparison counts too."""
@@ -159,7 +164,7 @@ class Progress:
         foot += f", {_clock(elapsed)} gone"
         foot += f", about {_clock(left)} left" if left is not None else ""
         foot += f"; {self._workers} workers {min(1.0, share):.0%} busy" if self._workers else ""
-        return Group(Text(head), table, Text(foot))
+        return Group(Text(head), table, Text(foot), Text(f"run: {self._run}"))
 
 
 def _clock(seconds: float) -> str:
