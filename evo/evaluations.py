@@ -94,8 +94,9 @@ class Evaluations:
         recipe = decode(self._config, individual.genome)
         spec = EvaluationSpec(individual.id, recipe, seed, fidelity, split)
         genome = self._genome_key(individual.genome)
+        first = self._same.get((genome, seed, fidelity, split))
         twin = self._same.setdefault((genome, seed, fidelity, split), spec)
-        if _key(spec) in self._done:
+        if _key(spec) in self._done or first == spec:  # answered, or asked for already
             return
         if twin != spec:
             known = self._done.get(_key(twin))

@@ -223,3 +223,12 @@ def test_an_objective_left_out_is_an_error_of_that_individual(tmp_path: Path) ->
     errors = [f for f in read(tmp_path / "a") if f.get("status") == "error"]
     assert errors
     assert errors[0]["message"] == "general was not measured, only target"
+
+
+def test_a_baseline_that_wins_is_compared_once(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path, evaluations=6)
+    best = "recipe: {mixture: {a: 0.5, b: 0.4, c: 0.1}, rate: 0.01, kind: y}\n"
+    spec.write_text(spec.read_text() + best)
+    cluster = InProcess(task)
+    assert search(tmp_path / "a", spec, cluster).operator == "anchor: default"
+    assert len(set(cluster.asked)) == len(cluster.asked)
