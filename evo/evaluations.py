@@ -79,7 +79,7 @@ class Evaluations:
             raise InputError(
                 f"{self._ledger.path}: individual {individual.id} comes out different from the "
                 "one recorded, so this would not be the same search; resume with the versions "
-                "that began it (they are in config.yaml)"
+                "that began it (they are in the first line of the ledger)"
             )
 
     def request(
@@ -94,18 +94,15 @@ class Evaluations:
         recipe = decode(self._config, individual.genome)
         spec = EvaluationSpec(individual.id, recipe, seed, fidelity, split)
         genome = self._genome_key(individual.genome)
-        first = self._same.get((genome, seed, fidelity, split))
-        twin = self._same.setdefault((genome, seed, fidelity, split), spec)
-        if _key(spec) in self._done or first == spec:  # answered, or asked for already
+        first = self._same.setdefault((genome, seed, fidelity, split), spec)
+        if _key(spec) in self._done:
             return
-        if twin != spec:
-            known = self._done.get(_key(twin))
-            if known is None:
-                self._twins.setdefault(_key(twin), []).append(spec)
-            else:
-                self._record(_copied(known, spec))
-        else:
+        if first is spec:
             self._cluster.submit(spec)
+        elif known := self._done.get(_key(first)):
+            self._record(_copied(known, spec))
+        elif first != spec:  # of another individual; the same one has been asked for already
+            self._twins.setdefault(_key(first), []).append(spec)
 
     def result(
         self,

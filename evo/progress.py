@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from evo.config import SearchConfig, violation
+from evo.config import SearchConfig, feasible
 from evo.config import losses as losses_of
 from evo.ledger import Fact
 from population.individual import ANCHOR, Individual
@@ -98,7 +98,7 @@ class Progress:
         elif (name := self._names.get(fact["individual"])) is not None:
             self._baselines[name] = fact["measurements"]
         losses = losses_of(self._config, fact["measurements"]) if ok else None
-        allowed = ok and violation(self._config, fact["measurements"]) == 0
+        allowed = ok and feasible(self._config, fact["measurements"])
         scored = Individual(
             fact["individual"], {}, losses=losses, violation=0.0 if allowed else float("inf")
         )

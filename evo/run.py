@@ -12,7 +12,7 @@ from evo import config as configuration
 from evo.cluster import Cluster
 from evo.config import SearchConfig
 from evo.evaluations import Asked, Evaluations, Stopped
-from evo.ledger import Fact, Ledger, read
+from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
 from evo.search import compare, evolve
@@ -23,7 +23,7 @@ MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.")
 
 def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
-    if (run / "ledger.jsonl").exists():
+    if (run / FILE).exists():
         changed = _difference(configuration.of(read(run)), config)
         raise InputError(
             f"{run} holds a run already; `evo resume {run}` goes on with it"
