@@ -195,6 +195,27 @@ def _count(text: str) -> int:
     return count
 
 
+def _replay_arguments(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="a finished run a row")
+    replay.add_argument(
+        "--roles", type=Path, required=True, metavar="ROLES.yaml", help="what its columns are"
+    )
+    replay.add_argument("--strategy", required=True, metavar="NAME", help="what breeds, by name")
+    replay.add_argument(
+        "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
+    )
+    replay.add_argument(
+        "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
+    )
+    replay.add_argument(
+        "--population", type=_count, metavar="N", help="individuals a generation; default: a spec's"
+    )
+    replay.add_argument(
+        "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
+    )
+    replay.add_argument("--json", action="store_true", help="one JSON object")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evo", description="Evolve how a language model is fine-tuned."
@@ -244,25 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
 
-    replay = command("replay", _replay, "a search on a table of finished runs")
-    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="a finished run a row")
-    replay.add_argument(
-        "--roles", type=Path, required=True, metavar="ROLES.yaml", help="what its columns are"
-    )
-    replay.add_argument("--strategy", required=True, metavar="NAME", help="what breeds, by name")
-    replay.add_argument(
-        "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
-    )
-    replay.add_argument(
-        "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
-    )
-    replay.add_argument(
-        "--population", type=_count, metavar="N", help="individuals a generation; default: a spec's"
-    )
-    replay.add_argument(
-        "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
-    )
-    replay.add_argument("--json", action="store_true", help="one JSON object")
+    _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))
 
     init = command("init", _init, "write a commented spec to start from")
     init.add_argument("folder", type=Path, metavar="DIR")
