@@ -13,7 +13,8 @@ class Individual:
     """A genome with its descent, and once scored its losses: lower is better.
 
     `violation` sums the relative amounts by which constraints are missed. A failed evaluation has
-    infinite losses and infinite violation. Raises ValueError for NaN, which no ranking could place.
+    infinite losses and infinite violation. Losses and violation are means over `seeds` evaluations
+    at `fidelity`. Raises ValueError for NaN, which no ranking could place.
     """
 
     id: int  # the slot number
@@ -22,6 +23,8 @@ class Individual:
     operator: str = ""
     losses: tuple[float, ...] | None = None
     violation: float = 0.0
+    fidelity: float = 1.0  # share of the full token budget
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         if any(math.isnan(loss) for loss in self.losses or ()):

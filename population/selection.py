@@ -62,9 +62,9 @@ def crowding(individuals: Sequence[Individual], ranks: Ranks) -> Array:
     distances = np.zeros(len(individuals))
     for level in np.unique(ranks):
         members = [i for i in np.flatnonzero(ranks == level).tolist() if not individuals[i].failed]
-        carriers = [_Carrier(individuals[i]) for i in members]
-        assignCrowdingDist(carriers)
-        for index, carrier in zip(members, carriers, strict=True):
+        carried = carriers([individuals[i] for i in members])
+        assignCrowdingDist(carried)
+        for index, carrier in zip(members, carried, strict=True):
             distances[index] = carrier.fitness.crowding_dist
     return distances
 
@@ -122,23 +122,32 @@ def _losses(
     return np.array([one.losses for one in kept], dtype=np.float64)
 
 
-class _Carrier:
+class Carrier:
     """What DEAP expects of an individual: a `fitness`."""
 
     def __init__(self, individual: Individual) -> None:
+        self.individual = individual
         losses = individual.losses or ()
-        self.fitness = _fitness_class(len(losses))(losses)
+        self.fitness = fitness_class(len(losses))(losses)
+
+
+def carriers(individuals: Sequence[Individual]) -> list[Carrier]:
+    """The individuals as DEAP takes them, by their losses alone."""
+    return [Carrier(individual) for individual in individuals]
 
 
 @cache
-def _fitness_class(objectives: int) -> Any:
+def fitness_class(objectives: int) -> Any:
     return type("Fitness", (base.Fitness,), {"weights": (-1.0,) * objectives})
 
 
-def best(individuals: Sequence[Individual]) -> Individual | None:
+def best(individuals: Sequence[Individual], *, seeds: int = 1) -> Individual | None:
     """The lowest first loss among the feasible, else the least infeasible; None if all failed.
 
+    Only those count that were evaluated under so many seeds or, where none was, under the most.
     Ties go to the next loss, then to the older individual.
     """
     evaluated = [individual for individual in individuals if not individual.failed]
-    return min(evaluated, key=lambda i: (i.violation, i.losses, i.id), default=None)
+    seeds = min(seeds, max((individual.seeds for individual in evaluated), default=1))
+    known = [individual for individual in evaluated if individual.seeds >= seeds]
+    return min(known, key=lambda i: (i.violation, i.losses, i.id), default=None)

@@ -6,7 +6,7 @@ other option.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,8 @@ STEPS = {
     "dirichlet": simplex.mutate_dirichlet,
     "logit": simplex.mutate_logit,
 }
-CROSSOVER_RATE = 0.9
+MATINGS = ("crossover", "copy")
+OPERATORS = (*MATINGS, *STEPS)
 CROSSOVER_ETA = 10.0  # SBX: larger keeps children nearer to a parent
 MUTATION_ETA = 10.0  # polynomial: larger makes smaller steps
 REACH = 0.25  # how far beyond its parents a mixture may lie, as a share of their distance
@@ -44,43 +45,54 @@ def seeded_random(rng: np.random.Generator) -> Iterator[None]:
         random.setstate(state)
 
 
+@contextmanager
+def seeded_numpy(rng: np.random.Generator) -> Iterator[None]:
+    """As `seeded_random`, for what in DEAP draws from the global state of numpy."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
 @dataclass(frozen=True)
-class StepOdds:
-    """Which mixture step to take: probability matching on how many of its children survived.
+class Odds:
+    """Which operator to take: probability matching on how many of its children survived.
 
     Thierens 2005, An adaptive pursuit strategy for allocating operator probabilities, sec. 2. Every
-    step keeps a floor. Counts are discounted, so that the odds follow what pays off now. Built from
-    told individuals only, so a replayed search has the same odds.
+    operator keeps a floor. Counts are discounted, so that the odds follow what pays off now. Built
+    from told individuals only, so a replayed search has the same odds.
     """
 
-    tried: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
-    paid: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
+    tried: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 0.0))
+    paid: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 0.0))
 
-    DISCOUNT = 0.8  # per generation
+    DISCOUNT = 0.8  # per population told
     FLOOR = 0.15
-    PRIOR = 2.0  # children that every step is taken to have had, half of them survivors
+    PRIOR = 2.0  # children that every operator is taken to have had, half of them survivors
 
-    def after(self, children: Sequence[Individual], surviving: set[int]) -> "StepOdds":
-        """The odds once `children` were judged; `surviving` holds the ids that were kept."""
-        tried = {step: count * self.DISCOUNT for step, count in self.tried.items()}
-        paid = {step: count * self.DISCOUNT for step, count in self.paid.items()}
-        for child in children:
-            for step in STEPS.keys() & child.operator.split("+"):
-                tried[step] += 1
-                paid[step] += child.id in surviving
-        return StepOdds(tried, paid)
+    def after(self, child: Individual, survived: bool, *, memory: int) -> "Odds":
+        """The odds once `child` was judged; of `memory` children ago, 1 - DISCOUNT is forgotten."""
+        kept = self.DISCOUNT ** (1 / memory)
+        tried = {name: count * kept for name, count in self.tried.items()}
+        paid = {name: count * kept for name, count in self.paid.items()}
+        for name in tried.keys() & child.operator.split("+"):
+            tried[name] += 1
+            paid[name] += survived
+        return Odds(tried, paid)
 
-    def probabilities(self) -> dict[str, float]:
-        """By step, summing to 1, none below the floor."""
+    def probabilities(self, names: Collection[str]) -> dict[str, float]:
+        """By operator, summing to 1 over `names`, none below the floor."""
         quality = {
-            step: (self.paid[step] + self.PRIOR / 2) / (self.tried[step] + self.PRIOR)
-            for step in STEPS
+            name: (self.paid[name] + self.PRIOR / 2) / (self.tried[name] + self.PRIOR)
+            for name in names
         }
-        total, free = sum(quality.values()), 1 - self.FLOOR * len(STEPS)
-        return {step: self.FLOOR + free * value / total for step, value in quality.items()}
+        total, free = sum(quality.values()), 1 - self.FLOOR * len(names)
+        return {name: self.FLOOR + free * value / total for name, value in quality.items()}
 
-    def draw(self, rng: np.random.Generator) -> str:
-        odds = self.probabilities()
+    def draw(self, names: Collection[str], rng: np.random.Generator) -> str:
+        odds = self.probabilities(names)
         return list(odds)[int(rng.choice(len(odds), p=list(odds.values())))]
 
 
@@ -89,7 +101,7 @@ def breed(
     space: SearchSpace,
     rng: np.random.Generator,
     *,
-    odds: StepOdds,
+    odds: Odds,
     strength: float = 1.0,
 ) -> tuple[Genome, str]:
     """One child of one or two parents, and the operators that made it, such as "crossover+sphere".
@@ -97,11 +109,12 @@ def breed(
     A `strength` above 1 widens the steps and mutates more genes.
     """
     genome, operators = parents[0], []
-    if len(parents) > 1 and rng.random() < CROSSOVER_RATE:
-        genome = crossover(parents[0], parents[1], space, rng)
-        operators.append("crossover")
+    if len(parents) > 1:
+        operators.append(odds.draw(MATINGS, rng))
+        if operators[0] == "crossover":
+            genome = crossover(parents[0], parents[1], space, rng)
     mixed = any(isinstance(gene, Simplex) for gene in space.genes.values())
-    step = odds.draw(rng) if mixed else ""
+    step = odds.draw(STEPS, rng) if mixed else ""
     operators.append(step or "mutation")
     return mutate(genome, space, rng, step=step, strength=strength), "+".join(operators)
 

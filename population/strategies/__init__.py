@@ -8,8 +8,13 @@ import numpy as np
 
 from population.individual import Individual
 from population.space import Genome, SearchSpace
+from population.strategies import optuna
+from population.strategies.cmaes import CMAES
 from population.strategies.nsga2 import NSGA2
+from population.strategies.nsga3 import NSGA3
 from population.strategies.random import Random
+from population.strategies.regression import Regression
+from population.strategies.surrogate import Surrogate
 
 Anchors = Sequence[tuple[str, Genome]]
 
@@ -20,10 +25,13 @@ class Strategy(Protocol):
     `ask` changes nothing: its answer depends on what was told, the slot and `rng` alone, so telling
     a ledger's individuals again, in their order, is all it takes to resume. `tell` takes an
     individual once scored. Told before that (losses None), it is known to be on its way: it is not
-    proposed again, and nothing else is learned.
+    proposed again, and nothing else is learned. Told again, at a higher fidelity or as a mean over
+    more seeds, it takes the place of what was known of it.
     """
 
-    def __init__(self, space: SearchSpace, *, population: int, anchors: Anchors = ()) -> None: ...
+    def __init__(
+        self, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
+    ) -> None: ...
 
     @staticmethod
     def minimum_population(*, objectives: int, anchors: int) -> int: ...
@@ -33,13 +41,27 @@ class Strategy(Protocol):
     def tell(self, individual: Individual) -> None: ...
 
 
-STRATEGIES: dict[str, type[Strategy]] = {"nsga2": NSGA2, "random": Random}
+STRATEGIES: dict[str, type[Strategy]] = {
+    "surrogate": Surrogate,
+    "cmaes": CMAES,
+    "nsga2": NSGA2,
+    "nsga3": NSGA3,
+    "random": Random,
+    "regression": Regression,
+    **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
+}
+PLANNED = {"regression"}  # the budget decides what they propose, so that it cannot grow later
 
 
-def make(name: str, space: SearchSpace, *, population: int, anchors: Anchors = ()) -> Strategy:
-    """The named strategy; anchors (name, genome) fill the first slots. Raises as `check` does."""
+def make(
+    name: str, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
+) -> Strategy:
+    """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
+
+    Anchors are pairs of name and genome. Raises as `check` does.
+    """
     check(name, population=population, objectives=1, anchors=len(anchors))
-    return STRATEGIES[name](space, population=population, anchors=anchors)
+    return STRATEGIES[name](space, population=population, budget=budget, anchors=anchors)
 
 
 def check(name: str, *, population: int, objectives: int, anchors: int) -> None:

@@ -17,7 +17,12 @@ class Random:
     """Learns nothing but which genomes are taken."""
 
     def __init__(
-        self, space: SearchSpace, *, population: int, anchors: Sequence[tuple[str, Genome]] = ()
+        self,
+        space: SearchSpace,
+        *,
+        population: int,
+        budget: int,
+        anchors: Sequence[tuple[str, Genome]] = (),
     ) -> None:
         self._space = space
         self._anchors = tuple(anchors)

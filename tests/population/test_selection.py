@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from population.individual import Individual
 from population.selection import (
-    _fitness_class,
     crowding,
+    fitness_class,
     front,
     hypervolume,
     rank,
@@ -58,7 +58,7 @@ def test_whoever_dominates_ranks_first_and_nobody_is_ranked_worse_than_needed(me
 def test_ranks_are_those_of_deaps_own_sorting(members):
     class Carrier:
         def __init__(self, member):
-            self.id, self.fitness = member.id, _fitness_class(len(member.losses))(member.losses)
+            self.id, self.fitness = member.id, fitness_class(len(member.losses))(member.losses)
 
     fronts = sortNondominated([Carrier(member) for member in members], len(members))
     expected = {carrier.id: level for level, front in enumerate(fronts) for carrier in front}

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from population.individual import Individual
 from population.space import Choice, Float, Int, SearchSpace, Simplex
-from population.variation import STEPS, StepOdds, breed, crossover, mutate, seeded_random
+from population.variation import (
+    MATINGS,
+    OPERATORS,
+    STEPS,
+    Odds,
+    breed,
+    crossover,
+    mutate,
+    seeded_random,
+)
 from tests.population.test_space import SPACE, genomes, is_valid, seeds, wild
 
 
@@ -30,9 +39,9 @@ def test_mutants_are_valid_and_repeatable(genome, seed, step, strength):
 
 @given(wild, wild, seeds)
 def test_parents_from_outside_the_space_have_valid_children(a, b, seed):
-    child, operator = breed([a, b], SPACE, np.random.default_rng(seed), odds=StepOdds())
+    child, operator = breed([a, b], SPACE, np.random.default_rng(seed), odds=Odds())
     assert is_valid(child)
-    assert set(operator.split("+")) <= {"crossover", *STEPS}
+    assert set(operator.split("+")) <= set(OPERATORS)
 
 
 @given(genomes, seeds)
@@ -102,18 +111,16 @@ def test_deap_draws_from_the_given_generator_and_leaves_the_global_one_alone():
 
 
 def test_the_odds_follow_what_survived_and_never_fall_below_their_floor():
-    odds = StepOdds()
-    assert odds.probabilities() == pytest.approx(dict.fromkeys(STEPS, 1 / 3))
-    for generation in range(20):
-        children = [
-            Individual(10 * generation + i, {}, operator=f"crossover+{step}")
-            for i, step in enumerate([*STEPS] * 3)
-        ]
-        odds = odds.after(children, {one.id for one in children if "logit" in one.operator})
-    learned = odds.probabilities()
+    odds = Odds()
+    assert odds.probabilities(STEPS) == pytest.approx(dict.fromkeys(STEPS, 1 / 3))
+    for slot, step in enumerate([*STEPS] * 60):
+        child = Individual(slot, {}, operator=f"crossover+{step}")
+        odds = odds.after(child, step == "logit", memory=9)
+    learned = odds.probabilities(STEPS)
     assert sum(learned.values()) == pytest.approx(1)
     assert learned["logit"] > 0.55
-    assert min(learned.values()) >= StepOdds.FLOOR
+    assert min(learned.values()) >= Odds.FLOOR
+    assert odds.probabilities(MATINGS)["copy"] > 0.55  # it was never tried; what was mostly failed
     rng = np.random.default_rng(0)
-    drawn = [odds.draw(rng) for _ in range(500)]
+    drawn = [odds.draw(STEPS, rng) for _ in range(500)]
     assert drawn.count("logit") / 500 == pytest.approx(learned["logit"], abs=0.08)

@@ -1,0 +1,261 @@
+"""Evolution breeds many offspring, a surrogate picks the one that is worth a fine-tune.
+
+The idea is of pre-selection by a surrogate (Jin 2011, Surrogate-assisted evolutionary computation,
+sec. 3.1) with the expected improvement of Bayesian optimization for the choice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from population.acquisition import log_expected_hypervolume_improvement, log_expected_improvement
+from population.individual import ANCHOR, Individual
+from population.predictor import Predictor, Setting, estimate, standardised, tempered
+from population.selection import Ranks, rank, survivors, tournament
+from population.space import Genome, SearchSpace
+from population.strategies.random import fresh
+from population.variation import Odds, breed
+
+Array = npt.NDArray[np.float64]
+
+INITIAL = 10  # slots that hold the anchors and a spread of draws, if the population is as large
+LEAST = 4  # scored individuals to learn anything from
+OFFSPRING = 120  # candidates for a slot
+STRENGTHS = (0.5, 1.0, 2.0)  # of their mutation
+CONTENDERS = 5  # for each parent
+ELITE = 250  # the best, of which offspring are bred
+LATEST = 250  # whatever they scored; these and the elite are what the surrogate is fitted to
+WORST_ODDS = 0.01  # of being feasible that a candidate is given
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the ablation (`tests/benchmarks/ablation.py`) switches off; the default is all on."""
+
+    process: bool = True  # the Gaussian process, else the trees alone
+    trees: bool = True  # else the process alone
+    trust: bool = True  # weights by cross-validation, else halves
+    tempering: bool = True  # of bad outcomes, else standardised ones
+    pending: bool = True  # those on their way are believed to come out as predicted
+    offspring: bool = True  # else all candidates are draws
+    draws: float = 0.3  # share of the candidates drawn from the whole space
+    unscreened: float = 0.05  # share of slots whose offspring is taken as bred
+
+    @property
+    def fixed_trust(self) -> float | None:
+        """In the process, where it is not estimated."""
+        if self.process and self.trees:
+            return None if self.trust else 0.5
+        return 1.0 if self.process else 0.0
+
+
+class Surrogate:
+    """Constraints count by the odds of meeting them; a failure is as bad as the worst.
+
+    What was scored at a lower fidelity helps to predict full ones, fidelity being one more
+    coordinate.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        population: int,
+        budget: int,
+        anchors: Sequence[tuple[str, Genome]] = (),
+        parts: Parts | None = None,
+    ) -> None:
+        self._space = space
+        self._anchors = tuple(anchors)
+        self._initial = max(len(anchors), min(population, INITIAL))
+        self._parts = parts or Parts()
+        self._taken = {space.key(genome) for _, genome in anchors}
+        self._waiting: dict[int, Individual] = {}
+        self._latest: dict[tuple[int, float], Individual] = {}
+        self._elite: list[Individual] = []
+        self._places: dict[int, Array] = {}  # encoded genomes of the latest and the elite
+        self._told = 0
+        self._checkpoint: tuple[int, list[Individual]] = (0, [])
+        self._settings: tuple[int, dict[str, Setting]] | None = None
+        self._fitted: _Fitted | None = None
+
+    @staticmethod
+    def minimum_population(*, objectives: int, anchors: int) -> int:
+        """One: there are no generations."""
+        return 1
+
+    def ask(self, slot: int, rng: np.random.Generator) -> Individual:
+        if slot < len(self._anchors):
+            name, genome = self._anchors[slot]
+            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        mates = [one for one in self._elite if not one.failed]
+        if slot < self._initial or self._told < LEAST or len(mates) < 2:
+            return self._drawn(slot, rng)
+        ranks = rank(mates)
+        if rng.random() < self._parts.unscreened:
+            child = self._child(slot, mates, ranks, rng)
+            return child if self._is_new(child) else self._drawn(slot, rng)
+        candidates = self._candidates(slot, mates, ranks, rng)
+        if not candidates:
+            return self._drawn(slot, rng)
+        return candidates[int(np.argmax(self._promise(candidates, rng)))]
+
+    def tell(self, individual: Individual) -> None:
+        self._taken.add(self._space.key(individual.genome))
+        if individual.losses is None:
+            self._waiting[individual.id] = individual
+            return
+        self._waiting.pop(individual.id, None)
+        self._told += 1
+        self._places[individual.id] = self._space.encode(individual.genome)
+        record = individual.id, individual.fidelity
+        self._latest.pop(record, None)
+        self._latest[record] = individual
+        if len(self._latest) > LATEST:
+            del self._latest[next(iter(self._latest))]
+        self._elite = [one for one in self._elite if one.id != individual.id] + [individual]
+        if len(self._elite) > ELITE:
+            self._elite = survivors(self._elite, ELITE)
+        before, _ = self._checkpoint
+        if self._told >= max(LEAST, before + max(1, before // 8)):
+            self._checkpoint = self._told, self._known()
+        if self._told % LATEST == 0:
+            kept = {one.id for one in self._known()} | {one.id for one in self._checkpoint[1]}
+            self._places = {id: place for id, place in self._places.items() if id in kept}
+
+    def _known(self) -> list[Individual]:
+        """What the surrogate learns from, oldest first; an individual once per fidelity."""
+        records = {(one.id, one.fidelity): one for one in self._elite} | self._latest
+        return sorted(records.values(), key=lambda one: (one.id, one.fidelity))
+
+    def _is_new(self, individual: Individual) -> bool:
+        return self._space.key(individual.genome) not in self._taken
+
+    def _drawn(self, slot: int, rng: np.random.Generator) -> Individual:
+        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+
+    def _child(
+        self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
+    ) -> Individual:
+        first, second = (tournament(mates, ranks, rng, size=CONTENDERS) for _ in range(2))
+        parents = [first] if first.id == second.id else [first, second]
+        genome, operator = breed(
+            [one.genome for one in parents],
+            self._space,
+            rng,
+            odds=Odds(),
+            strength=float(rng.choice(STRENGTHS)),
+        )
+        return Individual(slot, genome, tuple(one.id for one in parents), operator)
+
+    def _candidates(
+        self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
+    ) -> list[Individual]:
+        draws = round(OFFSPRING * (self._parts.draws if self._parts.offspring else 1.0))
+        bred = [self._drawn(slot, rng) for _ in range(draws)]
+        bred += [self._child(slot, mates, ranks, rng) for _ in range(OFFSPRING - draws)]
+        return [one for one in bred if self._is_new(one)]
+
+    def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
+        """(len(candidates),) how much each may improve on what is known, in logarithms."""
+        fitted = self._fit()
+        at = self._points([(one.genome, 1.0) for one in candidates])
+        predicted = [model.predict(at) for model in fitted.losses]
+        mean, variance = (np.stack(moments, axis=1) for moments in zip(*predicted, strict=True))
+        if mean.shape[1] == 1:
+            best = float(fitted.best.min())
+            promise = log_expected_improvement(best, mean[:, 0], np.sqrt(variance[:, 0]))
+        else:
+            promise = log_expected_hypervolume_improvement(fitted.best, mean, variance, rng)
+        if fitted.feasible is not None:
+            met, doubt = fitted.feasible.predict(at)  # 1 where the constraints are met, 0 elsewhere
+            promise = promise + np.log(np.maximum(ndtr((met - 0.5) / np.sqrt(doubt)), WORST_ODDS))
+        return promise
+
+    def _points(self, where: Sequence[tuple[Genome, float]]) -> Array:
+        """(n, coordinates + 1) of genomes at a fidelity."""
+        return np.array([[*self._space.encode(genome), fidelity] for genome, fidelity in where])
+
+    def _fit(self) -> "_Fitted":
+        """The surrogate of what was told; kept until something more is."""
+        version = self._told, tuple(self._waiting)
+        if self._fitted is None or self._fitted.version != version:
+            records = self._known()
+            known = targets(records, tempering=self._parts.tempering)
+            settings = self._estimated()
+            points, seeds = self._data(records)
+            models = {
+                name: Predictor(points, known[name], seeds, settings.get(name, settings["loss 0"]))
+                for name in known
+            }
+            if self._waiting and self._parts.pending:
+                waiting = self._points([(one.genome, 1.0) for one in self._waiting.values()])
+                models = {name: model.believing(waiting) for name, model in models.items()}
+            feasible = models.pop("feasible", None)
+            losses = np.stack([known[name] for name in models], axis=1)
+            best = losses[leading(records)]
+            self._fitted = _Fitted(version, list(models.values()), feasible, best)
+        return self._fitted
+
+    def _estimated(self) -> dict[str, Setting]:
+        """By target, as of the last checkpoint: estimating at every ask would take most of it."""
+        at, records = self._checkpoint
+        if self._settings is None or self._settings[0] != at:
+            points, seeds = self._data(records)
+            known = targets(records, tempering=self._parts.tempering)
+            known.setdefault("loss 0", next(iter(known.values())))
+            found = {name: estimate(points, known[name], seeds) for name in known}
+            if (trust := self._parts.fixed_trust) is not None:
+                found = {name: replace(one, trust=trust) for name, one in found.items()}
+            self._settings = at, found
+        return self._settings[1]
+
+    def _data(self, records: Sequence[Individual]) -> tuple[Array, Array]:
+        """Where each record lies, and how many seeds are behind it."""
+        places = [[*self._places[one.id], one.fidelity] for one in records]
+        return np.array(places), np.array([one.seeds for one in records], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    version: tuple[int, tuple[int, ...]]  # what was told, who is on the way
+    losses: list[Predictor]
+    feasible: Predictor | None
+    best: Array  # (n, k) modelled losses of those that are to be improved on
+
+
+def targets(records: Sequence[Individual], *, tempering: bool = True) -> dict[str, Array]:
+    """What to model, each (n,), by name: the losses, and whether the constraints are met.
+
+    Only the violation while nobody meets them. Outcomes of different fidelities are made
+    comparable by their place within their own.
+    """
+    losses = np.array([one.losses for one in records], dtype=np.float64)
+    violations = np.array([one.violation for one in records], dtype=np.float64)
+    levels = np.array([one.fidelity for one in records])
+    feasible = (violations == 0) & np.isfinite(losses).all(axis=1)
+    raw = {f"loss {k}": column for k, column in enumerate(losses.T)}
+    if not feasible.any():
+        raw = {"violation": violations}
+    shape = tempered if tempering else standardised
+    found = {}
+    for name, values in raw.items():
+        values = np.where(np.isfinite(values), values, values[np.isfinite(values)].max())
+        found[name] = np.empty(len(values))
+        for level in np.unique(levels):
+            found[name][levels == level] = shape(values[levels == level])
+    if feasible.any() and not feasible.all():
+        found["feasible"] = feasible.astype(np.float64)
+    return found
+
+
+def leading(records: Sequence[Individual]) -> list[int]:
+    """Which records are to be improved on: at the highest fidelity, feasible ones if there are."""
+    highest = max(one.fidelity for one in records)
+    full = [i for i, one in enumerate(records) if one.fidelity == highest and not one.failed]
+    full = full or [i for i, one in enumerate(records) if not one.failed]
+    feasible = [i for i in full if records[i].violation == 0]
+    return feasible or full

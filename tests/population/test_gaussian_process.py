@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
+
+from population.gaussian_process import GaussianProcess, Kernel, fit, negative_log_posterior
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    points = rng.random((40, 3))
+    outcomes = np.sin(5 * points[:, 0]) + points[:, 1] ** 2 + rng.normal(0, 0.1, 40)
+    return points, outcomes, rng.integers(1, 4, 40).astype(float)
+
+
+def test_predictions_agree_with_scikit_learn(data):
+    points, outcomes, seeds = data
+    kernel = Kernel(np.array([0.4, 0.8, 2.0]), 1.0, 0.03)
+    at = np.random.default_rng(1).random((7, 3))
+    mean, variance = GaussianProcess(points, outcomes, seeds, kernel).predict(at)
+    oracle = GaussianProcessRegressor(
+        Matern(kernel.lengths, nu=2.5), alpha=kernel.noise / seeds, optimizer=None
+    ).fit(points, outcomes - outcomes.mean())
+    expected, deviation = oracle.predict(at, return_std=True)
+    np.testing.assert_allclose(mean, expected + outcomes.mean(), atol=1e-8)
+    np.testing.assert_allclose(variance, deviation**2, atol=1e-8)
+
+
+def test_the_gradient_is_that_of_the_density(data):
+    points, outcomes, seeds = data
+    centred = outcomes - outcomes.mean()
+    for logs in np.random.default_rng(2).normal(-0.5, 0.7, size=(5, 5)):
+        args = points, centred, seeds
+        assert (
+            check_grad(
+                lambda x, *a: negative_log_posterior(x, *a)[0],
+                lambda x, *a: negative_log_posterior(x, *a)[1],
+                logs,
+                *args,
+            )
+            < 1e-3
+        )
+
+
+def test_noise_and_irrelevant_coordinates_are_found():
+    rng = np.random.default_rng(3)
+    points = rng.random((120, 3))
+    for noise in (0.05, 0.3):
+        outcomes = np.sin(6 * points[:, 0]) + rng.normal(0, noise, 120)
+        kernel = fit(points, outcomes, np.ones(120))
+        assert noise / 1.4 < np.sqrt(kernel.noise) < noise * 1.4
+        assert kernel.lengths[0] < 0.3 * kernel.lengths[1:].min()
+
+
+def test_a_mean_of_many_seeds_is_trusted_more():
+    points, kernel = np.array([[0.0], [1.0]]), Kernel(np.array([5.0]), 1.0, 1.0)
+    outcomes = np.array([1.0, -1.0])
+    for seeds, sign in ((np.array([50.0, 1.0]), 1), (np.array([1.0, 50.0]), -1)):
+        mean, _ = GaussianProcess(points, outcomes, seeds, kernel).predict(np.array([[0.5]]))
+        assert np.sign(mean[0]) == sign
+
+
+@pytest.mark.parametrize("outcomes", [np.zeros(5), np.array([0.0, 0, 0, 0, 1e3])])
+def test_equal_points_and_outcomes_are_survived(outcomes):
+    points = np.full((5, 2), 0.5)
+    kernel = fit(points, outcomes, np.ones(5))
+    mean, variance = GaussianProcess(points, outcomes, np.ones(5), kernel).predict(points)
+    assert np.isfinite(mean).all()
+    assert (variance > 0).all()

@@ -1,0 +1,125 @@
+from dataclasses import replace
+
+import numpy as np
+
+from population.individual import Individual
+from population.space import Choice, Float, SearchSpace, Simplex
+from population.strategies import make
+from population.strategies.surrogate import Parts, Surrogate, leading, targets
+from tests.population.strategy_reference import StrategyReference, slot_rng
+
+MIXTURE = SearchSpace({"mixture": Simplex(("a", "b", "c", "d"))})
+PLANE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
+
+
+class TestSurrogate(StrategyReference):
+    name = "surrogate"
+
+
+def found(space, loss, *, slots=30, seed=0, parts=None, violation=lambda genome: 0.0):
+    strategy = Surrogate(space, population=10, budget=slots, parts=parts)
+    told = []
+    for slot in range(slots):
+        one = strategy.ask(slot, slot_rng(seed, slot))
+        told.append(replace(one, losses=loss(one.genome), violation=violation(one.genome)))
+        strategy.tell(told[-1])
+    return told
+
+
+def interior(genome) -> tuple[float, ...]:
+    wanted = {"a": 0.5, "b": 0.3, "c": 0.2, "d": 0.0}
+    return (sum((genome["mixture"][name] - share) ** 2 for name, share in wanted.items()),)
+
+
+def test_on_a_smooth_mixture_it_beats_evolution_alone_by_far():
+    screened, alone = (
+        [
+            min(one.losses for one in found(MIXTURE, interior, seed=seed, parts=parts))[0]
+            for seed in range(4)
+        ]
+        for parts in (Parts(), Parts(unscreened=1.0))
+    )
+    assert np.median(screened) < 0.3 * np.median(alone)
+
+
+def cliff(genome) -> tuple[float, ...]:
+    if genome["x"] > 0.55:
+        return (float("inf"),)
+    return ((genome["x"] - 0.5) ** 2 + (genome["y"] - 0.3) ** 2,)
+
+
+def test_it_finds_an_optimum_at_the_edge_of_failure():
+    def failing(genome):
+        return float("inf") if genome["x"] > 0.55 else 0.0
+
+    told = found(PLANE, cliff, violation=failing, slots=40)
+    assert min(one.losses for one in told)[0] < 2e-3
+    assert sum(one.failed for one in told[20:]) < 8
+
+
+def test_it_finds_an_optimum_that_a_constraint_cuts_off():
+    def loss(genome):
+        return (genome["x"] + genome["y"],)
+
+    def too_low(genome):
+        return max(0.0, 0.8 - genome["x"])
+
+    told = found(PLANE, loss, violation=too_low, slots=40)
+    met = [one for one in told if one.violation == 0]
+    assert 0.8 <= min(one.losses for one in met)[0] < 0.82
+
+
+def test_while_nobody_meets_the_constraints_it_looks_for_who_does():
+    told = found(
+        PLANE, lambda g: (g["x"],), violation=lambda g: max(0.0, 1.5 - g["x"] - g["y"]), slots=30
+    )
+    assert any(one.violation == 0 for one in told)
+
+
+def test_those_on_their_way_are_given_a_wide_berth():
+    told = found(PLANE, lambda g: ((g["x"] - 0.5) ** 2 + (g["y"] - 0.5) ** 2,), slots=20)
+
+    def spread(tell: bool) -> float:
+        strategy = make("surrogate", PLANE, population=10, budget=40)
+        for one in told:
+            strategy.tell(one)
+        asked = []
+        for slot in range(20, 30):
+            asked.append(strategy.ask(slot, slot_rng(1, slot)))
+            if tell:
+                strategy.tell(asked[-1])
+        points = np.array([PLANE.encode(one.genome) for one in asked])
+        return float(np.linalg.norm(points[:, None] - points, axis=2).mean())
+
+    assert spread(tell=True) > 1.3 * spread(tell=False)
+
+
+def test_only_the_highest_rung_is_to_be_improved_on_but_all_are_learned_from():
+    records = [
+        Individual(0, {}, losses=(5.0,), fidelity=0.25),
+        Individual(1, {}, losses=(1.0,), fidelity=0.25),
+        Individual(0, {}, losses=(3.0,)),
+        Individual(2, {}, losses=(2.0,)),
+    ]
+    assert leading(records) == [2, 3]
+    [outcomes] = targets(records).values()
+    assert outcomes[1] < outcomes[0]
+    assert outcomes[3] < outcomes[2]
+
+
+def test_memory_is_bounded_and_the_best_are_kept():
+    strategy = make("surrogate", PLANE, population=10, budget=2000)
+    rng = np.random.default_rng(0)
+    for slot in range(1500):
+        genome = PLANE.sample(rng)
+        strategy.tell(Individual(slot, genome, losses=(genome["x"],)))
+    known = strategy._known()
+    assert len(known) <= 500
+    assert min(one.losses for one in known)[0] < 0.01
+    assert len(strategy._places) < 1000
+
+
+def test_a_single_choice_is_a_space_too():
+    space = SearchSpace({"only": Choice(("a", "b", "c"))})
+    told = found(space, lambda genome: (float(genome["only"] != "b"),), slots=15)
+    assert {one.genome["only"] for one in told} == {"a", "b", "c"}
