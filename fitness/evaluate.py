@@ -3,16 +3,21 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from fitness import weights
+from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.held_out import measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
+from fitness.training import state
+from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, finetune, precise
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -78,12 +83,13 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     """Fine-tune the base on the recipe's mixture, then score held-out text and generations."""
     import torch
 
-    from fitness.models import Base, training_flops
+    from fitness.models import Base
 
     if task.model is None:
         raise InputError("the builtin evaluator needs `model.base`")
     torch.set_num_threads(task.threads)
     base = Base(task.model, task.dtype)
+    shape = Shape.of(task.model)
     tokens = {name: file.open() for name, file in task.sources.items()}
 
     def untouched(spec: EvaluationSpec) -> Evaluation:
@@ -100,31 +106,53 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         mixing = Mixing(
             recipe.mixture,
             tokens,
-            budget_tokens=round(task.budget_tokens * spec.fidelity),
+            budget_tokens=task.budget_tokens,
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
         )
-        batches, steps = mixing.batches(recipe.batch_size), mixing.steps(recipe.batch_size)
+        steps = mixing.steps(recipe.batch_size)
+        until = max(1, round(steps * spec.fidelity))
+        file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
+        begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         started = time.perf_counter()
         with base.prepared(recipe, seed=spec.seed) as model:
-            report = finetune(model, recipe, batches, steps=steps, seed=spec.seed)
+            report = finetune(
+                model,
+                recipe,
+                mixing.batches(recipe.batch_size, skip=begin.step),
+                steps=steps,
+                seed=spec.seed,
+                begin=begin,
+                until=until,
+                keep=partial(state.keep, file=file) if file and spec.keep_state else None,
+            )
             trained = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, samples = measure(model, base.tokenizer, task, spec)
-            if task.artifacts is not None and spec.split == "selection":
+            kept = spec.keep_weights and spec.split == "selection" and until == steps
+            if task.artifacts is not None and kept:
                 weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
         cost = {
             "tokens": report.tokens,
-            "flops": training_flops(base.weights, report.tokens, adapter=recipe.adapter != "none"),
+            "flops": training_flops(shape, recipe, report.tokens),
             "train_seconds": trained - started,
             "evaluate_seconds": time.perf_counter() - trained,
         }
-        details = {
-            "shares": mixing.shares,
-            "epochs": mixing.epochs,
+        drawn = mixing.first(begin.tokens + report.tokens)
+        details: dict[str, Any] = {
+            "shares": drawn.shares,
+            "epochs": drawn.epochs,
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
+        if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
+            details["continued_from"] = begin.tokens / task.budget_tokens
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
     return run
+
+
+def _kept(file: Path | None, until: int) -> TrainingState:
+    """The state to continue from, if it is there and not past step `until`; else the beginning."""
+    kept = state.load(file) if file else None
+    return kept if kept is not None and kept.step <= until else NOT_BEGUN

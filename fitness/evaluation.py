@@ -27,13 +27,21 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSpec:
-    """What is asked of a worker. Equal by individual, seed, fidelity and split."""
+    """What is asked of a worker. Equal by individual, seed, fidelity and split.
+
+    A fidelity below 1 is the first part of the full fine-tune, which can go on later: from the
+    state that was kept at the fidelity `continue_from`. How it is trained, at once or in parts,
+    changes nothing but the cost.
+    """
 
     individual: int
     recipe: Mapping[str, Any] = field(compare=False)
     seed: int
     fidelity: float = 1.0
     split: Split = "selection"
+    continue_from: float = field(default=0.0, compare=False)  # 0: from the start
+    keep_state: bool = field(default=False, compare=False)  # so that a later one can continue
+    keep_weights: bool = field(default=True, compare=False)  # of the selection split
 
 
 @dataclass(frozen=True, slots=True)

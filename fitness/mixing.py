@@ -101,31 +101,31 @@ class Mixing:
         self.budget_tokens = budget_tokens
         self.sequence_length = sequence_length
         self.seed = seed
-        self.drawn = realised(
-            shares,
-            self._available,
-            budget_tokens=budget_tokens,
-            sequence_length=sequence_length,
-        )
+        self.drawn = self.first(budget_tokens)
         self._tokens = {s: np.asarray(tokens[s]) for s, drawn in self.drawn.tokens.items() if drawn}
 
-    @property
-    def shares(self) -> dict[str, float]:
-        """Realised share of the budget by source."""
-        return self.drawn.shares
+    def first(self, tokens: int) -> Mixed:
+        """What was drawn once so many tokens of the budget are spent."""
+        return realised(
+            self._requested,
+            self._available,
+            budget_tokens=tokens,
+            sequence_length=self.sequence_length,
+        )
 
-    @property
-    def epochs(self) -> dict[str, float]:
-        """Tokens drawn over tokens available, by source."""
-        return self.drawn.epochs
+    def sequences(self, skip: int = 0) -> Iterator[tuple[np.ndarray, str]]:
+        """Stream (window, source), int64 of shape (sequence_length,) or shorter at the end.
 
-    def sequences(self) -> Iterator[tuple[np.ndarray, str]]:
-        """Stream (window, source), int64 of shape (sequence_length,) or shorter at the end."""
+        Without the first `skip` of them, whose tokens are not read.
+        """
         starts = {
             s: window_starts(self._available[s], self.sequence_length, self.seed, s)
             for s in self._tokens
         }
-        for source, length in schedule(self._requested, self.budget_tokens, self.sequence_length):
+        order = schedule(self._requested, self.budget_tokens, self.sequence_length)
+        for source, _ in islice(order, skip):
+            next(starts[source])
+        for source, length in order:
             start = next(starts[source])
             yield self._tokens[source][start : start + length].astype(np.int64), source
 
@@ -135,16 +135,17 @@ class Mixing:
         lonely = self.budget_tokens % self.sequence_length == 1 and (count - 1) % batch_size == 0
         return -(-count // batch_size) - lonely
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
         """The sequences stacked; the last batch may have fewer rows, its last row may be padded.
 
         A last sequence of one token, which has nothing to predict, never makes a batch of its own:
-        it is then one row more in the batch before.
+        it is then one row more in the batch before. The first `skip` batches are left out.
         """
-        sequences = self.sequences()
-        for _ in range(self.steps(batch_size) - 1):
+        sequences, left = self.sequences(skip * batch_size), self.steps(batch_size) - skip
+        for _ in range(left - 1):
             yield _padded([window for window, _ in islice(sequences, batch_size)])
-        yield _padded([window for window, _ in sequences])
+        if left > 0:
+            yield _padded([window for window, _ in sequences])
 
 
 def windows(tokens: np.ndarray, sequence_length: int, batch: int) -> Iterator[Batch]:

@@ -116,28 +116,27 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def architecture(folder: Path) -> dict[str, Any]:
+    """The model's config.json: of its language model, where that is a part of it."""
+    told: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return told.get("text_config", told)
+
+
 def context(folder: Path) -> int | None:
     """Longest sequence of the model's position embeddings, tokens; None where none is told."""
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    settings = settings.get("text_config", settings)
-    return settings.get("max_position_embeddings") or settings.get("n_positions")
+    told = architecture(folder)
+    return told.get("max_position_embeddings") or told.get("n_positions")
+
+
+def shapes(folder: Path) -> list[list[int]]:
+    """The shape of every tensor, read from the safetensors headers alone."""
+    paths = sorted(folder.glob("*.safetensors"))
+    return [tensor["shape"] for path in paths for tensor in _tensors(path).values()]
 
 
 def parameters(folder: Path) -> int:
     """Number of weights, read from the safetensors headers alone."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        total += sum(math.prod(tensor["shape"]) for tensor in _tensors(path).values())
-    return total
-
-
-def training_flops(weights: int, tokens: int, *, adapter: bool) -> float:
-    """Floating-point operations of a fine-tune: 6 N T, or 4 N T where the base is frozen.
-
-    Kaplan et al. 2020, table 1: 2 N a token forward and 4 N backward, half of which are the
-    gradients of the weights that an adapter spares.
-    """
-    return (4.0 if adapter else 6.0) * weights * tokens
+    return sum(map(math.prod, shapes(folder)))
 
 
 class Base:

@@ -1,12 +1,13 @@
 """Supervised fine-tuning: next-token cross-entropy on a stream of batches, AdamW."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from fitness.models import cuda_devices
 from fitness.recipe import Recipe
+from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
 
@@ -17,11 +18,14 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a fine-tune did: optimiser steps, tokens seen, and (tokens, nats per token) pairs."""
+    """What a fine-tune did: optimiser steps and tokens of its own, without what it continued.
+
+    The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far.
+    """
 
     steps: int
     tokens: int
-    learning_curve: list[tuple[int, float]] = field(default_factory=list)
+    learning_curve: Curve = field(default_factory=list)
 
 
 def precise(device: Any, recipe: Recipe) -> Any:
@@ -67,10 +71,21 @@ def optimiser(model: Any, recipe: Recipe) -> Any:
 
 
 def finetune(
-    model: Any, recipe: Recipe, batches: Iterable[tuple[Any, Any]], *, steps: int, seed: int
+    model: Any,
+    recipe: Recipe,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    steps: int,
+    seed: int,
+    begin: TrainingState = NOT_BEGUN,
+    until: int | None = None,
+    keep: Callable[[TrainingState], None] | None = None,
 ) -> TrainingReport:
-    """Train `model` in place on `steps` batches of (input_ids, labels), int64 arrays (b, length).
+    """Train `model` in place on batches of (input_ids, labels), int64 arrays (b, length).
 
+    A fine-tune has `steps` steps; this takes those from `begin` to `until` (by default all), and
+    `batches` starts with the first of them. In parts or at once, the weights come out the same.
+    `keep` is given the state it ends in, before anything else can change it.
     `seed` decides the dropout masks; the global random state is left as it was. Raises Diverged.
     """
     import torch
@@ -80,11 +95,13 @@ def finetune(
     trained = [weight for group in adam.param_groups for weight in group["params"]]
     device = trained[0].device
     every = max(1, steps // CURVE_POINTS)
-    curve: list[tuple[int, float]] = []
-    done = tokens = 0
+    curve, tokens, done = list(begin.learning_curve), begin.tokens, begin.step
     with torch.random.fork_rng(devices=cuda_devices()):
         torch.manual_seed(seed)
-        for step, (inputs, labels) in enumerate(batches):
+        if begin.tensors:
+            restore(begin, adam)
+        coming = range(begin.step, steps if until is None else until)
+        for step, (inputs, labels) in zip(coming, batches, strict=False):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
             with precise(device, recipe):  # left each step: it holds copies of the weights
@@ -100,10 +117,13 @@ def finetune(
             adam.step()
             adam.zero_grad(set_to_none=True)
             tokens += int((labels >= 0).sum())
-            done += 1
-            if step % every == 0 or step == steps - 1:
-                curve.append((tokens, loss.item()))
-    model.eval()
-    if not all(weight.isfinite().all() for weight in trained):
-        raise Diverged("the last step left weights that are not finite")
-    return TrainingReport(steps=done, tokens=tokens, learning_curve=curve)
+            done = step + 1
+            if (step - 1) % every:  # only the latest point may lie between the others
+                curve = curve[:-1]
+            curve.append((tokens, loss.item()))
+        model.eval()
+        if not all(weight.isfinite().all() for weight in trained):
+            raise Diverged("the last step left weights that are not finite")
+        if keep is not None:
+            keep(capture(adam, step=done, tokens=tokens, learning_curve=curve))
+    return TrainingReport(done - begin.step, tokens - begin.tokens, curve)

@@ -17,6 +17,7 @@ MODEL = FOLDER / "model"
 CORPUS = FOLDER / "corpus"
 STEPS, BATCH, LENGTH = 3, 4, 48
 MIXTURE = {"jargon": 0.5, "wordnet": 0.5}
+ASKED = ("seed", "fidelity", "split", "continue_from", "keep_state")
 
 
 def token_file(path: str, cache: Path, *, limit: int | None = None) -> TokenFile:
@@ -62,7 +63,7 @@ def batches_of(task: Task, recipe: Recipe, *, seed: int = 0) -> list[Any]:
 
 
 def evaluate(evaluator: Evaluator, *, individual: int = 0, **recipe: Any) -> Evaluation:
-    """One evaluation; `seed`, `fidelity` and `split` are told from the recipe's fields by name."""
-    asked = {k: recipe.pop(k) for k in ("seed", "fidelity", "split") if k in recipe}
+    """One evaluation; the spec's own fields are told from the recipe's by name."""
+    asked = {k: recipe.pop(k) for k in ASKED if k in recipe}
     plain = small_recipe(**recipe).model_dump(mode="json")
     return evaluator.evaluate(EvaluationSpec(individual, plain, **{"seed": 0, **asked}))

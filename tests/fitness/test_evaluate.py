@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fitness import evaluate as module
+from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -25,8 +26,10 @@ from fitness.training.supervised import TrainingReport
 from tests.fitness.quickstart import (
     BATCH,
     LENGTH,
+    MODEL,
     STEPS,
     evaluate,
+    small_recipe,
     small_task,
 )
 
@@ -96,21 +99,24 @@ def test_no_budget_leaves_the_model_as_it_is(evaluator: Evaluator, base: Base, t
     assert set(evaluation.details) == {"samples"}
 
 
-def test_half_the_budget_is_the_first_half_of_the_batches(
+def test_half_the_budget_is_the_first_half_of_the_steps(
     evaluator: Evaluator, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[list[Any], int]] = []
+    seen: list[tuple[list[Any], int, int]] = []
 
-    def watch(model: Any, recipe: Any, batches: Any, *, steps: int, seed: int) -> TrainingReport:
-        seen.append((list(batches), steps))
-        return TrainingReport(steps, 0)
+    def watch(
+        model: Any, recipe: Any, batches: Any, *, steps: int, until: int, **rest: Any
+    ) -> TrainingReport:
+        seen.append((list(batches), steps, until))
+        return TrainingReport(steps, BATCH * LENGTH)
 
     monkeypatch.setattr(module, "finetune", watch)
     evaluate(evaluator, batch_size=2)
     evaluate(evaluator, batch_size=2, fidelity=0.5)
-    (whole, steps), (half, half_steps) = seen
-    assert (steps, half_steps) == (len(whole), len(half)) == (2 * STEPS, STEPS)
-    for one, other in zip(whole, half, strict=False):
+    (whole, *times), (half, *half_times) = seen
+    assert times == [2 * STEPS, 2 * STEPS]
+    assert half_times == [2 * STEPS, STEPS]
+    for one, other in zip(whole, half, strict=True):
         assert (one.input_ids == other.input_ids).all()
         assert (one.labels == other.labels).all()
 
@@ -125,7 +131,8 @@ def test_costs_and_details_say_what_was_spent_on_what(evaluator: Evaluator, task
     evaluation = evaluate(evaluator, adapter="lora")
     tokens = STEPS * BATCH * LENGTH
     assert evaluation.cost["tokens"] == tokens
-    assert evaluation.cost["flops"] == 4 * 430_752 * tokens
+    recipe = small_recipe(adapter="lora")
+    assert evaluation.cost["flops"] == training_flops(Shape.of(MODEL), recipe, tokens)
     assert evaluation.cost["train_seconds"] > 0
     assert evaluation.cost["evaluate_seconds"] > 0
     assert evaluation.details["shares"] == {"jargon": 0.5, "wordnet": 0.5}

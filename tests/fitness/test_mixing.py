@@ -104,9 +104,28 @@ def test_what_was_drawn_is_reported_and_is_what_the_batches_hold(
     drawn = {name: seen[n] for n, name in enumerate(shares)}
     assert len(batches) == mixing.steps(batch_size)
     assert mixing.drawn.tokens == drawn
-    assert mixing.shares == {name: count / budget for name, count in drawn.items()}
-    assert mixing.epochs == {name: drawn[name] / len(tokens[name]) for name in shares}
+    assert mixing.drawn.shares == {name: count / budget for name, count in drawn.items()}
+    assert mixing.drawn.epochs == {name: drawn[name] / len(tokens[name]) for name in shares}
     assert sum(drawn.values()) == budget
+
+
+@settings(deadline=None)
+@given(
+    shares=shares_of(),
+    budget=st.integers(2, 2000),
+    batch_size=st.integers(1, 7),
+    skip=st.integers(0, 300),
+)
+def test_a_stream_can_begin_at_any_batch(
+    shares: dict[str, float], budget: int, batch_size: int, skip: int
+) -> None:
+    tokens = {name: np.arange(300) + 1000 * n for n, name in enumerate(shares)}
+    mixing = Mixing(shares, tokens, budget_tokens=budget, sequence_length=SEQUENCE, seed=0)
+
+    later = list(mixing.batches(batch_size, skip=skip))
+
+    whole = list(mixing.batches(batch_size))[skip:]
+    assert [[a.tolist() for a in b] for b in later] == [[a.tolist() for a in b] for b in whole]
 
 
 @settings(deadline=None)

@@ -254,11 +254,6 @@ def test_the_fingerprint_follows_the_weights_and_the_configuration(copy: Path) -
     assert len({before, after, models.fingerprint(copy)}) == 3
 
 
-def test_an_adapter_costs_two_thirds() -> None:
-    assert models.training_flops(10, 7, adapter=False) == 420
-    assert models.training_flops(10, 7, adapter=True) == 280
-
-
 # ---------------------------------------------------------------- what is refused
 
 

@@ -10,6 +10,7 @@ import torch
 from fitness.evaluation import Task
 from fitness.models import Base
 from fitness.recipe import Recipe
+from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, TrainingReport, finetune, optimiser, rate_at
 from tests.fitness.quickstart import MODEL, batches_of, small_recipe
 
@@ -189,6 +190,26 @@ def test_a_long_learning_curve_is_thinned(base: Base, longer: Task) -> None:
     assert 20 <= len(curve) <= 30
     assert curve[-1][0] == report.tokens
     assert [tokens for tokens, _ in curve] == sorted({tokens for tokens, _ in curve})
+
+
+def test_a_pause_between_the_points_of_a_thinned_curve_leaves_none_behind(
+    base: Base, longer: Task
+) -> None:
+    recipe = small_recipe(adapter="lora", lora_layers=1)
+    batches = [tuple(array[:1, :8] for array in batch) for batch in batches_of(longer, recipe)] * 8
+    steps, pause = len(batches), 20
+    paused: list[TrainingState] = []
+
+    def curve(begin: TrainingState, **asked: Any) -> list[tuple[int, float]]:
+        with base.prepared(recipe, seed=0) as model:
+            coming = batches[begin.step :]
+            report = finetune(model, recipe, coming, steps=steps, seed=0, begin=begin, **asked)
+        return report.learning_curve
+
+    part = curve(NOT_BEGUN, until=pause, keep=paused.append)
+    assert part[-1][0] == paused[0].tokens == sum((y >= 0).sum() for _, y in batches[:pause])
+    assert curve(paused[0]) == curve(NOT_BEGUN)
+    assert len(part) == pause // 2 + 1
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

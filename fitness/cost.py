@@ -1,0 +1,86 @@
+"""What an evaluation costs, in floating-point operations, told from recipe and model alone.
+
+A dense transformer by the counts of Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022
+(appendix B). Nothing here depends on a clock or a device: who learns from whom in a search follows
+from these numbers, so they must be the same everywhere. Their ratios between recipes matter.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fitness import models
+from fitness.evaluation import Task
+from fitness.recipe import Recipe
+
+CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
+Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the cost of a dense transformer follows from; a number that nobody tells is 0."""
+
+    weights: int  # that multiply every token, so without an embedding that is only looked up
+    head: int  # of those, in the output layer
+    layers: int
+    width: int
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """From the model's config.json and the headers of its weights, without loading them."""
+        told = models.architecture(folder)
+        layers = told.get("num_hidden_layers") or told.get("n_layer") or 0
+        width = told.get("hidden_size") or told.get("n_embd") or 0
+        table = [told.get("vocab_size", 0), width]
+        head = math.prod(table)
+        tied = models.shapes(folder).count(table) < 2  # stored once, and it does multiply
+        looked_up = 0 if tied else head
+        return cls(models.parameters(folder) - looked_up, head, layers, width)
+
+    def forward(self, context: int) -> float:
+        """FLOPs of one token through the model, in a sequence of `context` tokens."""
+        return 2.0 * self.weights + 4.0 * self.layers * self.width * context
+
+
+def training_flops(shape: Shape, recipe: Recipe, tokens: int) -> float:
+    """FLOPs of training on `tokens`: forward, and twice that backward where all is trained.
+
+    An adapter spares the gradients of the base's weights, and going back below its lowest layer;
+    its own two matrices for each of the base's are counted as if those were square.
+    """
+    forward = shape.forward(recipe.sequence_length)
+    if recipe.adapter == "none":
+        return 3.0 * forward * tokens
+    adapted = min(1.0, recipe.lora_layers / shape.layers) if recipe.lora_layers else 1.0
+    head = min(forward, 2.0 * shape.head)
+    backward = head + (forward - head) * adapted
+    own = 2.0 * recipe.lora_rank / shape.width * (forward - head) * adapted if shape.width else 0.0
+    return (forward + backward + 3.0 * own) * tokens
+
+
+def scoring_flops(shape: Shape, task: Task) -> float:
+    """FLOPs of scoring the selection split: held-out text, then prompts and what answers them."""
+    held_out = sum(splits["selection"].tokens for splits in task.domains.values())
+    total = shape.forward(task.held_out_length) * held_out
+    for name, prompt_set in task.prompt_sets.items():
+        for prompt in task.prompts[name]["selection"].prompts:
+            tokens = math.ceil(len(prompt) / CHARACTERS_A_TOKEN) + prompt_set.max_new_tokens
+            total += shape.forward(tokens) * tokens
+    return total
+
+
+def cost_of(task: Task) -> Cost:
+    """The cost of a recipe at a fidelity: FLOPs, or where somebody else trains, fidelity alone."""
+    if task.model is None:
+        return lambda recipe, fidelity: fidelity
+    shape = Shape.of(task.model)
+    scoring = scoring_flops(shape, task)
+
+    def cost(recipe: Mapping[str, Any], fidelity: float) -> float:
+        tokens = round(task.budget_tokens * fidelity)
+        return scoring + training_flops(shape, Recipe.model_validate(dict(recipe)), tokens)
+
+    return cost

@@ -1,0 +1,129 @@
+"""Where a fine-tune has paused: all it takes to go on as if it had not.
+
+One safetensors file for an individual and a seed: weights, the optimiser's moments and the random
+states as tensors, the rest as JSON in its header. Nothing in it is unpickled.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATE = "state"  # the header's key
+Curve = list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """Optimiser steps taken, tokens seen, the learning curve so far, and tensors by name.
+
+    The tensors are `PLACE.weight`, `PLACE.exp_avg` and so on for each weight by its place in the
+    optimiser, and `random.DEVICE`, uint8; none before the first step.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    learning_curve: Curve = field(default_factory=list)
+    tensors: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+NOT_BEGUN = TrainingState()
+
+
+def capture(adam: Any, *, step: int, tokens: int, learning_curve: Curve) -> TrainingState:
+    """The state of an optimiser, of its weights and of the random generators; copies nothing."""
+    weights = _weights(adam)
+    tensors = {f"{place}.weight": weight.detach() for place, weight in enumerate(weights)}
+    for place, moments in adam.state_dict()["state"].items():
+        tensors |= {f"{place}.{name}": tensor for name, tensor in moments.items()}
+    for device, generators in _generators(weights[0].device).items():
+        tensors[f"random.{device}"] = generators.get_rng_state()
+    return TrainingState(step, tokens, list(learning_curve), tensors)
+
+
+def restore(state: TrainingState, adam: Any) -> None:
+    """Bring a fresh optimiser, its weights and the random generators to where the state was."""
+    import torch
+
+    weights = _weights(adam)
+    moments: dict[int, dict[str, Any]] = {}
+    with torch.no_grad():
+        for name, tensor in state.tensors.items():
+            place, _, kind = name.partition(".")
+            if place == "random":
+                continue
+            weight = weights[int(place)]
+            if kind == "weight":
+                weight.copy_(tensor)
+            else:
+                copied = tensor.to(weight.device, copy=True)
+                moments.setdefault(int(place), {})[kind] = copied
+    adam.load_state_dict({**adam.state_dict(), "state": moments})
+    for device, generators in _generators(weights[0].device).items():
+        generators.set_rng_state(state.tensors[f"random.{device}"])
+
+
+def _weights(adam: Any) -> list[Any]:
+    return [weight for group in adam.param_groups for weight in group["params"]]
+
+
+def _generators(device: Any) -> dict[str, Any]:
+    """What holds random states, by type of device: the CPU's and the model's own."""
+    import torch
+
+    own = {} if device.type == "cpu" else {device.type: torch.get_device_module(device)}
+    return {"cpu": torch.random, **own}
+
+
+def file_of(artifacts: Path, individual: int, seed: int) -> Path:
+    """Where the state of an individual's fine-tune under a seed is kept."""
+    return artifacts / f"state-{individual}-{seed}.safetensors"
+
+
+def keep(state: TrainingState, file: Path) -> None:
+    """Save a state, whole or not at all. A full disk costs the state, not the evaluation."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    _forget(file.parent, f"{file.name}.*.partial")  # by a worker that died
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    header = {
+        "step": state.step,
+        "tokens": state.tokens,
+        "learning_curve": state.learning_curve,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, {STATE: json.dumps(header)})
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, file)
+    except (OSError, SafetensorError):
+        partial.unlink(missing_ok=True)
+
+
+def load(file: Path) -> TrainingState | None:
+    """The state kept in `file`; None if there is none, or no whole one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as content:
+            header = json.loads(content.metadata()[STATE])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    curve = [(tokens, loss) for tokens, loss in header["learning_curve"]]
+    return TrainingState(header["step"], header["tokens"], curve, tensors)
+
+
+def forget(artifacts: Path, individual: int) -> None:
+    """Delete what is kept of an individual's states: it will not be continued any more."""
+    _forget(artifacts, f"state-{individual}-*")
+
+
+def _forget(folder: Path, pattern: str) -> None:
+    for file in folder.glob(pattern):
+        file.unlink(missing_ok=True)
