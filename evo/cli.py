@@ -133,6 +133,25 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from evo.compare import overlay, to_json
+    from evo.report.overlay import summary, write
+
+    found = overlay(options.runs)
+    path = options.html or (None if options.json else Path("compare.html"))
+    if path is not None:
+        write(found, path)
+    if options.json:
+        print(json.dumps(to_json(found)))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        console.print(summary(found))
+        console.print(f"curves: {path}", soft_wrap=True)
+    return DONE
+
+
 def _export(options: argparse.Namespace) -> int:
     from evo.export import export
 
@@ -259,6 +278,16 @@ def _parser() -> argparse.ArgumentParser:
 
     report = command("report", _report, "write report.html and print the summary")
     run_argument(report)
+
+    compare = command("compare", _compare, "lay runs over one another")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    compare.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="the curves (default compare.html)",
+    )
+    compare.add_argument("--json", action="store_true", help="one JSON object")
 
     export = command("export", _export, "write an individual as a model folder")
     run_argument(export)

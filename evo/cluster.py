@@ -30,6 +30,7 @@ Marks = Mapping[Path, str | int]
 ROOM_SECONDS = 120.0  # without any worker, before the search gives up
 TELL_SECONDS = 10.0
 LOAD_SECONDS = 300.0
+LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
 PACKAGES = ("evo", "population", "fitness")
 
@@ -54,10 +55,9 @@ class _Worker:
     base model and the data, or an evaluation."""
 
     actor: Any
-    waiting_for: "ray.ObjectRef | None"
     failed_births: int
+    waiting_for: "ray.ObjectRef | None" = None
     name: str = ""
-    loaded: bool = False
     spec: EvaluationSpec | None = None
     attempt: int = 0
     started: float = 0.0  # Unix seconds, for the record
@@ -103,6 +103,11 @@ class Cluster:
         self._queue: deque[tuple[EvaluationSpec, int]] = deque()
         self._contents: dict[Path, ray.ObjectRef] = {}
         self._workers: list[_Worker] = []
+        self._free: deque[_Worker] = deque()
+        self._owed: dict[ray.ObjectRef, _Worker] = {}
+        self._seen: list[Evaluation | Lost] = []  # until the next poll
+        self._looked = 0.0  # when
+        self._soonest = float("inf")  # no limit is before it, of time.monotonic()
         self._homeless_since: float | None = None
         self.busy_seconds = 0.0
         try:
@@ -116,9 +121,15 @@ class Cluster:
             raise
 
     def submit(self, spec: EvaluationSpec) -> None:
-        """Queue an evaluation; `poll` returns it when it is done."""
+        """Queue an evaluation; `poll` returns it when it is done.
+
+        Whoever has finished meanwhile takes the next: many may be submitted before the next poll.
+        """
         self._queue.append((spec, 1))
-        self._dispatch()
+        if self._free:
+            self._dispatch()
+        elif time.monotonic() > self._looked + LOOK_SECONDS:
+            self._look(0.0)
 
     def cancel_queued(self) -> int:
         """Forget what no worker has started; how many that was."""
@@ -128,27 +139,36 @@ class Cluster:
 
     @property
     def busy(self) -> int:
-        """Number of workers that evaluate right now."""
-        return sum(worker.spec is not None for worker in self._workers)
+        """Number of evaluations that run right now, or that the next poll returns."""
+        return len(self._seen) + sum(worker.spec is not None for worker in self._workers)
 
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
         """What has finished or died, after waiting at most `seconds` for the first of it."""
+        if not self._seen:
+            self._look(seconds)
+        self._check_room()
+        results, self._seen = self._seen, []
+        return results
+
+    def _look(self, seconds: float) -> None:
+        """See what has finished or died, and give the queue to whoever is free."""
         import ray
 
-        waiting = {w.waiting_for: w for w in self._workers if w.waiting_for is not None}
-        if not waiting:
+        if not self._owed:
             time.sleep(seconds)
-            return []
-        soonest = min(worker.limit for worker in waiting.values()) - time.monotonic()
+            return
+        waiting = list(self._owed)
         with _connection():
-            ready, _ = ray.wait(list(waiting), timeout=max(0.0, min(seconds, soonest)))
+            limit = self._soonest - time.monotonic()
+            ready, _ = ray.wait(waiting, timeout=max(0.0, min(seconds, limit)))
             if ready:  # whatever else is ready by now comes along
-                ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-            results = [result for ref in ready for result in self._answered(waiting[ref])]
-            results += [r for worker in list(self._workers) for r in self._overdue(worker)]
+                ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            for ref in ready:
+                self._seen += self._answered(self._owed.pop(ref))
+            for worker in self._late():
+                self._seen += self._overdue(worker)
             self._dispatch()
-        self._check_room()
-        return results
+        self._looked = time.monotonic()
 
     def close(self) -> None:
         """Stop every worker at once, and Ray too if it was started here."""
@@ -161,22 +181,33 @@ class Cluster:
 
     def _birth(self, failed_births: int = 0) -> _Worker:
         actor = self._remote.remote(self._task, self._wanted)
-        return _Worker(actor, actor.name.remote(), failed_births)
+        worker = _Worker(actor, failed_births)
+        self._owes(worker, actor.name.remote())
+        return worker
+
+    def _owes(
+        self, worker: _Worker, answer: "ray.ObjectRef", seconds: float = float("inf")
+    ) -> None:
+        worker.limit = time.monotonic() + seconds
+        self._soonest = min(self._soonest, worker.limit)
+        worker.waiting_for = answer
+        self._owed[answer] = worker
 
     def _replace(self, worker: _Worker, failed_births: int = 0) -> None:
         """Another actor in its place; the old one may live where only the connection broke."""
         import ray
 
         ray.kill(worker.actor)
+        self._owed.pop(worker.waiting_for, None)
         self._workers[self._workers.index(worker)] = self._birth(failed_births)
 
     def _dispatch(self) -> None:
-        for worker in self._workers:
-            if self._queue and worker.loaded and worker.spec is None:
-                worker.spec, worker.attempt = self._queue.popleft()
-                worker.started = time.time()
-                worker.limit = time.monotonic() + self._resources.timeout
-                worker.waiting_for = worker.actor.evaluate.remote(worker.spec)
+        while self._queue and self._free:
+            worker = self._free.popleft()
+            worker.spec, worker.attempt = self._queue.popleft()
+            worker.started = time.time()
+            answer = worker.actor.evaluate.remote(worker.spec)
+            self._owes(worker, answer, self._resources.timeout)
 
     def _answered(self, worker: _Worker) -> list[Evaluation | Lost]:
         import ray
@@ -201,8 +232,8 @@ class Cluster:
                 raise InputError(f"worker {worker.name}: {error.cause}") from None
             return self._stillborn(worker, _reason(error.cause))
         worker.spec = worker.waiting_for = None
-        worker.limit = float("inf")
         if spec is not None:
+            self._free.append(worker)
             return [self._recorded(value, worker)]
         if not worker.name:
             worker.name = value
@@ -210,7 +241,8 @@ class Cluster:
         elif value:
             self._load(worker, value)
         else:
-            worker.loaded, worker.failed_births = True, 0
+            worker.failed_births = 0
+            self._free.append(worker)
         return []
 
     def _load(self, worker: _Worker, absent: list[Path]) -> None:
@@ -221,8 +253,7 @@ class Cluster:
             if path not in self._contents:
                 self._contents[path] = ray.put(path.read_bytes())
         contents = {path: self._contents[path] for path in absent}
-        worker.limit = time.monotonic() + LOAD_SECONDS
-        worker.waiting_for = worker.actor.load.remote(contents)
+        self._owes(worker, worker.actor.load.remote(contents), LOAD_SECONDS)
 
     def _recorded(self, evaluation: Evaluation, worker: _Worker) -> Evaluation:
         finished = time.time()
@@ -236,9 +267,15 @@ class Cluster:
         self._queue.appendleft((spec, worker.attempt + 1))
         return [Lost(spec, worker.attempt, worker.name, why)]
 
-    def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
-        if time.monotonic() < worker.limit:
+    def _late(self) -> list[_Worker]:
+        """Who has passed a limit; nobody is looked at before one can be passed."""
+        if time.monotonic() < self._soonest:
             return []
+        owing = list(self._owed.values())
+        self._soonest = min((worker.limit for worker in owing), default=float("inf"))
+        return [worker for worker in owing if worker.limit <= time.monotonic()]
+
+    def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
         if worker.spec is None:
             return self._stillborn(worker, f"not done after {LOAD_SECONDS:.0f} s")
         self._replace(worker)

@@ -5,19 +5,43 @@ equal seed, fidelity and split share one evaluation.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evo.cluster import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
+from evo.config.sections import BUILTIN
 from evo.ledger import Fact, Ledger
+from evo.schedule import Breed, Learn, Step
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5
 Key = tuple[int, int, float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one slot of the schedule, or one part of the closing comparison, evaluates."""
+
+    individual: Individual
+    seed: int
+    fidelity: float = 1.0
+    split: Split = "selection"
+
+    @property
+    def key(self) -> Key:
+        return (self.individual.id, self.seed, self.fidelity, self.split)
+
+
+def continued_from(config: SearchConfig, seed: int, fidelity: float, split: str) -> float:
+    """The fidelity at which such a job goes on; 0 where it begins, as under every other seed."""
+    if config.evaluator != BUILTIN or seed != config.seed or split != "selection":
+        return 0.0
+    return max((rung for rung in config.search.rungs if rung < fidelity), default=0.0)
 
 
 class Stopped(Exception):
@@ -57,45 +81,108 @@ class Evaluations:
         self._done: dict[Key, Evaluation] = {}
         self._same: dict[tuple[str, int, float, str], EvaluationSpec] = {}
         self._twins: dict[Key, list[EvaluationSpec]] = {}
+        self._decisions: dict[int, Fact] = {}  # by slot
+        self._slots: dict[Key, int] = {}
+        first = (*config.search.rungs, 1.0)[0]
+        for fact in facts:
+            if fact["fact"] == "individual":
+                self._decisions[fact["id"]] = fact
+                self._slots[(fact["id"], config.seed, first, "selection")] = fact["id"]
+            elif fact["fact"] == "repeat":
+                self._decisions[fact["slot"]] = fact
+                key = (fact["individual"], fact["seed"], fact["fidelity"], "selection")
+                self._slots[key] = fact["slot"]
+        self._finished: deque[int] = deque()  # slots, not yet given out
         for fact in facts:
             if fact["fact"] == "evaluation":
-                evaluation = from_fact(fact)
-                self._done[_key(evaluation.spec)] = evaluation
+                self._answered(from_fact(fact))
 
-    def breed(self, individual: Individual, generation: int, scored: list[Individual]) -> None:
-        """Write the individual down, or check that it is the one written down before."""
-        known = self._individuals.get(individual.id)
+    @property
+    def workers(self) -> int:
+        """How many evaluations run at the same time."""
+        return self._cluster.size
+
+    def repeated(self, slot: int, *, otherwise: Callable[[], Job | None]) -> Job | None:
+        """What is evaluated again in a slot, as recorded; None where an individual is bred.
+
+        A slot that was not filled yet is left to `otherwise`: with a larger budget it would decide
+        otherwise about earlier slots too.
+        """
+        fact = self._decisions.get(slot)
+        if fact is None:
+            return otherwise()
+        if fact["fact"] == "individual":
+            return None
+        return Job(self.individual(fact["individual"]), fact["seed"], fact["fidelity"])
+
+    def decide(self, slot: int, job: Job, *, learned_from: int | None) -> None:
+        """Write down what a slot evaluates, or check that it is what was written down before.
+
+        `learned_from` is the last slot that was learned from.
+        """
+        self._slots[job.key] = slot
+        individual, known = job.individual, self._decisions.get(slot)
         if known is None:
-            self._individuals[individual.id] = self._write(
-                "individual",
-                id=individual.id,
-                genome=individual.genome,
-                parents=list(individual.parents),
-                operator=individual.operator,
-                generation=generation,
-                learned_from=scored[-1].id if scored else None,
+            self._decisions[slot] = self._write(
+                **self._decision(slot, job), learned_from=learned_from
             )
-        elif known["genome"] != individual.genome:
+            if individual.id == slot:
+                self._individuals[slot] = self._decisions[slot]
+        elif individual.id == slot and known["genome"] != individual.genome:
             raise InputError(
                 f"{self._ledger.path}: individual {individual.id} comes out different from the "
                 "one recorded, so this would not be the same search; resume with the versions "
                 "that began it (they are in the first line of the ledger)"
             )
 
-    def request(
-        self,
-        individual: Individual,
-        *,
-        seed: int,
-        fidelity: float = 1.0,
-        split: Split = "selection",
-    ) -> None:
+    def _decision(self, slot: int, job: Job) -> dict[str, Any]:
+        """The fact of a slot: an individual that is bred, or one that is evaluated again."""
+        individual = job.individual
+        if individual.id != slot:
+            again = {"individual": individual.id, "seed": job.seed, "fidelity": job.fidelity}
+            return {"fact": "repeat", "slot": slot, **again}
+        return {
+            "fact": "individual",
+            "id": individual.id,
+            "genome": individual.genome,
+            "parents": list(individual.parents),
+            "operator": individual.operator,
+            "generation": slot // self._config.search.population,
+        }
+
+    def recorded(self) -> Iterator[Step]:
+        """The steps that earlier drivers of an asynchronous search took."""
+        learned = None
+        for slot, fact in list(self._decisions.items()):
+            while learned != fact["learned_from"]:
+                learned = self._finished.popleft()
+                yield Learn(learned)
+            yield Breed(slot)
+
+    def finished(self) -> list[int]:
+        """Slots that finished since this was last asked, in the order of the ledger; waits."""
+        while not self._finished:
+            self._wait()
+        slots = list(self._finished)
+        self._finished.clear()
+        return slots
+
+    def request(self, job: Job) -> None:
         """Ask for an evaluation; none is made for what is known or an equal genome has."""
-        recipe = decode(self._config, individual.genome)
-        spec = EvaluationSpec(individual.id, recipe, seed, fidelity, split)
-        genome = self._genome_key(individual.genome)
-        first = self._same.setdefault((genome, seed, fidelity, split), spec)
-        if _key(spec) in self._done:
+        recipe = decode(self._config, job.individual.genome)
+        spec = EvaluationSpec(
+            job.individual.id,
+            recipe,
+            job.seed,
+            job.fidelity,
+            job.split,
+            keep_weights=job.seed == self._config.seed,
+            continue_from=continued_from(self._config, job.seed, job.fidelity, job.split),
+            keep_state=job.fidelity < 1,
+        )
+        genome = self._genome_key(job.individual.genome)
+        first = self._same.setdefault((genome, job.seed, job.fidelity, job.split), spec)
+        if job.key in self._done:
             return
         if first is spec:
             self._cluster.submit(spec)
@@ -104,21 +191,11 @@ class Evaluations:
         elif first != spec:  # of another individual; the same one has been asked for already
             self._twins.setdefault(_key(first), []).append(spec)
 
-    def result(
-        self,
-        individual: Individual,
-        *,
-        seed: int,
-        fidelity: float = 1.0,
-        split: Split = "selection",
-    ) -> Evaluation:
+    def result(self, job: Job) -> Evaluation:
         """Wait for an evaluation that was requested; writes down whatever finishes meanwhile."""
-        key = (individual.id, seed, fidelity, split)
-        while key not in self._done:
-            if self._asked.times:
-                self._finish_what_runs()
-            self._collect()
-        return self._done[key]
+        while job.key not in self._done:
+            self._wait()
+        return self._done[job.key]
 
     def individual(self, number: int) -> Individual:
         """An individual as it was bred."""
@@ -133,7 +210,19 @@ class Evaluations:
     def name_winner(self, winner: Individual) -> None:
         """Write down who won on the selection split, before the test split is read."""
         if self._winner != winner.id:
-            self._write("winner", individual=winner.id, split="selection", time=time.time())
+            self._write(
+                "winner",
+                individual=winner.id,
+                split="selection",
+                seeds=winner.seeds,
+                time=time.time(),
+            )
+
+    def _wait(self) -> None:
+        """For the next thing to finish, unless somebody asked to stop."""
+        if self._asked.times:
+            self._finish_what_runs()
+        self._collect()
 
     def _collect(self) -> None:
         for result in self._cluster.poll(POLL_SECONDS):
@@ -161,7 +250,13 @@ class Evaluations:
                 f"{evaluation.message.strip()}"
             )
         self._write("evaluation", **evaluation.fact())
-        self._done[_key(evaluation.spec)] = evaluation
+        self._answered(evaluation)
+
+    def _answered(self, evaluation: Evaluation) -> None:
+        key = _key(evaluation.spec)
+        self._done[key] = evaluation
+        if key in self._slots:
+            self._finished.append(self._slots[key])
 
     def _with_all_wanted(self, evaluation: Evaluation) -> Evaluation:
         """As it came, or failed where an objective or a constraint was not measured."""

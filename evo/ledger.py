@@ -4,17 +4,20 @@ A torn last line (the driver died while writing it) is dropped with a warning; a
 malformed stops with file, line and remedy. Reading never needs the lock; writing always does.
 """
 
+import gc
 import json
 import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
 from evo.files import write_whole
 from fitness.errors import InputError
@@ -27,7 +30,7 @@ Fact = dict[str, Any]
 
 def read(run: Path) -> list[Fact]:
     """Every whole fact of a run folder, in the order written."""
-    facts, _ = _read(ledger_file(run))
+    facts, _ = _read(ledger_file(run), samples=True)
     return facts
 
 
@@ -40,18 +43,21 @@ def ledger_file(run: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[list[Fact], int]:
-    """Facts and the length in bytes of the whole lines that hold them."""
+def _read(path: Path, *, samples: bool) -> tuple[list[Fact], int]:
+    """Facts, with or without their samples, and the bytes of the whole lines that hold them."""
     facts: list[Fact] = []
     whole = 0
-    with path.open("rb") as lines:
+    with path.open("rb") as lines, _collector_paused():
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 warnings.warn(
                     f"{path}:{number}: dropped a torn last line of {len(line)} bytes", stacklevel=3
                 )
                 break
-            facts.append(_parse(line, path, number))
+            fact = _parse(line, path, number)
+            if not samples:
+                (fact.get("details") or {}).pop("samples", None)
+            facts.append(fact)
             whole += len(line)
     if not facts and whole == 0:
         raise InputError(f"{path}: holds no whole fact; remove the folder and launch again")
@@ -64,9 +70,23 @@ def _read(path: Path) -> tuple[list[Fact], int]:
     return facts, whole
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No search for cyclic garbage: facts have none, and looking through them takes most of the
+    time of reading a long ledger. Nor is what was read looked through later."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
 def _parse(line: bytes, path: Path, number: int) -> Fact:
     try:
-        fact = json.loads(line)
+        fact = from_json(line)  # three times as fast as json, to the same numbers
     except ValueError as error:
         raise InputError(
             f"{path}:{number}: not a fact ({error}); the file was changed by something other than "
@@ -92,14 +112,18 @@ def in_use(run: Path) -> bool:
 
 
 class Ledger:
-    """A run folder's ledger, locked for writing; `facts` is what it holds."""
+    """A run folder's ledger, locked for writing.
+
+    `facts` is what it held when it was opened, without the samples, which nothing but a report
+    reads; what is appended stays on disk alone, so that a driver's memory does not grow with it.
+    """
 
     def __init__(self, run: Path) -> None:
         """Lock and open an existing ledger, cutting a torn tail off the file."""
         self.path = ledger_file(run)
         self._lock = _locked(run)
         try:
-            self.facts, whole = _read(self.path)
+            self.facts, whole = _read(self.path, samples=False)
             self._file = os.open(self.path, os.O_RDWR)
             os.ftruncate(self._file, whole)
             os.lseek(self._file, 0, os.SEEK_END)
@@ -134,7 +158,6 @@ class Ledger:
         except OSError:
             os.ftruncate(self._file, end)
             raise
-        self.facts.append(record)
         return record
 
     def close(self) -> None:

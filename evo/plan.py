@@ -3,9 +3,12 @@
 from typing import TYPE_CHECKING
 
 from evo.config import SearchConfig
+from evo.config.sections import Search
 from evo.machine import available_cpus
 from evo.prepare import prepare
+from evo.schedule import idle_workers
 from fitness import models
+from fitness.cost import cost_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,19 +38,29 @@ def plan(config: SearchConfig) -> "RenderableType":
     fine_tunes = config.budget.evaluations + config.comparison.seeds * (len(config.baselines) + 1)
     lines.append(
         f"{config.budget.evaluations} evaluations by {config.search.strategy}, population "
-        f"{config.search.population}; then {fine_tunes - config.budget.evaluations} fine-tunes to "
-        f"compare on the test split"
+        f"{config.search.population}, {_schedule(config.search)}; then "
+        f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
     )
+    workers = config.resources.workers
+    if config.resources.address == "local" and not config.resources.gpus:
+        workers = workers or max(1, available_cpus() // config.resources.cpus)
+    if workers and (idle := idle_workers(config.search, workers)):
+        lines.append(f"warning: {idle}")
     if task.model is not None:
         size = models.parameters(task.model)
-        flops = fine_tunes * models.training_flops(size, config.budget.tokens, adapter=False)
+        flops = fine_tunes * cost_of(task)(config.recipe, 1.0)
         lines.append(
             f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "
-            f"fine-tune; at most {flops:.2e} floating-point operations of training in all"
+            f"fine-tune; about {flops:.2e} floating-point operations in all"
         )
-        if not config.resources.gpus:
-            workers = config.resources.workers or available_cpus() // config.resources.cpus
+        if workers and not config.resources.gpus:
             minutes = flops / (CPU_FLOPS * workers * config.resources.cpus) / 60
             amount = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-            lines.append(f"very roughly {amount} of training on {workers} CPU workers")
+            lines.append(f"very roughly {amount} on {workers} CPU workers")
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
+
+
+def _schedule(search: Search) -> str:
+    if search.schedule == "clock":
+        return f"for {search.parallel} workers at a time by the virtual clock"
+    return search.schedule

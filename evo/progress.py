@@ -9,11 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from evo.config import SearchConfig, feasible
-from evo.config import losses as losses_of
+import numpy as np
+
+from evo.config import SearchConfig, feasible, losses
+from evo.evaluations import continued_from
 from evo.ledger import Fact
-from population.individual import ANCHOR, Individual
-from population.selection import front
+from population.front import joined
+from population.individual import ANCHOR
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,8 +31,8 @@ class Progress:
         self._run = run
         self._mode = mode
         self._names: dict[int, str] = {}
-        self._scored: list[Individual] = []
-        self._front: list[Individual] = []
+        self._spent = 0.0  # in full fine-tunes
+        self._front = np.empty((0, len(config.objectives)))  # losses, (members, objectives)
         self._failures: Counter[str] = Counter()
         self._baselines: dict[str, dict[str, float]] = {}
         self._lost = self._compared = 0
@@ -93,21 +95,20 @@ class Progress:
         if fact["fidelity"] == 0:
             self._baselines["base"] = fact["measurements"]
             return
+        begun = continued_from(self._config, fact["seed"], fact["fidelity"], fact["split"])
+        self._spent += fact["fidelity"] - begun
+        if fact["fidelity"] < 1:  # paused at a rung: it does not compete with the others yet
+            return
         if not ok:
             self._failures[fact["status"]] += 1
         elif (name := self._names.get(fact["individual"])) is not None:
             self._baselines[name] = fact["measurements"]
-        losses = losses_of(self._config, fact["measurements"]) if ok else None
-        allowed = ok and feasible(self._config, fact["measurements"])
-        scored = Individual(
-            fact["individual"], {}, losses=losses, violation=0.0 if allowed else float("inf")
-        )
-        self._scored.append(scored)
-        if allowed:
-            self._front = front([*self._front, scored])
+        if ok and feasible(self._config, fact["measurements"]):
+            point = np.array(losses(self._config, fact["measurements"]))
+            self._front = joined(self._front, point)
 
     def _line(self, fact: Fact) -> str:
-        done = f"[{len(self._scored)}/{self._config.budget.evaluations}]"
+        done = f"[{self._spent:g}/{self._config.budget.evaluations}]"
         if fact["fact"] == "evaluation":
             name = self._names.get(fact["individual"], "")
             if fact["fidelity"] == 0:
@@ -137,7 +138,7 @@ class Progress:
         contenders = len(self._names) + 1
         total = self._config.budget.evaluations + self._config.comparison.seeds * contenders
         rate = self._measured / (time.time() - self._begun)
-        return max(0, total - len(self._scored) - self._compared) / rate
+        return max(0, total - self._spent - self._compared) / rate
 
     def _view(self) -> "RenderableType":
         from rich import box
@@ -151,12 +152,12 @@ class Progress:
             table.add_column(name, justify="right")
         for index, (objective, direction) in enumerate(self._config.objectives.items()):
             sign = -1 if direction == "maximize" else 1
-            losses = [i.losses[index] for i in self._front if i.losses]
             known = [values.get(objective) for values in self._baselines.values()]
-            cells = [sign * min(losses) if losses else None, *known]
+            lowest = self._front[:, index].min(initial=np.inf)
+            cells = [sign * lowest if len(self._front) else None, *known]
             table.add_row(objective, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
-        done, total = len(self._scored), self._config.budget.evaluations
-        head = f"{self._config.name}: {done} of {total} evaluations, front {len(self._front)}"
+        done, total = self._spent, self._config.budget.evaluations
+        head = f"{self._config.name}: {done:g} of {total} evaluations, front {len(self._front)}"
         head += f", failures {self._failures.total()}, lost and retried {self._lost}"
         left = self._seconds_left()
         share = self._worked / (elapsed * self._workers) if self._workers else 0.0

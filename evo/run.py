@@ -2,6 +2,7 @@
 
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from evo import config as configuration
+from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
 from evo.evaluations import Asked, Evaluations, Stopped
 from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
+from evo.schedule import idle_workers
 from evo.search import compare, evolve
+from fitness.cost import cost_of
 from fitness.errors import InputError
+from population.strategies import PLANNED
 
 MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.")
 
@@ -79,9 +84,12 @@ def _drive(
     asked = Asked()
     key = configuration.space(config).key
     evaluations = Evaluations(config, ledger, cluster, asked, watch, key)
+    if idle := idle_workers(config.search, cluster.size):
+        warnings.warn(idle, stacklevel=2)
     with _signals(asked):
         try:
-            winner = evolve(config, prepared.sizes, evaluations, run / "artifacts")
+            cost = cost_of(prepared.task)
+            winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
             compare(config, winner, evaluations)
         except Stopped:
             watch(ledger.append("stopped", time=time.time()))
@@ -143,6 +151,12 @@ def _check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
         raise InputError(
             "resources.cpus decides how many threads add up the sums, so results would change: "
             f"resume with {old.resources.cpus}"
+        )
+    planned = new.search.strategy in PLANNED
+    if planned and new.budget.evaluations != old.budget.evaluations:
+        raise InputError(
+            f"budget.evaluations decides what {new.search.strategy} proposes, so it cannot change: "
+            f"resume with {old.budget.evaluations}, or launch the larger search as a new run"
         )
     if new.budget.evaluations < old.budget.evaluations:
         raise InputError(

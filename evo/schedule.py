@@ -1,36 +1,198 @@
-"""Which slot is bred when, and who learns from whom: a sequence of steps fixed before the run.
+"""Which slot is filled when, and who learns from whom: a sequence of steps.
 
-The driver takes the steps in order. `Breed(slot)` asks the strategy and hands the individual to
-the cluster without waiting; `Learn(slot)` waits until that slot's evaluation has really finished,
-then tells the strategy. Since the order of the steps depends on nothing that happens at run time,
-neither do the genomes: the same search on 1 worker or 100, whatever finishes first or crashes.
+The driver takes the steps in order. `Breed(slot)` decides what is evaluated and hands it to the
+cluster without waiting; `Learn(slot)` waits until that evaluation has really finished, then tells
+the strategy. Under the clock and in generations the order of the steps depends on nothing that
+happens at run time, so neither do the genomes: the same search on 1 worker or 100, whatever
+finishes first or crashes. The asynchronous order does depend on it, and is recorded.
 """
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
+
+from evo.config.sections import Search
 
 
 @dataclass(frozen=True, slots=True)
 class Breed:
-    """Ask for the individual of `slot`, a member of `generation`."""
+    """Fill `slot` and begin its evaluation."""
 
     slot: int
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Tell the strategy what the individual of `slot` scored."""
+    """Tell the strategy what came of `slot`."""
 
     slot: int
 
 
 Step = Breed | Learn
+Duration = Callable[[int], float]  # of a slot that was bred, in any unit
+Share = Callable[[int], float]  # of a full evaluation that a slot takes from the budget
+ROUNDING = 1e-6  # of a sum of shares
 
 
-def generational(evaluations: int, population: int) -> Iterator[Step]:
+def whole(slot: int) -> float:
+    """Every slot is one full evaluation."""
+    return 1.0
+
+
+@dataclass(slots=True)
+class Budget:
+    """Full evaluations, of which the last `closing` begin when all before was learned from."""
+
+    evaluations: int
+    closing: int
+    spent: float = 0.0
+
+    @property
+    def closes(self) -> bool:
+        return self.spent > self.evaluations - self.closing - ROUNDING
+
+    @property
+    def exhausted(self) -> bool:
+        return self.spent > self.evaluations - ROUNDING
+
+
+def steps(
+    search: Search,
+    evaluations: int,
+    *,
+    closing: int,
+    duration: Duration,
+    share: Share,
+    workers: int,
+    recorded: Iterable[Step],
+    finished: Callable[[], Iterable[int]],
+) -> Iterator[Step]:
+    """The steps of a search's schedule; the last three arguments are for `asynchronous` alone.
+
+    The `closing` last slots learn from all before them, under any schedule.
+    """
+    if search.schedule == "asynchronous":
+        return asynchronous(
+            evaluations,
+            workers=workers,
+            recorded=recorded,
+            finished=finished,
+            closing=closing,
+            share=share,
+        )
+    if search.schedule == "generational":
+        return generational(evaluations, search.population, closing=closing, share=share)
+    return clock(
+        evaluations,
+        parallel=search.parallel,
+        slack=search.slack,
+        duration=duration,
+        closing=closing,
+        share=share,
+    )
+
+
+def clock(
+    evaluations: int,
+    *,
+    parallel: int,
+    slack: float,
+    duration: Duration,
+    closing: int = 0,
+    share: Share = whole,
+) -> Iterator[Step]:
+    """Slots start on `parallel` virtual workers, which are never idle, in virtual time.
+
+    A slot learns from whatever would have ended by its virtual start even if it had taken `1 +
+    slack` times its virtual `duration`; in the order of these ends. `duration` and `share` are
+    called once the slot was bred.
+    """
+    free = [0.0] * parallel  # when each virtual worker is next free
+    running: list[tuple[float, int]] = []  # until when nobody learns from a slot
+    budget, closed = Budget(evaluations, closing), False
+    for slot in count():
+        if budget.closes and not closed:
+            closed = True
+            free = [max(running)[0]] * parallel
+            yield from (Learn(one) for _, one in sorted(running))
+            running = []
+        if budget.exhausted:
+            break
+        start = heapq.heappop(free)
+        while running and running[0][0] <= start:
+            yield Learn(heapq.heappop(running)[1])
+        yield Breed(slot)
+        budget.spent += share(slot)
+        took = duration(slot)
+        heapq.heappush(free, start + took)
+        heapq.heappush(running, (start + took * (1 + slack), slot))
+    yield from (Learn(one) for _, one in sorted(running))
+
+
+def generational(
+    evaluations: int, population: int, *, closing: int = 0, share: Share = whole
+) -> Iterator[Step]:
     """Every slot of a generation learns from all of the generation before it, in slot order."""
-    for generation, first in enumerate(range(0, evaluations, population)):
-        slots = range(first, min(first + population, evaluations))
-        yield from (Breed(slot, generation) for slot in slots)
-        yield from (Learn(slot) for slot in slots)
+    budget, closed = Budget(evaluations, closing), False
+    first = slot = 0
+    while not budget.exhausted:
+        yield Breed(slot)
+        budget.spent += share(slot)
+        slot += 1
+        full = slot - first == population
+        if full or budget.exhausted or (budget.closes and not closed):
+            closed = budget.closes
+            yield from map(Learn, range(first, slot))
+            first = slot
+
+
+def asynchronous(
+    evaluations: int,
+    *,
+    workers: int,
+    recorded: Iterable[Step],
+    finished: Callable[[], Iterable[int]],
+    closing: int = 0,
+    share: Share = whole,
+) -> Iterator[Step]:
+    """Every slot learns from all that has really finished; `workers` of them are under way.
+
+    First come the steps `recorded` before, when a search is resumed. `finished` waits until there
+    are slots, under way, whose evaluations have finished since it was last asked.
+    """
+    budget = Budget(evaluations, closing)
+    bred = learned = 0
+    for step in recorded:
+        yield step
+        if isinstance(step, Breed):
+            bred += 1
+            budget.spent += share(step.slot)
+        else:
+            learned += 1
+    closed = False
+    while learned < bred or not budget.exhausted:
+        closed = closed or (budget.closes and learned == bred)
+        while bred - learned < workers and not budget.exhausted and (closed or not budget.closes):
+            yield Breed(bred)
+            budget.spent += share(bred)
+            bred += 1
+        for slot in finished():
+            yield Learn(slot)
+            learned += 1
+
+
+def idle_workers(search: Search, workers: int) -> str:
+    """Why so many workers cannot all be kept busy, and the remedy; empty where they can."""
+    name, most = {
+        "clock": ("parallel", search.parallel),
+        "generational": ("population", search.population),
+        "asynchronous": ("", workers),
+    }[search.schedule]
+    if workers <= most:
+        return ""
+    return (
+        f"{workers} workers, but search.{name} is {most}, and the search is the same on any number "
+        f"of workers: about {most} will be busy. To use more, launch with search.{name}={workers} "
+        "or search.schedule=asynchronous, which are other searches"
+    )

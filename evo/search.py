@@ -4,57 +4,79 @@ Resuming is the same code: every step is taken again from the first one, what th
 not evaluated again, and the genomes it holds must come out equal.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from evo import schedule
+from evo.artifacts import Artifacts
 from evo.cluster import ClusterError
-from evo.config import SearchConfig, baselines, losses, space, violation
-from evo.evaluations import Evaluations
-from evo.schedule import Breed, Learn, generational
-from fitness import weights
-from fitness.evaluation import Evaluation, Status
+from evo.config import SearchConfig, baselines, decode, space
+from evo.evaluations import Evaluations, Job, continued_from
+from evo.replicates import Replicates, closing, seed_of
+from evo.rungs import Rungs, ladder, share
+from evo.schedule import Breed, Learn
+from fitness.cost import Cost
 from population.individual import Individual
-from population.selection import best, front
 from population.strategies import make
 
 
 def evolve(
-    config: SearchConfig, sizes: Mapping[str, int], evaluations: Evaluations, artifacts: Path
+    config: SearchConfig,
+    sizes: Mapping[str, int],
+    cost: Cost,
+    evaluations: Evaluations,
+    artifacts: Artifacts,
 ) -> Individual:
     """The search itself; `sizes` are tokens by source. Returns the individual it names."""
-    genes = space(config)
     strategy = make(
         config.search.strategy,
-        genes,
+        space(config),
         population=config.search.population,
+        budget=config.budget.evaluations,
         anchors=baselines(config, sizes),
     )
-    bred: dict[int, Individual] = {}
-    scored: list[Individual] = []
-    living: list[Individual] = []
-    for step in generational(config.budget.evaluations, config.search.population):
+    replicates, rungs = Replicates(config), Rungs(config, artifacts)
+    jobs: dict[int, Job] = {}  # begun and not yet learned from
+    last: int | None = None
+    for step in schedule.steps(
+        config.search,
+        config.budget.evaluations,
+        closing=closing(config),
+        duration=lambda slot: virtual_duration(config, cost, jobs[slot]),
+        share=lambda slot: share(config, jobs[slot]),
+        workers=evaluations.workers,
+        recorded=evaluations.recorded(),
+        finished=evaluations.finished,
+    ):
         if isinstance(step, Breed):
-            rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(step.slot,)))
-            individual = bred[step.slot] = strategy.ask(step.slot, rng)
-            strategy.tell(individual)  # not scored yet: pending, so that nobody proposes it again
-            evaluations.breed(individual, step.generation, scored)
+            job = evaluations.repeated(step.slot, otherwise=lambda: replicates.due() or rungs.due())
+            if job is None:
+                rng = np.random.default_rng(
+                    np.random.SeedSequence(config.seed, spawn_key=(step.slot,))
+                )
+                individual = strategy.ask(step.slot, rng)
+                strategy.tell(individual)  # not scored yet: pending, nobody proposes it again
+                job = Job(individual, seed_of(config, 0), ladder(config)[0])
+            jobs[step.slot] = job
+            replicates.begun(job, share=share(config, job))
+            rungs.begun(job)
+            evaluations.decide(step.slot, job, learned_from=last)
             if step.slot == 0:  # the untouched base: the first recipe with none of its budget
-                evaluations.request(individual, seed=config.seed, fidelity=0.0)
-            evaluations.request(individual, seed=config.seed)
+                evaluations.request(replace(job, fidelity=0.0))
+            evaluations.request(job)
         elif isinstance(step, Learn):
-            individual = bred.pop(step.slot)
-            evaluation = evaluations.result(individual, seed=config.seed)
-            scored.append(score(config, individual, evaluation))
-            strategy.tell(scored[-1])
-            living = survivors(artifacts, living, scored[-1])
-    winner = best(scored)
+            job, last = jobs.pop(step.slot), step.slot
+            scored = replicates.learned(job, evaluations.result(job))
+            strategy.tell(scored)
+            rungs.learned(scored)
+            artifacts.keep_or_delete(scored)
+    rungs.close()
+    winner = replicates.winner()
     if winner is None:
         raise ClusterError(
-            f"none of {len(scored)} individuals could be evaluated; `evo history` lists why"
+            f"none of {config.budget.evaluations} evaluations succeeded; `evo history` lists why"
         )
     evaluations.name_winner(winner)
     return winner
@@ -65,30 +87,16 @@ def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) 
     contenders = [(evaluations.individual(0), 0.0)]
     contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
-    jobs = [(contender, seed, fidelity) for seed in seeds for contender, fidelity in contenders]
-    for contender, seed, fidelity in jobs:
-        evaluations.request(contender, seed=seed, fidelity=fidelity, split="test")
-    for contender, seed, fidelity in jobs:
-        evaluations.result(contender, seed=seed, fidelity=fidelity, split="test")
+    jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
+    for job in jobs:
+        evaluations.request(job)
+    for job in jobs:
+        evaluations.result(job)
 
 
-def score(config: SearchConfig, individual: Individual, evaluation: Evaluation) -> Individual:
-    """The individual with its losses, lower is better; a failed one loses to every other."""
-    if evaluation.status is not Status.OK:
-        nothing = (float("inf"),) * len(config.objectives)
-        return replace(individual, losses=nothing, violation=float("inf"))
-    return replace(
-        individual,
-        losses=losses(config, evaluation.measurements),
-        violation=violation(config, evaluation.measurements),
-    )
-
-
-def survivors(artifacts: Path, living: list[Individual], scored: Individual) -> list[Individual]:
-    """The front of `living` and one more; the weights of whoever drops out are deleted."""
-    candidates = [*living, scored]
-    kept = front(candidates)
-    for individual in candidates:
-        if individual not in kept:
-            shutil.rmtree(weights.folder_of(artifacts, individual.id), ignore_errors=True)
-    return kept
+def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:
+    """What the clock takes a job to last, in the unit of the cost: its scoring and its training."""
+    recipe = decode(config, job.individual.genome)
+    begin = continued_from(config, job.seed, job.fidelity, job.split)
+    trained = cost(recipe, begin) - cost(recipe, 0.0) if begin else 0.0
+    return cost(recipe, job.fidelity) - trained

@@ -14,11 +14,12 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
     "ray": ("evo/cluster.py",),
     "deap": ("population/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
+    "sklearn": ("population/",),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
 }
 FORBIDDEN = {"population": {"fitness", "evo"}, "fitness": {"population", "evo"}}
-HEAVY = ("ray", "torch", "transformers", "optuna", "deap", "pandas", "numpy")
+HEAVY = ("ray", "torch", "transformers", "optuna", "deap", "sklearn", "pandas", "numpy")
 
 
 def modules() -> list[Path]:
@@ -88,3 +89,23 @@ def test_the_command_loads_nothing_heavy_until_it_is_needed() -> None:
         check=True,
     )
     assert set(HEAVY) & set(done.stdout.split()) == set()
+
+
+def test_a_worker_with_an_evaluator_of_ones_own_never_loads_torch() -> None:
+    code = (
+        "import sys, evo.cluster\n"
+        "from fitness.evaluate import Evaluator\n"
+        "from fitness.evaluation import Task\n"
+        "Evaluator(Task('tests.evo.toy:score'))\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert loaded & {"torch", "transformers", "datasets", "optuna", "pandas", "plotly"} == set()

@@ -1,5 +1,6 @@
 """The sections of a search spec, frozen. Each key's meaning and default has its home here."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,7 @@ from pydantic import (
     StringConstraints,
     Tag,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -23,6 +25,10 @@ from population.space import Gene
 BUILTIN = "builtin"
 QUICKSTART = "quickstart"
 ONLY = "only "
+
+SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` shows what it keeps busy
+
+SEED_STEP = 1000  # between the seeds of a search; those of the closing comparison lie in between
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
@@ -79,24 +85,81 @@ Domain = Annotated[
 ]
 
 
+def default_slack(parallel: int) -> float:
+    """Enough to keep 95 % of `parallel` workers busy with log-normal durations (sigma 0.6).
+
+    Of which the cost model predicts all but a log-normal factor of sigma 0.2. The more workers,
+    the later the last of those that run: the slack grows with their logarithm.
+    """
+    return round(SLACK * math.log2(parallel), 3)
+
+
 class Search(Section):
     """What breeds the next genome."""
 
     strategy: str = Field(
-        default="nsga2",
-        description="How genomes are bred: `nsga2` (evolution by constrained Pareto ranking) or "
-        "`random` (the control).",
+        default="surrogate",
+        description="How genomes are bred: `surrogate` (evolution whose offspring a surrogate "
+        "screens), `nsga2` or `nsga3` (evolution), `cmaes`, "
+        "`regression` (a random design, then a prediction), `random` (the control), or "
+        "`optuna:` with tpe, gp, cmaes, nsga2, nsga3, qmc or random.",
     )
     population: int = Field(
-        default=16, ge=1, description="Individuals a generation; the baselines are the first."
+        default=16,
+        ge=1,
+        description="Individuals to breed from, and of a generation; the baselines are the first.",
     )
+    schedule: Literal["clock", "asynchronous", "generational"] = Field(
+        default="clock",
+        description="Who learns from whom: `clock` from whatever has finished in virtual time, so "
+        "that the search is the same on any number of workers; `asynchronous` from all that has "
+        "really finished; `generational` from whole generations.",
+    )
+    parallel: int = Field(
+        default=4,
+        ge=1,
+        description="Virtual workers of the clock: how many evaluations at a time it is made for. "
+        "It is a part of the search, the number of real workers is not.",
+    )
+    slack: float = Field(
+        default_factory=lambda known: default_slack(known.get("parallel", 1)),
+        ge=0,
+        description="By what share of its virtual duration the clock lets an evaluation be late "
+        "before others wait for it; default: 0.08 for each doubling of `parallel`.",
+    )
+    replicates: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Seeds under which an individual is evaluated before it may be named the best; "
+        "the contenders take slots of the budget for it. 1 is off.",
+    )
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        description="Shares of the token budget, lowest first, at which a fine-tune pauses and is "
+        "scored; who is promoted goes on from there. Left out, all are trained to the end.",
+    )
+    promotion: Literal["halving", "stopping"] = Field(
+        default="halving",
+        description="Who goes on from a rung: the best quarter (`halving`), or all but those that "
+        "are hopeless by their learning curves (`stopping`).",
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _lowest_first(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"rungs must rise, got {', '.join(map(str, rungs))}; sort them")
+        return rungs
 
 
 class Budget(Section):
     """What the search may spend."""
 
     evaluations: int = Field(
-        ge=1, description="Fine-tunes in the search, failed ones and the baselines included."
+        ge=1,
+        description="Fine-tunes in the search, failed ones and the baselines included; one that "
+        "pauses at a rung counts by its share of the tokens.",
     )
     tokens: int = Field(ge=1, description="Training tokens of each fine-tune, met exactly.")
 
@@ -137,7 +200,10 @@ class Comparison(Section):
     """The closing comparison on the test split: the winner against every baseline."""
 
     seeds: int = Field(
-        default=5, ge=1, description="Fresh seeds for each side; 2 or more give a standard error."
+        default=5,
+        ge=1,
+        lt=SEED_STEP,
+        description="Fresh seeds for each side; 2 or more give a standard error.",
     )
 
 

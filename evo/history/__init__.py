@@ -1,13 +1,14 @@
 """What the ledger's facts say: best, front, lineage, importance, closing comparison, status.
 
 A *score* is what one individual got on the selection split at the full token budget: the mean
-over its seeds. Everything here is derived from the facts at each call; nothing is stored.
+over its seeds. Everything here is derived from the facts, at most once for the same facts.
 """
 
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evo.history.comparison import Verdict, comparison, verdict
@@ -21,6 +22,7 @@ from evo.history.tables import (
     constraints,
     loss_columns,
     objectives,
+    once,
     scores,
     search_rows,
     sign,
@@ -31,6 +33,7 @@ from evo.history.tables import (
     winner,
 )
 from population import selection
+from population.front import volumes
 from population.individual import Individual
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "comparison",
     "constraints",
     "front",
+    "hours",
     "hypervolume",
     "importance",
     "lineage",
@@ -63,12 +67,16 @@ __all__ = [
 ]
 
 
+@once
 def best(facts: Facts) -> int | None:
     """The individual that a search over these scores would name, or None; see `selection.best`."""
-    found = selection.best(_population(scores(facts), loss_columns(facts)))
+    population = _population(scores(facts), loss_columns(facts))
+    wanted = (spec(facts).get("search") or {}).get("replicates", 1)
+    found = selection.best(population, seeds=wanted)
     return None if found is None else found.id
 
 
+@once
 def front(facts: Facts) -> pd.DataFrame:
     """The scores that meet every constraint and that none dominates; lowest first loss first."""
     losses = loss_columns(facts)
@@ -82,14 +90,15 @@ def front(facts: Facts) -> pd.DataFrame:
 def _population(known: pd.DataFrame, losses: list[str]) -> list[Individual]:
     """The rows that have every loss, as the search saw them."""
     known = known[known[losses].notna().all(axis=1)] if losses else known.iloc[:0]
+    names = ("individual", "violation", "seeds")
+    columns = (*(known[name] for name in names), known[losses].to_numpy(float))
     return [
-        Individual(
-            int(row["individual"]), {}, losses=tuple(row[losses]), violation=row["violation"]
-        )
-        for _, row in known.iterrows()
+        Individual(int(id), {}, losses=tuple(row.tolist()), violation=float(off), seeds=int(seeds))
+        for id, off, seeds, row in zip(*columns, strict=True)
     ]
 
 
+@once
 def best_so_far(facts: Facts, objective: str) -> pd.Series:
     """By row of `search_rows`: the best value yet that meets every constraint; NaN before one."""
     rows = search_rows(facts)
@@ -99,6 +108,7 @@ def best_so_far(facts: Facts, objective: str) -> pd.Series:
     return losses.cummin().ffill() * objectives(facts)[objective]
 
 
+@once
 def hypervolume(facts: Facts) -> pd.Series:
     """By row of `search_rows`: volume that the front so far dominates; 0 before there is one.
 
@@ -112,12 +122,7 @@ def hypervolume(facts: Facts) -> pd.Series:
     if points.shape[1] and counts.any():
         low, high = points[counts].min(axis=0), points[counts].max(axis=0)
         reference = high + 0.1 * np.where(high > low, high - low, 1.0)
-        members = np.empty((0, points.shape[1]))
-        for i in np.flatnonzero(counts):
-            if not (members <= points[i]).all(axis=1).any():
-                kept = members[~(points[i] <= members).all(axis=1)]
-                members = np.vstack([kept, points[i]])
-                values[i] = selection.hypervolume(members, reference)
+        values[counts] = list(volumes(points[counts], reference))
     return pd.Series(np.maximum.accumulate(values), name="hypervolume")
 
 
@@ -138,6 +143,7 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+@once
 def usage(facts: Facts) -> dict[str, Any]:
     """Where the workers' time went, in seconds, over the periods in which a driver was alive.
 
@@ -169,6 +175,15 @@ def usage(facts: Facts) -> dict[str, Any]:
     }
 
 
+def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How long drivers had been alive by unix times (n,), in hours: time stopped does not count."""
+    gone = np.zeros(len(times))
+    for start, end in _sessions(facts):
+        gone += np.clip(times, start, end) - start
+    return gone / 3600
+
+
+@once
 def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
     """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock."""
     rows = search_rows(facts)
@@ -188,7 +203,7 @@ def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
     return {
         "name": spec(facts).get("name"),
         "state": "stopped" if state == "running" and not alive else state,
-        "done": int(rows["individual"].nunique()),
+        "done": _spent(facts, rows),
         "total": (spec(facts).get("budget") or {}).get("evaluations"),
         "failures": {str(name): int(count) for name, count in failed.items()},
         "lost_and_retried": used["lost"],
@@ -200,6 +215,19 @@ def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
         "busy_share": used["busy_share"],
         "elapsed_seconds": used["elapsed"],
     }
+
+
+def _spent(facts: Facts, rows: pd.DataFrame) -> float:
+    """Full fine-tunes that the rows of a search come to; see `evo.rungs.share`."""
+    search, first_seed = spec(facts).get("search") or {}, spec(facts).get("seed", 0)
+    goes_on = (spec(facts).get("evaluator") or "builtin") == "builtin"
+    below = {
+        rung: max([r for r in search.get("rungs") or () if r < rung], default=0.0) if goes_on else 0
+        for rung in rows["fidelity"].unique()
+    }
+    begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
+    spent = round(float((rows["fidelity"] - begun).sum()), 3)
+    return int(spent) if spent.is_integer() else spent
 
 
 def _leader(known: pd.DataFrame, loss: str) -> pd.Series | None:

@@ -15,6 +15,7 @@ from evo.history.tables import (
     baselines,
     constraints,
     objectives,
+    once,
     scores,
     search_rows,
     sign,
@@ -36,6 +37,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
+@once
 def comparison(facts: Facts) -> pd.DataFrame:
     """Test-split results, a row per contender (winner, base, then the baselines) and measurement.
 
@@ -92,6 +94,7 @@ def _mean_and_error(group: pd.DataFrame, column: str) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
 
 
+@once
 def verdict(facts: Facts) -> Verdict:
     """Whether the search beat its baselines on the first objective, said plainly."""
     closing = comparison(facts)

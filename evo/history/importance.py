@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from evo.history.tables import FULL, Columns, Facts, loss_columns, search_rows
+from evo.history.tables import FULL, Columns, Facts, loss_columns, once, search_rows
 
 CHANCE_SHUFFLES = 300
 LEAST_POINTS = 8  # with fewer, a quadratic fits anything
 
 
+@once
 def importance(facts: Facts) -> pd.DataFrame:
     """How much of the rank of the first loss each gene explains by itself; strongest first.
 
@@ -31,11 +32,11 @@ def importance(facts: Facts) -> pd.DataFrame:
         if len(known) < LEAST_POINTS or values.astype(str).nunique() < 2:
             continue
         ranks = known[losses[0]].fillna(np.inf).rank().to_numpy(float)
-        design = _design(values)
+        basis = _basis(_design(values))
         rng = np.random.default_rng(0)
-        shuffled = [_explained(design, rng.permutation(ranks)) for _ in range(CHANCE_SHUFFLES)]
+        shuffled = [_explained(basis, rng.permutation(ranks)) for _ in range(CHANCE_SHUFFLES)]
         chance = float(np.quantile(shuffled, 0.95))
-        found.append((gene, len(known), _explained(design, ranks), chance))
+        found.append((gene, len(known), _explained(basis, ranks), chance))
     frame = pd.DataFrame(found, columns=["gene", "n", "explained", "chance"])
     return frame.sort_values("explained", ascending=False, ignore_index=True)
 
@@ -49,10 +50,17 @@ def _design(values: pd.Series) -> np.ndarray:
     return pd.get_dummies(values.astype(str)).to_numpy(float)
 
 
-def _explained(design: np.ndarray, ranks: np.ndarray) -> float:
-    """Share of the variance of ranks (n,) that least squares on design (n, k) accounts for."""
-    total = float(((ranks - ranks.mean()) ** 2).sum())
+def _basis(design: np.ndarray) -> np.ndarray:
+    """Orthonormal columns (n, r) that span those of design (n, k), of which some may be alike."""
+    left, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    return left[:, sizes > 1e-10 * sizes[0]]
+
+
+def _explained(basis: np.ndarray, ranks: np.ndarray) -> float:
+    """Share of the variance of ranks (n,) within the span of basis (n, r), a constant in it."""
+    centred = ranks - ranks.mean()
+    total = float(centred @ centred)
     if total == 0:
         return 0.0
-    fit = design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
-    return max(0.0, 1 - float(((ranks - fit) ** 2).sum()) / total)
+    fit = basis.T @ centred
+    return min(1.0, float(fit @ fit) / total)

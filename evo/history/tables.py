@@ -1,14 +1,15 @@
-"""The ledger's facts as one table, computed from the facts alone and never stored.
+"""The ledger's facts as one table, computed from the facts alone; nothing of it is written.
 
 Times are unix seconds and durations seconds. Losses are objectives oriented so that lower is
 better. The *base* is the untouched model, recorded with fidelity 0; it has no genes.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,33 @@ Facts = Sequence[Fact]
 FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+_kept: tuple[Facts, int, dict[Any, Any]] = ((), 0, {})
+
+
+def once(
+    derive: Callable[Concatenate[Facts, P], Answer],
+) -> Callable[Concatenate[Facts, P], Answer]:
+    """Derive from the same facts once; what it gave is kept until other facts come.
+
+    Facts stay as they were written and new ones are only ever appended, so that identity and
+    length tell them apart. Nobody may change what is given.
+    """
+
+    @wraps(derive)
+    def known(facts: Facts, *args: P.args, **named: P.kwargs) -> Answer:
+        global _kept
+        if _kept[0] is not facts or _kept[1] != len(facts):
+            _kept = (facts, len(facts), {})
+        answers, key = _kept[2], (derive, *args, *named.items())
+        if key not in answers:
+            answers[key] = derive(facts, *args, **named)
+        answer: Answer = answers[key]
+        return answer
+
+    return known
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,11 @@ class Columns:
 
     @classmethod
     def of(cls, facts: Facts) -> "Columns":
+        """Every name that comes up in the facts, in the order of its first appearance."""
+        return _columns(facts)
+
+    @classmethod
+    def _named(cls, facts: Facts) -> "Columns":
         taken = {*cls.FIRST, *cls.LAST}
 
         def named(kind: str, names: list[str]) -> dict[str, str]:
@@ -52,11 +85,11 @@ class Columns:
             taken.update(columns.values())
             return columns
 
-        genomes = [_flat(f["genome"]) for f in facts if f["fact"] == "individual"]
+        shapes = dict.fromkeys(_shape(f["genome"]) for f in facts if f["fact"] == "individual")
         seen = [f for f in facts if f["fact"] == "evaluation"]
         measured = [name for f in seen for name in f["measurements"]]
         return cls(
-            named("gene", [name for genome in genomes for name in genome]),
+            named("gene", [name for shape in shapes for name in _flat_names(shape)]),
             named(
                 "measurement",
                 [*objectives(facts), *(c.name for c in constraints(facts)), *measured],
@@ -65,6 +98,12 @@ class Columns:
         )
 
 
+@once
+def _columns(facts: Facts) -> Columns:
+    return Columns._named(facts)
+
+
+@once
 def spec(facts: Facts) -> Mapping[str, Any]:
     """The resolved search spec; a resume may have changed the run's budget or resources."""
     return next(f["config"] for f in reversed(facts) if f.get("config"))
@@ -92,6 +131,7 @@ def loss_columns(facts: Facts) -> list[str]:
     return [f"losses.{name}" for name in objectives(facts)]
 
 
+@once
 def table(facts: Facts) -> pd.DataFrame:
     """One row per evaluation, in the order of the ledger.
 
@@ -109,17 +149,21 @@ def table(facts: Facts) -> pd.DataFrame:
             lost[key] = lost.get(key, 0) + 1
         elif fact["fact"] == "evaluation":
             untouched = fact["fidelity"] == UNTOUCHED
+            details = fact.get("details") or {}
             rows.append(
-                _parentage({} if untouched else born.get(fact["individual"], {}), untouched)
-                | {name: fact[name] for name in ("individual", "status", "seed")}
-                | {"fidelity": fact["fidelity"], "split": fact["split"]}
-                | {"attempts": 1 + lost.get(key, 0)}
-                | {"same_as": (fact.get("details") or {}).get("same_as")}
-                | ({} if untouched else genes.get(fact["individual"], {}))
-                | _renamed(fact["measurements"], columns.measurements)
-                | _renamed(fact.get("cost") or {}, columns.costs)
-                | {name: fact.get(name) for name in ("started", "finished", "worker", "message")}
-                | _realised(fact.get("details") or {})
+                {
+                    **_parentage({} if untouched else born.get(fact["individual"], {}), untouched),
+                    **{name: fact[name] for name in ("individual", "status", "seed")},
+                    **{name: fact[name] for name in ("fidelity", "split")},
+                    "attempts": 1 + lost.get(key, 0),
+                    "same_as": details.get("same_as"),
+                    **({} if untouched else genes.get(fact["individual"], {})),
+                    **_renamed(fact["measurements"], columns.measurements),
+                    **_renamed(fact.get("cost") or {}, columns.costs),
+                    **{name: fact.get(name) for name in ("started", "finished")},
+                    **{name: fact.get(name) for name in ("worker", "message")},
+                    **_realised(details),
+                }
             )
     frame = pd.DataFrame(rows)
     realised = [c for c in map(str, frame) if c.startswith(("realised.", "epochs."))]
@@ -137,17 +181,26 @@ def table(facts: Facts) -> pd.DataFrame:
     return oriented(frame, facts, columns)
 
 
+@once
 def scores(facts: Facts) -> pd.DataFrame:
-    """One row per individual that has a score, by id; columns as in `table`, numbers averaged."""
+    """One row per individual that has a score, by id; columns as in `table`, numbers averaged.
+
+    And `seeds`, over how many, with `errors.<objective>`, the standard errors of these means.
+    """
     columns = Columns.of(facts)
     rows = search_rows(facts)
     rows = rows[(rows["fidelity"] == FULL) & (rows["status"] == "ok")]
     mean = [*columns.measurements.values(), *columns.costs.values(), "duration"]
     frame = rows.drop_duplicates("individual").set_index("individual").sort_index()
-    frame[mean] = rows.groupby("individual")[mean].mean()
+    groups = rows.groupby("individual")
+    frame[mean] = groups[mean].mean()
+    frame["seeds"] = groups.size()
+    for name in objectives(facts):
+        frame[f"errors.{name}"] = groups[columns.measurements[name]].sem()
     return oriented(frame.reset_index(), facts, columns)
 
 
+@once
 def search_rows(facts: Facts) -> pd.DataFrame:
     """The rows of `table` in which the search tried something, failures included."""
     rows = table(facts)
@@ -156,6 +209,7 @@ def search_rows(facts: Facts) -> pd.DataFrame:
     )
 
 
+@once
 def baselines(facts: Facts) -> dict[str, int]:
     """Individual by the name of the baseline it is; the untouched base is not among them."""
     return {
@@ -165,6 +219,7 @@ def baselines(facts: Facts) -> dict[str, int]:
     }
 
 
+@once
 def winner(facts: Facts) -> int | None:
     """The individual named before the test split was read, or None."""
     return next((f["individual"] for f in reversed(facts) if f["fact"] == "winner"), None)
@@ -208,24 +263,29 @@ def _write(path: str, content: bytes) -> None:
         write_whole(Path(path), content)
 
 
-def _flat(genome: Mapping[str, Any]) -> dict[str, Any]:
-    """A genome with each mixture spread over `<gene>.<source>`."""
-    flat: dict[str, Any] = {}
-    for name, value in genome.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name}.{source}": share for source, share in value.items()})
-        else:
-            flat[name] = value
-    return flat
+def _shape(genome: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is in a genome by name, each mixture with its sources."""
+    return tuple((n, tuple(v)) if isinstance(v, Mapping) else n for n, v in genome.items())
+
+
+def _flat_names(shape: tuple[Any, ...]) -> list[str]:
+    """The names with each mixture spread over `<gene>.<source>`."""
+    names = []
+    for part in shape:
+        names += [part] if isinstance(part, str) else [f"{part[0]}.{source}" for source in part[1]]
+    return names
 
 
 def _genes(genome: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Value by column; a source that an active mixture leaves out has a share of 0."""
-    flat = _flat(genome)
-    for name in names:
-        if isinstance(genome.get(name.partition(".")[0]), Mapping):
-            flat.setdefault(name, 0.0)
-    return {names[name]: value for name, value in flat.items()}
+    found = {}
+    for name, column in names.items():
+        gene, _, source = name.partition(".")
+        if name in genome:
+            found[column] = genome[name]
+        elif isinstance(value := genome.get(gene), Mapping):
+            found[column] = value.get(source, 0.0)
+    return found
 
 
 def _whole(genes: Mapping[int, Mapping[str, Any]], column: str) -> bool:

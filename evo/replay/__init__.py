@@ -8,6 +8,7 @@ was ever measured.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from evo.config.sections import Search
 from evo.replay.table import Array, Table, read_table
-from evo.schedule import Breed, generational
+from evo.schedule import Breed, Step, generational
 from fitness.errors import InputError
 from population.individual import Individual
 from population.selection import front, hypervolume
@@ -103,18 +104,20 @@ def replay(
     seed: int,
     population: int = POPULATION,
     parallel: int = 1,
+    steps: Iterable[Step] | None = None,
 ) -> Outcome:
     """Search the table; `parallel` proposals at a time are answered together.
 
-    Raises InputError as `check_search` does.
+    Or in the order of `steps`, which must fill `budget` slots. Raises InputError as `check_search`
+    does.
     """
     check_search(table, strategy, budget=budget, population=population)
-    breeder = make(strategy, table.space, population=population)
+    breeder = make(strategy, table.space, population=population, budget=budget)
     answers = Answers(table, seed)
     bred: dict[int, tuple[Individual, int]] = {}
     taken: list[int] = []
     ask_seconds = tell_seconds = 0.0
-    for step in generational(budget, parallel):
+    for step in generational(budget, parallel) if steps is None else steps:
         begun = time.perf_counter()
         if isinstance(step, Breed):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(step.slot,)))

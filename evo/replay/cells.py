@@ -13,6 +13,7 @@ from fitness.errors import InputError
 
 REMEDY = "save the table as CSV, with commas and UTF-8"
 NOTHING = ("", "nan")  # an absent value, in any case of letters; `none` may well be an option
+LARGEST = 2**53  # beyond, not every whole number is a float
 NO_NUMBER = (*NOTHING, "na", "n/a", "none", "null", "<na>")
 
 
@@ -80,6 +81,8 @@ def whole(text: str) -> float:
     number = real(text)
     if math.isfinite(number) and not number.is_integer():
         raise ValueError("a whole number")
+    if abs(number) >= LARGEST:
+        raise ValueError(f"a whole number between -{LARGEST} and {LARGEST}, which are exact")
     return number
 
 

@@ -188,6 +188,9 @@ def _unsearchable(values: pd.DataFrame, fitting: RolesFile) -> Iterator[Problem]
         key = fitting.keys[column]
         if outcome.nunique() == 1:
             yield Problem(key, f"is {best:g} in every row; there is nothing to find")
+        elif not np.isfinite(float(outcome.max()) - float(outcome.min())):
+            reach = f"runs from {outcome.min():g} to {outcome.max():g}"
+            yield Problem(key, f"{reach}, too far to be compared; correct the table")
         elif index == 0 and outcome.median() == best:
             message = (
                 f"half of the rows or more have its best value, {best:g}; regret, which is "

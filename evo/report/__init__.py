@@ -1,15 +1,14 @@
 """A run for people: report.html, which needs no network, and a summary for the terminal."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo import history
 from evo.files import write_whole
 from evo.history.comparison import WINNER
-from evo.report.contents import comparison_table, contents, duration, recipe
+from evo.report.contents import comparison_table, contents, duration, recipe, who
 from evo.report.figures.style import View
+from evo.report.rendering import rendered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,40 +22,11 @@ def write(facts: history.Facts, path: Path) -> None:
 
 
 def page(facts: history.Facts) -> str:
-    """The page as HTML.
-
-    All that a run brings is escaped, and a content security policy with a nonce derived from the
-    facts keeps any script but ours from running and anything at all from being fetched.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
+    """The page as HTML."""
     from evo.report.figures import charts
 
     view = View.of(facts)
-    environment = Environment(
-        loader=PackageLoader("evo"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = json.dumps(facts, default=str).encode()
-    return environment.get_template("report.html.j2").render(
-        nonce=hashlib.sha256(text).hexdigest()[:32],
-        plotly=Markup(get_plotlyjs()),
-        charts={
-            name: {
-                "title": chart.title,
-                "caption": chart.caption,
-                "height": chart.figure.layout.height,
-                "json": Markup(_inert(chart.figure.to_json())),
-            }
-            for name, chart in charts(view).items()
-        },
-        **contents(view),
-    )
+    return rendered("report.html.j2", charts(view), contents(view))
 
 
 def summary(facts: history.Facts) -> "RenderableType":
@@ -102,7 +72,7 @@ def summary(facts: history.Facts) -> "RenderableType":
             f"{name} {share:.0%}" for name, share, _ in found["mixture"] if share >= 0.005
         )
         genes = ", ".join(f"{name} {value}" for name, value in found["genes"].items())
-        parts.append(Text(f"{view.leader_is} (individual {view.leader})", "bold"))
+        parts.append(Text(who(view), "bold"))
         parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
             genes
         )
@@ -118,10 +88,3 @@ def summary(facts: history.Facts) -> "RenderableType":
         )
     )
     return Group(*parts)
-
-
-def _inert(text: str) -> str:
-    """JSON that no HTML parser can take for anything else."""
-    for mark in "<>&\u2028\u2029":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return text

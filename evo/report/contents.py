@@ -25,7 +25,7 @@ def contents(view: View) -> dict[str, Any]:
         "tiles": _tiles(status),
         "comparison": comparison_table(facts),
         "recipe": recipe(view),
-        "who": f"{view.leader_is} (individual {view.leader})",
+        "who": who(view),
         "samples": samples(view),
         "failures": _failures(view),
         "usage": history.usage(facts),
@@ -33,6 +33,20 @@ def contents(view: View) -> dict[str, Any]:
         "versions": facts[0].get("versions") or {},
         "spec": json.dumps(spec, indent=2, ensure_ascii=False),
     }
+
+
+def who(view: View) -> str:
+    """Who leads or has won, and its first objective where that is a mean over several seeds."""
+    known = view.scores[view.scores["individual"] == view.leader]
+    told = f"individual {view.leader}"
+    if len(known) and known["seeds"].iloc[0] > 1:
+        name = next(iter(view.objectives))
+        mean, error = (
+            known[c].iloc[0] for c in (view.columns.measurements[name], f"errors.{name}")
+        )
+        told += f"; {name} {plus_minus(mean, error)} on the selection split, "
+        told += f"{known['seeds'].iloc[0]} seeds"
+    return f"{view.leader_is} ({told})"
 
 
 def comparison_table(facts: history.Facts) -> dict[str, Any] | None:

@@ -43,11 +43,19 @@ BAD = {
     "a tiny source": (["sources.jargon.path=tiny.txt"], r"fewer than one sequence of \d+; add"),
     "sequences too long": (["recipe.sequence_length=1024"], r"longer than .* context of 512"),
     "an objective nobody measures": (["objectives.x/loss=minimize"], r"nobody measures x/loss"),
-    "a population too small": (["search.population=2"], r"population 2 is too small for nsga2"),
+    "a population too small": (
+        ["search.strategy=nsga2", "search.population=2"],
+        r"population 2 is too small for nsga2",
+    ),
     "no such model and no network": (["model.base=org/none"], r"'org/none': no such folder.*Hub"),
     "no such model folder": (["model.base=./none"], r"none': there is no such folder"),
     "an unreachable cluster": (["resources.address=127.0.0.1:9"], r"nothing answers there"),
-    "an unknown strategy": (["search.strategy=nsga"], r"strategy.*nsga.*did you mean.*nsga2"),
+    "an unknown sampler": (["search.strategy=optuna:pte"], r"did you mean .?optuna:tpe"),
+    "one objective too many": (
+        ["search.strategy=optuna:cmaes"],
+        r"optuna:cmaes knows one objective, this search has \d; use",
+    ),
+    "an unknown strategy": (["search.strategy=nsag2"], r"strategy.*nsag2.*did you mean.*nsga2"),
 }
 
 
@@ -124,6 +132,21 @@ def test_resuming_a_changed_spec_shows_the_difference(
     assert os.stat(run / "ledger.jsonl").st_size == changed
 
 
+def test_a_strategy_that_plans_by_its_budget_is_not_resumed_with_another(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evo import config as configuration
+
+    config = configuration.load("search.yaml", ["search.strategy=regression"])
+    run = project / "run"
+    run.mkdir()
+    configuration.write_config(config, run / "config.yaml")
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+    Ledger.create(run, header).close()
+    assert main(["resume", str(run), "--set", "budget.evaluations=500"]) == BAD_INPUT
+    assert "decides what regression proposes" in capsys.readouterr().err
+
+
 def test_a_changed_source_is_not_resumed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from evo import config as configuration
     from evo.prepare import prepare
@@ -161,6 +184,6 @@ def test_looking_at_somebody_elses_run_runs_none_of_its_code(
     sys.modules.pop("evil")
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 1.0}
     Ledger.create(run, header).close()
-    for command in (["status"], ["history"], ["report"], ["export", "--to", "model"]):
+    for command in (["status"], ["history"], ["report"], ["compare"], ["export", "--to", "model"]):
         main([command[0], str(run), *command[1:]])
     assert not (run / "was-run").exists()

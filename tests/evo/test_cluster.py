@@ -373,3 +373,33 @@ def test_a_base_model_with_broken_weights_is_named_in_one_line(tmp_path: Path) -
     assert "are not finite" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (run / LEDGER).exists() or facts_written(run, '"fact":"evaluation"') == 0
+
+
+SUBMITTING = """
+import time
+from evo.cluster import Cluster
+from evo.config import Resources
+from fitness.evaluation import EvaluationSpec, Task
+
+cluster = Cluster(Resources(workers=1), Task("tests.evo.toy:score"))
+recipe = {"mixture": {"a": 1.0, "b": 0.0}, "rate": 0.01, "kind": "x"}
+deadline, slot = time.time() + 60, 0
+while cluster.busy < 3 and time.time() < deadline:
+    cluster.submit(EvaluationSpec(slot, recipe, 0))
+    slot += 1
+    time.sleep(0.005)
+print(*[result.spec.individual for result in cluster.poll(0)][:2])
+cluster.close()
+"""
+
+
+def test_a_worker_that_finishes_takes_the_next_before_anyone_polls() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMITTING],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == "0 1\n"

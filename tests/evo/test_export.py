@@ -39,7 +39,7 @@ genome:
 objectives: {{target/loss: minimize}}
 constraints: [target/loss <= 5]
 baselines: []
-search: {{population: 4}}
+search: {{strategy: nsga2, population: 4}}
 budget: {{evaluations: 8, tokens: 768}}
 comparison: {{seeds: 2}}
 """

@@ -305,7 +305,7 @@ def test_csv_and_parquet_hold_the_table(tmp_path, capfdbinary):
     assert pd.read_csv(io.BytesIO(capfdbinary.readouterr().out)).shape == rows.shape
 
 
-@given(st.floats(-1e3, 1e3), st.floats(1e-6, 50))
+@given(st.floats(-1e3, 1e3), st.floats(1e-5, 50))
 def test_a_mean_and_its_error_are_written_with_the_same_decimals(mean, error):
     left, right = plus_minus(mean, error).split(" ± ")
     assert len(left.partition(".")[2]) == len(right.partition(".")[2])
@@ -318,7 +318,5 @@ def test_every_prefix_of_a_ledger_can_be_read(length):
     facts = ledger()[:length]
     rows = history.table(facts)
     assert len(history.scores(facts)) <= len(rows)
-    assert (
-        history.status(facts)["done"]
-        == rows.query("fidelity > 0 and split == 'selection'")["individual"].nunique()
-    )
+    searched = rows.query("fidelity > 0 and split == 'selection'")
+    assert history.status(facts)["done"] == len(searched)

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -125,7 +126,6 @@ def test_a_full_disk_leaves_only_whole_lines(
         with pytest.raises(OSError, match="No space left"):
             ledger.append("individual", id=9)
         monkeypatch.setattr(os, "write", real)
-        assert len(ledger.facts) == 4
     assert len(read(tmp_path / "run")) == 4
 
 
@@ -135,3 +135,26 @@ def test_numbers_survive_bit_for_bit(tmp_path: Path) -> None:
         ledger.append("evaluation", values=values)
     assert read(tmp_path / "run")[1]["values"] == values
     assert json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1])
+
+
+def test_numbers_are_read_as_json_reads_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(2**64, size=20_000, dtype=np.uint64).view(np.float64)
+    texts = [f(x) for x in values[np.isfinite(values)] for f in (repr, "{:.25e}".format)]
+    texts = [text.removeprefix("np.float64(").rstrip(")") for text in texts]
+    texts += ["-0", "-0.0", "1e400", "123456789012345678901234567890", '"\\u0000\\ud83d\\ude00"']
+    path = created(tmp_path / "run")
+    line = f'{{"fact":"x","values":[{",".join(texts)}],"a":1,"a":2}}'
+    path.write_text(path.read_text() + line + "\n")
+    assert repr(read(tmp_path / "run")[-1]) == repr(json.loads(line))
+
+
+def test_the_driver_keeps_no_samples_and_nothing_of_what_it_appends(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    details = {"shares": {"a": 1.0}, "samples": [{"prompt": "x"}]}
+    with Ledger.create(run, {"config": {}, "time": 0.0}) as ledger:
+        ledger.append("evaluation", details=details)
+        assert len(ledger.facts) == 1
+    with Ledger(run) as ledger:
+        assert ledger.facts[1]["details"] == {"shares": {"a": 1.0}}
+    assert read(run)[1]["details"] == details

@@ -102,7 +102,7 @@ def test_short_forms_of_roles_mean_the_same(tmp_path: Path, table: Table) -> Non
 
 @settings(max_examples=25, deadline=None)
 @given(
-    strategy=st.sampled_from(sorted(STRATEGIES)),
+    strategy=st.sampled_from(["nsga2", "optuna:nsga2", "random"]),
     budget=st.integers(1, 60),
     seed=st.integers(0, 2**32),
     parallel=st.integers(1, 12),
@@ -128,7 +128,7 @@ def test_a_row_answers_once_and_the_figures_follow_from_the_answers(
         assert found.hypervolume[-1] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", ["nsga2", "optuna:tpe", "random"])
 def test_the_same_seed_gives_the_same_search_and_another_seed_another(
     table: Table, strategy: str
 ) -> None:
@@ -399,6 +399,12 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
         [],
         r"runs\.csv:4: row 3, column batch: needs a whole number, got '8\.5'",
     ),
+    "a whole number that is too large": (
+        _set("batch", "1e300", 2),
+        MIXED,
+        [],
+        r"runs\.csv:4: row 3, column batch: needs a whole number between -9007199254740992 and",
+    ),
     "a negative share": (
         _set("w_b", -0.2, 0),
         MIXED,
@@ -437,11 +443,55 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
         ["--budget", "13"],
         r"budget 13 is above the 12 rows of .*runs\.csv .*at most 12",
     ),
+    "a budget above the rows that are left": (
+        _set("loss", "nan", 3, 5),
+        MIXED,
+        ["--budget", "11"],
+        r"budget 11 is above the 10 rows of .*runs\.csv that can be used; .*at most 10",
+    ),
+    "one row left": (
+        _set("loss", "nan", *range(1, 12)),
+        MIXED,
+        [],
+        r"runs\.csv: 1 of 12 rows to search; at least 2 are needed",
+    ),
+    "no row left": (
+        _set("rate", ""),
+        MIXED,
+        [],
+        r"runs\.csv: 0 of 12 rows to search; at least 2 are needed",
+    ),
+    "losses too far apart": (
+        lambda rows: [
+            row.update(loss=sign * 1e308) for row, sign in zip(rows, [-1, 1] * 6, strict=True)
+        ],
+        MIXED,
+        [],
+        r"objectives\.loss: runs from -1e\+308 to 1e\+308, too far to be compared",
+    ),
+    "the second objective equal": (
+        _set("speed", 3),
+        MIXED,
+        [],
+        r"objectives\.speed: is 3 in every row; there is nothing to find",
+    ),
     "an unknown strategy": (
         _nothing,
         MIXED,
-        ["--strategy", "nsga"],
-        r"strategy 'nsga' is unknown; did you mean 'nsga2'\?",
+        ["--strategy", "nsag2"],
+        r"strategy 'nsag2' is unknown; did you mean 'nsga2'\?",
+    ),
+    "a sampler misspelt": (
+        _nothing,
+        MIXED,
+        ["--strategy", "optuna:tpee"],
+        r"strategy 'optuna:tpee' is unknown; did you mean 'optuna:tpe'\?",
+    ),
+    "a strategy for one objective": (
+        _nothing,
+        MIXED,
+        ["--strategy", "optuna:cmaes"],
+        r"optuna:cmaes knows one objective, this search has 2; use optuna:nsga2",
     ),
     "a population too small": (
         _nothing,
@@ -452,7 +502,7 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*is the same in every row")
+@pytest.mark.filterwarnings("ignore:.*is the same in every row", "ignore:.*rows left out")
 @pytest.mark.parametrize(("change", "roles", "options", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_a_clear_line_and_exit_code_2(
     tmp_path: Path,

@@ -240,3 +240,29 @@ def test_an_axis_shows_what_must_be_seen_and_counts_what_it_leaves_out(values, a
     assert low < high
     assert all(low <= value <= high for value in always)
     assert outside == sum(not low <= value <= high for value in values)
+
+
+def test_a_long_run_draws_what_matters_and_says_what_it_leaves_out(monkeypatch):
+    facts = ledger(evaluations=300, population=50)
+    whole = View.of(facts)
+    monkeypatch.setattr("evo.report.figures.style.DRAWN", 80)
+    view = View.of(list(facts))
+    assert view.leader in view.drawn
+    assert {0, 1, 2} <= view.drawn  # the baselines
+    assert 40 <= len(view.drawn) < 120
+    drawn = charts(view)
+    assert set(drawn) == ALL
+    for name in ("progress", "front", "parallel", "lineage"):
+        assert f"{len(view.drawn)} of 300 individuals" in drawn[name].caption
+        assert len(drawn[name].figure.to_json()) < 0.7 * len(charts(whole)[name].figure.to_json())
+
+
+def test_a_line_of_steps_keeps_every_turn():
+    facts = ledger(evaluations=100, population=10)
+    figure = charts(View.of(facts))["progress"].figure
+    line = next(trace for trace in figure.data if trace.name == "best so far")
+    best = history.best_so_far(facts, "target/loss").to_numpy()
+    drawn = dict(zip(line.x, line.y, strict=True))
+    held = [drawn[max(x for x in drawn if x <= i)] for i in range(1, len(best) + 1)]
+    np.testing.assert_array_equal(held, best)
+    assert max(drawn) == len(best)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
+from evo.artifacts import Artifacts
 from evo.cluster import ClusterError, Lost
 from evo.evaluations import Asked, Evaluations, Stopped
 from evo.ledger import Fact, Ledger, read
 from evo.search import compare, evolve
+from fitness.cost import cost_of
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from tests.evo.toy import write_spec
@@ -20,9 +22,15 @@ TIMES = ("time", "started", "finished", "worker", "cost", "busy_seconds")
 
 
 class InProcess:
-    """Stands in for the cluster: evaluates in this process, one a poll, in a shuffled order."""
+    """Stands in for the cluster: evaluates in this process, one a poll.
 
-    def __init__(self, task: Task, shuffle: random.Random | None = None, lose: int = 0) -> None:
+    Of the `size` that were asked for first, as many as there are workers, any may come next.
+    """
+
+    def __init__(
+        self, task: Task, shuffle: random.Random | None = None, lose: int = 0, size: int = 2
+    ) -> None:
+        self.size = size
         self._evaluator = Evaluator(task)
         self._queue: list[EvaluationSpec] = []
         self._shuffle = shuffle
@@ -38,7 +46,8 @@ class InProcess:
         return 0
 
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
-        place = self._shuffle.randrange(len(self._queue)) if self._shuffle else 0
+        running = min(self.size, len(self._queue))
+        place = self._shuffle.randrange(running) if self._shuffle else 0
         if self._lose:
             self._lose -= 1
             return [Lost(self._queue[place], 1, "host/1", "killed")]
@@ -58,7 +67,8 @@ def search(run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] | 
         evaluations = Evaluations(
             config, ledger, cluster, Asked(), watch or (lambda fact: None), key
         )
-        winner = evolve(config, {}, evaluations, run / "artifacts")
+        cost = cost_of(Task(config.evaluator))
+        winner = evolve(config, {}, cost, evaluations, Artifacts(run / "artifacts"))
         compare(config, winner, evaluations)
     return winner
 
@@ -68,7 +78,7 @@ def outcome(run: Path) -> list[str]:
     facts = [
         {name: value for name, value in fact.items() if name not in TIMES}
         for fact in read(run)
-        if fact["fact"] in ("individual", "evaluation", "winner")
+        if fact["fact"] in ("individual", "repeat", "evaluation", "winner")
     ]
     return sorted(map(repr, facts))
 
@@ -78,11 +88,41 @@ def task() -> Task:
     return Task("tests.evo.toy:score")
 
 
-def test_order_of_completions_changes_nothing(tmp_path: Path, task: Task) -> None:
-    spec = write_spec(tmp_path)
-    search(tmp_path / "a", spec, InProcess(task))
-    search(tmp_path / "b", spec, InProcess(task, random.Random(1)))
-    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+@pytest.mark.parametrize("schedule", ["clock", "generational"])
+def test_number_and_speed_of_workers_and_order_of_completions_change_nothing(
+    tmp_path: Path, task: Task, schedule: str
+) -> None:
+    spec = write_spec(tmp_path, schedule=schedule)
+    search(tmp_path / "a", spec, InProcess(task, size=1))
+    for number, size in enumerate((1, 2, 8, 100)):
+        run = tmp_path / f"{size} workers"
+        search(run, spec, InProcess(task, random.Random(number), size=size))
+        assert outcome(run) == outcome(tmp_path / "a")
+
+
+def test_the_clock_learns_as_it_goes(tmp_path: Path, task: Task) -> None:
+    """Four at a time, of equal virtual duration: each wave learns from the one before the last."""
+    search(tmp_path / "a", write_spec(tmp_path, replicates=1), InProcess(task))
+    learned = {
+        f["id"]: f["learned_from"] for f in read(tmp_path / "a") if f["fact"] == "individual"
+    }
+    assert [learned[slot] for slot in range(13)] == [None] * 8 + [3] * 4 + [7]
+
+
+def test_an_asynchronous_search_learns_from_all_that_has_finished(
+    tmp_path: Path, task: Task
+) -> None:
+    spec = write_spec(tmp_path, schedule="asynchronous", replicates=1)
+    for size in (1, 3):
+        run = tmp_path / f"{size} workers"
+        search(run, spec, InProcess(task, random.Random(0), size=size))
+        finished: list[int] = []
+        for fact in read(run):
+            if fact["fact"] == "individual":
+                assert fact["learned_from"] == (finished[-1] if finished else None)
+                assert fact["id"] - len(finished) < size
+            elif fact["fact"] == "evaluation" and fact["fidelity"] == 1:
+                finished.append(fact["individual"])
 
 
 def test_another_seed_is_another_search(tmp_path: Path, task: Task) -> None:
@@ -116,6 +156,48 @@ def test_a_ledger_cut_anywhere_resumes_to_the_same_run_and_repeats_nothing(
             assert outcome(run) == wanted
             assert not done & set(cluster.asked)
             assert len(set(cluster.asked)) == len(cluster.asked)
+
+
+def test_the_surrogate_too_resumes_to_the_same_run(tmp_path: Path, task: Task) -> None:
+    spec = write_spec(tmp_path, evaluations=24, strategy="surrogate")
+    search(tmp_path / "whole", spec, InProcess(task, random.Random(0)))
+    lines = (tmp_path / "whole" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    for number in (5, 30, 47):
+        run = tmp_path / f"cut-{number}"
+        run.mkdir()
+        (run / "ledger.jsonl").write_bytes(b"".join(lines[:number]))
+        search(run, spec, InProcess(task, random.Random(number), size=4))
+        assert outcome(run) == outcome(tmp_path / "whole")
+
+
+@pytest.mark.filterwarnings("ignore:.*torn last line")
+def test_an_asynchronous_search_resumes_exactly_from_any_line_of_its_ledger(
+    tmp_path: Path, task: Task
+) -> None:
+    """What was recorded comes out again, or the search would stop; what was not may differ."""
+    spec = write_spec(tmp_path, evaluations=12, schedule="asynchronous")
+    search(tmp_path / "whole", spec, InProcess(task, random.Random(0), size=3))
+    lines = (tmp_path / "whole" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    for number in range(1, len(lines)):
+        run = tmp_path / f"cut-{number}"
+        run.mkdir()
+        (run / "ledger.jsonl").write_bytes(b"".join(lines[:number]) + lines[number][:9])
+        before = read(run)
+        cluster = InProcess(task, random.Random(number), size=1 + number % 4)
+        search(run, spec, cluster)
+        assert read(run)[:number] == before
+        filled = [f for f in read(run) if f["fact"] in ("individual", "repeat")]
+        assert [f["slot" if f["fact"] == "repeat" else "id"] for f in filled] == list(range(12))
+        done = {
+            (f["individual"], f["seed"], f["fidelity"], f["split"])
+            for f in before
+            if f["fact"] == "evaluation"
+        }
+        assert not done & set(cluster.asked)
+        assert len(set(cluster.asked)) == len(cluster.asked)
+        again = InProcess(task)
+        search(run, spec, again)
+        assert not again.asked
 
 
 def test_lost_attempts_are_recorded_and_charged_to_nobody(tmp_path: Path, task: Task) -> None:
@@ -180,14 +262,14 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
         key = configuration.space(config).key
         evaluations = Evaluations(config, ledger, InProcess(task), asked, watch, key)
         with pytest.raises(Stopped):
-            evolve(config, {}, evaluations, tmp_path / "artifacts")
+            evolve(config, {}, cost_of(task), evaluations, Artifacts(tmp_path / "artifacts"))
     assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")
     search(tmp_path / "run", spec, InProcess(task))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_equal_genomes_share_one_evaluation(tmp_path: Path, task: Task) -> None:
-    spec = write_spec(tmp_path, evaluations=12)
+    spec = write_spec(tmp_path, evaluations=12, replicates=1)
     text = spec.read_text()
     spec.write_text(
         text.replace("  mixture: {type: simplex, over: [a, b, c]}\n", "")

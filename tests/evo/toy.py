@@ -17,7 +17,7 @@ genome:
 objectives: {{target: minimize, general: minimize}}
 constraints: [general <= 2.9]
 baselines: []
-search: {{population: 6}}
+search: {{strategy: {strategy}, population: 6, schedule: {schedule}, replicates: {replicates}}}
 budget: {{evaluations: {evaluations}, tokens: 1}}
 resources: {{workers: {workers}, timeout: {timeout}}}
 comparison: {{seeds: 2}}
@@ -25,10 +25,19 @@ comparison: {{seeds: 2}}
 
 
 def write_spec(
-    folder: Path, *, evaluations: int = 24, workers: int = 2, timeout: float = 60
+    folder: Path,
+    *,
+    evaluations: int = 24,
+    workers: int = 2,
+    timeout: float = 60,
+    schedule: str = "clock",
+    replicates: int = 3,
+    strategy: str = "nsga2",  # the default strategy would take most of a test's time
 ) -> Path:
     path = folder / "toy.yaml"
-    path.write_text(SPEC.format(evaluations=evaluations, workers=workers, timeout=timeout))
+    chosen = {"strategy": strategy, "schedule": schedule, "replicates": replicates}
+    resources = {"workers": workers, "timeout": timeout}
+    path.write_text(SPEC.format(evaluations=evaluations, **chosen, **resources))
     return path
 
 

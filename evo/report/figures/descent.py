@@ -1,6 +1,5 @@
 """What may have made individuals good: which genes go with it, and whom they descend from."""
 
-import numpy as np
 import plotly.graph_objects as go
 
 from evo import history
@@ -79,8 +78,9 @@ def lineage(view: View) -> Chart | None:
     values = view.scores.set_index("individual")[column]
     low, high, _ = window(values, view.front[column])
     worst = high if view.objectives[objective] > 0 else low
-    heights = {id: float(np.clip(values.get(id, worst), low, high)) for id in born}
-    places = {id: (x, heights[id]) for id, x in _across(born).items()}
+    heights = values.reindex(list(born), fill_value=worst).clip(low, high)
+    across = _across(born)
+    places = {int(id): (across[id], float(y)) for id, y in heights.items() if id in view.drawn}
     line: set[int] = set()
     if view.leader is not None:
         line = set(history.lineage(view.facts, view.leader)["individual"])
@@ -101,14 +101,16 @@ def lineage(view: View) -> Chart | None:
         if line
         else "Failures stand at the edge."
     )
-    return Chart("Lineage", caption, chart)
+    return Chart("Lineage", caption + view.left_out(), chart)
 
 
 def _across(born: Born) -> dict[int, float]:
     """Where individuals stand on the axis of generations: side by side around their own."""
     places = {}
-    for generation in sorted({f["generation"] for f in born.values()}):
-        peers = [id for id, f in born.items() if f["generation"] == generation]
+    together: dict[int, list[int]] = {}
+    for id, f in born.items():
+        together.setdefault(f["generation"], []).append(id)
+    for generation, peers in together.items():
         for position, id in enumerate(peers):
             aside = 0.56 * (position / max(1, len(peers) - 1) - 0.5) * (len(peers) > 1)
             places[id] = generation + aside
@@ -122,7 +124,7 @@ def _descents(chart: go.Figure, view: View, born: Born, places: Places, line: se
         (parent, id)
         for id, f in born.items()
         for parent in f["parents"]
-        if parent in places and id in scored
+        if parent in places and id in places and id in scored
     ]
     pale = {"color": "#d5dce7" if len(edges) < 400 else "#e8ecf2", "width": 0.8}
     for ancestral, name, style in (
@@ -148,10 +150,11 @@ def _individuals(chart: go.Figure, view: View, places: Places, line: set[int]) -
         "individual", drop=False
     )
     scored = set(view.scores["individual"])
+    failed = set(rows.index[rows["status"] != "ok"]) - scored
     for name, ids, marker in (
         ("individual", scored - line, {"color": FAINT, "size": size}),
         ("ancestor", scored & line, {"color": ORANGE, "size": size + 1}),
-        ("failed", set(rows.index) - scored, {"color": RED, "size": size, "symbol": "x"}),
+        ("failed", failed, {"color": RED, "size": size, "symbol": "x"}),
     ):
         chosen = sorted(ids & places.keys())
         chart.add_scatter(

@@ -46,7 +46,7 @@ def front(view: View) -> Chart | None:
         _limit(chart, c, far[0] if c.name == first else far[1], upright=c.name == first)
     _individuals(chart, view, x, y)
     points = _named(chart, view, x, y)
-    point_labels(chart, points, (x_low, x_high), (y_low, y_high), scores[[x, y]])
+    point_labels(chart, points, (x_low, x_high), (y_low, y_high), view.shown(scores)[[x, y]])
     chart.update_xaxes(title_text=titled(first) + _better(view, first), range=[x_low, x_high])
     chart.update_yaxes(title_text=titled(second) + _better(view, second), range=[y_low, y_high])
     caption = (
@@ -58,7 +58,8 @@ def front(view: View) -> Chart | None:
             f" Drawn over the first two of {len(view.objectives)} objectives; "
             "the front is over all of them."
         )
-    return Chart("Pareto front", caption + outside(max(x_out, y_out)), chart)
+    caption += outside(max(x_out, y_out)) + view.left_out()
+    return Chart("Pareto front", caption, chart)
 
 
 def _limit(chart: go.Figure, constraint: Constraint, far: float, *, upright: bool) -> None:
@@ -79,7 +80,7 @@ def _limit(chart: go.Figure, constraint: Constraint, far: float, *, upright: boo
 
 def _individuals(chart: go.Figure, view: View, x: str, y: str) -> None:
     """Every score: what is dominated, what breaks a constraint, and the front."""
-    scores, members = view.scores, view.front
+    scores, members = view.shown(view.scores), view.shown(view.front)
     rest = scores[~scores["individual"].isin(members["individual"])]
     hollow = {"color": "white", "size": 6, "line": {"color": FAINT, "width": 1.3}}
     groups: tuple[tuple[str, pd.DataFrame, dict[str, Any]], ...] = (
@@ -146,7 +147,7 @@ def _strip(view: View) -> Chart:
     """One objective: every score on one line, baselines and winner on lines of their own."""
     (objective,) = view.objectives
     column = view.columns.measurements[objective]
-    scores = view.scores
+    scores = view.shown(view.scores)
     groups = [("all individuals", row, FAINT, 7) for row in [scores]]
     groups += [
         (str(name), view.references.loc[[name]].reset_index(), view.colour(str(name)), 12)
@@ -168,7 +169,7 @@ def _strip(view: View) -> Chart:
         )
     always = [*view.references[column], *own[column]]
     limits = [c for c in history.constraints(view.facts) if c.name == objective]
-    low, high, outliers = window(scores[column], [*always, *(c.limit for c in limits)])
+    low, high, outliers = window(view.scores[column], [*always, *(c.limit for c in limits)])
     for c in limits:
         text = f"limit {safe(constraint_text(c))}"
         chart.add_vline(c.limit, line={"color": RED, "dash": "dash"}, annotation_text=text)
@@ -177,4 +178,4 @@ def _strip(view: View) -> Chart:
     )
     chart.update_xaxes(title_text=titled(objective) + _better(view, objective), range=[low, high])
     caption = "One objective, so there is no front: every score, and what to compare it with."
-    return Chart("Scores", caption + outside(outliers), chart)
+    return Chart("Scores", caption + outside(outliers) + view.left_out(), chart)

@@ -101,7 +101,7 @@ def mixture_columns(view: View) -> dict[str, str]:
 
 def parallel(view: View) -> Chart | None:
     """Parallel coordinates: a line per score, an axis per gene, coloured by the first loss."""
-    scores = view.scores
+    scores = view.shown(view.scores)
     if len(scores) < 2 or not view.objectives:
         return None
     objective = next(iter(view.objectives))
@@ -157,7 +157,7 @@ def parallel(view: View) -> Chart | None:
     caption += "; - marks a gene that is not active." if scores[varied].isna().any().any() else "."
     if len(varied) > len(kept):
         caption += f" The {len(kept)} of {len(varied)} genes that explain most are shown."
-    return Chart("Genes of every individual", caption, chart)
+    return Chart("Genes of every individual", caption + view.left_out(), chart)
 
 
 def _axis(values: pd.Series, label: str, log: bool, share: bool) -> dict[str, Any]:

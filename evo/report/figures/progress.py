@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -19,6 +20,7 @@ from evo.report.figures.style import (
     outside,
     star,
     titled,
+    turns,
     window,
 )
 
@@ -38,7 +40,8 @@ def progress(view: View) -> Chart | None:
     chart = make_subplots(rows=panels, cols=1, shared_xaxes=True, vertical_spacing=spacing)
     chart.update_layout(template=TEMPLATE, height=70 + PANEL * panels, margin={"r": 175, "t": 40})
     pixels = PANEL * (1 - spacing * (panels - 1))
-    hover = view.hover(view.search)
+    rows = view.shown(view.search)
+    hover = dict(zip(rows.index + 1, view.hover(rows), strict=True))
     left_out = 0
     for panel, objective in enumerate(shown, 1):
         left_out += _objective(chart, view, objective, hover, panel, pixels)
@@ -58,11 +61,11 @@ def progress(view: View) -> Chart | None:
     caption += "Only what meets the constraints counts as best."
     if len(view.objectives) > PANELS:
         caption += f" The first {PANELS} of {len(view.objectives)} objectives are shown."
-    return Chart("Progress", caption + outside(left_out), chart)
+    return Chart("Progress", caption + outside(left_out) + view.left_out(), chart)
 
 
 def _objective(
-    chart: go.Figure, view: View, objective: str, hover: list[str], panel: int, pixels: float
+    chart: go.Figure, view: View, objective: str, hover: dict[int, str], panel: int, pixels: float
 ) -> int:
     """One panel, `pixels` high; returns how many values lie outside it."""
     column = view.columns.measurements[objective]
@@ -81,7 +84,8 @@ def _objective(
             col=1,
             exclude_empty_subplots=False,
         )
-    rows, tries = view.search, view.search.index + 1
+    rows = view.shown(view.search)
+    values, tries = values.loc[rows.index], rows.index + 1
     size = mark_size(len(rows))
     for kind, chosen, marker in (
         ("individual", rows["violation"] == 0, {"color": FAINT, "size": size}),
@@ -111,14 +115,14 @@ def _marks(
     name: str,
     tries: list[int] | pd.Index,
     values: list[float] | pd.Series,
-    hover: list[str],
+    hover: dict[int, str],
     marker: dict[str, Any],
     panel: int,
     **settings: Any,
 ) -> None:
     """A mark for each of these tries, counted from 1; the first panel alone is in the legend.
 
-    `hover` has a text for every try of the search.
+    `hover` has a text for every try that is drawn.
     """
     chart.add_scatter(
         x=tries,
@@ -127,7 +131,7 @@ def _marks(
         marker=marker,
         name=name,
         showlegend=panel == 1 and len(tries) > 0,
-        hovertext=[hover[i - 1] for i in tries],
+        hovertext=[hover[i] for i in tries],
         hoverinfo="text",
         row=panel,
         col=1,
@@ -137,9 +141,11 @@ def _marks(
 
 def _steps(chart: go.Figure, values: Any, panel: int, **settings: Any) -> None:
     """A line that holds each try's value until the next."""
+    heights = np.asarray(values, float)
+    kept = turns(heights)
     chart.add_scatter(
-        x=list(range(1, len(values) + 1)),
-        y=values,
+        x=kept + 1,
+        y=heights[kept],
         mode="lines",
         line={"color": BLUE, "width": 2.4, "shape": "hv"},
         hoverinfo="x+y",

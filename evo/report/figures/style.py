@@ -32,6 +32,8 @@ SOURCES = (
     *("#4e79a7", "#f2a03d", "#59a14f", "#b07aa1", "#76b7b2", "#e3c53a"),
     *("#d97b7b", "#9c755f", "#7fa6d6", "#a3c585", "#c9b2d6", "#c7c3bd"),
 )
+DRAWN = 2000  # individuals a figure can show: more hide one another and make the page heavy
+STEPS = 1000  # of a line
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _AXIS = {
     "gridcolor": GRID,
@@ -83,6 +85,7 @@ class View:
     references: pd.DataFrame  # the untouched base and the baselines, indexed by name
     leader: int | None  # the winner, else the best so far
     leader_is: str
+    drawn: frozenset[int]  # the individuals that figures show
 
     @classmethod
     def of(cls, facts: history.Facts) -> "View":
@@ -90,16 +93,33 @@ class View:
         base = rows.query("name == 'base' and split == 'selection' and status == 'ok'").head(1)
         anchors = scores[scores["name"] != ""]
         winner = history.winner(facts)
+        leader = history.best(facts) if winner is None else winner
+        search, front = history.search_rows(facts), history.front(facts)
         return cls(
             facts,
             history.Columns.of(facts),
             history.objectives(facts),
-            history.search_rows(facts),
+            search,
             scores,
-            history.front(facts),
+            front,
             (pd.concat([base, anchors]) if len(base) else anchors).set_index("name"),
-            history.best(facts) if winner is None else winner,
+            leader,
             "best so far" if winner is None else "winner",
+            _drawn(facts, search, front, anchors, leader),
+        )
+
+    def shown(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the individuals that are drawn."""
+        return rows[rows["individual"].isin(self.drawn)]
+
+    def left_out(self) -> str:
+        """A sentence on what is not drawn."""
+        known = self.search["individual"].nunique()
+        if known == len(self.drawn):
+            return ""
+        return (
+            f" Drawn are {len(self.drawn)} of {known} individuals: the front, the baselines, the "
+            "nearest ancestors, and others at even distances."
         )
 
     def colour(self, reference: str) -> str:
@@ -132,6 +152,38 @@ class View:
             lines += [", ".join(f"{safe(g.partition('.')[2])} {v:.0%}" for g, v in top)] * bool(top)
             texts.append("<br>".join(lines))
         return texts
+
+
+def _drawn(
+    facts: history.Facts,
+    search: pd.DataFrame,
+    front: pd.DataFrame,
+    anchors: pd.DataFrame,
+    leader: int | None,
+) -> frozenset[int]:
+    """All individuals, or so many that a figure can show."""
+    known = search["individual"].unique()
+    if len(known) <= DRAWN:
+        return frozenset(known.tolist())
+    kept = [anchors["individual"], thinned(front["individual"].to_numpy(), DRAWN // 4)]
+    if leader is not None:
+        kept.append(history.lineage(facts, leader)["individual"].head(DRAWN // 8))
+    kept.append(thinned(known, DRAWN // 2))
+    return frozenset(np.concatenate(kept).tolist())
+
+
+def thinned(values: Any, most: int) -> Any:
+    """At most so many of a sequence, at even distances, its ends among them."""
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
+
+
+def turns(heights: np.ndarray) -> np.ndarray:
+    """The places in heights (n,) that a line of steps needs: the ends, both sides of a change."""
+    ends = np.flatnonzero(np.diff(heights, append=np.nan))  # before a change, and the last
+    kept: np.ndarray = thinned(np.union1d([0], [*ends, *(ends[:-1] + 1)]).astype(int), STEPS)
+    return kept
 
 
 def mark_size(count: int) -> int:

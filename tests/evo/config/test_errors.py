@@ -113,10 +113,10 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "'devl'; did you mean devil?"),
         ("search:", "baselines: [unifrom]\nsearch:", ":25: baselines.0: must be uniform, "
          "proportional or only <source>, got 'unifrom'; did you mean uniform?"),
-        ("population: 6", "population: 3", ":25: search.population: population 3 is too small for "
-         "nsga2"),
-        ("population: 6", "strategy: nsga, population: 6", ":25: search.strategy: unknown strategy;"
-         " did you mean nsga2?"),
+        ("population: 6", "strategy: nsga2, population: 3", ":25: search.population: population 3 "
+         "is too small for nsga2"),
+        ("population: 6", "strategy: nsag2, population: 6", ":25: search.strategy: unknown"
+         " strategy; did you mean nsga2?"),
         ("evaluations: 12", "evaluations: 5", ":26: budget.evaluations: 5 is less than one "
          "population of 6; raise it"),
         ("tokens: 1e5", "tokens: 700", ":26: budget.tokens: 700 tokens are less than one step of "
@@ -143,7 +143,7 @@ def test_a_mistake_in_one_place_hides_none_elsewhere(spec: Path) -> None:
     edited(spec, "batch_size: 8", "mixture: {jargon: 0.5, devl: 0.5}")
     edited(spec, "{type: simplex}", "{type: simplex, floor: 0.4}")
     edited(spec, "target/loss: minimize", "target/los: minimize")
-    edited(spec, "population: 6", "population: 3")
+    edited(spec, "population: 6", "strategy: nsga2, population: 3")
     edited(spec, "budget: {", "baselines: [only jargn]\nbudget: {")
     assert [":".join(line.split(":")[1:3]) for line in errors_of(spec)] == [
         "4: sources.jargon.limt",

@@ -1,0 +1,53 @@
+"""The weights on disk: kept for the front, deleted for whoever leaves it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from fitness import weights
+from fitness.training import state
+from population.individual import Individual
+
+
+class Artifacts:
+    """Follows the front as individuals are scored; work and memory grow with the front alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._members: list[int] = []
+        self._losses = np.empty((0, 0))  # (members, objectives)
+
+    def keep_or_delete(self, scored: Individual) -> None:
+        """Of a scored individual and those it dominates, keep the weights of the front's.
+
+        One that was scored before is judged anew, but nobody's weights come back. Below
+        full fidelity there are none.
+        """
+        if scored.fidelity < 1:
+            return
+        if scored.id in self._members:
+            place = self._members.index(scored.id)
+            del self._members[place]
+            self._losses = np.delete(self._losses, place, axis=0)
+        if scored.failed or scored.violation > 0 or scored.losses is None:
+            self._delete(scored.id)
+            return
+        losses = np.array(scored.losses)
+        known = self._losses.reshape(-1, len(losses))
+        if ((known <= losses).all(axis=1) & (known < losses).any(axis=1)).any():
+            self._delete(scored.id)
+            return
+        kept = (losses > known).any(axis=1) | (losses == known).all(axis=1)
+        for place in np.flatnonzero(~kept).tolist():
+            self._delete(self._members[place])
+        self._members = [self._members[place] for place in np.flatnonzero(kept).tolist()]
+        self._members.append(scored.id)
+        self._losses = np.vstack([known[kept], losses])
+
+    def delete_state(self, individual: int, seed: int) -> None:
+        """Of a training that has paused and will not go on."""
+        state.file_of(self._folder, individual, seed).unlink(missing_ok=True)
+
+    def _delete(self, individual: int) -> None:
+        shutil.rmtree(weights.folder_of(self._folder, individual), ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Pages that need no network and run no code but ours, whatever the names and texts in a run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from evo.report.figures.style import Chart
+
+
+def rendered(template: str, charts: Mapping[str, Chart], said: Mapping[str, Any]) -> str:
+    """A page as HTML, of what is drawn and said.
+
+    All that a run brings is escaped, and a content security policy with a nonce derived from what
+    the page says keeps any script but ours from running and anything at all from being fetched.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("evo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = {
+        name: {
+            "title": chart.title,
+            "caption": chart.caption,
+            "height": chart.figure.layout.height,
+            "json": Markup(_inert(chart.figure.to_json())),
+        }
+        for name, chart in charts.items()
+    }
+    text = json.dumps([said, drawn], default=str).encode()
+    return environment.get_template(template).render(
+        nonce=hashlib.sha256(text).hexdigest()[:32],
+        plotly=Markup(get_plotlyjs()),
+        charts=drawn,
+        **said,
+    )
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser can take for anything else."""
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text
