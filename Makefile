@@ -20,7 +20,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full; see tests/benchmarks
+bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full, or NAME=ablation
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
 setup: $(READY)

@@ -41,7 +41,7 @@ def _quickstart(folder: Path) -> dict[str, float]:
     end = max(fact["finished"] for fact in searched)
     workers = len({fact["worker"] for fact in searched})
     wall = (end - begin) * workers
-    between = _waits(searched)
+    between = _waits(facts)
     around = sum(
         fact["finished"]
         - fact["started"]
@@ -64,22 +64,19 @@ def _quickstart(folder: Path) -> dict[str, float]:
     return figures
 
 
-def _waits(evaluations: list[Fact]) -> float:
+def _waits(facts: list[Fact]) -> float:
     """Worker seconds between two evaluations while a third was waiting to be started."""
-    of_worker: dict[str, list[Fact]] = defaultdict(list)
-    for fact in evaluations:
-        of_worker[fact["worker"]].append(fact)
+    bred = {f["id"]: place for place, f in enumerate(facts) if f["fact"] == "individual"}
+    of_worker: dict[str, list[tuple[int, Fact]]] = defaultdict(list)
+    for place, fact in enumerate(facts):
+        if fact["fact"] == "evaluation" and fact["split"] == "selection":
+            of_worker[fact["worker"]].append((place, fact))
     return sum(
         after["started"] - before["finished"]
-        for facts in of_worker.values()
-        for before, after in pairwise(sorted(facts, key=lambda fact: fact["started"]))
-        if _bred_before(after, before)
+        for found in of_worker.values()
+        for (place, before), (_, after) in pairwise(found)
+        if bred[after["individual"]] < place  # in the queue when `before` finished
     )
-
-
-def _bred_before(after: Fact, before: Fact, population: int = 10) -> bool:
-    """Whether `after` was already in the queue when `before` finished: of the same generation."""
-    return after["individual"] // population == before["individual"] // population
 
 
 def _no_op(folder: Path) -> dict[str, float]:

@@ -1,0 +1,136 @@
+"""What the replay and ablation benches do with searches: peers, store and figures."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evo.replay import by_chance, replay
+from population.strategies import STRATEGIES
+from tests.benchmarks import peers
+from tests.benchmarks.ablation import variant
+from tests.benchmarks.comparison import Cell, Comparison, cells_of
+from tests.benchmarks.searches import Found, Search, plan, read_store, run, table_of
+from tests.benchmarks.synthetic import SURFACES
+
+NOWHERE = Path("/nowhere")  # synthetic tables are read from no folder
+
+
+@pytest.mark.parametrize("name", ["deap", "pymoo"])
+@pytest.mark.parametrize("task", ["mixed", "pair"])
+def test_a_peer_searches_better_than_chance_and_the_same_for_the_same_seed(
+    name: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setitem(STRATEGIES, name, {"deap": peers.Deap, "pymoo": peers.Pymoo}[name])
+    table = table_of(task, NOWHERE)
+    found = [replay(table, name, budget=100, seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert found[0].rows == found[1].rows != found[2].rows
+    if task == "mixed":
+        assert np.mean([one.regret[-1] for one in found]) < by_chance(table, 100)[-1]
+    else:
+        blind = [replay(table, "random", budget=100, seed=seed) for seed in range(4)]
+        volumes = [np.mean([one.hypervolume[-1] for one in these]) for these in (found, blind)]
+        assert volumes[0] > volumes[1]
+
+
+def test_a_synthetic_table_is_the_same_wherever_it_is_made() -> None:
+    for name, surface in SURFACES.items():
+        assert surface.rows() == surface.rows()
+        assert len(table_of(name, NOWHERE).genomes) == surface.count
+    diverged = [row["loss"] == 1.1 for row in SURFACES["cliff"].rows()]
+    assert 0.2 < np.mean(diverged) < 0.4
+
+
+def test_what_is_stored_is_not_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STRATEGIES, "deap", peers.Deap)
+    store = tmp_path / "searches.jsonl"
+    wanted = plan({"cliff": [25]}, ["random", "deap"], 2, {})
+    assert [(one.seed, one.strategy) for one in wanted[:2]] == [(0, "random"), (0, "deap")]
+    first = run(wanted, NOWHERE, register=peers.register, store=store, jobs=2)
+    assert list(first) == wanted
+    lines = store.read_text().splitlines()
+    assert len(lines) == 4
+    forged = json.loads(lines[0]) | {"figure": [0.125] * 25}
+    store.write_text("\n".join([json.dumps(forged), *lines[1:3], lines[3][:40]]))
+    with store.open("a") as file:
+        file.write("\n")
+    again = run(wanted, NOWHERE, register=peers.register, store=store)
+    altered = Search(**{name: forged[name] for name in Search.__dataclass_fields__})
+    assert again[altered].figure[-1] == 0.125
+    assert [again[one].rows for one in wanted] == [first[one].rows for one in wanted]
+    assert len(read_store(store)) == 4
+    labelled = plan({"cliff": [25]}, ["random"], 1, {"random": "new"})
+    assert (
+        run(labelled, NOWHERE, register=peers.register, store=store)[labelled[0]].figure[-1]
+        != 0.125
+    )
+
+
+def test_a_strategy_that_knows_its_budget_is_searched_for_each() -> None:
+    wanted = plan({"cliff": [25, 50]}, ["regression", "random"], 1, {})
+    assert [(one.strategy, one.budget) for one in wanted] == [
+        ("regression", 25),
+        ("regression", 50),
+        ("random", 50),
+    ]
+
+
+def comparison() -> Comparison:
+    """Two tasks with one seed each but for `nsga2`, which has three on `cliff`."""
+    curves = {
+        ("cliff", "random", 0): [0.5] * 10 + [0.2] * 30 + [0.0] * 60,
+        ("cliff", "nsga2", 0): [0.4] * 90 + [0.2] * 10,
+        ("cliff", "nsga2", 1): [0.4] * 100,
+        ("cliff", "nsga2", 2): [0.4] * 49 + [0.1] * 51,
+        ("vertex", "random", 0): [0.6] * 100,
+        ("vertex", "nsga2", 0): [0.6] * 60 + [0.3] * 40,
+    }
+    found = {
+        Search(task, name, seed, 100): Found(curve, list(range(100)), 1.0, 0.5)
+        for (task, name, seed), curve in curves.items()
+    }
+    assert cells_of(["cliff"], NOWHERE, largest=50) == {"cliff": [25, 50]}
+    cells = cells_of(["cliff", "vertex"], NOWHERE, largest=100)
+    assert cells == {"cliff": [25, 50, 100], "vertex": [25, 50, 100]}
+    return Comparison.of(found, cells, ["random", "nsga2"])
+
+
+def test_figures_of_a_cell_are_over_the_seeds_and_ties_count_as_won() -> None:
+    compared = comparison()
+    assert compared.cells[Cell("cliff", 50)] == {"random": [0.0], "nsga2": [0.4, 0.4, 0.1]}
+    every = compared.complete()
+    assert len(every) == 6
+    # random: better in 3 cells of cliff, even in 2 of vertex, worse in the last
+    assert compared.share_won("random", every) == pytest.approx(5 / 6)
+    assert compared.share_won("nsga2", every) == pytest.approx(3 / 6)
+    assert compared.over([Cell("cliff", 50)], np.mean)["nsga2"] == pytest.approx(0.3)
+    assert compared.milliseconds == {"random": 15, "nsga2": 15}
+
+
+def test_evaluations_to_reach_the_end_of_the_best_other_are_censored_when_never() -> None:
+    # nsga2's median on cliff ends at .2, where random is after 11; it never gets to .3 on vertex
+    assert comparison().evaluations_to_reach("random") == {"cliff": 11, "vertex": None}
+
+
+def test_a_cell_that_lacks_a_strategy_is_in_no_summary() -> None:
+    compared = comparison()
+    cells = {cell: dict(row) for cell, row in compared.cells.items()}
+    del cells[Cell("vertex", 100)]["nsga2"]
+    assert Cell("vertex", 100) not in replace(compared, cells=cells).complete()
+
+
+def test_a_variant_is_the_strategy_with_other_keywords(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of("vertex", NOWHERE)
+    monkeypatch.setitem(
+        STRATEGIES, "nsga2, smaller", variant(STRATEGIES["nsga2"], {"population": 8})
+    )
+    varied = replay(table, "nsga2, smaller", budget=40, seed=0)
+    assert varied.rows == replay(table, "nsga2", budget=40, seed=0, population=8).rows
+    assert varied.rows != replay(table, "nsga2", budget=40, seed=0).rows
