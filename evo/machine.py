@@ -17,7 +17,7 @@ from evo.config import Resources
 from fitness.errors import InputError
 
 KNOCK_SECONDS = 5.0
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 40.0  # a busy head took more than 20 to let a client in
 PROBE = """
 import logging, sys
 logging.basicConfig(level="DEBUG")

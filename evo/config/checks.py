@@ -128,7 +128,8 @@ def _population(config: SearchConfig) -> Found:
         yield Problem(("search", "population"), str(error))
     key = ("budget", "evaluations")
     if evaluations < population:
-        yield Problem(key, f"{evaluations} is less than one population of {population}; raise it")
+        remedy = "raise it, or lower search.population"
+        yield Problem(key, f"{evaluations} is less than one population of {population}; {remedy}")
     elif evaluations < anchors:
         yield Problem(key, f"{evaluations} does not cover the {anchors} baselines; raise it")
 

@@ -190,7 +190,8 @@ def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
     """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
-    tiny = ["budget.tokens=12288", "budget.evaluations=10", "comparison.seeds=1"]
+    tiny = ["budget.tokens=12288", "budget.evaluations=10", "search.population=6"]
+    tiny += ["comparison.seeds=1"]
     tiny += [
         f"domains.{d}.{s}.limit=9" for d in ("target", "general") for s in ("selection", "test")
     ]
