@@ -36,6 +36,7 @@ def evolve(
         population=config.search.population,
         budget=config.budget.evaluations,
         anchors=baselines(config, sizes),
+        islands=config.search.islands,
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     jobs: dict[int, Job] = {}  # begun and not yet learned from

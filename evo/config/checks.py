@@ -123,6 +123,7 @@ def _population(config: SearchConfig) -> Found:
             population=population,
             objectives=len(config.objectives),
             anchors=anchors,
+            islands=config.search.islands,
         )
     except ValueError as error:
         yield Problem(("search", "population"), str(error))

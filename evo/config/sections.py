@@ -109,6 +109,12 @@ class Search(Section):
         ge=1,
         description="Individuals to breed from, and of a generation; the baselines are the first.",
     )
+    islands: int = Field(
+        default=1,
+        ge=1,
+        description="Parts of the population that breed apart, and now and then send one of their "
+        "front to the next; 1 is one population.",
+    )
     schedule: Literal["clock", "asynchronous", "generational"] = Field(
         default="clock",
         description="Who learns from whom: `clock` from whatever has finished in virtual time, so "

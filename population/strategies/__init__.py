@@ -10,6 +10,7 @@ from population.individual import Individual
 from population.space import Genome, SearchSpace
 from population.strategies import optuna
 from population.strategies.cmaes import CMAES
+from population.strategies.islands import on
 from population.strategies.nsga2 import NSGA2
 from population.strategies.nsga3 import NSGA3
 from population.strategies.random import Random
@@ -54,25 +55,37 @@ PLANNED = {"regression"}  # the budget decides what they propose, so that it can
 
 
 def make(
-    name: str, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
+    name: str,
+    space: SearchSpace,
+    *,
+    population: int,
+    budget: int,
+    anchors: Anchors = (),
+    islands: int = 1,
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
 
     Anchors are pairs of name and genome. Raises as `check` does.
     """
-    check(name, population=population, objectives=1, anchors=len(anchors))
-    return STRATEGIES[name](space, population=population, budget=budget, anchors=anchors)
+    check(name, population=population, objectives=1, anchors=len(anchors), islands=islands)
+    kind = _on(name, islands)
+    return kind(space, population=population, budget=budget, anchors=anchors)
 
 
-def check(name: str, *, population: int, objectives: int, anchors: int) -> None:
+def _on(name: str, islands: int) -> type[Strategy]:
+    return STRATEGIES[name] if islands == 1 else on(STRATEGIES[name], islands=islands)
+
+
+def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:
     """Raises ValueError when there is no such strategy or the population is too small for it."""
     if name not in STRATEGIES:
         close = difflib.get_close_matches(name, STRATEGIES, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STRATEGIES)}"
         raise ValueError(f"strategy {name!r} is unknown; {remedy}")
-    minimum = STRATEGIES[name].minimum_population(objectives=objectives, anchors=anchors)
+    minimum = _on(name, islands).minimum_population(objectives=objectives, anchors=anchors)
     if population < minimum:
+        divided = f" on {islands} islands" if islands > 1 else ""
         raise ValueError(
-            f"population {population} is too small for {name}: with {anchors} anchors and"
+            f"population {population} is too small for {name}{divided}: with {anchors} anchors and"
             f" {objectives} objectives it needs at least {minimum}; raise it"
         )

@@ -2,44 +2,25 @@
 
 Searches the tasks of the replay bench, with its options, once as the strategy is and once for each
 variant in `PARTS`. A ratio above 1 says that the default is better than without the part.
-`--of STRATEGY` names another strategy that has variants.
+`--of STRATEGY` names another strategy that has variants, `--variants` some of them.
 """
 
 import json
 import statistics
-from collections.abc import Mapping
 from typing import Any
 
 from population.space import SearchSpace
 from population.strategies import STRATEGIES, Strategy
-from population.strategies.surrogate import Parts
+from population.strategies.islands import on
+from population.strategies.nsga2 import NSGA2
+from population.strategies.surrogate import Parts, Surrogate
 from tests.benchmarks.comparison import Comparison, one_objective
 from tests.benchmarks.replay import compare, options, parse
 
-# Variants by strategy: a name, and the constructor's keywords that make it, in place of the default
-# or of what the search gives. A part is switched off by the keyword that the strategy has for it.
-PARTS: dict[str, dict[str, dict[str, Any]]] = {
-    "surrogate": {
-        "trees alone": {"parts": Parts(process=False)},
-        "process alone": {"parts": Parts(trees=False)},
-        "equal trust": {"parts": Parts(trust=False)},
-        "no tempering": {"parts": Parts(tempering=False)},
-        "draws alone": {"parts": Parts(offspring=False)},
-        "offspring alone": {"parts": Parts(draws=0.0)},
-        "all screened": {"parts": Parts(unscreened=0.0)},
-    },
-    "nsga2": {"generations of 8": {"population": 8}, "generations of 32": {"population": 32}},
-}
 
+def variant(strategy: type[Strategy], **keywords: Any) -> type[Strategy]:
+    """With other keywords of the constructor than the search gives or the default has."""
 
-def register() -> None:
-    """Adds every variant to the strategies of this process, as "strategy, variant"."""
-    for strategy, parts in PARTS.items():
-        for name, keywords in parts.items():
-            STRATEGIES[f"{strategy}, {name}"] = variant(STRATEGIES[strategy], keywords)
-
-
-def variant(strategy: type[Strategy], keywords: Mapping[str, Any]) -> type[Strategy]:
     class Variant(strategy):  # type: ignore[valid-type, misc]
         def __init__(self, space: SearchSpace, **given: Any) -> None:
             super().__init__(space, **{**given, **keywords})
@@ -47,12 +28,50 @@ def variant(strategy: type[Strategy], keywords: Mapping[str, Any]) -> type[Strat
     return Variant
 
 
+def without(**parts: Any) -> type[Strategy]:
+    """The default strategy with a part switched off."""
+    return variant(Surrogate, parts=Parts(**parts))
+
+
+# Variants by strategy.
+PARTS: dict[str, dict[str, type[Strategy]]] = {
+    "surrogate": {
+        "trees alone": without(process=False),
+        "process alone": without(trees=False),
+        "equal trust": without(trust=False),
+        "no tempering": without(tempering=False),
+        "draws alone": without(offspring=False),
+        "offspring alone": without(draws=0.0),
+        "all screened": without(unscreened=0.0),
+        "pending ignored": without(pending=False),  # the same unless --parallel is above 1
+    },
+    "nsga2": {
+        "population of 8": variant(NSGA2, population=8),
+        "population of 32": variant(NSGA2, population=32),
+        "two islands": on(NSGA2, islands=2),
+        "four islands": on(NSGA2, islands=4),
+    },
+}
+
+
+def register() -> None:
+    """Adds every variant to the strategies of this process, as "strategy, variant"."""
+    for strategy, parts in PARTS.items():
+        for name, kind in parts.items():
+            STRATEGIES[f"{strategy}, {name}"] = kind
+
+
 def main() -> None:
     register()
     parser = options("ablation", __doc__ or "")
     parser.add_argument("--of", choices=PARTS, default=next(iter(PARTS)), help="the strategy")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="default: all there are")
     parsed = parse(parser)
-    names = [parsed.of, *(f"{parsed.of}, {name}" for name in PARTS[parsed.of])]
+    chosen = parsed.variants or list(PARTS[parsed.of])
+    if absent := [name for name in chosen if name not in PARTS[parsed.of]]:
+        known = ", ".join(PARTS[parsed.of])
+        parser.error(f"{parsed.of} has no variant {absent[0]!r}; there are {known}")
+    names = [parsed.of, *(f"{parsed.of}, {name}" for name in chosen)]
     comparison = compare(parsed, names, register)
     print("BENCH " + json.dumps({"name": "ablation", "seeds": parsed.seeds, **table(comparison)}))
 

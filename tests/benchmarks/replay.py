@@ -62,7 +62,7 @@ def compare(
 ) -> Comparison:
     """Makes or reads the searches, and prints the cells."""
     wanted_cells = cells_of(parsed.tasks, parsed.tables, largest=parsed.largest)
-    wanted = searches.plan(wanted_cells, strategies, parsed.seeds, parsed.version)
+    wanted = searches.plan(wanted_cells, strategies, parsed.seeds, parsed.version, parsed.parallel)
     if parsed.stored:
         have = searches.read_store(parsed.store)
         found = {one: have[one] for one in wanted if one in have}
@@ -93,6 +93,9 @@ def options(name: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--seeds", type=int, help="default: 2, or 20 with --full")
     parser.add_argument("--largest", type=int, help="budget; default: 50, or 100 with --full")
+    parser.add_argument(
+        "--parallel", type=int, default=1, help="proposals that are answered together; default: 1"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes; default: 1")
     parser.add_argument("--store", type=Path, help="a file that keeps what was found")
     parser.add_argument("--stored", action="store_true", help="print the store, search nothing")

@@ -27,6 +27,7 @@ class Search:
     seed: int
     budget: int
     version: str = ""
+    parallel: int = 1  # proposals that are answered together
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ def table_of(task: str, tables: Path) -> Table:
 
 def search(wanted: Search, tables: Path) -> Found:
     table = table_of(wanted.task, tables)
-    outcome = replay(table, wanted.strategy, budget=wanted.budget, seed=wanted.seed)
+    outcome = replay(
+        table, wanted.strategy, budget=wanted.budget, seed=wanted.seed, parallel=wanted.parallel
+    )
     return Found(
         figure=[1 - volume for volume in outcome.hypervolume] or outcome.regret,
         rows=outcome.rows,
@@ -74,13 +77,14 @@ def plan(
     strategies: Sequence[str],
     seeds: int,
     versions: Mapping[str, str],
+    parallel: int = 1,
 ) -> list[Search]:
     """What has the figures of all cells (budgets by task), a seed of everything before the next.
 
     A search of the largest budget has those of the smaller ones, unless it was planned for it.
     """
     return [
-        Search(task, strategy, seed, budget, versions.get(strategy, ""))
+        Search(task, strategy, seed, budget, versions.get(strategy, ""), parallel)
         for seed in range(seeds)
         for task, budgets in cells.items()
         for strategy in strategies
@@ -121,7 +125,8 @@ def _pair(pair: tuple[Search, Path]) -> tuple[Search, Found]:
 def read_store(store: Path | None) -> dict[Search, Found]:
     found = {}
     for record in _records(store):
-        key = Search(**{name: record.pop(name) for name in Search.__dataclass_fields__})
+        fields = Search.__dataclass_fields__.keys() & record.keys()  # an old one may lack some
+        key = Search(**{name: record.pop(name) for name in fields})
         found[key] = Found(**record)
     return found
 

@@ -128,9 +128,8 @@ def test_a_cell_that_lacks_a_strategy_is_in_no_summary() -> None:
 
 def test_a_variant_is_the_strategy_with_other_keywords(monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of("vertex", NOWHERE)
-    monkeypatch.setitem(
-        STRATEGIES, "nsga2, smaller", variant(STRATEGIES["nsga2"], {"population": 8})
-    )
+    smaller = variant(STRATEGIES["nsga2"], population=8)
+    monkeypatch.setitem(STRATEGIES, "nsga2, smaller", smaller)
     varied = replay(table, "nsga2, smaller", budget=40, seed=0)
     assert varied.rows == replay(table, "nsga2", budget=40, seed=0, population=8).rows
     assert varied.rows != replay(table, "nsga2", budget=40, seed=0).rows

@@ -1,0 +1,102 @@
+"""Islands: populations side by side that seldom meet, so that one of them may be wrong for long.
+
+Whitley, Rana and Heckendorn 1999, The island model genetic algorithm: a ring, along which each
+island now and then sends one of its front.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from population.individual import ANCHOR, Individual
+from population.selection import front, survivors
+from population.space import Genome, SearchSpace
+from population.strategies.random import fresh
+
+if TYPE_CHECKING:
+    from population.strategies import Strategy
+
+ATTEMPTS = 4  # proposals before a duplicate of another island's gives way to a fresh draw
+
+
+class Islands:
+    """The base of one class per strategy and number of islands (`on`).
+
+    Slot i belongs to island i modulo their number, and population, budget and anchors are dealt
+    out likewise. An island sends a migrant whenever it was told as many as its population.
+    """
+
+    strategy: "ClassVar[type[Strategy]]"
+    islands: ClassVar[int]
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        population: int,
+        budget: int,
+        anchors: Sequence[tuple[str, Genome]] = (),
+    ) -> None:
+        self._space = space
+        self._taken = {space.key(genome) for _, genome in anchors}
+        self._sizes = [len(range(k, population, self.islands)) for k in range(self.islands)]
+        self._own = [
+            self.strategy(
+                space,
+                population=self._sizes[k],
+                budget=len(range(k, budget, self.islands)),
+                anchors=anchors[k :: self.islands],
+            )
+            for k in range(self.islands)
+        ]
+        self._residents: list[list[Individual]] = [[] for _ in self._own]
+        self._told: list[set[int]] = [set() for _ in self._own]  # who was bred there, once scored
+        self._abroad: set[int] = set()  # who is known to the next island as well
+
+    @classmethod
+    def minimum_population(cls, *, objectives: int, anchors: int) -> int:
+        """What the strategy needs, on every island."""
+        dealt = -(-anchors // cls.islands)
+        needed = cls.strategy.minimum_population(objectives=objectives, anchors=dealt)
+        return cls.islands * needed
+
+    def ask(self, slot: int, rng: np.random.Generator) -> Individual:
+        island = self._own[slot % self.islands]
+        for _ in range(ATTEMPTS):
+            one = replace(island.ask(slot // self.islands, rng), id=slot)
+            if one.operator.startswith(ANCHOR) or self._space.key(one.genome) not in self._taken:
+                return one
+        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+
+    def tell(self, individual: Individual) -> None:
+        self._taken.add(self._space.key(individual.genome))
+        home = individual.id % self.islands
+        self._own[home].tell(individual)
+        if individual.losses is None:
+            return
+        if individual.id in self._abroad:
+            self._next(home).tell(individual)
+        others = [one for one in self._residents[home] if one.id != individual.id]
+        self._residents[home] = survivors([*others, individual], self._sizes[home])
+        if individual.id not in self._told[home]:
+            self._told[home].add(individual.id)
+            if len(self._told[home]) % self._sizes[home] == 0:
+                self._send(home)
+
+    def _send(self, home: int) -> None:
+        """The youngest of the front that has not left yet, if there is one."""
+        staying = [one for one in front(self._residents[home]) if one.id not in self._abroad]
+        if staying:
+            migrant = max(staying, key=lambda one: one.id)
+            self._abroad.add(migrant.id)
+            self._next(home).tell(migrant)
+
+    def _next(self, home: int) -> "Strategy":
+        return self._own[(home + 1) % self.islands]
+
+
+def on(strategy: "type[Strategy]", *, islands: int) -> "type[Strategy]":
+    """The strategy on so many islands."""
+    return type("Islands", (Islands,), {"strategy": strategy, "islands": islands})
