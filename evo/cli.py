@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
@@ -35,7 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
 
 
+def _one_thread() -> None:
+    """For what breeds, before numpy is loaded: sums in another order end in another last digit,
+    and the search would depend on the cores of the driver's machine, which the workers need."""
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
 def _launch(options: argparse.Namespace) -> int:
+    _one_thread()
     from evo import config as configuration
     from evo.run import launch
 
@@ -55,6 +64,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    _one_thread()
     from evo import config as configuration
     from evo.ledger import read
     from evo.run import resume
@@ -160,6 +170,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    _one_thread()
     from evo.replay import POPULATION, check_search, read_table, replay, to_json
 
     table = read_table(options.table, options.roles)

@@ -4,7 +4,10 @@ import csv
 import itertools
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from evo.replay import Answers, Scale, Table, by_chance, read_table, replay
 from evo.replay.summary import checkpoints
 from population.individual import Individual
 from population.strategies import STRATEGIES
+from tests.evo.driving import ROOT
 
 MIXED = {
     "simplex": {"mixture": "w_*"},
@@ -570,3 +574,24 @@ def test_counts_are_whole_and_positive(
 def test_a_large_table_is_read_and_searched_in_seconds(tmp_path: Path) -> None:
     large = table_of(tmp_path, mixed_rows(5_000))
     assert len(replay(large, "random", budget=30, seed=0).rows) == 30
+
+
+@pytest.mark.slow
+def test_the_cores_of_a_machine_do_not_decide_how_sums_are_added_up(tmp_path: Path) -> None:
+    write_table(tmp_path / "runs.csv", mixed_rows(60))
+    write_roles(tmp_path / "roles.yaml", MIXED)
+    line = ["replay", "runs.csv", "--roles", "roles.yaml", "--strategy", "surrogate"]
+    code = (
+        "from evo.cli import main; from threadpoolctl import threadpool_info\n"
+        f"main({[*line, '--budget', '14', '--json']})\n"
+        "print({pool['num_threads'] for pool in threadpool_info()})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "{1}"
