@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 
 from evo.compare import Array, Overlay, at, overlay
 from evo.ledger import read
-from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled
+from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
 from tests.evo.driving import LEDGER, command, environment
 
 STRATEGIES = ("surrogate", "nsga2", "optuna:tpe", "optuna:gp", "random")
@@ -60,7 +60,7 @@ def launched(folder: Path, strategy: str, seed: int, settings: Sequence[str]) ->
 
 
 def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves]]:
-    """The moments (seconds), and what each strategy had found by then.
+    """The moments (seconds since the launch, (moments,)), and what each strategy had found by then.
 
     `runs` are the strategies of the overlay's runs.
     """
@@ -118,7 +118,8 @@ def chart(seconds: Array, found: Mapping[str, Curves]) -> go.Figure:
         for column, values in ((1, one.best), (2, 100 * one.volume)):
             there = np.isfinite(values).all(axis=0)
             x, y = seconds[there], values[:, there].mean(axis=0)
-            error = values[:, there].std(axis=0, ddof=1) / len(values) ** 0.5
+            freedom = max(1, len(values) - 1)
+            error = values[:, there].std(axis=0) / freedom**0.5
             colour = COLOURS[name]
             style = {"name": name, "legendgroup": name, "mode": "lines"}
             figure.add_scatter(
@@ -142,8 +143,10 @@ def chart(seconds: Array, found: Mapping[str, Curves]) -> go.Figure:
                 col=column,
                 **style,
             )
-    figure.update_xaxes(title_text="seconds since the first evaluation began")
-    figure.update_yaxes(title_text=titled(OBJECTIVE), row=1, col=1)
+    figure.update_xaxes(title_text="seconds since the launch")
+    settled = np.concatenate([one.best[:, MOMENTS // 4 :].ravel() for one in found.values()])
+    low, high, _ = window([], settled)
+    figure.update_yaxes(title_text=titled(OBJECTIVE), range=[low, high], row=1, col=1)
     figure.update_yaxes(title_text=f"{VOLUME} (% of all runs')", row=1, col=2)
     return figure
 
