@@ -156,7 +156,7 @@ def nsga2(count: str) -> dict[str, float]:
         "rate": Float(1e-4, 1e-1, log=True),
         "kind": Choice(("x", "y")),
     }
-    strategy = make("nsga2", SearchSpace(genes), population=16, anchors=[])
+    strategy = make("nsga2", SearchSpace(genes), population=16, budget=int(count))
     spent = np.zeros(int(count))
     for slot in range(int(count)):
         rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(slot,)))

@@ -1,4 +1,4 @@
-"""What the replay and ablation benches do with searches: peers, store and figures."""
+"""What the benches do: peers, store and figures of searches, parts of the scale bench."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from evo.replay import by_chance, replay
 from population.strategies import STRATEGIES
-from tests.benchmarks import peers
+from tests.benchmarks import peers, scale_parts
 from tests.benchmarks.ablation import variant
 from tests.benchmarks.comparison import Cell, Comparison, cells_of
 from tests.benchmarks.searches import Found, Search, plan, read_store, run, table_of
@@ -133,3 +133,9 @@ def test_a_variant_is_the_strategy_with_other_keywords(monkeypatch: pytest.Monke
     varied = replay(table, "nsga2, smaller", budget=40, seed=0)
     assert varied.rows == replay(table, "nsga2", budget=40, seed=0, population=8).rows
     assert varied.rows != replay(table, "nsga2", budget=40, seed=0).rows
+
+
+def test_the_time_of_asking_and_telling_is_taken_early_and_late() -> None:
+    found = scale_parts.nsga2("1500")
+    assert found.keys() == {"at_1000", "at_1500"}
+    assert all(milliseconds > 0 for milliseconds in found.values())
