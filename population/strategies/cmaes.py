@@ -13,11 +13,11 @@ import numpy as np
 from deap import cma
 
 from population.genes import Array
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.logratio import Coordinates
 from population.selection import fitness_class, rank
 from population.space import Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 
 # Standard deviation at the start, in coordinates whose spread is about 1. Of a parent's own
 # distribution it is smaller: there are several of them, spread over the space.
@@ -40,8 +40,7 @@ class CMAES:
     ) -> None:
         self._space = space
         self._population = population
-        self._anchors = tuple(anchors)
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._coordinates = Coordinates(space)
         self._first: dict[int, Individual] = {}  # the first population, until it is complete
         self._distribution: _Distribution | None = None
@@ -52,19 +51,18 @@ class CMAES:
         return 4
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < len(self._anchors):
-            name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        if anchor := self._taken.anchor(slot):
+            return anchor
         if slot >= self._population and self._distribution:
             for attempt in range(ATTEMPTS):
                 place, parents = self._distribution.draw(rng, strength=1 + attempt / 2)
                 genome = self._coordinates.decode(place)
-                if self._space.key(genome) not in self._taken:
+                if genome not in self._taken:
                     return Individual(slot, genome, parents, "cmaes")
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+        return self._taken.drawn(slot, rng)
 
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         if individual.losses is None:
             return
         if self._distribution:

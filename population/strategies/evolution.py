@@ -11,10 +11,10 @@ from typing import final
 
 import numpy as np
 
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.selection import rank, survivors, tournament
 from population.space import Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 from population.variation import Odds, breed
 
 # Measured on 8 toy mixtures, 4 tables of finished runs and a pair of losses, population 10: five
@@ -42,8 +42,7 @@ class Evolution(ABC):
     ) -> None:
         self._space = space
         self._population = population
-        self._anchors = tuple(anchors)
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._parents: list[Individual] = []
         self._mates: list[Individual] = []  # the parents that did not fail
         self._ranks = rank(self._mates)
@@ -57,15 +56,14 @@ class Evolution(ABC):
 
     @final
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < len(self._anchors):
-            name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        if anchor := self._taken.anchor(slot):
+            return anchor
         if slot >= self._population and self._mates and 2 * len(self._parents) >= self._population:
             for attempt in range(ATTEMPTS):
                 child = self._child(slot, rng, strength=1 + attempt / 2)
-                if self._space.key(child.genome) not in self._taken:
+                if child.genome not in self._taken:
                     return child
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+        return self._taken.drawn(slot, rng)
 
     def _child(self, slot: int, rng: np.random.Generator, *, strength: float) -> Individual:
         first, second = (
@@ -79,7 +77,7 @@ class Evolution(ABC):
 
     @final
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         if individual.losses is None:
             return
         known = [one for one in self._parents if one.id != individual.id]

@@ -13,7 +13,7 @@ import numpy as np
 from population.individual import ANCHOR, Individual
 from population.selection import front, survivors
 from population.space import Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 
 if TYPE_CHECKING:
     from population.strategies import Strategy
@@ -39,8 +39,7 @@ class Islands:
         budget: int,
         anchors: Sequence[tuple[str, Genome]] = (),
     ) -> None:
-        self._space = space
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._sizes = [len(range(k, population, self.islands)) for k in range(self.islands)]
         self._own = [
             self.strategy(
@@ -66,12 +65,12 @@ class Islands:
         island = self._own[slot % self.islands]
         for _ in range(ATTEMPTS):
             one = replace(island.ask(slot // self.islands, rng), id=slot)
-            if one.operator.startswith(ANCHOR) or self._space.key(one.genome) not in self._taken:
+            if one.operator.startswith(ANCHOR) or one.genome not in self._taken:
                 return one
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+        return self._taken.drawn(slot, rng)
 
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         home = individual.id % self.islands
         self._own[home].tell(individual)
         if individual.losses is None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from population.genes import Choice, Int, Simplex, Value
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.space import AnyGene, Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 
 if TYPE_CHECKING:  # importing optuna takes a second, so that it is left to the first ask or tell
     from optuna.distributions import BaseDistribution
@@ -55,8 +55,7 @@ class Optuna:
     ) -> None:
         self._space = space
         self._population = population
-        self._anchors = tuple(anchors)
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._trials: dict[int, FrozenTrial] = {}  # by individual, in the order of telling
         self._generations: dict[str, Any] = {}  # the parents that NSGA-II and III chose for each
         self._objectives = 1  # until the first scored individual tells
@@ -73,18 +72,17 @@ class Optuna:
         return 2 if cls.sampler in POPULATED else 1
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < len(self._anchors):
-            name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        if anchor := self._taken.anchor(slot):
+            return anchor
         for _ in range(ATTEMPTS):
             with _quiet():
                 genome = self._propose(slot, int(rng.integers(2**31)))
-            if self._space.key(genome) not in self._taken:
+            if genome not in self._taken:
                 return Individual(slot, genome, operator=self.sampler)
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+        return self._taken.drawn(slot, rng)
 
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         if individual.losses is not None:
             self._objectives = len(individual.losses)
         known = self._trials.get(individual.id)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from population.genes import Array, Choice
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.space import Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 
 PROPOSALS = 0.1  # of the budget, at least one evaluation
 TREES = 200
@@ -38,8 +38,7 @@ class Regression:
     ) -> None:
         self._space = space
         self._design = budget - max(1, round(PROPOSALS * budget))
-        self._anchors = tuple(anchors)
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._scored: dict[int, Individual] = {}
 
     @staticmethod
@@ -48,18 +47,17 @@ class Regression:
         return 1
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < len(self._anchors):
-            name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        if anchor := self._taken.anchor(slot):
+            return anchor
         evaluated = [one for one in self._scored.values() if not one.failed]
         if slot >= self._design and len(evaluated) > 1:
             genome = self._proposal(evaluated, rng)
-            if self._space.key(genome) not in self._taken:
+            if genome not in self._taken:
                 return Individual(slot, genome, operator="regression")
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
+        return self._taken.drawn(slot, rng)
 
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         if individual.losses is not None:
             self._scored[individual.id] = individual
 

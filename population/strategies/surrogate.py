@@ -12,11 +12,11 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from population.acquisition import log_expected_hypervolume_improvement, log_expected_improvement
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.predictor import Predictor, Setting, estimate, standardised, tempered
 from population.selection import Ranks, rank, survivors, tournament
 from population.space import Genome, SearchSpace
-from population.strategies.random import fresh
+from population.strategies.taken import Taken
 from population.variation import Odds, breed
 
 Array = npt.NDArray[np.float64]
@@ -69,10 +69,9 @@ class Surrogate:
         parts: Parts | None = None,
     ) -> None:
         self._space = space
-        self._anchors = tuple(anchors)
         self._initial = max(len(anchors), min(population, INITIAL))
         self._parts = parts or Parts()
-        self._taken = {space.key(genome) for _, genome in anchors}
+        self._taken = Taken(space, anchors)
         self._waiting: dict[int, Individual] = {}
         self._latest: dict[tuple[int, float], Individual] = {}
         self._elite: list[Individual] = []
@@ -88,23 +87,22 @@ class Surrogate:
         return 1
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < len(self._anchors):
-            name, genome = self._anchors[slot]
-            return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        if anchor := self._taken.anchor(slot):
+            return anchor
         mates = [one for one in self._elite if not one.failed]
         if slot < self._initial or self._told < LEAST or len(mates) < 2:
-            return self._drawn(slot, rng)
+            return self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
             child = self._child(slot, mates, ranks, rng)
-            return child if self._is_new(child) else self._drawn(slot, rng)
+            return self._taken.drawn(slot, rng) if child.genome in self._taken else child
         candidates = self._candidates(slot, mates, ranks, rng)
         if not candidates:
-            return self._drawn(slot, rng)
+            return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
 
     def tell(self, individual: Individual) -> None:
-        self._taken.add(self._space.key(individual.genome))
+        self._taken.add(individual.genome)
         if individual.losses is None:
             self._waiting[individual.id] = individual
             return
@@ -131,12 +129,6 @@ class Surrogate:
         records = {(one.id, one.fidelity): one for one in self._elite} | self._latest
         return sorted(records.values(), key=lambda one: (one.id, one.fidelity))
 
-    def _is_new(self, individual: Individual) -> bool:
-        return self._space.key(individual.genome) not in self._taken
-
-    def _drawn(self, slot: int, rng: np.random.Generator) -> Individual:
-        return Individual(slot, fresh(self._space, self._taken, rng), operator="sample")
-
     def _child(
         self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
     ) -> Individual:
@@ -155,9 +147,9 @@ class Surrogate:
         self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
     ) -> list[Individual]:
         draws = round(OFFSPRING * (self._parts.draws if self._parts.offspring else 1.0))
-        bred = [self._drawn(slot, rng) for _ in range(draws)]
+        bred = [self._taken.drawn(slot, rng) for _ in range(draws)]
         bred += [self._child(slot, mates, ranks, rng) for _ in range(OFFSPRING - draws)]
-        return [one for one in bred if self._is_new(one)]
+        return [one for one in bred if one.genome not in self._taken]
 
     def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
         """(len(candidates),) how much each may improve on what is known, in logarithms."""
