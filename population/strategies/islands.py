@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.selection import front, survivors
 from population.space import Genome, SearchSpace
 from population.strategies.taken import Taken
@@ -62,10 +62,12 @@ class Islands:
         return cls.islands * needed
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
+        if anchor := self._taken.anchor(slot):
+            return anchor
         island = self._own[slot % self.islands]
         for _ in range(ATTEMPTS):
             one = replace(island.ask(slot // self.islands, rng), id=slot)
-            if one.operator.startswith(ANCHOR) or one.genome not in self._taken:
+            if one.genome not in self._taken:
                 return one
         return self._taken.drawn(slot, rng)
 
