@@ -45,9 +45,9 @@ class Artifacts:
         self._members.append(scored.id)
         self._losses = np.vstack([known[kept], losses])
 
-    def delete_state(self, individual: int, seed: int) -> None:
+    def delete_state(self, individual: int) -> None:
         """Of a training that has paused and will not go on."""
-        state.file_of(self._folder, individual, seed).unlink(missing_ok=True)
+        state.forget(self._folder, individual)
 
     def _delete(self, individual: int) -> None:
         shutil.rmtree(weights.folder_of(self._folder, individual), ignore_errors=True)

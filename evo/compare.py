@@ -19,7 +19,7 @@ from evo.history.comparison import WINNER
 from evo.history.tables import FULL
 from evo.ledger import read
 from fitness.errors import InputError
-from population.front import volumes
+from population.front import volumes, worst
 
 Array = npt.NDArray[np.float64]
 CHECKPOINTS = 6
@@ -70,8 +70,7 @@ class Overlay:
         together = np.concatenate([p[c] for p, c in zip(points, counted, strict=True)])
         if not len(together):
             return None
-        low, high = together.min(axis=0), together.max(axis=0)
-        reference = high + 0.1 * np.where(high > low, high - low, 1.0)
+        reference = worst(together)
         whole = list(volumes(together, reference))[-1]
         found = []
         for each, chosen in zip(points, counted, strict=True):

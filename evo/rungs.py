@@ -85,4 +85,4 @@ class Rungs:
 
     def _drop(self, individual: int) -> None:
         self._paused.discard(individual)
-        self._artifacts.delete_state(individual, self._config.seed)
+        self._artifacts.delete_state(individual)

@@ -18,6 +18,12 @@ def joined(members: Array, point: Array) -> Array:
     return np.vstack([members[lower | ~higher], point])
 
 
+def worst(points: Array) -> Array:
+    """(m,) the worst of points (n, m), at least one, and a tenth of their range: a reference."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray(high + 0.1 * np.where(high > low, high - low, 1.0))
+
+
 def volumes(points: Iterable[Array], reference: Array) -> Iterator[float]:
     """The volume below `reference` (m,) that the points (m,) so far dominate, after each.
 

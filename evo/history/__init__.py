@@ -33,7 +33,7 @@ from evo.history.tables import (
     winner,
 )
 from population import selection
-from population.front import volumes
+from population.front import volumes, worst
 from population.individual import Individual
 
 __all__ = [
@@ -120,9 +120,7 @@ def hypervolume(facts: Facts) -> pd.Series:
     counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL) & np.isfinite(points).all(axis=1)
     values = np.zeros(len(rows))
     if points.shape[1] and counts.any():
-        low, high = points[counts].min(axis=0), points[counts].max(axis=0)
-        reference = high + 0.1 * np.where(high > low, high - low, 1.0)
-        values[counts] = list(volumes(points[counts], reference))
+        values[counts] = list(volumes(points[counts], worst(points[counts])))
     return pd.Series(np.maximum.accumulate(values), name="hypervolume")
 
 

@@ -50,6 +50,12 @@ class Evolution(ABC):
         self._idle = 0  # told since one survived
         self._judged: set[int] = set()  # whoever had its say in the odds
 
+    @final
+    @staticmethod
+    def minimum_population(*, objectives: int, anchors: int) -> int:
+        """Room for the anchors, for both ends of every objective, and for two matings."""
+        return max(4, 2 * objectives, anchors)
+
     @abstractmethod
     def _survivors(self, candidates: list[Individual]) -> list[Individual]:
         """At most a population of the candidates, which come oldest first."""

@@ -11,10 +11,5 @@ from population.strategies.evolution import Evolution
 
 
 class NSGA2(Evolution):
-    @staticmethod
-    def minimum_population(*, objectives: int, anchors: int) -> int:
-        """Room for the anchors, for both ends of every objective, and for two matings."""
-        return max(4, 2 * objectives, anchors)
-
     def _survivors(self, candidates: list[Individual]) -> list[Individual]:
         return survivors(candidates, self._population)

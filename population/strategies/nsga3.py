@@ -16,11 +16,6 @@ from population.variation import seeded_numpy
 
 
 class NSGA3(Evolution):
-    @staticmethod
-    def minimum_population(*, objectives: int, anchors: int) -> int:
-        """Room for the anchors, for both ends of every objective, and for two matings."""
-        return max(4, 2 * objectives, anchors)
-
     def _survivors(self, candidates: list[Individual]) -> list[Individual]:
         feasible = [one for one in candidates if not one.failed and one.violation == 0]
         objectives = len(candidates[0].losses or ())

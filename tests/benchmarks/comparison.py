@@ -190,5 +190,11 @@ def print_summary(comparison: Comparison, focus: str) -> dict[str, Any]:
     return {**bench, "milliseconds": comparison.milliseconds}
 
 
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error; 0 for a single value."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return statistics.mean(values), error
+
+
 def listed(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -22,6 +22,7 @@ import plotly.graph_objects as go
 from evo.compare import Array, Overlay, at, overlay
 from evo.ledger import read
 from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
+from tests.benchmarks.comparison import mean_error
 from tests.evo.driving import LEDGER, command, environment
 
 STRATEGIES = ("surrogate", "nsga2", "optuna:tpe", "optuna:gp", "random")
@@ -83,12 +84,6 @@ def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves
             [int((t.hours <= shortest).sum()) for t in traces],
         )
     return 3600 * moments, by_strategy
-
-
-def mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error; 0 for a single value."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return statistics.mean(values), error
 
 
 def table(found: Mapping[str, Curves]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from evo.ledger import Ledger, read
 from evo.search import evolve
 from fitness.cost import cost_of
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from tests.benchmarks.comparison import mean_error
 
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.3)  # standard deviation; a random genome has a loss of about 1
 SPEC = """\
@@ -103,7 +104,7 @@ def main() -> None:
                     for seed in range(options.seeds)
                 ]
                 losses, slots = zip(*found, strict=True)
-                mean, error = statistics.mean(losses), statistics.stdev(losses) / len(losses) ** 0.5
+                mean, error = mean_error(losses)
                 spent = statistics.mean(slots)
                 line = f"{noise:6} {replicates:10} {mean:10.4f} {error:7.4f} {spent:6.1f}"
                 print(line, flush=True)
