@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-
 from fitness.evaluation import Task
 from fitness.sources import TokenFile, cache_folder, file_digest
 
@@ -16,9 +14,7 @@ from fitness.sources import TokenFile, cache_folder, file_digest
 def marks(task: Task) -> dict[Path, str | int]:
     """Every file that a worker reads, and how to know it: a hash of the model's, the size (bytes)
     of a file of tokens, which is named after its content."""
-    tokens = {
-        Path(file.path): file.tokens * np.dtype(file.dtype).itemsize for file in _token_files(task)
-    }
+    tokens = {Path(file.path): file.size for file in _token_files(task)}
     return {path: file_digest(path) for path in _model_files(task)} | tokens
 
 

@@ -5,21 +5,24 @@ what is held in memory is one record, and of a text file one piece.
 """
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fitness import hub
 from fitness.errors import InputError
-from fitness.formats import json_records, parquet_texts, text_chunks, text_in
+from fitness.formats import json_records, parquet_records, parquet_texts, text_chunks, text_in
 from fitness.suggest import did_you_mean, listed
 
 FileFormat = Literal["jsonl", "parquet", "text"]
 Half = Literal["selection", "test"]
+Kind = Literal["text", "completion", "preference", "rating", "prompt"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
@@ -43,7 +46,18 @@ class Source(BaseModel):
         Literal["jsonl", "parquet", "text", "folder", "hub"] | None,
         Field(description="What the path holds; told from its suffix if left out."),
     ] = None
-    text: Annotated[str, Field(description="Column or key that holds a document's text.")] = "text"
+    kind: Annotated[
+        Kind,
+        Field(
+            description="What a record is: `text`; `completion` {prompt, completion} or "
+            "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
+            "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
+            "a {reference}. Each part is text, or a list of chat messages {role, content}."
+        ),
+    ] = "text"
+    text: Annotated[
+        str, Field(description="Column or key that holds a document's text; of kind `text` alone.")
+    ] = "text"
     split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
     limit: Annotated[
         int | None, Field(ge=1, description="Read only the first so many documents.")
@@ -89,6 +103,32 @@ def pieces(source: Source, base: Path, *, half: Half | None = None) -> Iterator[
             yield Piece(waiting, first, last=True)
         if read == source.limit:
             break
+    _check_some(source, read, kept, half)
+
+
+def records(
+    source: Source, base: Path, *, half: Half | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stream where each record of a source stands, for errors, and what it holds.
+
+    `half` goes by what a record asks, so that no prompt is in both. Raises as `documents` does.
+    """
+    read = kept = 0
+    for where, record in islice(_records(source, base), source.limit):
+        read += 1
+        if half is None or half_of(_asked(record)) == half:
+            kept += 1
+            yield where, record
+    _check_some(source, read, kept, half)
+
+
+def _asked(record: Mapping[str, Any]) -> str:
+    """What a record is told apart by: its prompt, or the beginning of its conversation."""
+    prompt = record.get("prompt") or (record.get("messages") or [""])[0]
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+
+
+def _check_some(source: Source, read: int, kept: int, half: Half | None) -> None:
     if not read:
         raise InputError(f"{source.path}: there is no text in it; name a source that has some")
     if not kept:
@@ -149,21 +189,43 @@ def existing(path: str, base: Path) -> Path:
 
 def _read(source: Source, base: Path) -> Iterator[Iterator[str]]:
     """The documents as they stand, each as its pieces."""
+    if not is_on_hub(source):
+        for path, kind in files(source, base):
+            if kind == "text":
+                yield _cut(text_chunks(path))
+            elif kind == "parquet":
+                for text in parquet_texts(path, source.text):
+                    yield _cut(_chunks(text))
+            else:
+                for number, record in json_records(path):
+                    yield _cut(_chunks(text_in(record, source.text, f"{path}:{number}")))
+        return
+    for where, record in _hub_records(source):
+        yield _cut(_chunks(text_in(record, source.text, where)))
+
+
+def _records(source: Source, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if is_on_hub(source):
-        dataset = hub.parse(source.path, source.split)
-        rows = hub.records(dataset, hub.revision(dataset))
-        for number, record in enumerate(rows, start=1):
-            yield _cut(_chunks(text_in(record, source.text, f"{dataset}, row {number}")))
+        yield from _hub_records(source)
         return
     for path, kind in files(source, base):
         if kind == "text":
-            yield _cut(text_chunks(path))
-        elif kind == "parquet":
-            for text in parquet_texts(path, source.text):
-                yield _cut(_chunks(text))
+            raise InputError(
+                f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL "
+                "or Parquet, or leave `kind` out"
+            )
+        if kind == "parquet":
+            for row, record in parquet_records(path):
+                yield f"{path}, row {row}", record
         else:
             for number, record in json_records(path):
-                yield _cut(_chunks(text_in(record, source.text, f"{path}:{number}")))
+                yield f"{path}:{number}", record
+
+
+def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    dataset = hub.parse(source.path, source.split)
+    for number, record in enumerate(hub.records(dataset, hub.revision(dataset)), start=1):
+        yield f"{dataset}, row {number}", record
 
 
 def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:

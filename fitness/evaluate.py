@@ -10,6 +10,7 @@ from typing import Any
 
 from fitness import weights
 from fitness.cost import Shape, training_flops
+from fitness.decks import deck_of
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.held_out import measure
@@ -17,6 +18,8 @@ from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.training import state
+from fitness.training.objective import objective
+from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, finetune, precise
 
@@ -90,7 +93,8 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     torch.set_num_threads(task.threads)
     base = Base(task.model, task.dtype)
     shape = Shape.of(task.model)
-    tokens = {name: file.open() for name, file in task.sources.items()}
+    contents = {name: file.open() for name, file in task.sources.items()}
+    reference = Reference(base)
 
     def untouched(spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
@@ -103,9 +107,12 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         if spec.fidelity == 0:
             return _checked(untouched(spec))
         recipe = Recipe.model_validate(dict(spec.recipe))
+        decks = {
+            n: deck_of(one, recipe, base.tokenizer.eos_token_id) for n, one in contents.items()
+        }
         mixing = Mixing(
             recipe.mixture,
-            tokens,
+            decks,
             budget_tokens=task.budget_tokens,
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
@@ -122,6 +129,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 mixing.batches(recipe.batch_size, skip=begin.step),
                 steps=steps,
                 seed=spec.seed,
+                loss_of=objective(recipe, reference),
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,

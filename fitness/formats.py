@@ -59,6 +59,12 @@ def text_in(record: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def parquet_texts(path: Path, column: str) -> Iterator[str]:
+    for row, record in parquet_records(path, column):
+        yield text_in(record, column, f"{path}, row {row}")
+
+
+def parquet_records(path: Path, column: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Stream the rows of a Parquet file with their numbers, of one column or of all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -66,14 +72,17 @@ def parquet_texts(path: Path, column: str) -> Iterator[str]:
     with reading(path):
         try:
             with pq.ParquetFile(path, buffer_size=2**20) as table:
-                if column not in table.schema_arrow.names:
+                if column is not None and column not in table.schema_arrow.names:
                     raise InputError(_no_column(str(path), column, table.schema_arrow.names))
-                for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column]):
-                    for value in batch.column(0):
+                chosen = None if column is None else [column]
+                for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=chosen):
+                    for place in range(batch.num_rows):
                         row += 1
-                        yield text_in({column: value.as_py()}, column, f"{path}, row {row}")
+                        yield row, {name: batch[name][place].as_py() for name in batch.schema.names}
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}, row {row}: {column!r} is not UTF-8; drop the row") from error
+            raise InputError(
+                f"{path}, row {row}: {column or 'a column'!r} is not UTF-8; drop the row"
+            ) from error
         except pa.ArrowException as error:
             raise InputError(
                 f"{path}: cannot be read as Parquet ({error}); write the file again"

@@ -1,14 +1,17 @@
 """Scores a model on held-out data: loss by domain, and what it writes for prompts."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+from fitness.decks import NO_LABEL, RecordDeck
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
 from fitness.metrics import score
-from fitness.mixing import NO_LABEL, windows
+from fitness.mixing import Rows, stacked, windows
+from fitness.records import Records
 from fitness.sources import TokenFile
-from fitness.training.supervised import Diverged
+from fitness.training.supervised import Diverged, token_logps
 
 BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
@@ -24,11 +27,14 @@ def measure(
     """
     measurements: dict[str, float] = {}
     for domain, splits in task.domains.items():
-        loss = held_out_loss(model, splits[spec.split], task.held_out_length)
+        file = splits[spec.split]
+        loss = held_out_loss(model, file, task.held_out_length)
         if not math.isfinite(loss):
             raise Diverged(f"{domain}/loss is {loss}")
         measurements[f"{domain}/loss"] = loss
         measurements[f"{domain}/perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        if file.kind == "preference":
+            measurements[f"{domain}/accuracy"] = pair_accuracy(model, file, task.held_out_length)
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][spec.split]
@@ -52,19 +58,54 @@ def measure(
 
 
 def held_out_loss(model: Any, file: TokenFile, length: int) -> float:
-    """Mean cross-entropy over a token file cut in windows of `length`, nats per token."""
+    """Mean cross-entropy over a text cut in windows of `length`, nats per token.
+
+    Of records, over what answers the prompts: of a preference, the chosen answer.
+    """
     import torch
 
-    vocabulary = model.config.get_text_config().vocab_size
-    rows = max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary) // length)
     total = count = 0.0
     with torch.inference_mode():
-        for inputs, labels in windows(file.open(), length, rows):
-            ids = torch.from_numpy(inputs).to(model.device)
-            wanted = torch.from_numpy(labels).to(model.device)[:, 1:]
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), wanted.flatten(), ignore_index=NO_LABEL, reduction="sum"
-            ).item()
-            count += int((labels[:, 1:] != NO_LABEL).sum())
+        for rows in _rows(model, file, length):
+            summed = -token_logps(model, rows).sum().item()
+            total += summed
+            count += int((rows.labels[:, 1:] != NO_LABEL).sum())
     return total / max(1.0, count)
+
+
+def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
+    """The share of preferences whose chosen answer the model finds likelier than the rejected."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no preferences")
+    deck = RecordDeck(content, "compare", length)
+    size = max(1, _batch(model, length) // 2)
+    right = 0
+    with torch.inference_mode():
+        for first in range(0, deck.draws, size):
+            numbers = range(first, min(first + size, deck.draws))
+            pairs = [deck.draw("", number, length).sequences for number in numbers]
+            rows = stacked([pair[side] for side in (0, 1) for pair in pairs])
+            chosen, rejected = token_logps(model, rows).sum(1).chunk(2)
+            right += int((chosen > rejected).sum())
+    return right / deck.draws
+
+
+def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
+    size = _batch(model, length)
+    content = file.open()
+    if not isinstance(content, Records):
+        yield from windows(content, length, size)
+        return
+    deck = RecordDeck(content, "learn", length)
+    for first in range(0, deck.draws, size):
+        numbers = range(first, min(first + size, deck.draws))
+        yield stacked([deck.draw("", number, length).sequences[0] for number in numbers])
+
+
+def _batch(model: Any, length: int) -> int:
+    """Sequences at a time."""
+    vocabulary = model.config.get_text_config().vocab_size
+    return max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary) // length)

@@ -1,10 +1,10 @@
-"""Shares of sources -> an exact, deterministic, streaming sequence of token windows.
+"""Shares of sources -> an exact, deterministic stream of what is drawn from them.
 
 Which source comes next follows Tijdeman, "The chairman assignment problem" (Discrete Mathematics
-32, 1980): after any number of sequences every source is within 1 - 1/(2n - 2) sequences of its
-share, n being the number of sources drawn from. Which window of a source comes next follows a
+32, 1980): after any number of draws every source is within 1 - 1/(2n - 2) draws of its share, n
+being the number of sources drawn from. What of a source comes next (`fitness.decks`) follows a
 permutation that is computed, not stored, and that depends on seed, source and epoch alone. So a
-smaller budget is a prefix of a larger one, another mixture meets each source's windows in the
+smaller budget is a prefix of a larger one, another mixture meets each source's content in the
 same order (common random numbers), and memory is the same for any corpus.
 """
 
@@ -12,18 +12,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from fitness.decks import NO_LABEL, Deck, Draw, Sequence
 from fitness.errors import InputError
-from fitness.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
 
-NO_LABEL = -100  # what torch's cross-entropy leaves out by default
 SHARE_TOLERANCE = 1e-6
-BLOCK = 4096  # permuted positions computed at once
 
 
 @dataclass(frozen=True)
@@ -35,25 +33,44 @@ class Mixed:
     epochs: dict[str, float]
 
 
-class Batch(NamedTuple):
-    """Two int64 arrays, (b, longest sequence): tokens, and labels with NO_LABEL on the padding.
+class Rows(NamedTuple):
+    """Int64 arrays, (b, longest sequence): tokens, and labels with NO_LABEL on what is not learned.
 
-    Labels stand at their own token's place; the model shifts them.
+    Labels stand at their own token's place; the model shifts them. `position_ids` tell the
+    documents of a row apart; None where each row is one.
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
+    position_ids: np.ndarray | None = None
+
+
+class Batch(NamedTuple):
+    """What one optimiser step learns from: `Rows`, and draws that are not simply learned.
+
+    `tokens` is what it takes of the budget.
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    position_ids: np.ndarray | None = None
+    tokens: int = 0
+    others: tuple[Draw, ...] = ()
 
 
 def schedule(
-    shares: Mapping[str, float], budget_tokens: int, sequence_length: int
+    shares: Mapping[str, float],
+    budget_tokens: int,
+    sequence_length: int,
+    costs: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """Stream (source, tokens) of each sequence; only the last may be shorter, to be exact.
+    """Stream (source, tokens) of each draw; only the last may be shorter, to be exact.
 
-    At every prefix each source has its share of the tokens to within one sequence.
+    At every prefix each source has its share of the tokens to within one draw: a sequence, or
+    as many as `costs` has for it.
     """
     _check(shares, budget_tokens, sequence_length)
-    return _schedule(shares, budget_tokens, sequence_length)
+    return _schedule(shares, budget_tokens, sequence_length, costs or {})
 
 
 def realised(
@@ -62,6 +79,7 @@ def realised(
     *,
     budget_tokens: int,
     sequence_length: int,
+    costs: Mapping[str, int] | None = None,
 ) -> Mixed:
     """What a `Mixing` of the same arguments draws, counted without reading any data.
 
@@ -69,7 +87,7 @@ def realised(
     got through as the budget.
     """
     tokens = dict.fromkeys(sorted(shares), 0)
-    for source, length in schedule(shares, budget_tokens, sequence_length):
+    for source, length in schedule(shares, budget_tokens, sequence_length, costs):
         tokens[source] += length
     _check_sources(tokens, available, sequence_length)
     return Mixed(
@@ -80,75 +98,73 @@ def realised(
 
 
 class Mixing:
-    """One fine-tune's data: what it draws from each source, and the windows themselves.
-
-    Each epoch cuts a source anew, from a random first token on, so that no tail is always left out,
-    and visits each window once.
-    """
+    """One fine-tune's data: what it draws from each source, and the draws themselves."""
 
     def __init__(
         self,
         shares: Mapping[str, float],
-        tokens: Mapping[str, np.ndarray],
+        decks: Mapping[str, Deck],
         *,
         budget_tokens: int,
         sequence_length: int,
         seed: int,
     ) -> None:
-        """`tokens` holds each source's tokens, (n,), usually memory-mapped."""
         self._requested = shares
-        self._available = {source: len(array) for source, array in tokens.items()}
+        self._decks = decks
+        self._costs = {source: deck.cost for source, deck in decks.items()}
         self.budget_tokens = budget_tokens
         self.sequence_length = sequence_length
         self.seed = seed
         self.drawn = self.first(budget_tokens)
-        self._tokens = {s: np.asarray(tokens[s]) for s, drawn in self.drawn.tokens.items() if drawn}
 
     def first(self, tokens: int) -> Mixed:
         """What was drawn once so many tokens of the budget are spent."""
         return realised(
             self._requested,
-            self._available,
+            {source: deck.available for source, deck in self._decks.items()},
             budget_tokens=tokens,
             sequence_length=self.sequence_length,
+            costs=self._costs,
         )
 
-    def sequences(self, skip: int = 0) -> Iterator[tuple[np.ndarray, str]]:
-        """Stream (window, source), int64 of shape (sequence_length,) or shorter at the end.
+    def draws(self, skip: int = 0) -> Iterator[tuple[Draw, int]]:
+        """Stream draws with the tokens of the budget that each takes.
 
         Without the first `skip` of them, whose tokens are not read.
         """
-        starts = {
-            s: window_starts(self._available[s], self.sequence_length, self.seed, s)
-            for s in self._tokens
-        }
-        order = schedule(self._requested, self.budget_tokens, self.sequence_length)
+        drawn = (source for source, tokens in self.drawn.tokens.items() if tokens)
+        numbers = {source: self._decks[source].numbers(self.seed, source) for source in drawn}
+        order = self._order()
         for source, _ in islice(order, skip):
-            next(starts[source])
-        for source, length in order:
-            start = next(starts[source])
-            yield self._tokens[source][start : start + length].astype(np.int64), source
+            next(numbers[source])
+        for source, tokens in order:
+            yield self._decks[source].draw(source, next(numbers[source]), tokens), tokens
 
     def steps(self, batch_size: int) -> int:
         """How many batches there are."""
-        count = -(-self.budget_tokens // self.sequence_length)
-        lonely = self.budget_tokens % self.sequence_length == 1 and (count - 1) % batch_size == 0
+        count, tokens = 0, 0
+        for count, (_, tokens) in enumerate(self._order(), start=1):  # noqa: B007
+            pass
+        lonely = tokens == 1 and (count - 1) % batch_size == 0
         return -(-count // batch_size) - lonely
 
     def batches(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
-        """The sequences stacked; the last batch may have fewer rows, its last row may be padded.
+        """The draws stacked; the last batch may have fewer rows, its last row may be padded.
 
         A last sequence of one token, which has nothing to predict, never makes a batch of its own:
         it is then one row more in the batch before. The first `skip` batches are left out.
         """
-        sequences, left = self.sequences(skip * batch_size), self.steps(batch_size) - skip
+        draws, left = self.draws(skip * batch_size), self.steps(batch_size) - skip
         for _ in range(left - 1):
-            yield _padded([window for window, _ in islice(sequences, batch_size)])
+            yield _stacked(list(islice(draws, batch_size)))
         if left > 0:
-            yield _padded([window for window, _ in sequences])
+            yield _stacked(list(draws))
+
+    def _order(self) -> Iterator[tuple[str, int]]:
+        return schedule(self._requested, self.budget_tokens, self.sequence_length, self._costs)
 
 
-def windows(tokens: np.ndarray, sequence_length: int, batch: int) -> Iterator[Batch]:
+def windows(tokens: np.ndarray, sequence_length: int, batch: int) -> Iterator[Rows]:
     """Cut held-out tokens, (n,), so that each but the first is predicted once; `batch` rows a time.
 
     A window begins with the last token of the one before, which is not predicted again: a shifting
@@ -163,39 +179,37 @@ def windows(tokens: np.ndarray, sequence_length: int, batch: int) -> Iterator[Ba
     starts = range(0, len(array) - 1, sequence_length - 1)
     for first in range(0, len(starts), batch):
         these = starts[first : first + batch]
-        yield _padded([array[start : start + sequence_length] for start in these])
-
-
-def window_starts(available: int, sequence_length: int, seed: int, source: str) -> Iterator[int]:
-    """First tokens of one source's windows, epoch after epoch, without end; O(1) memory."""
-    for epoch in count():
-        keys = keys_of(f"{seed}/{epoch}/{source}")
-        offset = int(keys[0]) % min(sequence_length, available - sequence_length + 1)
-        n = (available - offset) // sequence_length
-        for first in range(0, n, BLOCK):
-            places = permute(np.arange(first, min(first + BLOCK, n), dtype=np.uint64), n, keys)
-            yield from (offset + sequence_length * places.astype(np.int64)).tolist()
+        cut = [array[start : start + sequence_length].astype(np.int64) for start in these]
+        yield stacked([Sequence(window, window) for window in cut])
 
 
 def _schedule(
-    shares: Mapping[str, float], budget_tokens: int, sequence_length: int
+    shares: Mapping[str, float],
+    budget_tokens: int,
+    sequence_length: int,
+    costs: Mapping[str, int],
 ) -> Iterator[tuple[str, int]]:
     left = budget_tokens
-    for source in _chairmen(shares):
+    for source in _chairmen(shares, costs):
         if not left:
             return
-        length = min(sequence_length, left)
+        length = min(sequence_length * costs.get(source, 1), left)
         yield source, length
         left -= length
 
 
-def _chairmen(shares: Mapping[str, float]) -> Iterator[str]:
+def _chairmen(shares: Mapping[str, float], costs: Mapping[str, int]) -> Iterator[str]:
     """Tijdeman's assignment, in whole numbers so that it stays exact however long it goes on.
 
-    Each step every source gains its share of a sequence. Among the sources that are owed at least
-    1/(2n - 2) of a sequence, the one that would first be owed more than the bound is drawn.
+    Each step every source gains its share of a draw, of which a dear one gets fewer. Among the
+    sources that are owed at least 1/(2n - 2) of a draw, the one that would first be owed more than
+    the bound is drawn.
     """
-    exact = {source: Fraction(share) for source, share in sorted(shares.items()) if share > 0}
+    exact = {
+        source: Fraction(share) / costs.get(source, 1)
+        for source, share in sorted(shares.items())
+        if share > 0
+    }
     names = list(exact)
     if len(names) == 1:
         while True:
@@ -218,13 +232,26 @@ def _chairmen(shares: Mapping[str, float]) -> Iterator[str]:
         yield names[chosen]
 
 
-def _padded(rows: list[np.ndarray]) -> Batch:
-    shape = (len(rows), max(len(row) for row in rows))
-    batch = Batch(np.zeros(shape, dtype=np.int64), np.full(shape, NO_LABEL, dtype=np.int64))
-    for place, row in enumerate(rows):
-        batch.input_ids[place, : len(row)] = row
-        batch.labels[place, : len(row)] = row
-    return batch
+def _stacked(draws: list[tuple[Draw, int]]) -> Batch:
+    learned = [draw.sequences[0] for draw, _ in draws if draw.use == "learn"]
+    others = tuple(draw for draw, _ in draws if draw.use != "learn")
+    return Batch(*stacked(learned), sum(tokens for _, tokens in draws), others)
+
+
+def stacked(sequences: list[Sequence]) -> Rows:
+    """Sequences as rows, padded behind; int64 arrays, (sequences, longest), of zero rows too."""
+    shape = (len(sequences), max((len(one.tokens) for one in sequences), default=0))
+    tokens = np.zeros(shape, dtype=np.int64)
+    labels = np.full(shape, NO_LABEL, dtype=np.int64)
+    positions = np.tile(np.arange(shape[1]), (shape[0], 1))
+    for place, one in enumerate(sequences):
+        length = len(one.tokens)
+        tokens[place, :length] = one.tokens
+        labels[place, :length] = one.labels
+        if one.positions is not None:
+            positions[place, :length] = one.positions
+    apart = any(one.positions is not None for one in sequences)
+    return Rows(tokens, labels, positions if apart else None)
 
 
 def _check(shares: Mapping[str, float], budget_tokens: int, sequence_length: int) -> None:

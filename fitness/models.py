@@ -8,8 +8,8 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,7 @@ class Base:
             raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
         self.model.to(self.device)
         self.model.eval()
+        self._untouched: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.weights = sum(weight.numel() for weight in self.model.parameters())
 
     @contextmanager
@@ -186,7 +187,19 @@ class Base:
             with prepare as model, _dropout(model, recipe.dropout):
                 yield model
         finally:
+            self._untouched = nullcontext
             self.model.eval()
+
+    @contextmanager
+    def untouched(self) -> Iterator[Any]:
+        """The base as it was, without dropout, while it is lent to a fine-tune."""
+        training = self.model.training
+        with self._untouched():
+            self.model.eval()
+            try:
+                yield self.model
+            finally:
+                self.model.train(training)
 
     @contextmanager
     def _full(self) -> Iterator[Any]:
@@ -196,6 +209,7 @@ class Base:
         try:
             for weight in self.model.parameters():
                 weight.data = weight.data.to(torch.float32, copy=True)
+            self._untouched = lambda: _holding(self.model, kept)
             yield self.model
         finally:
             self.model.zero_grad(set_to_none=True)
@@ -221,6 +235,7 @@ class Base:
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
                 torch.manual_seed(seed)
                 model = get_peft_model(self.model, settings)
+            self._untouched = model.disable_adapter
             yield model
         finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
             for name, module in adapted.items():
@@ -228,6 +243,19 @@ class Base:
             vars(self.model).pop("peft_config", None)
             for weight in self.model.parameters():
                 weight.requires_grad_(True)
+
+
+@contextmanager
+def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
+    """The model with other weights, by name, in place of its own."""
+    own = {name: weight.data for name, weight in model.named_parameters()}
+    for name, weight in model.named_parameters():
+        weight.data = weights[name]
+    try:
+        yield
+    finally:
+        for name, weight in model.named_parameters():
+            weight.data = own[name]
 
 
 def _linear_modules(model: Any, last: int) -> dict[str, Any]:

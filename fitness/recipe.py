@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SHARE_TOLERANCE = 1e-6
 
+Method = Literal["supervised", "preference", "reinforce"]
+
 
 class Recipe(BaseModel):
     """One fine-tune. Every field may be fixed in the spec or be a gene of the same name."""
@@ -16,6 +18,52 @@ class Recipe(BaseModel):
     mixture: Annotated[
         dict[str, float], Field(description="Share of the token budget by source; sums to 1.")
     ] = Field(default_factory=dict)
+
+    method: Annotated[
+        Method,
+        Field(
+            description="`supervised` learns all data by cross-entropy; `preference` compares the "
+            "answers of preferences and judges those of ratings; `reinforce` lets the model answer "
+            "prompts and rewards it. What a method has no use of its own for is learned."
+        ),
+    ] = "supervised"
+    preference_loss: Annotated[
+        Literal["sigmoid", "hinge", "ipo", "kto"],
+        Field(
+            description="DPO's loss of a pair, its hinge (margin ranking), IPO, or KTO, which "
+            "takes each side alone. Ratings always go by KTO."
+        ),
+    ] = "sigmoid"
+    preference_beta: Annotated[
+        float, Field(gt=0, le=100, description="How near to the base preferences keep the model.")
+    ] = 0.1
+    preference_margin: Annotated[float, Field(ge=0, le=100, description="Of the hinge.")] = 1.0
+    preference_sft: Annotated[
+        float,
+        Field(
+            ge=0, le=100, description="Weight of cross-entropy on chosen answers beside their loss."
+        ),
+    ] = 0.1
+    reinforce_group: Annotated[
+        int, Field(ge=2, le=1024, description="Answers to a prompt, judged against one another.")
+    ] = 4
+    reinforce_new_tokens: Annotated[int, Field(ge=1, description="Longest answer, in tokens.")] = 32
+    reinforce_temperature: Annotated[
+        float, Field(gt=0, le=10, description="Of the answers that are rewarded.")
+    ] = 1.0
+    reinforce_kl: Annotated[
+        float, Field(ge=0, le=100, description="Weight of the divergence from the base, in nats.")
+    ] = 0.05
+    reinforce_clip: Annotated[
+        float, Field(gt=0, description="A reward beyond this, either way, counts as this.")
+    ] = 10.0
+    rewards: Annotated[
+        dict[str, float],
+        Field(
+            description="Weights of what `reinforce` rewards: fluency, relevance, diversity, "
+            "exact_match, and length and repetition, which count against; your own module:function."
+        ),
+    ] = Field(default_factory=lambda: {"fluency": 1.0, "diversity": 1.0, "repetition": 1.0})
 
     adapter: Annotated[
         Literal["none", "lora"], Field(description="`none` trains all weights, `lora` an adapter.")
@@ -54,6 +102,9 @@ class Recipe(BaseModel):
     ] = "float32"
     batch_size: Annotated[int, Field(ge=1, description="Sequences per optimiser step.")] = 16
     sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96
+    isolate_documents: Annotated[
+        bool, Field(description="Whether documents that share a sequence do not see one another.")
+    ] = False
 
     @field_validator("mixture")
     @classmethod

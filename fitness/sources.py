@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from uuid import uuid4
 import numpy as np
 
 from fitness import hub
-from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces
+from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
+from fitness.records import COLUMNS, Records, rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1  # of the cache; another number makes every fingerprint another one
-FACTS = frozenset({"tokens", "documents", "bytes", "dtype"})
+FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows"})
+INDEX = np.dtype("<i8")  # of a source of records
 BATCH_CHARACTERS = 2**20
 WEIGHTS = frozenset({".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors"})
 
@@ -33,14 +36,37 @@ class TokenFile:
     path: str
     tokens: int
     documents: int
-    bytes: int  # of the documents as UTF-8, without what separates them
+    bytes: int  # of the documents as UTF-8, without what separates them; of records, of the tokens
     dtype: str  # of NumPy: "<u2" or "<u4"
     fingerprint: str
+    kind: Kind = "text"
+    rows: int = 0  # of records; their index stands behind the tokens
 
-    def open(self) -> np.memmap:
-        """The tokens, (tokens,), mapped read-only."""
+    @property
+    def size(self) -> int:
+        """Of the file, bytes."""
+        if not self.rows:
+            return self.tokens * np.dtype(self.dtype).itemsize
+        return self._index_offset + self.rows * COLUMNS * INDEX.itemsize
+
+    @property
+    def _index_offset(self) -> int:
+        used = self.tokens * np.dtype(self.dtype).itemsize
+        return used + -used % INDEX.itemsize
+
+    def open(self) -> np.ndarray | Records:
+        """The tokens, (tokens,), or a source of records; mapped read-only."""
+        tokens = self._mapped(np.dtype(self.dtype), (self.tokens,))
+        if self.kind == "text":
+            return tokens
+        index = self._mapped(INDEX, (self.rows, COLUMNS), self._index_offset)
+        return Records(self.kind, tokens, index)
+
+    def _mapped(
+        self, dtype: "np.dtype[Any]", shape: tuple[int, ...], offset: int = 0
+    ) -> np.ndarray:
         try:
-            return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.tokens,))
+            return np.memmap(self.path, dtype=dtype, mode="r", shape=shape, offset=offset)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.name}: its tokens cannot be read from {self.path} ({error}); set "
@@ -95,8 +121,9 @@ def tokenise(
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. `name` stands in errors and in the
-    record, not in the fingerprint. Raises InputError for whatever the source has wrong.
+    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records.
+    `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
+    whatever the source has wrong.
     """
     try:
         key = fingerprint(source, base, tokenizer_path, half=half)
@@ -122,6 +149,8 @@ def fingerprint(
         "half": half,
         "tokenizer": fingerprint_of_tokenizer(tokenizer_path),
     }
+    if source.kind != "text":
+        settings["kind"] = source.kind
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -160,7 +189,7 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
     tokens = _tokens_path(cache, key)
     try:
         facts = json.loads(tokens.with_suffix(".json").read_bytes())
-        whole = tokens.stat().st_size == facts["tokens"] * np.dtype(facts["dtype"]).itemsize
+        whole = tokens.stat().st_size == TokenFile("", str(tokens), fingerprint=key, **facts).size
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return facts if whole and set(facts) == FACTS else None
@@ -172,18 +201,58 @@ def _build(
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
-    counts = {"tokens": 0, "documents": 0, "bytes": 0}
     with _appearing_whole(_tokens_path(cache, key)) as file:
-        for batch in _batches(pieces(source, base, half=half)):
-            tokens = _encode(batch, tokenizer, dtype)
-            file.write(tokens.tobytes())
-            counts["tokens"] += len(tokens)
-            counts["documents"] += sum(piece.last for piece in batch)
-            counts["bytes"] += sum(len(piece.text.encode()) for piece in batch)
-    facts = {**counts, "dtype": dtype}
+        if source.kind == "text":
+            counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
+        else:
+            every = records(source, base, half=half)
+            counts = _write_records(every, source.kind, tokenizer, dtype, file)
+    facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
     return facts
+
+
+def _write_text(
+    every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str, file: BinaryIO
+) -> dict[str, int]:
+    counts = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0}
+    for batch in _batches(every):
+        tokens = _encode(batch, tokenizer, dtype)
+        file.write(tokens.tobytes())
+        counts["tokens"] += len(tokens)
+        counts["documents"] += sum(piece.last for piece in batch)
+        counts["bytes"] += sum(len(piece.text.encode()) for piece in batch)
+    return counts
+
+
+def _write_records(
+    every: Iterator[tuple[str, dict[str, Any]]],
+    kind: Kind,
+    tokenizer: "PreTrainedTokenizerBase",
+    dtype: str,
+    file: BinaryIO,
+) -> dict[str, int]:
+    """Tokens as they come, behind them the index."""
+    opening = opening_tokens(tokenizer)
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    index, end, documents = array("q"), 0, 0
+    for where, record in every:
+        documents += 1
+        for row in rows(record, kind, where, tokenizer, encode, opening):
+            file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
+            start, answer = end, end + len(row.prompt)
+            end = answer + len(row.answer)
+            index.extend((start, answer, end, row.good))
+    written = file.tell()
+    file.write(bytes(-written % INDEX.itemsize))
+    file.write(np.array(index, dtype=INDEX).tobytes())
+    counts = {"tokens": end, "documents": documents, "rows": len(index) // COLUMNS}
+    return {**counts, "bytes": written}
 
 
 def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:

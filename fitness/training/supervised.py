@@ -1,15 +1,18 @@
-"""Supervised fine-tuning: next-token cross-entropy on a stream of batches, AdamW."""
+"""The training loop, AdamW on a stream of batches, and its plainest loss: cross-entropy."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fitness.decks import NO_LABEL
+from fitness.mixing import Batch, Rows
 from fitness.models import cuda_devices
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
+Loss = Callable[[Any, Batch], Any]  # of a model on a batch: a scalar tensor
 
 
 class Diverged(Exception):
@@ -70,18 +73,50 @@ def optimiser(model: Any, recipe: Recipe) -> Any:
     )
 
 
+def cross_entropy(model: Any, rows: Rows | Batch) -> Any:
+    """Mean next-token cross-entropy over the labels of all rows, nats per token."""
+    import torch
+
+    device = next(model.parameters()).device
+    positions = rows.position_ids
+    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
+    return model(
+        input_ids=torch.from_numpy(rows.input_ids).to(device),
+        labels=torch.from_numpy(rows.labels).to(device),
+        use_cache=False,
+        **apart,
+    ).loss
+
+
+def token_logps(model: Any, rows: Rows) -> Any:
+    """Log-probabilities of the labels, (b, longest - 1), in nats; 0 where there is none."""
+    import torch
+
+    device = next(model.parameters()).device
+    positions = rows.position_ids
+    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
+    ids = torch.from_numpy(rows.input_ids).to(device)
+    wanted = torch.from_numpy(rows.labels).to(device)[:, 1:]
+    logits = model(input_ids=ids, use_cache=False, **apart).logits[:, :-1].float()
+    flat = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=NO_LABEL, reduction="none"
+    )
+    return -flat.view(wanted.shape)
+
+
 def finetune(
     model: Any,
     recipe: Recipe,
-    batches: Iterable[tuple[Any, Any]],
+    batches: Iterable[Batch],
     *,
     steps: int,
     seed: int,
+    loss_of: Loss = cross_entropy,
     begin: TrainingState = NOT_BEGUN,
     until: int | None = None,
     keep: Callable[[TrainingState], None] | None = None,
 ) -> TrainingReport:
-    """Train `model` in place on batches of (input_ids, labels), int64 arrays (b, length).
+    """Train `model` in place on batches, by default to predict their labels.
 
     A fine-tune has `steps` steps; this takes those from `begin` to `until` (by default all), and
     `batches` starts with the first of them. In parts or at once, the weights come out the same.
@@ -101,22 +136,18 @@ def finetune(
         if begin.tensors:
             restore(begin, adam)
         coming = range(begin.step, steps if until is None else until)
-        for step, (inputs, labels) in zip(coming, batches, strict=False):
+        for step, batch in zip(coming, batches, strict=False):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
             with precise(device, recipe):  # left each step: it holds copies of the weights
-                loss = model(
-                    input_ids=torch.from_numpy(inputs).to(device),
-                    labels=torch.from_numpy(labels).to(device),
-                    use_cache=False,
-                ).loss
+                loss = loss_of(model, batch)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
                 raise Diverged(f"loss {loss.item()} and gradient norm {norm.item()} at step {step}")
             adam.step()
             adam.zero_grad(set_to_none=True)
-            tokens += int((labels >= 0).sum())
+            tokens += batch.tokens
             done = step + 1
             if (step - 1) % every:  # only the latest point may lie between the others
                 curve = curve[:-1]

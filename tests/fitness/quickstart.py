@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import evo.quickstart
+from fitness.decks import deck_of
 from fitness.documents import Source
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.generation import Prompts, PromptSet
-from fitness.mixing import Mixing
+from fitness.mixing import Batch, Mixing
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, tokenise
+from fitness.sources import TokenFile, load_tokenizer, tokenise
 
 FOLDER = Path(evo.quickstart.__file__).parent
 MODEL = FOLDER / "model"
@@ -51,10 +52,11 @@ def small_recipe(**changes: Any) -> Recipe:
     return Recipe(**{**values, **changes})
 
 
-def batches_of(task: Task, recipe: Recipe, *, seed: int = 0) -> list[Any]:
+def batches_of(task: Task, recipe: Recipe, *, seed: int = 0) -> list[Batch]:
+    separator = load_tokenizer(MODEL).eos_token_id
     mixing = Mixing(
         recipe.mixture,
-        {name: file.open() for name, file in task.sources.items()},
+        {name: deck_of(file.open(), recipe, separator) for name, file in task.sources.items()},
         budget_tokens=task.budget_tokens,
         sequence_length=recipe.sequence_length,
         seed=seed,

@@ -3,17 +3,30 @@ from collections import Counter
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fitness.decks import NO_LABEL, Windows, window_starts
 from fitness.errors import InputError
-from fitness.mixing import NO_LABEL, Mixing, realised, schedule, window_starts, windows
+from fitness.mixing import Batch, Mixing, realised, schedule, windows
 from fitness.permutation import SORTED, keys_of, permute
 
 SEQUENCE = 8
+
+
+def mixed(
+    shares: dict[str, float], tokens: dict[str, np.ndarray], budget: int, seed: int
+) -> Mixing:
+    decks = {name: Windows(array, SEQUENCE) for name, array in tokens.items()}
+    return Mixing(shares, decks, budget_tokens=budget, sequence_length=SEQUENCE, seed=seed)
+
+
+def plain(batch: Batch) -> tuple[Any, ...]:
+    return batch.input_ids.tolist(), batch.labels.tolist(), batch.tokens, batch.position_ids
 
 
 @st.composite
@@ -89,13 +102,13 @@ def test_what_was_drawn_is_reported_and_is_what_the_batches_hold(
     tokens = {
         name: np.full(size, n) for n, (name, size) in enumerate(zip(shares, sizes, strict=False))
     }
-    mixing = Mixing(shares, tokens, budget_tokens=budget, sequence_length=SEQUENCE, seed=seed)
+    mixing = mixed(shares, tokens, budget, seed)
     batch_size = data.draw(st.integers(1, 7))
 
     batches = list(mixing.batches(batch_size))
 
     seen: Counter[int] = Counter()
-    for inputs, labels in batches:
+    for inputs, labels, *_ in batches:
         assert inputs.shape == labels.shape
         assert inputs.dtype == labels.dtype == np.int64
         assert (inputs[labels != NO_LABEL] == labels[labels != NO_LABEL]).all()
@@ -120,12 +133,12 @@ def test_a_stream_can_begin_at_any_batch(
     shares: dict[str, float], budget: int, batch_size: int, skip: int
 ) -> None:
     tokens = {name: np.arange(300) + 1000 * n for n, name in enumerate(shares)}
-    mixing = Mixing(shares, tokens, budget_tokens=budget, sequence_length=SEQUENCE, seed=0)
+    mixing = mixed(shares, tokens, budget, 0)
 
     later = list(mixing.batches(batch_size, skip=skip))
 
     whole = list(mixing.batches(batch_size))[skip:]
-    assert [[a.tolist() for a in b] for b in later] == [[a.tolist() for a in b] for b in whole]
+    assert [plain(batch) for batch in later] == [plain(batch) for batch in whole]
 
 
 @settings(deadline=None)
@@ -195,14 +208,9 @@ def test_the_same_arguments_give_the_same_stream_whatever_order_the_sources_come
 
     def drawn(seed: int, *, backwards: bool = False) -> list[list[int]]:
         names = list(shares)[::-1] if backwards else list(shares)
-        mixing = Mixing(
-            {name: shares[name] for name in names},
-            {name: tokens[name] for name in names},
-            budget_tokens=3000,
-            sequence_length=SEQUENCE,
-            seed=seed,
-        )
-        return [window.tolist() for window, _ in mixing.sequences()]
+        ordered = {name: shares[name] for name in names}
+        mixing = mixed(ordered, {name: tokens[name] for name in names}, 3000, seed)
+        return [draw.sequences[0].tokens.tolist() for draw, _ in mixing.draws()]
 
     assert drawn(1) == drawn(1) == drawn(1, backwards=True)
     assert drawn(1) != drawn(2)
@@ -217,10 +225,10 @@ def test_another_mixture_meets_a_sources_windows_in_the_same_order(
     tokens = {name: np.arange(120) for name in one}
 
     def order(shares: dict[str, float]) -> dict[str, list[int]]:
-        mixing = Mixing(shares, tokens, budget_tokens=2000, sequence_length=SEQUENCE, seed=seed)
+        mixing = mixed(shares, tokens, 2000, seed)
         found: dict[str, list[int]] = {name: [] for name in shares}
-        for window, source in mixing.sequences():
-            found[source].append(int(window[0]))
+        for draw, _ in mixing.draws():
+            found[draw.source].append(int(draw.sequences[0].tokens[0]))
         return found
 
     first, second = order(one), order(other)
@@ -234,9 +242,10 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
         path = tmp_path / f"{count}.tokens"
         with path.open("wb") as file:
             file.truncate(2 * count)
-        tokens = {"a": np.memmap(path, dtype="<u2", mode="r", shape=(count,))}
+        tokens = np.memmap(path, dtype="<u2", mode="r", shape=(count,))
         tracemalloc.start()
-        mixing = Mixing({"a": 1.0}, tokens, budget_tokens=96 * 6000, sequence_length=96, seed=0)
+        deck = {"a": Windows(tokens, 96)}
+        mixing = Mixing({"a": 1.0}, deck, budget_tokens=96 * 6000, sequence_length=96, seed=0)
         for _ in mixing.batches(16):
             pass
         found = tracemalloc.get_traced_memory()[1]
@@ -249,7 +258,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 
 def test_a_source_that_does_not_fill_one_sequence_is_named() -> None:
     with pytest.raises(InputError, match=r"source 'a': its 5 tokens do not fill .* of 8"):
-        Mixing({"a": 1.0}, {"a": np.zeros(5)}, budget_tokens=99, sequence_length=8, seed=0)
+        mixed({"a": 1.0}, {"a": np.zeros(5)}, 99, 0)
 
 
 def test_a_share_of_an_unknown_source_is_answered_with_a_near_one() -> None:
@@ -283,7 +292,7 @@ def test_held_out_windows_predict_every_token_but_the_first_once(
 ) -> None:
     tokens = np.arange(count, dtype=np.uint16)
     predicted: list[int] = []
-    for inputs, labels in windows(tokens, length, batch):
+    for inputs, labels, _ in windows(tokens, length, batch):
         assert inputs.shape == labels.shape
         assert len(inputs) <= batch
         assert inputs.shape[1] <= length

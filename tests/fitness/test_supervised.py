@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fitness.evaluation import Task
+from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, TrainingState
@@ -36,6 +37,10 @@ def finetuned(
         return {name: w.detach().clone() for name, w in model.named_parameters()}, report
 
 
+def small(batch: Batch) -> Batch:
+    return Batch(batch.input_ids[:1, :8], batch.labels[:1, :8], tokens=8)
+
+
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
@@ -55,7 +60,7 @@ def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tens
         fused=True,
     )
     warmup, losses = round(recipe.warmup_share * len(batches)), []
-    for step, (inputs, labels) in enumerate(batches):
+    for step, (inputs, labels, *_) in enumerate(batches):
         rate = (step + 1) / warmup if step < warmup else 1.0
         if step >= warmup and recipe.decay != "constant":
             past = (step - warmup) / (len(batches) - warmup)
@@ -182,7 +187,7 @@ def test_the_first_loss_is_the_untouched_model_s(base: Base, longer: Task) -> No
 
 def test_a_long_learning_curve_is_thinned(base: Base, longer: Task) -> None:
     recipe = small_recipe(adapter="lora", lora_layers=1)
-    batches = [tuple(array[:1, :8] for array in batch) for batch in batches_of(longer, recipe)] * 15
+    batches = [small(batch) for batch in batches_of(longer, recipe)] * 15
     with base.prepared(recipe, seed=0) as model:
         report = finetune(model, recipe, batches, steps=len(batches), seed=0)
     curve = report.learning_curve
@@ -196,7 +201,7 @@ def test_a_pause_between_the_points_of_a_thinned_curve_leaves_none_behind(
     base: Base, longer: Task
 ) -> None:
     recipe = small_recipe(adapter="lora", lora_layers=1)
-    batches = [tuple(array[:1, :8] for array in batch) for batch in batches_of(longer, recipe)] * 8
+    batches = [small(batch) for batch in batches_of(longer, recipe)] * 8
     steps, pause = len(batches), 20
     paused: list[TrainingState] = []
 
@@ -207,7 +212,7 @@ def test_a_pause_between_the_points_of_a_thinned_curve_leaves_none_behind(
         return report.learning_curve
 
     part = curve(NOT_BEGUN, until=pause, keep=paused.append)
-    assert part[-1][0] == paused[0].tokens == sum((y >= 0).sum() for _, y in batches[:pause])
+    assert part[-1][0] == paused[0].tokens == sum(batch.tokens for batch in batches[:pause])
     assert curve(paused[0]) == curve(NOT_BEGUN)
     assert len(part) == pause // 2 + 1
 
@@ -238,17 +243,17 @@ def test_a_last_step_that_ruins_the_weights_diverges(base: Base, longer: Task) -
         hook.remove()
 
 
-def test_padding_is_neither_learned_nor_counted(base: Base, longer: Task) -> None:
+def test_padding_is_not_learned(base: Base, longer: Task) -> None:
     recipe = small_recipe()
-    inputs, labels = batches_of(longer, recipe)[0]
-    wide = (
-        np.pad(inputs, ((0, 0), (0, 30)), constant_values=7),
-        np.pad(labels, ((0, 0), (0, 30)), constant_values=-100),
+    batch = batches_of(longer, recipe)[0]
+    wide = batch._replace(
+        input_ids=np.pad(batch.input_ids, ((0, 0), (0, 30)), constant_values=7),
+        labels=np.pad(batch.labels, ((0, 0), (0, 30)), constant_values=-100),
     )
     reports, weights = [], []
-    for batch in ((inputs, labels), wide):
+    for one in (batch, wide):
         with base.prepared(recipe, seed=0) as model:
-            reports.append(finetune(model, recipe, [batch], steps=1, seed=0))
+            reports.append(finetune(model, recipe, [one], steps=1, seed=0))
             weights.append(model.model.norm.weight.detach().clone())
-    assert reports[0].tokens == reports[1].tokens == inputs.size
+    assert reports[0].tokens == reports[1].tokens == batch.input_ids.size
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)

@@ -1,0 +1,158 @@
+"""Records that pose something and answer it: prompts, completions, preferences, ratings.
+
+The columns are those of TRL's dataset formats. Whatever the kind, a record comes to one or two
+*rows* of tokens, each a prompt and what answers it: a preference has the chosen one's row before
+the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
+is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fitness.documents import Kind
+from fitness.errors import InputError
+from fitness.formats import text_in
+from fitness.suggest import listed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1}  # of a record
+COLUMNS = 4  # of the index: first token, first token of the answer, end, whether it is a good one
+Chat = Sequence[Mapping[str, Any]]
+Encode = Callable[[str], list[int]]
+
+
+class Row(NamedTuple):
+    """A prompt and what answers it, as tokens; `good` is False for what is rejected or rated so."""
+
+    prompt: list[int]
+    answer: list[int]
+    good: bool = True
+
+
+@dataclass(frozen=True)
+class Records:
+    """A source's rows: tokens, (n,), and the index, (rows, COLUMNS) int64; usually mapped."""
+
+    kind: Kind
+    tokens: np.ndarray
+    index: np.ndarray
+
+    def prompt(self, row: int) -> np.ndarray:
+        start, answer, _, _ = self.index[row]
+        return self.tokens[start:answer]
+
+    def answer(self, row: int) -> np.ndarray:
+        _, answer, end, _ = self.index[row]
+        return self.tokens[answer:end]
+
+    def good(self, row: int) -> bool:
+        return bool(self.index[row, 3])
+
+    def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
+        """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
+
+        A prompt that is too long loses its beginning, as it does in generation; an answer that
+        leaves no room for a token of the prompt loses its end.
+        """
+        prompt, answer = self.prompt(row), self.answer(row)[:length]
+        room = length - len(answer)
+        if len(prompt) and not room:
+            answer, room = answer[:-1], 1
+        kept = prompt[len(prompt) - min(room, len(prompt)) :]
+        return np.concatenate([kept, answer]).astype(np.int64), len(kept)
+
+
+def rows(
+    record: Mapping[str, Any],
+    kind: Kind,
+    where: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    encode: Encode,
+    opening: list[int],
+) -> Iterator[Row]:
+    """The rows of one record; InputError, beginning with `where`, for what it lacks.
+
+    `encode` gives a text's tokens without special ones; `opening` stands before a prompt that is
+    text, the end-of-sequence token behind what answers it.
+    """
+
+    def row(prompt: Any, answer: Any, name: str, good: bool = True) -> Row:
+        if isinstance(prompt, str) and isinstance(answer, str):
+            end = [tokenizer.eos_token_id] if answer else []
+            return Row(opening + encode(prompt), encode(answer) + end, good)
+        if isinstance(prompt, str) or (isinstance(answer, str) and answer):
+            raise InputError(
+                f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"
+            )
+        asked = _rendered(tokenizer, prompt, where, prompting=True)
+        whole = _rendered(tokenizer, [*prompt, *answer], where) if answer else asked
+        if not whole.startswith(asked):
+            raise InputError(
+                f"{where}: by the tokenizer's chat template, what answers a prompt does not simply "
+                "follow it; give `prompt` and the rest as text"
+            )
+        return Row(encode(asked), encode(whole[len(asked) :]), good)
+
+    if kind == "completion" and "messages" in record and "prompt" not in record:
+        chat = _part(record, "messages", where)
+        turns = [n for n, message in enumerate(chat) if n and message["role"] == "assistant"]
+        if isinstance(chat, str) or not turns:
+            raise InputError(f"{where}: 'messages' must be a chat with an assistant's turn in it")
+        for turn in turns:
+            yield row(chat[:turn], chat[turn : turn + 1], "messages")
+        return
+    prompt = _part(record, "prompt", where)
+    if kind == "preference":
+        yield row(prompt, _part(record, "chosen", where), "chosen")
+        yield row(prompt, _part(record, "rejected", where), "rejected", good=False)
+    elif kind == "prompt":
+        answer = _part(record, "reference", where) if record.get("reference") else ""
+        yield row(prompt, answer, "reference")
+    else:
+        good = kind != "rating" or _label(record, where)
+        yield row(prompt, _part(record, "completion", where), "completion", good)
+
+
+def _part(record: Mapping[str, Any], column: str, where: str) -> Any:
+    """Text, or a list of messages."""
+    value = record.get(column)
+    if not isinstance(value, list):
+        return text_in(record, column, where)
+    for message in value:
+        known = isinstance(message, Mapping) and isinstance(message.get("role"), str)
+        if not known or not isinstance(message.get("content"), str):
+            raise InputError(
+                f"{where}: {column!r} must hold messages like "
+                f'{{"role": "user", "content": "..."}}, got {message!r:.60}'
+            )
+    return value
+
+
+def _label(record: Mapping[str, Any], where: str) -> bool:
+    label = record.get("label")
+    if label is True or label is False or (label in (0, 1) and not isinstance(label, float)):
+        return bool(label)
+    told = f"{label!r:.40}" if "label" in record else f"none among {listed(record)}"
+    raise InputError(f"{where}: 'label' must be true (good) or false, got {told}")
+
+
+def _rendered(
+    tokenizer: "PreTrainedTokenizerBase", chat: Chat, where: str, *, prompting: bool = False
+) -> str:
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"{where}: holds chat messages, and the base model's tokenizer has no chat template; "
+            "give text instead, or a tokenizer that has one"
+        )
+    try:
+        text = tokenizer.apply_chat_template(
+            list(chat), tokenize=False, add_generation_prompt=prompting
+        )
+    except Exception as error:  # whatever the template raises about the messages it is given
+        raise InputError(f"{where}: the chat template refuses it: {error}") from error
+    return str(text)

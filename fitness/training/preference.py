@@ -1,0 +1,142 @@
+"""Learning from comparisons: DPO, its hinge, IPO; from single ratings: KTO.
+
+The reference is the untouched base. What it makes of a record is worked out once for a worker's
+life, from the record alone, so that it does not depend on what else was drawn.
+"""
+
+from collections.abc import Sequence as Listed
+from typing import Any
+
+import numpy as np
+
+from fitness.decks import NO_LABEL, Draw, Sequence
+from fitness.mixing import Rows, stacked
+from fitness.models import Base
+from fitness.recipe import Recipe
+from fitness.training.supervised import token_logps
+
+Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, precision
+
+
+class Reference:
+    """What the untouched base makes of records, as sums of log-probabilities in nats."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._known: dict[Key, list[float]] = {}
+
+    def of(self, draws: Listed[Draw], recipe: Recipe) -> Any:
+        """(sequences of a draw, draws), while the base is lent to a fine-tune of the recipe."""
+        import torch
+
+        keys = [self._key(draw, recipe) for draw in draws]
+        absent = [place for place, key in enumerate(keys) if key not in self._known]
+        if absent:
+            with self._base.untouched() as model, torch.no_grad():
+                for place in absent:
+                    rows = stacked(list(draws[place].sequences))
+                    self._known[keys[place]] = token_logps(model, rows).sum(1).tolist()
+        known = [self._known[key] for key in keys]
+        return torch.tensor(known, device=self._base.device).T
+
+    def now(self, rows: Rows) -> Any:
+        """(b,) of rows that will not come again."""
+        import torch
+
+        with self._base.untouched() as model, torch.no_grad():
+            return token_logps(model, rows).sum(1)
+
+    def _key(self, draw: Draw, recipe: Recipe) -> Key:
+        return (draw.use, draw.source, draw.number, recipe.sequence_length, recipe.precision)
+
+
+def preference_loss(
+    model: Any, compared: Listed[Draw], rated: Listed[Draw], recipe: Recipe, reference: Reference
+) -> Any:
+    """Mean loss of the draws: of comparisons by the recipe's loss, of ratings by KTO's."""
+    import torch
+
+    if recipe.preference_loss == "kto":
+        halves = [_half(draw, side) for side in (0, 1) for draw in compared]
+        return kto(model, [*halves, *rated], recipe, reference)
+    losses = []
+    if compared:
+        losses.append(compare(model, compared, recipe, reference) * len(compared))
+    if rated:
+        losses.append(kto(model, rated, recipe, reference) * len(rated))
+    return torch.stack(losses).sum() / (len(compared) + len(rated))
+
+
+def _half(draw: Draw, side: int) -> Draw:
+    """A side of a comparison as if it had been rated alone."""
+    number = 2 * draw.number + side
+    one = (draw.sequences[side],)
+    return draw._replace(use="rate", number=number, sequences=one, good=side == 0)
+
+
+def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+    """The mean loss of (chosen, rejected) draws, and cross-entropy on the chosen beside it.
+
+    Sigmoid: Rafailov et al. 2023, eq. 7. Hinge: Zhao et al. 2023 (SLiC) on the same ratio, with the
+    recipe's margin. IPO: Azar et al. 2024, eq. 17, per token as its authors have it.
+    """
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    sides = [[draw.sequences[side] for draw in draws] for side in (0, 1)]
+    logps = token_logps(model, stacked([*sides[0], *sides[1]]))
+    chosen, rejected = logps.sum(1).chunk(2)
+    wanted, unwanted = reference.of(draws, recipe)
+    gained, lost = chosen - wanted, rejected - unwanted
+    beta = recipe.preference_beta
+    if recipe.preference_loss == "hinge":
+        losses = torch.relu(recipe.preference_margin - beta * (gained - lost))
+    elif recipe.preference_loss == "ipo":
+        counts = [[_labels(one) for one in side] for side in sides]
+        first, second = torch.tensor(counts, device=logps.device)
+        losses = (gained / first - lost / second - 1 / (2 * beta)) ** 2
+    else:
+        losses = -logsigmoid(beta * (gained - lost))
+    learned = sum(_labels(one) for one in sides[0])
+    return losses.mean() - recipe.preference_sft * chosen.sum() / learned
+
+
+def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+    """Mean loss of rated draws, and cross-entropy on the good ones beside it.
+
+    Ethayarajh et al. 2024, eq. 7; the divergence from the reference is told from each prompt with
+    the answer to the one before, as theirs is.
+    """
+    import torch
+
+    beta = recipe.preference_beta
+    sequences = [draw.sequences[0] for draw in draws]
+    mismatched = stacked(
+        [
+            _answered(one, other, recipe.sequence_length)
+            for one, other in zip(sequences, [sequences[-1], *sequences[:-1]], strict=True)
+        ]
+    )
+    with torch.no_grad():
+        drift = (token_logps(model, mismatched).sum(1) - reference.now(mismatched)).mean()
+    logps = token_logps(model, stacked(sequences)).sum(1)
+    gained = logps - reference.of(draws, recipe)[0]
+    good = torch.tensor([draw.good for draw in draws], device=logps.device)
+    signs = torch.where(good, 1.0, -1.0)
+    losses = 1 - torch.sigmoid(beta * signs * (gained - drift.clamp(min=0)))
+    learned = sum(_labels(draw.sequences[0]) for draw in draws if draw.good)
+    return losses.mean() - recipe.preference_sft * logps[good].sum() / max(1, learned)
+
+
+def _labels(sequence: Sequence) -> int:
+    return int((sequence.labels != NO_LABEL).sum())
+
+
+def _answered(asked: Sequence, answered: Sequence, length: int) -> Sequence:
+    """The prompt of one with the answer of another, of at most `length` tokens."""
+    prompt = asked.tokens[asked.labels == NO_LABEL]
+    answer = answered.tokens[answered.labels != NO_LABEL]
+    tokens = np.concatenate([prompt, answer])[:length]
+    labels = tokens.copy()
+    labels[: len(prompt)] = NO_LABEL
+    return Sequence(tokens, labels)
