@@ -4,14 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evo.config import SearchConfig, largest
 from fitness import models
+from fitness.decks import RecordDeck, use_of
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.generation import Prompts, read_prompts
-from fitness.sources import cache_folder, file_digest, tokenise
+from fitness.recipe import Method
+from fitness.records import Records
+from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
+from population.space import Choice
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "ray", "deap", "numpy")
 
@@ -48,12 +52,20 @@ def prepare(config: SearchConfig) -> Prepared:
             f"sequence_length {longest} is longer than the base model's context of {room} tokens; "
             "lower it, in recipe and genome"
         )
+    answer = int(largest(config, "reinforce_new_tokens"))
+    if room is not None and "reinforce" in _methods(config) and longest + answer > room:
+        raise InputError(
+            f"prompts of up to {longest} tokens (sequence_length) and answers of up to {answer} "
+            f"(reinforce_new_tokens) do not fit the base model's context of {room}; lower one"
+        )
     for name, file in sources.items():
-        if file.tokens < longest:
+        if file.kind == "text" and file.tokens < longest:
             raise InputError(
                 f"sources.{name}: {file.tokens} tokens are fewer than one sequence of {longest}; "
                 "add text, or lower sequence_length"
             )
+        if file.kind in ("prompt", "rating"):
+            _check_answers(config, name, file)
     domains = {
         name: {
             split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
@@ -98,6 +110,27 @@ def prepare(config: SearchConfig) -> Prepared:
         },
     }
     return Prepared(task, fingerprints)
+
+
+def _methods(config: SearchConfig) -> tuple[Method, ...]:
+    """Those that the search may take."""
+    gene = config.genome.get("method")
+    fixed = config.recipe.get("method", "supervised")
+    return cast(tuple[Method, ...], gene.options if isinstance(gene, Choice) else (fixed,))
+
+
+def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
+    """Some record of a source can be learned from, where the method has no other use of it."""
+    content = file.open()
+    learning = [one for one in _methods(config) if use_of(file.kind, one) == "learn"]
+    if not (learning and isinstance(content, Records)):
+        return
+    if not len(RecordDeck(content, "learn", 2).rows):
+        lacks = "reference" if file.kind == "prompt" else "completion that is rated good"
+        raise InputError(
+            f"sources.{name}: {learning[0]} learns from its records, and none of its "
+            f"{file.documents} has a {lacks}; add some, or take another method"
+        )
 
 
 def versions() -> dict[str, str]:

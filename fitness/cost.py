@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from fitness import models
+from fitness.decks import Use, use_of
+from fitness.documents import Kind
 from fitness.evaluation import Task
 from fitness.recipe import Recipe
 
+# Forward passes besides the one that is trained through: by the reference, for KTO also over
+# mismatched answers by both, and to write answers.
+BESIDES: Mapping[Use, int] = {"learn": 0, "compare": 1, "rate": 3, "answer": 2}
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
 Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
 
@@ -45,20 +50,26 @@ class Shape:
         return 2.0 * self.weights + 4.0 * self.layers * self.width * context
 
 
-def training_flops(shape: Shape, recipe: Recipe, tokens: int) -> float:
+def training_flops(
+    shape: Shape, recipe: Recipe, tokens: int, kinds: Mapping[str, Kind] | None = None
+) -> float:
     """FLOPs of training on `tokens`: forward, and twice that backward where all is trained.
+
+    `kinds` of the sources: what the model is compared with, or answers, is computed besides.
 
     An adapter spares the gradients of the base's weights, and going back below its lowest layer;
     its own two matrices for each of the base's are counted as if those were square.
     """
     forward = shape.forward(recipe.sequence_length)
+    uses = {name: use_of(kind, recipe.method) for name, kind in (kinds or {}).items()}
+    besides = sum(s * BESIDES[uses.get(name, "learn")] for name, s in recipe.mixture.items())
     if recipe.adapter == "none":
-        return 3.0 * forward * tokens
+        return (3.0 + besides) * forward * tokens
     adapted = min(1.0, recipe.lora_layers / shape.layers) if recipe.lora_layers else 1.0
     head = min(forward, 2.0 * shape.head)
     backward = head + (forward - head) * adapted
     own = 2.0 * recipe.lora_rank / shape.width * (forward - head) * adapted if shape.width else 0.0
-    return (forward + backward + 3.0 * own) * tokens
+    return ((1.0 + besides) * forward + backward + 3.0 * own) * tokens
 
 
 def scoring_flops(shape: Shape, task: Task) -> float:
@@ -81,6 +92,8 @@ def cost_of(task: Task) -> Cost:
 
     def cost(recipe: Mapping[str, Any], fidelity: float) -> float:
         tokens = round(task.budget_tokens * fidelity)
-        return scoring + training_flops(shape, Recipe.model_validate(dict(recipe)), tokens)
+        return scoring + training_flops(
+            shape, Recipe.model_validate(dict(recipe)), tokens, task.kinds
+        )
 
     return cost

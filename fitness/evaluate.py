@@ -129,7 +129,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 mixing.batches(recipe.batch_size, skip=begin.step),
                 steps=steps,
                 seed=spec.seed,
-                loss_of=objective(recipe, reference),
+                loss_of=objective(recipe, reference, base.tokenizer, seed=spec.seed),
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
@@ -142,7 +142,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
         cost = {
             "tokens": report.tokens,
-            "flops": training_flops(shape, recipe, report.tokens),
+            "flops": training_flops(shape, recipe, report.tokens, task.kinds),
             "train_seconds": trained - started,
             "evaluate_seconds": time.perf_counter() - trained,
         }

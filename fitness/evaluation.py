@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from fitness.documents import Kind
 from fitness.generation import Prompts, PromptSet
 from fitness.sources import TokenFile
 
@@ -91,6 +92,11 @@ class Task:
     held_out_length: int = 0
     artifacts: Path | None = None
     threads: int = 1
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Of the sources, by name."""
+        return {name: file.kind for name, file in self.sources.items()}
 
 
 def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:

@@ -89,7 +89,6 @@ def generate(
     global random state and no module's training mode is left changed. Raises InputError if
     `max_new_tokens` leaves no room for a prompt.
     """
-    import torch
 
     if not prompts:
         return []
@@ -100,26 +99,54 @@ def generate(
         (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
         for ids in inside
     ]
+    answers = continued(
+        model,
+        encoded,
+        eos=tokenizer.eos_token_id,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return [
+        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for tokens in answers
+    ]
+
+
+def continued(
+    model: "PreTrainedModel",
+    encoded: list[list[int]],
+    *,
+    eos: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int,
+    batch_size: int = 32,
+) -> list[list[int]]:
+    """`generate`, from tokens to tokens; what ends an answer is not a part of it."""
+    import torch
+
     device = next(model.parameters()).device
-    longest_first = sorted(range(len(prompts)), key=lambda place: -len(encoded[place]))
-    answers = [""] * len(prompts)
+    longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
+    answers: list[list[int]] = [[] for _ in encoded]
     with _only_answering(model), _private_randomness(device), torch.no_grad():
-        for first in range(0, len(prompts), batch_size):
+        for first in range(0, len(encoded), batch_size):
             places = longest_first[first : first + batch_size]
             _seed(device, seed, first)
             new_tokens = _continue(
                 model,
                 [encoded[place] for place in places],
                 device,
-                eos=tokenizer.eos_token_id,
+                eos=eos,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,
             )
             for place, tokens in zip(places, new_tokens, strict=True):
-                answers[place] = tokenizer.decode(
-                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                )
+                answers[place] = tokens
     return answers
 
 

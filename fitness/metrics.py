@@ -13,6 +13,7 @@ from numbers import Real
 from pkgutil import iter_modules
 from typing import Any, Literal
 
+from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.generation import Prompts, PromptSet
 from fitness.suggest import did_you_mean, listed
@@ -33,6 +34,9 @@ class Measurement:
 _TABLE = (
     Measurement("loss", "nats per token", "minimize", "mean cross-entropy of held-out text"),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
+    Measurement(
+        "accuracy", "share", "maximize", "preferences whose chosen answer the model finds likelier"
+    ),
     Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
     Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
     Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
@@ -43,7 +47,11 @@ _TABLE = (
     Measurement("mean_length", "words", None, "mean length of the answers"),
 )
 MEASUREMENTS = {measurement.name: measurement for measurement in _TABLE}
-HELD_OUT = ("loss", "perplexity")
+HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
+    "text": ("loss", "perplexity"),
+    "completion": ("loss", "perplexity"),
+    "preference": ("loss", "perplexity", "accuracy"),
+}
 
 
 def chrf(outputs: Sequence[str], references: Sequence[str]) -> float:
@@ -175,9 +183,9 @@ def measurement(name: str) -> Measurement:
     return MEASUREMENTS.get(last, own)
 
 
-def measured_names(domains: Iterable[str], prompt_sets: Mapping[str, PromptSet]) -> list[str]:
+def measured_names(domains: Mapping[str, Kind], prompt_sets: Mapping[str, PromptSet]) -> list[str]:
     """Every measurement an evaluation will hold, as `target/loss`; resolves all the metrics."""
-    names = [f"{domain}/{held_out}" for domain in domains for held_out in HELD_OUT]
+    names = [f"{domain}/{name}" for domain, kind in domains.items() for name in HELD_OUT[kind]]
     for prompt_set, settings in prompt_sets.items():
         for metric in settings.metrics:
             resolve(metric)

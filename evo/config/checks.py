@@ -1,7 +1,7 @@
 """What no single key can tell: whether the parts of a spec fit each other."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +10,12 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, baseline_names, largest
 from evo.config.sections import BUILTIN, SearchConfig
+from fitness.decks import USES
 from fitness.errors import InputError
-from fitness.metrics import load_function, measured_names, resolve
+from fitness.metrics import HELD_OUT, load_function, measured_names, resolve
+from fitness.recipe import Recipe
+from fitness.training.rewards import check_reward
+from population.space import Choice
 from population.strategies import STRATEGIES
 from population.strategies import check as check_strategy
 
@@ -94,7 +98,8 @@ def _measured(config: SearchConfig) -> Found:
     if config.evaluator != BUILTIN:
         return
     try:
-        known = measured_names(config.domains, config.prompts)
+        kinds = {name: domain.kind for name, domain in config.domains.items()}
+        known = measured_names(kinds, config.prompts)
     except InputError as error:
         yield Problem(("prompts",), str(error))
         return
@@ -103,6 +108,37 @@ def _measured(config: SearchConfig) -> Found:
             close = nearest(name, known)
             remedy = f"did you mean {close}?" if close else f"measured are {', '.join(known)}"
             yield Problem(key, f"nobody measures {name}; {remedy}")
+
+
+def _domain_kinds(config: SearchConfig) -> Found:
+    for name, domain in config.domains.items():
+        kinds = {source.kind for source, _ in domain.splits().values()}
+        if len(kinds) > 1:
+            yield Problem(("domains", name), f"one kind, please: {' and '.join(sorted(kinds))}")
+        elif not kinds <= HELD_OUT.keys():
+            message = f"held out are {', '.join(HELD_OUT)}, got {kinds.pop()}"
+            yield Problem(("domains", name, "kind"), message)
+
+
+def _methods(config: SearchConfig) -> Found:
+    """Each method that the search may take has data of its own, and a reward where it needs one."""
+    if config.evaluator != BUILTIN:
+        return
+    gene = config.genome.get("method")
+    fixed = str(config.recipe.get("method", Recipe.model_fields["method"].default))
+    methods = [str(one) for one in gene.options] if isinstance(gene, Choice) else [fixed]
+    key: Key = ("genome", "method") if gene is not None else ("recipe", "method")
+    kinds = {source.kind for source in config.sources.values()}
+    for method, uses in USES.items():
+        if method in methods and uses and not kinds & uses.keys():
+            yield Problem(key, f"{method} needs a source of kind {' or '.join(uses)}")
+    if "reinforce" in methods:
+        rewards = config.recipe.get("rewards", Recipe().rewards)
+        for name in rewards if isinstance(rewards, Mapping) else ():
+            try:
+                check_reward(str(name))
+            except InputError as error:
+                yield Problem(("recipe", "rewards", str(name)), str(error).strip())
 
 
 def _strategy(config: SearchConfig) -> Found:
@@ -160,6 +196,8 @@ CHECKS: Checks = (
     ("baselines genome sources", genome_checks.baselines),
     ("evaluator", _evaluator),
     ("prompts", _metrics),
+    ("domains", _domain_kinds),
+    ("evaluator genome recipe sources", _methods),
     ("search", _strategy),
     ("search budget baselines objectives genome recipe sources", _population),
 )

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from fitness.documents import Half, Source
+from fitness.documents import Half, Kind, Source
 from fitness.generation import PromptSet
 from fitness.recipe import Recipe
 from population.space import Gene
@@ -60,6 +60,11 @@ class TwoFiles(Section):
 
     selection: Source = Field(description="Held-out text to read while searching.")
     test: Source = Field(description="Held-out text to read once, after the winner is named.")
+
+    @property
+    def kind(self) -> Kind:
+        """Of what is held out."""
+        return self.selection.kind
 
     def splits(self) -> dict[Half, tuple[Source, Half | None]]:
         """The source of each split, and which half of its documents that is (None: all)."""

@@ -1,25 +1,42 @@
-"""The loss of a batch under a recipe's method: of what is learned, compared, rated, answered."""
+"""The loss of a batch under a recipe's method: of what is learned, judged, and answered."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.mixing import Batch
 from fitness.recipe import Recipe
 from fitness.training.preference import Reference, preference_loss
+from fitness.training.reinforce import reinforced
 from fitness.training.supervised import Loss, cross_entropy
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def objective(recipe: Recipe, reference: Reference) -> Loss:
-    """The mean over a batch's draws, each part of them by its own loss."""
+STEPS = 1_000_003  # more than a fine-tune has, so that every step has answers of its own
 
-    def loss_of(model: Any, batch: Batch) -> Any:
-        learned = len(batch.input_ids)
+
+def objective(
+    recipe: Recipe, reference: Reference, tokenizer: "PreTrainedTokenizerBase", *, seed: int
+) -> Loss:
+    """The mean over a batch's draws, each by the loss of what it is for."""
+
+    def loss_of(model: Any, batch: Batch, step: int) -> Any:
         if not batch.others:
-            return cross_entropy(model, batch)
-        compared = [draw for draw in batch.others if draw.use == "compare"]
-        rated = [draw for draw in batch.others if draw.use == "rate"]
-        judged = preference_loss(model, compared, rated, recipe, reference) * len(batch.others)
-        if learned:
-            judged = judged + cross_entropy(model, batch) * learned
-        return judged / (learned + len(batch.others))
+            return cross_entropy(model, batch, step)
+        by_use = {use: [d for d in batch.others if d.use == use] for use in _uses(batch)}
+        total = 0.0
+        if len(batch.input_ids):
+            total += cross_entropy(model, batch, step) * len(batch.input_ids)
+        for use, draws in by_use.items():
+            if use == "answer":
+                own = seed * STEPS + step
+                loss = reinforced(model, draws, recipe, reference, tokenizer, seed=own)
+            else:
+                loss = preference_loss(model, draws, recipe, reference)
+            total += loss * len(draws)
+        return total / (len(batch.input_ids) + len(batch.others))
 
     return loss_of
+
+
+def _uses(batch: Batch) -> list[str]:
+    return sorted({draw.use for draw in batch.others})

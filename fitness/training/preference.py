@@ -50,21 +50,13 @@ class Reference:
         return (draw.use, draw.source, draw.number, recipe.sequence_length, recipe.precision)
 
 
-def preference_loss(
-    model: Any, compared: Listed[Draw], rated: Listed[Draw], recipe: Recipe, reference: Reference
-) -> Any:
-    """Mean loss of the draws: of comparisons by the recipe's loss, of ratings by KTO's."""
-    import torch
-
-    if recipe.preference_loss == "kto":
-        halves = [_half(draw, side) for side in (0, 1) for draw in compared]
-        return kto(model, [*halves, *rated], recipe, reference)
-    losses = []
-    if compared:
-        losses.append(compare(model, compared, recipe, reference) * len(compared))
-    if rated:
-        losses.append(kto(model, rated, recipe, reference) * len(rated))
-    return torch.stack(losses).sum() / (len(compared) + len(rated))
+def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+    """Mean loss of comparisons, by the recipe's loss, or of ratings, by KTO's."""
+    if draws[0].use == "compare" and recipe.preference_loss != "kto":
+        return compare(model, draws, recipe, reference)
+    if draws[0].use == "compare":
+        draws = [_half(draw, side) for side in (0, 1) for draw in draws]
+    return kto(model, draws, recipe, reference)
 
 
 def _half(draw: Draw, side: int) -> Draw:

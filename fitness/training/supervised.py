@@ -12,7 +12,7 @@ from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
-Loss = Callable[[Any, Batch], Any]  # of a model on a batch: a scalar tensor
+Loss = Callable[[Any, Batch, int], Any]  # of a model on the batch of a step: a scalar tensor
 
 
 class Diverged(Exception):
@@ -32,10 +32,15 @@ class TrainingReport:
 
 
 def precise(device: Any, recipe: Recipe) -> Any:
-    """A context in which a model computes in the recipe's precision."""
+    """A context in which a model computes in the recipe's precision.
+
+    Rounded copies of the weights are not kept: what a step computes without gradients, or with
+    other weights in their place, would be taken for the model's own.
+    """
     import torch
 
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
+    rounded = recipe.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=rounded, cache_enabled=False)
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
@@ -73,8 +78,8 @@ def optimiser(model: Any, recipe: Recipe) -> Any:
     )
 
 
-def cross_entropy(model: Any, rows: Rows | Batch) -> Any:
-    """Mean next-token cross-entropy over the labels of all rows, nats per token."""
+def cross_entropy(model: Any, rows: Batch, step: int) -> Any:
+    """Mean next-token cross-entropy over the labels of all rows, nats per token, at any step."""
     import torch
 
     device = next(model.parameters()).device
@@ -139,8 +144,8 @@ def finetune(
         for step, batch in zip(coming, batches, strict=False):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
-            with precise(device, recipe):  # left each step: it holds copies of the weights
-                loss = loss_of(model, batch)
+            with precise(device, recipe):
+                loss = loss_of(model, batch, step)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):

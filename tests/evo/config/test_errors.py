@@ -128,6 +128,18 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("budget:", "resources: {timeout: 0}\nbudget:", ":26: resources.timeout: must be above 0"),
         ("budget:", "resources: {timeout: .inf}\nbudget:", ":26: resources.timeout: must be a "
          "finite number"),
+        ("batch_size: 8", "method: preference", ":16: recipe.method: preference needs a source of "
+         "kind preference or rating"),
+        ("batch_size: 8", "method: preferance", ":16: recipe.method: must be supervised, "
+         "preference or reinforce, got 'preferance'; did you mean preference?"),
+        ("decay: {type: choice, options: [linear, cosine]}", "method: {type: choice, options: "
+         "[supervised, reinforce]}", ":20: genome.method: reinforce needs a source of kind prompt"),
+        ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
+         "be text, completion, preference, rating or prompt, got 'prompts'; did you mean prompt?"),
+        ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
+         "domains.target.kind: held out are text, completion, preference, got rating"),
+        ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
+         "domains.general: one kind, please: completion and text"),
         ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; what the search may "
          "spend"),
     ],

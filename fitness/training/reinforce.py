@@ -1,0 +1,94 @@
+"""Learning from rewards: the model answers prompts, and what beats its other answers is reinforced.
+
+REINFORCE with a leave-one-out baseline (RLOO): Kool et al. 2019; Ahmadian et al. 2024, eq. 6, with
+the divergence from the untouched base as a part of the reward.
+"""
+
+from collections.abc import Sequence as Listed
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fitness.decks import NO_LABEL, Draw, Sequence
+from fitness.generation import continued
+from fitness.mixing import stacked
+from fitness.recipe import Recipe
+from fitness.sources import opening_tokens
+from fitness.training.preference import Reference
+from fitness.training.rewards import Group, rewards
+from fitness.training.supervised import token_logps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def reinforced(
+    model: Any,
+    draws: Listed[Draw],
+    recipe: Recipe,
+    reference: Reference,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    seed: int,
+) -> Any:
+    """A loss whose gradient is the policy's; its value is minus the mean reward of the answers."""
+    import torch
+
+    size = recipe.reinforce_group
+    asked = [draw.sequences[0].tokens for draw in draws for _ in range(size)]
+    answers = continued(
+        model,
+        [prompt.tolist() for prompt in asked],
+        eos=tokenizer.eos_token_id,
+        max_new_tokens=recipe.reinforce_new_tokens,
+        temperature=recipe.reinforce_temperature,
+        seed=seed,
+    )
+    endings = [_ended(tokens, recipe, tokenizer.eos_token_id) for tokens in answers]
+    rows = stacked([_row(prompt, tokens) for prompt, tokens in zip(asked, endings, strict=True)])
+    counts = [max(1, len(tokens)) for tokens in endings]
+    frozen = reference.now(rows)
+    plain = frozen
+    if recipe.rewards.get("relevance"):
+        opening = np.array(opening_tokens(tokenizer) or [tokenizer.eos_token_id])
+        plain = reference.now(stacked([_row(opening, tokens) for tokens in endings]))
+    logps = token_logps(model, rows).sum(1)
+    scored: list[float] = []
+    for place, draw in enumerate(draws):
+        these = slice(place * size, (place + 1) * size)
+        group = Group(
+            prompt=tokenizer.decode(draw.sequences[0].tokens, skip_special_tokens=True),
+            reference=tokenizer.decode(draw.sequences[1].tokens, skip_special_tokens=True),
+            outputs=[tokenizer.decode(t, skip_special_tokens=True) for t in answers[these]],
+            tokens=answers[these],
+            longest=recipe.reinforce_new_tokens,
+            fluency=_mean(frozen[these].tolist(), counts[these]),
+            plain=_mean(plain[these].tolist(), counts[these]),
+        )
+        scored += rewards(group, recipe.rewards, clip=recipe.reinforce_clip)
+    reward = torch.tensor(scored, device=logps.device)
+    reward = reward - recipe.reinforce_kl * (logps.detach() - frozen)
+    return policy_loss(logps, reward.view(-1, size))
+
+
+def policy_loss(logps: Any, reward: Any) -> Any:
+    """Of answers' log-probabilities, (prompts * group,), and rewards, (prompts, group)."""
+    size = reward.shape[1]
+    advantage = (reward - reward.mean(1, keepdim=True)) * (size / (size - 1))
+    return -((logps - logps.detach()) * advantage.flatten()).mean() - reward.mean()
+
+
+def _ended(tokens: list[int], recipe: Recipe, eos: int) -> list[int]:
+    """An answer that stopped before it had to, with the token by which it did."""
+    return [*tokens, eos] if len(tokens) < recipe.reinforce_new_tokens else tokens
+
+
+def _row(prompt: np.ndarray, answer: Listed[int]) -> Sequence:
+    tokens = np.concatenate([prompt, np.array(answer, dtype=np.int64)])
+    labels = tokens.copy()
+    labels[: len(prompt)] = NO_LABEL
+    return Sequence(tokens, labels)
+
+
+def _mean(sums: Listed[float], counts: Listed[int]) -> list[float]:
+    return [total / count for total, count in zip(sums, counts, strict=True)]
