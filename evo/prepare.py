@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evo.config import SearchConfig, largest
-from fitness import models
+from evo.config import SearchConfig, largest, possible
+from fitness import adapters, models
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.generation import Prompts, read_prompts
@@ -35,6 +35,7 @@ def prepare(config: SearchConfig) -> Prepared:
         task = Task(config.evaluator, threads=config.resources.cpus)
         return Prepared(task, {})
     folder = models.locate(config.model.base)
+    _check_targets(config, folder)
     cache = cache_folder()
     here = Path.cwd()
     sources = {
@@ -81,6 +82,8 @@ def prepare(config: SearchConfig) -> Prepared:
         budget_tokens=config.budget.tokens,
         held_out_length=longest,
         threads=config.resources.cpus,
+        micro_batch=config.resources.micro_batch,
+        checkpointing=config.resources.checkpointing,
     )
     fingerprints = {
         "model": models.fingerprint(folder),
@@ -98,6 +101,15 @@ def prepare(config: SearchConfig) -> Prepared:
         },
     }
     return Prepared(task, fingerprints)
+
+
+def _check_targets(config: SearchConfig, folder: Path) -> None:
+    """Adapters stand beside modules that the base model has."""
+    targets = set(possible(config, "lora_targets")) - {"all"}
+    if targets and set(possible(config, "adapter")) != {"none"}:
+        modules = models.linear_modules(folder)
+        for one in sorted(targets):
+            adapters.targeted(modules, one)
 
 
 def versions() -> dict[str, str]:

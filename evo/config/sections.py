@@ -182,6 +182,17 @@ class Resources(Section):
     gpus: float = Field(
         default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
     )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows of a batch computed at once, to save memory; their gradients add up to "
+        "those of the batch. Left out, all of them.",
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="Compute activations anew for the gradients instead of keeping them: less "
+        "memory, about a third more time, the same result.",
+    )
     timeout: float = Field(
         default=600.0, gt=0, description="Seconds after which an evaluation is given up."
     )
