@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness import adapters
 from fitness.errors import InputError
+from fitness.gguf import converted, is_gguf
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,7 +28,14 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "v
 
 
 def locate(base: str, *, seconds: float = 20.0) -> Path:
-    """The local folder of a base model: `base` itself, or a Hub id fetched to the Hub's cache."""
+    """The local folder of a base model: `base` itself, or a Hub id fetched to the Hub's cache.
+
+    Of a GGUF file, the folder in the cache that it was converted to.
+    """
+    if is_gguf(base):
+        folder = converted(base)
+        _check(folder)
+        return folder
     folder = Path(base).expanduser()
     if folder.is_dir():
         _check(folder)

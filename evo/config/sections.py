@@ -46,8 +46,8 @@ class Model(Section):
 
     base: str = Field(
         default="",
-        description="`quickstart` (shipped with evomix), a model folder relative to the spec, or a "
-        "Hub id. The builtin evaluator needs it.",
+        description="`quickstart` (shipped with evomix), a model folder or a GGUF file relative to "
+        "the spec, or a Hub id. The builtin evaluator needs it.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
