@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from evo.config import SearchConfig, largest
-from fitness import models
+from evo.config import SearchConfig, largest, possible
+from fitness import adapters, models
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
@@ -15,7 +15,6 @@ from fitness.generation import Prompts, read_prompts
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
-from population.space import Choice
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "ray", "deap", "numpy")
 
@@ -39,6 +38,7 @@ def prepare(config: SearchConfig) -> Prepared:
         task = Task(config.evaluator, threads=config.resources.cpus)
         return Prepared(task, {})
     folder = models.locate(config.model.base)
+    _check_targets(config, folder)
     cache = cache_folder()
     here = Path.cwd()
     sources = {
@@ -93,6 +93,8 @@ def prepare(config: SearchConfig) -> Prepared:
         budget_tokens=config.budget.tokens,
         held_out_length=longest,
         threads=config.resources.cpus,
+        micro_batch=config.resources.micro_batch,
+        checkpointing=config.resources.checkpointing,
     )
     fingerprints = {
         "model": models.fingerprint(folder),
@@ -112,11 +114,9 @@ def prepare(config: SearchConfig) -> Prepared:
     return Prepared(task, fingerprints)
 
 
-def _methods(config: SearchConfig) -> tuple[Method, ...]:
+def _methods(config: SearchConfig) -> list[Method]:
     """Those that the search may take."""
-    gene = config.genome.get("method")
-    fixed = config.recipe.get("method", "supervised")
-    return cast(tuple[Method, ...], gene.options if isinstance(gene, Choice) else (fixed,))
+    return possible(config, "method")
 
 
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
@@ -131,6 +131,15 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
             f"sources.{name}: {learning[0]} learns from its records, and none of its "
             f"{file.documents} has a {lacks}; add some, or take another method"
         )
+
+
+def _check_targets(config: SearchConfig, folder: Path) -> None:
+    """Adapters stand beside modules that the base model has."""
+    targets = set(possible(config, "lora_targets")) - {"all"}
+    if targets and set(possible(config, "adapter")) != {"none"}:
+        modules = models.linear_modules(folder)
+        for one in sorted(targets):
+            adapters.targeted(modules, one)
 
 
 def versions() -> dict[str, str]:

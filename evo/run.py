@@ -152,6 +152,11 @@ def _check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
             "resources.cpus decides how many threads add up the sums, so results would change: "
             f"resume with {old.resources.cpus}"
         )
+    if new.resources.micro_batch != old.resources.micro_batch:
+        raise InputError(
+            "resources.micro_batch decides the order of sums and of dropout masks, so results "
+            f"would change: resume with {old.resources.micro_batch or 'null'}"
+        )
     planned = new.search.strategy in PLANNED
     if planned and new.budget.evaluations != old.budget.evaluations:
         raise InputError(

@@ -6,12 +6,14 @@ from these numbers, so they must be the same everywhere. Their ratios between re
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from fitness import models
+from fitness.adapters import is_target
 from fitness.decks import Use, use_of
 from fitness.documents import Kind
 from fitness.evaluation import Task
@@ -32,6 +34,8 @@ class Shape:
     head: int  # of those, in the output layer
     layers: int
     width: int
+    modules: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Weights of each linear module inside the layers."""
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -43,11 +47,17 @@ class Shape:
         head = math.prod(table)
         tied = models.shapes(folder).count(table) < 2  # stored once, and it does multiply
         looked_up = 0 if tied else head
-        return cls(models.parameters(folder) - looked_up, head, layers, width)
+        weights = models.parameters(folder) - looked_up
+        return cls(weights, head, layers, width, _modules(models.tensors(folder)))
 
     def forward(self, context: int) -> float:
         """FLOPs of one token through the model, in a sequence of `context` tokens."""
         return 2.0 * self.weights + 4.0 * self.layers * self.width * context
+
+    def targeted(self, targets: str) -> float:
+        """The share of the layers' linear weights that an adapter stands beside."""
+        beside = sum(n for name, n in self.modules.items() if is_target(name, targets))
+        return beside / sum(self.modules.values()) if beside else 1.0
 
 
 def training_flops(
@@ -58,7 +68,8 @@ def training_flops(
     `kinds` of the sources: what the model is compared with, or answers, is computed besides.
 
     An adapter spares the gradients of the base's weights, and going back below its lowest layer;
-    its own two matrices for each of the base's are counted as if those were square.
+    its own two matrices for each of the base's are counted as if those were square. DoRA adds them
+    up once a step, for the length of each row, and with dropout passes the base's weights twice.
     """
     forward = shape.forward(recipe.sequence_length)
     uses = {name: use_of(kind, recipe.method) for name, kind in (kinds or {}).items()}
@@ -68,8 +79,22 @@ def training_flops(
     adapted = min(1.0, recipe.lora_layers / shape.layers) if recipe.lora_layers else 1.0
     head = min(forward, 2.0 * shape.head)
     backward = head + (forward - head) * adapted
-    own = 2.0 * recipe.lora_rank / shape.width * (forward - head) * adapted if shape.width else 0.0
-    return ((1.0 + besides) * forward + backward + 3.0 * own) * tokens
+    beside = (forward - head) * adapted * shape.targeted(recipe.lora_targets)
+    own = 2.0 * recipe.lora_rank / shape.width * beside if shape.width else 0.0
+    dora = 0.0
+    if recipe.adapter == "dora":
+        lengths = recipe.lora_rank / (recipe.batch_size * recipe.sequence_length)
+        dora = (lengths + (2.0 if recipe.adapter_dropout else 0.0)) * beside
+    return ((1.0 + besides) * forward + backward + 3.0 * own + dora) * tokens
+
+
+def _modules(tensors: Mapping[str, list[int]]) -> dict[str, int]:
+    """Weights by module: matrices of numbered parts of a model, which its layers are."""
+    return {
+        name.removesuffix(".weight"): math.prod(shape)
+        for name, shape in tensors.items()
+        if len(shape) == 2 and re.search(r"\.\d+\..*\.weight$", name)
+    }
 
 
 def scoring_flops(shape: Shape, task: Task) -> float:

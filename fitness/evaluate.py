@@ -122,7 +122,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         started = time.perf_counter()
-        with base.prepared(recipe, seed=spec.seed) as model:
+        with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             report = finetune(
                 model,
                 recipe,
@@ -133,6 +133,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
+                micro_batch=task.micro_batch,
             )
             trained = time.perf_counter()
             with precise(base.device, recipe):

@@ -92,6 +92,8 @@ class Task:
     held_out_length: int = 0
     artifacts: Path | None = None
     threads: int = 1
+    micro_batch: int | None = None  # rows computed at once; None is a whole batch
+    checkpointing: bool = False
 
     @property
     def kinds(self) -> dict[str, Kind]:

@@ -10,10 +10,13 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fitness import adapters
 from fitness.errors import InputError
+from fitness.gguf import converted, is_gguf
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -25,7 +28,14 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "v
 
 
 def locate(base: str, *, seconds: float = 20.0) -> Path:
-    """The local folder of a base model: `base` itself, or a Hub id fetched to the Hub's cache."""
+    """The local folder of a base model: `base` itself, or a Hub id fetched to the Hub's cache.
+
+    Of a GGUF file, the folder in the cache that it was converted to.
+    """
+    if is_gguf(base):
+        folder = converted(base)
+        _check(folder)
+        return folder
     folder = Path(base).expanduser()
     if folder.is_dir():
         _check(folder)
@@ -128,10 +138,15 @@ def context(folder: Path) -> int | None:
     return told.get("max_position_embeddings") or told.get("n_positions")
 
 
-def shapes(folder: Path) -> list[list[int]]:
-    """The shape of every tensor, read from the safetensors headers alone."""
+def tensors(folder: Path) -> dict[str, list[int]]:
+    """The shape of every tensor by its name, read from the safetensors headers alone."""
     paths = sorted(folder.glob("*.safetensors"))
-    return [tensor["shape"] for path in paths for tensor in _tensors(path).values()]
+    return {name: told["shape"] for path in paths for name, told in _tensors(path).items()}
+
+
+def shapes(folder: Path) -> list[list[int]]:
+    """The shape of every tensor."""
+    return list(tensors(folder).values())
 
 
 def parameters(folder: Path) -> int:
@@ -176,15 +191,17 @@ class Base:
         self.weights = sum(weight.numel() for weight in self.model.parameters())
 
     @contextmanager
-    def prepared(self, recipe: Recipe, *, seed: int) -> Iterator[Any]:
+    def prepared(self, recipe: Recipe, *, seed: int, checkpointing: bool = False) -> Iterator[Any]:
         """The model ready for one fine-tune, and as it was before afterwards.
 
         All weights: float32 copies are trained in place of the base's. An adapter: the base stays
-        frozen as it is kept; `seed` decides the adapter's initial weights.
+        frozen as it is kept; `seed` decides the adapter's initial weights. `checkpointing` computes
+        activations anew for the gradients instead of keeping them, to the same bits.
         """
         prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
         try:
-            with prepare as model, _dropout(model, recipe.dropout):
+            saving = _checkpointed(self.model) if checkpointing else nullcontext()
+            with prepare as model, _dropout(model, recipe.dropout), saving:
                 yield model
         finally:
             self._untouched = nullcontext
@@ -219,17 +236,11 @@ class Base:
     @contextmanager
     def _lora(self, recipe: Recipe, seed: int) -> Iterator[Any]:
         import torch
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
-        adapted = _linear_modules(self.model, recipe.lora_layers)
-        settings = LoraConfig(
-            r=recipe.lora_rank,
-            lora_alpha=recipe.lora_alpha,
-            lora_dropout=recipe.dropout,
-            target_modules=list(adapted),
-            fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
-            task_type="CAUSAL_LM",
-        )
+        found = _linear_modules(self.model, recipe.lora_layers)
+        adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
+        settings = adapters.settings(recipe, adapted)
         try:
             with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
@@ -258,6 +269,17 @@ def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
             weight.data = own[name]
 
 
+def linear_modules(folder: Path) -> list[str]:
+    """Names of the linear modules inside a model's layers, from its configuration alone."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without weights
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return list(_linear_modules(model, 0))
+
+
 def _linear_modules(model: Any, last: int) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
@@ -273,19 +295,56 @@ def _linear_modules(model: Any, last: int) -> dict[str, Any]:
     }
     if not found:
         raise InputError(
-            f"adapter lora: {type(model).__name__} has no layers of linear modules to adapt; "
+            f"adapter: {type(model).__name__} has no layers of linear modules to adapt; "
             "use a recipe with `adapter: none`"
         )
     return found
 
 
 @contextmanager
+def _checkpointed(model: Any) -> Iterator[None]:
+    """Of each layer only the input is kept for the gradients; put back afterwards.
+
+    Done by hand because the library's switch cannot be undone without a trace, and has gradients
+    flow through the frozen layers below the lowest adapter, for nothing.
+    """
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not layers:
+        raise InputError(
+            f"resources.checkpointing: {type(model).__name__} has no layers made for it; leave it "
+            "out, and lower resources.micro_batch"
+        )
+    before = [(layer, dict(vars(layer))) for layer in layers]
+    settings: dict[str, Any] = {
+        "gradient_checkpointing": True,
+        "_gradient_checkpointing_func": partial(checkpoint, use_reentrant=False),
+    }
+    for layer in layers:
+        vars(layer).update(settings)
+    try:
+        yield
+    finally:
+        for layer, values in before:
+            for name in settings:
+                vars(layer).pop(name)
+            vars(layer).update({name: values[name] for name in settings if name in values})
+
+
+@contextmanager
 def _dropout(model: Any, rate: float) -> Iterator[None]:
-    """Every dropout rate that the architecture has, set to `rate` and put back afterwards."""
+    """Every dropout rate that the architecture has, set to `rate` and put back afterwards.
+
+    An adapter has a rate of its own.
+    """
     import torch
 
     before: list[tuple[Any, str, float]] = []  # a module, its attribute, the attribute's value
-    for module in model.modules():
+    for path, module in model.named_modules():
+        if "lora_dropout" in path:
+            continue
         is_dropout = isinstance(module, torch.nn.modules.dropout._DropoutNd)
         for name, value in list(vars(module).items()):
             named = name == "p" if is_dropout else name.endswith(("dropout", "dropout_p"))

@@ -66,15 +66,32 @@ class Recipe(BaseModel):
     ] = Field(default_factory=lambda: {"fluency": 1.0, "diversity": 1.0, "repetition": 1.0})
 
     adapter: Annotated[
-        Literal["none", "lora"], Field(description="`none` trains all weights, `lora` an adapter.")
+        Literal["none", "lora", "dora"],
+        Field(description="`none` trains all weights, `lora` or `dora` an adapter."),
     ] = "none"
     lora_rank: Annotated[int, Field(ge=1, le=4096, description="Rank r of the adapter.")] = 8
-    lora_alpha: Annotated[float, Field(gt=0, description="The update is scaled by alpha / r.")] = (
-        16.0
-    )
+    lora_alpha: Annotated[
+        float, Field(gt=0, description="The update is scaled by alpha / r, see `lora_scaling`.")
+    ] = 16.0
+    lora_scaling: Annotated[
+        Literal["standard", "rank_stabilised"],
+        Field(description="By alpha / r, or by alpha / sqrt(r)."),
+    ] = "standard"
     lora_layers: Annotated[
         int, Field(ge=0, description="Only the last so many layers get an adapter; 0 is all.")
     ] = 0
+    lora_targets: Annotated[
+        str,
+        Field(
+            pattern=r"^[\w.]+( *, *[\w.]+)*$",
+            description="Which linear modules of a layer get an adapter: `all`, `attention`, `mlp` "
+            "(all others), or ends of module names, such as `q_proj,v_proj`.",
+        ),
+    ] = "all"
+    lora_dropout: Annotated[
+        float | None,
+        Field(ge=0, lt=1, description="Dropout rate of the adapter; left out, that of `dropout`."),
+    ] = None
 
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Peak of AdamW's step size.")
@@ -94,7 +111,7 @@ class Recipe(BaseModel):
     ] = 1.0
     dropout: Annotated[
         float,
-        Field(ge=0, lt=1, description="Every dropout rate of the architecture and the adapter."),
+        Field(ge=0, lt=1, description="Every dropout rate of the architecture."),
     ] = 0.0
     precision: Annotated[
         Literal["float32", "bfloat16"],
@@ -105,6 +122,10 @@ class Recipe(BaseModel):
     isolate_documents: Annotated[
         bool, Field(description="Whether documents that share a sequence do not see one another.")
     ] = False
+
+    @property
+    def adapter_dropout(self) -> float:
+        return self.dropout if self.lora_dropout is None else self.lora_dropout
 
     @field_validator("mixture")
     @classmethod

@@ -28,6 +28,7 @@ from evo.config.genomes import (
     largest,
     losses,
     objectives,
+    possible,
     space,
     violation,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "losses",
     "objectives",
     "of",
+    "possible",
     "resolve_spec",
     "space",
     "to_plain",

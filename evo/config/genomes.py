@@ -97,6 +97,14 @@ def largest(config: SearchConfig, field: str) -> float:
     return float(fixed)
 
 
+def possible(config: SearchConfig, field: str) -> list[Any]:
+    """The values that a choice, or a fixed value, of the builtin recipe can take in this search."""
+    gene = config.genome.get(field)
+    if isinstance(gene, Choice):
+        return list(gene.options)
+    return [config.recipe.get(field, Recipe.model_fields[field].default)]
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """A measurement with a direction; `sign` is +1 to minimise and -1 to maximise."""

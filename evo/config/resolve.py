@@ -10,6 +10,7 @@ from evo.config.genomes import filled_genes
 from evo.config.sections import BUILTIN, QUICKSTART, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
+from fitness.gguf import is_gguf
 from fitness.recipe import Recipe
 
 
@@ -84,10 +85,10 @@ def _absolute(path: str, folder: Path) -> str:
 
 
 def _base(base: str, folder: Path) -> str:
-    """A model folder as an absolute path; a Hub id as it is."""
+    """A model folder, or GGUF file, as an absolute path; a Hub id as it is."""
     if base == QUICKSTART:
         return str(QUICKSTART_FOLDER / "model")
-    looks_like_a_path = base.startswith((".", "~", "/")) or base.count("/") > 1
+    looks_like_a_path = base.startswith((".", "~", "/")) or base.count("/") > 1 or is_gguf(base)
     if base and (looks_like_a_path or (folder / base).is_dir()):
         return _absolute(base, folder)
     return base

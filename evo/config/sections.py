@@ -46,8 +46,8 @@ class Model(Section):
 
     base: str = Field(
         default="",
-        description="`quickstart` (shipped with evomix), a model folder relative to the spec, or a "
-        "Hub id. The builtin evaluator needs it.",
+        description="`quickstart` (shipped with evomix), a model folder or a GGUF file relative to "
+        "the spec, or a Hub id. The builtin evaluator needs it.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
@@ -186,6 +186,17 @@ class Resources(Section):
     cpus: int = Field(default=1, ge=1, description="CPUs, and threads, of one evaluation.")
     gpus: float = Field(
         default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
+    )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows of a batch computed at once, to save memory; their gradients add up to "
+        "those of the batch. Left out, all of them.",
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="Compute activations anew for the gradients instead of keeping them: less "
+        "memory, about a third more time, the same result.",
     )
     timeout: float = Field(
         default=600.0, gt=0, description="Seconds after which an evaluation is given up."

@@ -9,6 +9,7 @@ from fitness.decks import NO_LABEL
 from fitness.mixing import Batch, Rows
 from fitness.models import cuda_devices
 from fitness.recipe import Recipe
+from fitness.training.accumulation import parts
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
@@ -120,12 +121,14 @@ def finetune(
     begin: TrainingState = NOT_BEGUN,
     until: int | None = None,
     keep: Callable[[TrainingState], None] | None = None,
+    micro_batch: int | None = None,
 ) -> TrainingReport:
     """Train `model` in place on batches, by default to predict their labels.
 
     A fine-tune has `steps` steps; this takes those from `begin` to `until` (by default all), and
     `batches` starts with the first of them. In parts or at once, the weights come out the same.
     `keep` is given the state it ends in, before anything else can change it.
+    `micro_batch` rows are computed at a time and their gradients added up; None is the whole batch.
     `seed` decides the dropout masks; the global random state is left as it was. Raises Diverged.
     """
     import torch
@@ -144,19 +147,22 @@ def finetune(
         for step, batch in zip(coming, batches, strict=False):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
-            with precise(device, recipe):
-                loss = loss_of(model, batch, step)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
-            if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-                raise Diverged(f"loss {loss.item()} and gradient norm {norm.item()} at step {step}")
+            told = 0.0
+            for part, share in parts(batch, micro_batch):
+                with precise(device, recipe):
+                    loss = share * loss_of(model, part, step)
+                loss.backward()
+                told += loss.item()
+            norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
+            if not (math.isfinite(told) and math.isfinite(norm)):
+                raise Diverged(f"loss {told} and gradient norm {norm} at step {step}")
             adam.step()
             adam.zero_grad(set_to_none=True)
             tokens += batch.tokens
             done = step + 1
             if (step - 1) % every:  # only the latest point may lie between the others
                 curve = curve[:-1]
-            curve.append((tokens, loss.item()))
+            curve.append((tokens, told))
         model.eval()
         if not all(weight.isfinite().all() for weight in trained):
             raise Diverged("the last step left weights that are not finite")

@@ -129,7 +129,21 @@ def test_resuming_a_changed_spec_shows_the_difference(
     changed = os.stat(run / "ledger.jsonl").st_size
     assert main(["resume", str(run), "--set", "resources.cpus=2"]) == BAD_INPUT
     assert "threads" in capsys.readouterr().err
+    assert main(["resume", str(run), "--set", "resources.micro_batch=2"]) == BAD_INPUT
+    assert "resume with null" in capsys.readouterr().err
     assert os.stat(run / "ledger.jsonl").st_size == changed
+
+
+def test_an_adapter_on_a_missing_module_is_refused_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["launch", "search.yaml", "--dry-run"]
+    option = "genome.lora_targets={type: choice, options: [all, mlp, k_poj]}"
+    for adapter, code in (("none", 0), ("dora", BAD_INPUT)):
+        assert main([*line, "--set", f"recipe.adapter={adapter}", "--set", option]) == code
+    told = capsys.readouterr().err
+    assert "is 'k_poj'; it has 'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj'" in told
+    assert "did you mean 'k_proj'?" in told
 
 
 def test_a_strategy_that_plans_by_its_budget_is_not_resumed_with_another(

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,20 @@ def test_an_adapter_on_few_layers_goes_back_no_further() -> None:
     assert cost(1) < cost(2) < cost(4) == cost(0) == cost(9)
     assert cost(0, rank=8) > cost(0)
     assert cost(0) < training_flops(DEEP, Recipe(), 1)
+
+
+def test_an_adapter_costs_by_the_modules_it_stands_beside_and_dora_more_than_lora() -> None:
+    shape = Shape.of(MODEL)
+    assert sum(shape.modules.values()) == 3 * (4 * 96 * 96 + 3 * 96 * 256)
+
+    def cost(adapter: str = "lora", **changes: Any) -> float:
+        return training_flops(shape, Recipe(adapter=adapter, **changes), 1000)
+
+    attention, mlp = (cost(lora_targets=one) for one in ("attention", "mlp"))
+    assert attention < mlp < cost()
+    assert cost(lora_targets="q_proj,k_proj,v_proj,o_proj") == attention
+    assert cost() < cost("dora") < cost("dora", lora_dropout=0.1) < 2 * cost()
+    assert cost("dora", dropout=0.1, lora_dropout=0.0) == cost("dora")
 
 
 def test_the_shape_is_told_from_headers_and_configuration(tmp_path: Path) -> None:

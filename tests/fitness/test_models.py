@@ -70,11 +70,13 @@ def test_a_base_is_given_back_as_it_was_whatever_was_done_with_it(task: Task, dt
         {"adapter": "lora", "dropout": 0.3, "lora_layers": 1, "lora_rank": 2},
         {"precision": "bfloat16"},
         {"adapter": "lora", "precision": "bfloat16"},
+        {"adapter": "dora", "lora_dropout": 0.3, "lora_targets": "mlp"},
     ):
         recipe = small_recipe(**changes)
-        with base.prepared(recipe, seed=0) as model:
-            train(model, task, recipe)
-        assert_same(dict(before), state(base.model))
+        for checkpointing in (False, True):
+            with base.prepared(recipe, seed=0, checkpointing=checkpointing) as model:
+                train(model, task, recipe)
+            assert_same(dict(before), state(base.model))
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

@@ -1,0 +1,69 @@
+"""Low-rank adapters: which of a model's linear modules they stand beside, and PEFT's settings.
+
+LoRA: Hu et al. 2021. Rank-stabilised scaling, alpha / sqrt(rank): Kalajdzievski 2023. DoRA, which
+trains the length of each weight's rows or columns apart from their direction: Liu et al. 2024.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fitness.errors import InputError
+from fitness.recipe import Recipe
+from fitness.suggest import did_you_mean, listed
+
+GROUPS = ("all", "attention", "mlp")
+IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architecture names it
+
+
+def is_target(module: str, targets: str) -> bool:
+    """Whether an adapter with these `lora_targets` stands beside the module of this dotted name.
+
+    `mlp` is what is not `attention`.
+    """
+    if targets in GROUPS:
+        return targets == "all" or bool(IN_ATTENTION.search(module)) == (targets == "attention")
+    return any(_ends(module, suffix) for suffix in suffixes(targets))
+
+
+def suffixes(targets: str) -> list[str]:
+    """The ends of module names in a comma-separated list."""
+    return [suffix.strip() for suffix in targets.split(",")]
+
+
+def targeted(modules: Iterable[str], targets: str) -> list[str]:
+    """Those of a model's linear modules that an adapter stands beside.
+
+    Raises InputError for a name, or a group, which none of them has.
+    """
+    known = list(modules)
+    wanted = [targets] if targets in GROUPS else suffixes(targets)
+    for one in wanted:
+        if not any(is_target(module, one) for module in known):
+            last = list(dict.fromkeys(module.rpartition(".")[2] for module in known))
+            raise InputError(
+                f"lora_targets: no linear module of the base model's layers is {one!r}; it has "
+                f"{listed(last)}{did_you_mean(one, last)}"
+            )
+    return [module for module in known if is_target(module, targets)]
+
+
+def settings(recipe: Recipe, adapted: Mapping[str, Any]) -> Any:
+    """PEFT's configuration of the recipe's adapter beside these modules, by name."""
+    import torch
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        use_rslora=recipe.lora_scaling == "rank_stabilised",
+        use_dora=recipe.adapter == "dora",
+        lora_dropout=recipe.adapter_dropout,
+        target_modules=list(adapted),
+        fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _ends(module: str, suffix: str) -> bool:
+    return module == suffix or module.endswith(f".{suffix}")

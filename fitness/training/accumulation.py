@@ -1,0 +1,36 @@
+"""A batch in parts, for models whose activations of a whole batch do not fit a device."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from fitness.decks import NO_LABEL
+from fitness.mixing import Batch
+
+
+def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
+    """Parts of at most `rows` sequences (None: all of them), with their shares of the batch's loss.
+
+    The losses of the parts, times their shares, add up to the loss of the batch, and so do the
+    gradients: shares of what is learned go by its predicted tokens, of other draws by their number.
+    Only what a loss takes from its whole batch, such as KTO's divergence, it takes from its part.
+    """
+    learned, count = len(batch.input_ids), len(batch.input_ids) + len(batch.others)
+    sequences = learned + sum(len(draw.sequences) for draw in batch.others)
+    if rows is None or rows >= sequences:
+        yield batch, 1.0
+        return
+    predicted = (batch.labels[:, 1:] != NO_LABEL).sum(axis=1)  # a shifting model ignores the first
+    for first in range(0, learned, rows):
+        these = slice(first, first + rows)
+        if predicted[these].any():  # else its mean loss would be no number
+            share = predicted[these].sum() / predicted.sum() * (learned / count)
+            positions = None if batch.position_ids is None else batch.position_ids[these]
+            yield Batch(batch.input_ids[these], batch.labels[these], positions), float(share)
+    ordered = sorted(batch.others, key=lambda draw: draw.use)
+    for _, group in groupby(ordered, key=lambda draw: draw.use):
+        draws = list(group)
+        size = max(1, rows // len(draws[0].sequences))
+        for first in range(0, len(draws), size):
+            those = tuple(draws[first : first + size])
+            empty = batch.input_ids[:0], batch.labels[:0], None
+            yield Batch(*empty, others=those), len(those) / count

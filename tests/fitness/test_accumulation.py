@@ -1,0 +1,155 @@
+"""Batches in parts and activations computed anew: less memory, the same training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fitness.decks import NO_LABEL
+from fitness.errors import InputError
+from fitness.evaluate import Evaluator
+from fitness.evaluation import Status, Task
+from fitness.mixing import Batch
+from fitness.models import Base
+from fitness.recipe import Recipe
+from fitness.training.accumulation import parts
+from fitness.training.objective import objective
+from fitness.training.preference import Reference
+from fitness.training.supervised import cross_entropy, finetune
+from tests.fitness.quickstart import BATCH, LENGTH, MODEL, STEPS, batches_of, evaluate, small_recipe
+from tests.fitness.records import PAIRS, deck
+
+LENGTHS = (20, 7, 20, 1, 13)  # of a batch's rows; a row of one token has nothing to predict
+
+
+@pytest.fixture
+def padded() -> Batch:
+    """A batch of uneven rows, their ends padded."""
+    inputs = np.zeros((len(LENGTHS), max(LENGTHS)), dtype=np.int64)
+    labels = np.full(inputs.shape, NO_LABEL)
+    rng = np.random.default_rng(0)
+    for row, length in enumerate(LENGTHS):
+        inputs[row, :length] = labels[row, :length] = rng.integers(5, 1000, length)
+    return Batch(inputs, labels)
+
+
+def gradients(model: Any, batch: Batch, rows: int | None) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of a batch, and the gradients of what is trained."""
+    model.zero_grad(set_to_none=True)
+    told = 0.0
+    for part, share in parts(batch, rows):
+        loss = share * cross_entropy(model, part, 0)
+        loss.backward()
+        told += loss.item()
+    return told, {n: w.grad.clone() for n, w in model.named_parameters() if w.requires_grad}
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora", "dora"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_parts_add_up_to_the_loss_and_the_gradients_of_the_batch(
+    base: Base, padded: Batch, adapter: str, rows: int
+) -> None:
+    with base.prepared(small_recipe(adapter=adapter), seed=0) as model:
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:  # else all gradients but its own would be zero
+                torch.nn.init.constant_(weight, 1e-2)
+        loss, whole = gradients(model, padded, None)
+        told, added = gradients(model, padded, rows)
+    assert told == pytest.approx(loss, rel=1e-6)
+    for name, gradient in whole.items():
+        assert gradient.norm() > 0
+        assert (added[name] - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_shares_are_of_predicted_tokens_and_sum_to_one(padded: Batch) -> None:
+    shares = [(len(part.input_ids), share) for part, share in parts(padded, 2)]
+    assert shares == [(2, 25 / 56), (2, 19 / 56), (1, 12 / 56)]
+    alone = [len(part.input_ids) for part, _ in parts(padded, 1)]
+    assert alone == [1, 1, 1, 1], "none for the lonely token"
+    for rows in (None, 5, 9):
+        assert [(part, share) for part, share in parts(padded, rows)] == [(padded, 1.0)]
+
+
+def test_what_is_compared_is_split_by_draws(base: Base, tmp_path: Path, padded: Batch) -> None:
+    """Without cross-entropy beside it, whose mean is over a part's tokens."""
+    recipe = Recipe(method="preference", preference_sft=0, sequence_length=64)
+    pairs = deck(PAIRS, "preference", tmp_path, method="preference", sequence_length=64)
+    draws = tuple(pairs.draw("own", number, 64) for number in range(5))
+    batch = padded._replace(others=draws)
+    loss_of = objective(recipe, Reference(base), base.tokenizer, seed=0)
+    with base.prepared(recipe, seed=0) as model, torch.no_grad():
+        whole = float(loss_of(model, batch, 0))
+        split = [(part, share * float(loss_of(model, part, 0))) for part, share in parts(batch, 4)]
+    assert sum(loss for _, loss in split) == pytest.approx(whole, rel=1e-6)
+    assert [len(part.others) for part, _ in split] == [0, 0, 2, 2, 1]
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_an_evaluation_in_parts_measures_the_same(task: Task, adapter: str) -> None:
+    uneven = replace(task, budget_tokens=STEPS * BATCH * LENGTH - 20)
+    recipe = {"adapter": adapter, "learning_rate": 3e-3}
+    whole = evaluate(Evaluator(uneven), **recipe)
+    in_parts = evaluate(Evaluator(replace(uneven, micro_batch=3)), **recipe)
+    assert whole.status is in_parts.status is Status.OK
+    wanted = whole.measurements["target/loss"]
+    assert in_parts.measurements["target/loss"] == pytest.approx(wanted, abs=1e-4)
+    curves = (whole.details["learning_curve"], in_parts.details["learning_curve"])
+    for (tokens, loss), (same, told) in zip(*curves, strict=True):
+        assert (tokens, loss) == (same, pytest.approx(told, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "dtype"),
+    [
+        ({}, "float32"),
+        ({"adapter": "lora", "dropout": 0.3, "lora_layers": 2}, "float32"),
+        ({"adapter": "dora", "precision": "bfloat16", "lora_dropout": 0.2}, "bfloat16"),
+    ],
+)
+def test_activations_computed_anew_give_the_same_weights_to_the_last_bit(
+    task: Task, changes: dict[str, Any], dtype: str
+) -> None:
+    base, recipe = Base(MODEL, dtype), small_recipe(**changes)
+    passes = []
+
+    def trained(checkpointing: bool) -> tuple[int, dict[str, torch.Tensor]]:
+        passes.clear()
+        with base.prepared(recipe, seed=0, checkpointing=checkpointing) as model:
+            layer = base.model.model.layers[-1]
+            counting = layer.mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+            finetune(model, recipe, batches_of(task, recipe), steps=STEPS, seed=0)
+            counting.remove()
+            return len(passes), {n: w.detach().clone() for n, w in model.named_parameters()}
+
+    (once, kept), (twice, anew) = trained(False), trained(True)
+    assert (once, twice) == (STEPS, 2 * STEPS)
+    assert [name for name in kept if not torch.equal(kept[name], anew[name])] == []
+
+
+def test_an_evaluation_does_as_its_resources_say(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    prepared = Base.prepared
+    monkeypatch.setattr(
+        Base,
+        "prepared",
+        lambda self, recipe, **how: asked.append(how) or prepared(self, recipe, **how),
+    )
+    whole = evaluate(Evaluator(task))
+    anew = evaluate(Evaluator(replace(task, checkpointing=True)))
+    assert [how["checkpointing"] for how in asked] == [False, True]
+    assert whole.measurements == anew.measurements
+
+
+def test_a_model_without_layers_made_for_it_is_refused() -> None:
+    from fitness import models
+
+    with (
+        pytest.raises(InputError, match=r"resources\.checkpointing: Linear has no layers made for"),
+        models._checkpointed(torch.nn.Linear(2, 2)),
+    ):
+        pass
