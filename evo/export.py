@@ -19,6 +19,7 @@ from fitness import models, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
+from fitness.evaluators import knows_recipe
 
 CARD = """---
 base_model: {base}
@@ -52,8 +53,9 @@ def export(run: Path, individual: str, to: Path) -> Path:
     """
     facts = read(run)
     config = configuration.of(facts)
-    if config.evaluator != "builtin":
-        raise InputError(f"{run}: its evaluator {config.evaluator} trains models of its own")
+    if not knows_recipe(config.evaluator):
+        named = config.evaluator if isinstance(config.evaluator, str) else "command"
+        raise InputError(f"{run}: its evaluator {named} trains models of its own")
     to = to.resolve()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} exists and is not an empty folder; name a new one")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from fitness import models
 from fitness.evaluation import Task
+from fitness.evaluators import knows_recipe
 from fitness.recipe import Recipe
 
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
@@ -74,7 +75,7 @@ def scoring_flops(shape: Shape, task: Task) -> float:
 
 def cost_of(task: Task) -> Cost:
     """The cost of a recipe at a fidelity: FLOPs, or where somebody else trains, fidelity alone."""
-    if task.model is None:
+    if task.model is None or not knows_recipe(task.evaluator):
         return lambda recipe, fidelity: fidelity
     shape = Shape.of(task.model)
     scoring = scoring_flops(shape, task)
