@@ -5,7 +5,7 @@ its order, and their text.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,16 +67,25 @@ def write_jsonl(
     windows: Iterator[Window],
     tokenizer: "PreTrainedTokenizerBase",
     *,
-    tokens: bool = False,
+    columns: Sequence[str] = ("text", "source"),
 ) -> int:
-    """A JSON object a line, with `text` and `source` (and `input_ids`); how many lines."""
+    """A JSON object a line; how many lines.
+
+    Columns are text, source, and what trainers call tokens: input_ids, attention_mask, labels.
+    """
     rows = 0
     with path.open("w", encoding="utf-8") as file:
         for window, text in _decoded(windows, tokenizer):
-            row: dict[str, Any] = {"text": text, "source": window.source}
-            if tokens:
-                row["input_ids"] = window.tokens.tolist()
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            tokens = window.tokens.tolist()
+            row = {
+                "text": text,
+                "source": window.source,
+                "input_ids": tokens,
+                "attention_mask": [1] * len(tokens),
+                "labels": tokens,
+            }
+            kept = {name: row[name] for name in columns}
+            file.write(json.dumps(kept, ensure_ascii=False) + "\n")
             rows += 1
     return rows
 
@@ -113,6 +122,15 @@ def token_table(windows: Iterator[Window]) -> "pa.Table":
         chunks.append(pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values)))
     column = pa.chunked_array(chunks, type=pa.large_list(pa.int32()))
     return pa.table({"input_ids": column, "labels": column})
+
+
+def write_tokenised(folder: Path, windows: Iterator[Window]) -> None:
+    """A folder that `datasets.load_from_disk` reads: tokens alone, as the split `train`."""
+    import datasets
+
+    tokens = datasets.Dataset(token_table(windows)).select_columns("input_ids")
+    datasets.disable_progress_bars()
+    datasets.DatasetDict({"train": tokens}).save_to_disk(folder)
 
 
 def _decoded(

@@ -67,9 +67,10 @@ def test_files_hold_the_text_of_every_window_and_its_source(task: Task, tmp_path
 def test_lines_may_hold_the_tokens_too(task: Task, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     windows = materialise.drawn(task, RECIPE, seed=0)
-    materialise.write_jsonl(path, windows, load_tokenizer(MODEL), tokens=True)
+    materialise.write_jsonl(path, windows, load_tokenizer(MODEL), columns=("source", "labels"))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["input_ids"] for row in rows] == rows_of(task, 0)
+    assert [row["labels"] for row in rows] == rows_of(task, 0)
+    assert {tuple(row) for row in rows} == {("source", "labels")}
 
 
 def test_a_table_of_tokens_has_labels_at_no_cost(
