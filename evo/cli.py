@@ -163,6 +163,11 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.trainer:
+        from evo.export_as import export_as
+
+        print(export_as(options.run, options.individual, options.trainer, options.to))
+        return DONE
     from evo.export import export
 
     print(export(options.run, options.individual, options.to))
@@ -300,9 +305,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--json", action="store_true", help="one JSON object")
 
-    export = command("export", _export, "write an individual as a model folder")
+    export = command("export", _export, "write an individual as a model, or for another trainer")
     run_argument(export)
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
+    export.add_argument(
+        "--as",
+        dest="trainer",
+        choices=("trl", "axolotl", "llamafactory"),
+        help="not the model but its recipe and data, as this trainer reads them",
+    )
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
 
     _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))

@@ -12,11 +12,11 @@ from typing import Any
 
 from evo.cluster import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
-from evo.config.sections import BUILTIN
 from evo.ledger import Fact, Ledger
 from evo.schedule import Breed, Learn, Step
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status
+from fitness.evaluators import BUILTIN
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5

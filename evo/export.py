@@ -19,6 +19,7 @@ from fitness import models, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
+from fitness.evaluators import knows_recipe
 
 CARD = """---
 base_model: {base}
@@ -51,27 +52,20 @@ def export(run: Path, individual: str, to: Path) -> Path:
     gives the same ones on the same machine.
     """
     facts = read(run)
-    config = configuration.of(facts)
-    if config.evaluator != "builtin":
-        raise InputError(f"{run}: its evaluator {config.evaluator} trains models of its own")
-    to = to.resolve()
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise InputError(f"{to} exists and is not an empty folder; name a new one")
-    number = _number(run, facts, individual)
-    born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
-    recipe = configuration.decode(config, born["genome"])
+    to = new_folder(to)
+    config, number, recipe = chosen(run, facts, individual)
     evaluations = [f for f in facts if f["fact"] == "evaluation" and f["fidelity"] == FULL]
     measured = [f for f in evaluations if f["individual"] == number and f["status"] == "ok"]
     if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
     base = models.locate(config.model.base)
-    _check_same(run, facts[0], {"model": models.fingerprint(base)})
+    check_same(run, facts[0], {"model": models.fingerprint(base)})
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
         kept = weights.folder_of(run / "artifacts", number)
         if not kept.is_dir():
             prepared = prepare(config)
-            _check_same(run, facts[0], prepared.fingerprints)
+            check_same(run, facts[0], prepared.fingerprints)
             spec = EvaluationSpec(number, recipe, config.seed)
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
@@ -85,6 +79,27 @@ def export(run: Path, individual: str, to: Path) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return to
+
+
+def new_folder(to: Path) -> Path:
+    """Its whole path; InputError if there is something in it."""
+    to = to.resolve()
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"{to} exists and is not an empty folder; name a new one")
+    return to
+
+
+def chosen(
+    run: Path, facts: Sequence[Fact], individual: str
+) -> tuple[SearchConfig, int, dict[str, Any]]:
+    """A run's config, and the number and recipe of an individual by its number or "best"."""
+    config = configuration.of(facts)
+    if not knows_recipe(config.evaluator):
+        named = config.evaluator if isinstance(config.evaluator, str) else "command"
+        raise InputError(f"{run}: its evaluator {named} trains models of its own")
+    number = _number(run, facts, individual)
+    born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
+    return config, number, configuration.decode(config, born["genome"])
 
 
 def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
@@ -102,7 +117,7 @@ def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
     return int(individual)
 
 
-def _check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
+def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
     """What is there now against what the run began with, as far as it was recorded."""
     then = search["fingerprints"]
     changed = [name for name in now if name in then and now[name] != then[name]]

@@ -74,6 +74,7 @@ def worker_variables(cpus: int, import_paths: Iterable[Path]) -> dict[str, str]:
         "GOMP_SPINCOUNT": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
+        "EVOMIX_HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0"),  # for trainers of one's own
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
 

@@ -9,6 +9,7 @@ from evo.prepare import prepare
 from evo.schedule import idle_workers
 from fitness import models
 from fitness.cost import cost_of
+from fitness.evaluators import knows_recipe
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,7 +47,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         workers = workers or max(1, available_cpus() // config.resources.cpus)
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
-    if task.model is not None:
+    if task.model is not None and knows_recipe(task.evaluator):
         size = models.parameters(task.model)
         flops = fine_tunes * cost_of(task)(config.recipe, 1.0)
         lines.append(

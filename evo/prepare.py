@@ -11,12 +11,13 @@ from fitness import adapters, models
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
+from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
 
-PACKAGES = ("evomix", "torch", "transformers", "peft", "ray", "deap", "numpy")
+PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Prepared:
 
 def prepare(config: SearchConfig) -> Prepared:
     """Locate the model, tokenise what is not in the cache, and check sizes. Raises InputError."""
-    if config.evaluator != "builtin":
-        task = Task(config.evaluator, threads=config.resources.cpus)
-        return Prepared(task, {})
+    evaluator = config.evaluator
+    if not _reads_model(config):
+        resources = config.resources
+        return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = models.locate(config.model.base)
     _check_targets(config, folder)
     cache = cache_folder()
@@ -45,7 +47,7 @@ def prepare(config: SearchConfig) -> Prepared:
         name: tokenise(f"sources.{name}", source, here, folder, cache)
         for name, source in config.sources.items()
     }
-    longest = int(largest(config, "sequence_length"))
+    longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
     room = models.context(folder)
     if room is not None and longest > room:
         raise InputError(
@@ -71,8 +73,9 @@ def prepare(config: SearchConfig) -> Prepared:
             split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
             for split, (source, half) in domain.splits().items()
         }
-        for name, domain in config.domains.items()
+        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
     }
+    prompt_sets = config.prompts if knows_recipe(evaluator) else {}
     prompts: dict[str, dict[Split, Prompts]] = {
         name: {
             "selection": read_prompts(
@@ -80,21 +83,22 @@ def prepare(config: SearchConfig) -> Prepared:
             ),
             "test": read_prompts(f"prompts.{name}.test", prompt_set.test, prompt_set),
         }
-        for name, prompt_set in config.prompts.items()
+        for name, prompt_set in prompt_sets.items()
     }
     task = Task(
-        config.evaluator,
+        evaluator,
         folder,
         config.model.dtype,
         sources,
         domains,
-        config.prompts,
+        prompt_sets,
         prompts,
         budget_tokens=config.budget.tokens,
         held_out_length=longest,
         threads=config.resources.cpus,
         micro_batch=config.resources.micro_batch,
         checkpointing=config.resources.checkpointing,
+        timeout=config.resources.timeout,
     )
     fingerprints = {
         "model": models.fingerprint(folder),
@@ -108,7 +112,7 @@ def prepare(config: SearchConfig) -> Prepared:
                 "selection": file_digest(Path(prompt_set.selection)),
                 "test": file_digest(Path(prompt_set.test)),
             }
-            for name, prompt_set in config.prompts.items()
+            for name, prompt_set in prompt_sets.items()
         },
     }
     return Prepared(task, fingerprints)
@@ -140,6 +144,12 @@ def _check_targets(config: SearchConfig, folder: Path) -> None:
         modules = models.linear_modules(folder)
         for one in sorted(targets):
             adapters.targeted(modules, one)
+
+
+def _reads_model(config: SearchConfig) -> bool:
+    """Whether model and sources are looked at: a command may do without."""
+    named = isinstance(config.evaluator, Command) and bool(config.model.base)
+    return mixes(config.evaluator) or named
 
 
 def versions() -> dict[str, str]:

@@ -23,7 +23,7 @@ from fitness.cost import cost_of
 from fitness.errors import InputError
 from population.strategies import PLANNED
 
-MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.")
+MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.", "evaluator.timeout")
 
 
 def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:

@@ -88,7 +88,8 @@ def own_modules(task: Task, folders: Iterable[Path]) -> list[Path]:
 
     What it imports in turn is not followed: that belongs in its package, or on every machine.
     """
-    named = [task.evaluator, *(m for prompts in task.prompt_sets.values() for m in prompts.metrics)]
+    named = [m for prompts in task.prompt_sets.values() for m in prompts.metrics]
+    named += [task.evaluator] if isinstance(task.evaluator, str) else []
     names = sorted({name.split(":")[0].split(".")[0] for name in named if ":" in name})
     places = [folder.resolve() for folder in folders]
     found = []

@@ -17,6 +17,7 @@ from fitness.adapters import is_target
 from fitness.decks import Use, use_of
 from fitness.documents import Kind
 from fitness.evaluation import Task
+from fitness.evaluators import knows_recipe
 from fitness.recipe import Recipe
 
 # Forward passes besides the one that is trained through: by the reference, for KTO also over
@@ -110,7 +111,7 @@ def scoring_flops(shape: Shape, task: Task) -> float:
 
 def cost_of(task: Task) -> Cost:
     """The cost of a recipe at a fidelity: FLOPs, or where somebody else trains, fidelity alone."""
-    if task.model is None:
+    if task.model is None or not knows_recipe(task.evaluator):
         return lambda recipe, fidelity: fidelity
     shape = Shape.of(task.model)
     scoring = scoring_flops(shape, task)

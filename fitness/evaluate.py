@@ -13,6 +13,8 @@ from fitness.cost import Shape, training_flops
 from fitness.decks import deck_of
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
+from fitness.evaluators import BUILTIN, Command, Trl
+from fitness.external import by_command
 from fitness.held_out import measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
@@ -22,6 +24,7 @@ from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, finetune, precise
+from fitness.training.trl import by_trl
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -31,8 +34,14 @@ class Evaluator:
 
     def __init__(self, task: Task) -> None:
         self._run: Callable[[EvaluationSpec], Evaluation]
-        if task.evaluator == "builtin":
+        if task.evaluator == BUILTIN:
             self._run = _builtin(task)
+        elif isinstance(task.evaluator, Command):
+            by = by_command(task, task.evaluator)
+            self._run = lambda spec: _checked(by(spec))
+        elif isinstance(task.evaluator, Trl):
+            trl = by_trl(task, task.evaluator)
+            self._run = lambda spec: _checked(trl(spec))
         else:
             self._run = _custom(load_function(task.evaluator, "evaluator"))
 

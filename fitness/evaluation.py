@@ -1,5 +1,6 @@
 """The records between driver and worker: the task, what is asked, and what came of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fitness.documents import Kind
+from fitness.evaluators import EvaluatorChoice
 from fitness.generation import Prompts, PromptSet
 from fitness.sources import TokenFile
 
@@ -81,7 +83,7 @@ class Evaluation:
 class Task:
     """What all evaluations of a search share; sent to each worker once."""
 
-    evaluator: str
+    evaluator: EvaluatorChoice
     model: Path | None = None
     dtype: str = "float32"
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Task:
     held_out_length: int = 0
     artifacts: Path | None = None
     threads: int = 1
+    timeout: float = math.inf  # seconds; the cluster ends what lasts longer
     micro_batch: int | None = None  # rows computed at once; None is a whole batch
     checkpointing: bool = False
 

@@ -17,6 +17,7 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
     "sklearn": ("population/",),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
+    "trl": ("fitness/training/trl.py",),
 }
 FORBIDDEN = {"population": {"fitness", "evo"}, "fitness": {"population", "evo"}}
 HEAVY = ("ray", "torch", "transformers", "optuna", "deap", "sklearn", "pandas", "numpy")

@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from evo.config import genome_checks
+from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, baseline_names, largest
-from evo.config.sections import BUILTIN, SearchConfig
+from evo.config.sections import SearchConfig
 from fitness.decks import USES
 from fitness.errors import InputError
-from fitness.metrics import HELD_OUT, load_function, measured_names, resolve
+from fitness.evaluators import BUILTIN, knows_recipe, mixes
+from fitness.metrics import HELD_OUT, measured_names, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.space import Choice
@@ -27,8 +30,9 @@ def check(config: SearchConfig, sound: Iterable[str], folder: Path) -> list[Prob
     own), and the later ones where the earlier found nothing there. `folder` is the spec's.
     """
     usable, found = set(sound), dict[Key, Problem]()
+    checks_of_spec: Checks = (("evaluator model", partial(_evaluator, folder=folder)), *CHECKS)
     with _importing_from(folder / config.import_from):
-        for checks in (CHECKS, LATER_CHECKS):
+        for checks in (checks_of_spec, LATER_CHECKS):
             for sections, examine in checks:
                 if usable.issuperset(sections.split()):
                     for problem in examine(config):
@@ -48,32 +52,21 @@ def _importing_from(folder: Path) -> Iterator[None]:
 
 
 def _complete(config: SearchConfig) -> Found:
-    """What the builtin evaluator needs and a function of your own may not."""
-    if config.evaluator != BUILTIN:
+    """What the builtin evaluator needs and an evaluator of your own may not."""
+    if not mixes(config.evaluator):
         return
     if not config.model.base:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
     if not config.sources:
         yield Problem(("sources",), "missing; name at least one data set to train on")
-    if not config.domains:
+    if not config.domains and knows_recipe(config.evaluator):
         yield Problem(
             ("domains",), "missing; name held-out text, e.g. target: {path: held_out.txt}"
         )
 
 
-def _evaluator(config: SearchConfig) -> Found:
-    if config.evaluator == BUILTIN:
-        return
-    if ":" not in config.evaluator:
-        close = nearest(config.evaluator, [BUILTIN])
-        hint = f"; did you mean {close}?" if close else ""
-        message = f"must be {BUILTIN} or module:function, got {config.evaluator!r}{hint}"
-        yield Problem(("evaluator",), message)
-        return
-    try:
-        load_function(config.evaluator, subject="")
-    except InputError as error:
-        yield Problem(("evaluator",), str(error).strip())
+def _evaluator(config: SearchConfig, *, folder: Path) -> Found:
+    return evaluator_problems(config.evaluator, folder, model=bool(config.model.base))
 
 
 def _metrics(config: SearchConfig) -> Found:
@@ -95,7 +88,7 @@ def _measured(config: SearchConfig) -> Found:
             used.append((key, Constraint.parse(text).name))
         except ValueError as error:
             yield Problem(key, str(error))
-    if config.evaluator != BUILTIN:
+    if not knows_recipe(config.evaluator):
         return
     try:
         kinds = {name: domain.kind for name, domain in config.domains.items()}
@@ -118,6 +111,16 @@ def _domain_kinds(config: SearchConfig) -> Found:
         elif not kinds <= HELD_OUT.keys():
             message = f"held out are {', '.join(HELD_OUT)}, got {kinds.pop()}"
             yield Problem(("domains", name, "kind"), message)
+
+
+def _kinds(config: SearchConfig) -> Found:
+    """Other trainers are given windows of text."""
+    if config.evaluator == BUILTIN or not mixes(config.evaluator):
+        return
+    for name, source in config.sources.items():
+        if source.kind != "text":
+            message = f"only evomix's own trainer reads records, got kind {source.kind}"
+            yield Problem(("sources", name, "kind"), f"{message}; leave it out, or set `evaluator`")
 
 
 def _methods(config: SearchConfig) -> Found:
@@ -173,7 +176,7 @@ def _population(config: SearchConfig) -> Found:
 
 def _steps(config: SearchConfig) -> Found:
     """The token budget covers at least one step of the largest batch."""
-    if config.evaluator != BUILTIN:
+    if not knows_recipe(config.evaluator):
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     if config.budget.tokens < batch * length:
@@ -194,15 +197,16 @@ CHECKS: Checks = (
     ("evaluator genome recipe sources", genome_checks.fixed_mixture),
     ("genome recipe sources", genome_checks.starts),
     ("baselines genome sources", genome_checks.baselines),
-    ("evaluator", _evaluator),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
+    ("evaluator sources", _kinds),
     ("evaluator genome recipe sources", _methods),
     ("search", _strategy),
     ("search budget baselines objectives genome recipe sources", _population),
 )
 LATER_CHECKS: Checks = (
     ("genome sources", genome_checks.conditions),
+    ("baselines evaluator genome model sources", genome_checks.counted),
     ("evaluator domains prompts objectives constraints", _measured),
     ("evaluator budget genome recipe", _steps),
 )

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 from evo.config.errors import problems, show
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import filled, filled_genes, mixed_sources
-from evo.config.sections import BUILTIN, ONLY, SearchConfig
+from evo.config.sections import ONLY, SearchConfig
+from fitness.evaluators import MIXED, Command, Trl, knows_recipe, mixes
 from fitness.recipe import Recipe
+from fitness.training.trl import HONOURED, unhonoured
 from population.space import Choice, Float, SearchSpace, Simplex
 
 Found = Iterator[Problem]
@@ -18,12 +20,14 @@ Found = Iterator[Problem]
 
 def genes(config: SearchConfig) -> Found:
     """Each gene is a field of the recipe, and the field takes all of its values."""
-    if config.evaluator != BUILTIN:
-        return
     for name, gene in config.genome.items():
         key: Key = ("genome", name)
+        if not _is_read(config, name):
+            continue
         if name not in Recipe.model_fields:
             yield Problem(key, unknown(name, Recipe.model_fields, "the recipe has", "gene"))
+        elif isinstance(config.evaluator, Trl) and name not in HONOURED:
+            yield Problem(key, "TRL cannot honour this field; take it out of the genome")
         elif name == "mixture" and not isinstance(gene, Simplex):
             yield Problem((*key, "type"), f"a mixture is a simplex gene, got {gene.type}")
         elif isinstance(gene, Simplex):
@@ -37,6 +41,11 @@ def genes(config: SearchConfig) -> Found:
             yield from at_low or _as_recipe({name: gene.high}, (*key, "high"))
             if isinstance(gene, Float) and Recipe.model_fields[name].annotation is int:
                 yield Problem((*key, "type"), f"{name} is a whole number; use type: int")
+
+
+def _is_read(config: SearchConfig, name: str) -> bool:
+    """Whether evomix itself reads this field of a recipe, whoever trains."""
+    return knows_recipe(config.evaluator) or (mixes(config.evaluator) and name in MIXED)
 
 
 def _as_recipe(value: Mapping[str, Any], key: Key) -> Found:
@@ -54,11 +63,11 @@ def mixtures(config: SearchConfig) -> Found:
             continue
         key: Key = ("genome", name)
         if not (gene.over or config.sources):
-            if config.evaluator != BUILTIN:
+            if not mixes(config.evaluator):
                 yield Problem(key, "over is empty and there are no sources; list the names")
             continue
         for index, source in enumerate(gene.over):
-            if config.evaluator == BUILTIN and source not in config.sources:
+            if mixes(config.evaluator) and source not in config.sources:
                 message = unknown(source, config.sources, "there are", f"source {source!r}")
                 yield Problem((*key, "over", index), message)
         try:
@@ -78,11 +87,14 @@ def conditions(config: SearchConfig) -> Found:
 
 
 def recipe(config: SearchConfig) -> Found:
-    if config.evaluator == BUILTIN:
-        try:
-            Recipe.model_validate(config.recipe)
-        except ValidationError as error:
-            yield from problems(error, config.recipe, Recipe.model_json_schema(), ("recipe",))
+    read = {name: value for name, value in config.recipe.items() if _is_read(config, name)}
+    try:
+        Recipe.model_validate(read)
+    except ValidationError as error:
+        yield from problems(error, read, Recipe.model_json_schema(), ("recipe",))
+    else:
+        for name in unhonoured(read) if isinstance(config.evaluator, Trl) else ():
+            yield Problem(("recipe", name), "TRL cannot honour this; leave it out")
 
 
 def starts(config: SearchConfig) -> Found:
@@ -109,7 +121,7 @@ def starts(config: SearchConfig) -> Found:
 
 
 def fixed_mixture(config: SearchConfig) -> Found:
-    if config.evaluator != BUILTIN or "mixture" in config.genome:
+    if not mixes(config.evaluator) or "mixture" in config.genome:
         return
     mixture = config.recipe.get("mixture")
     if mixture is None and len(config.sources) > 1:
@@ -142,3 +154,17 @@ def baselines(config: SearchConfig) -> Found:
             )
         elif name == "proportional" and not set(over) <= set(config.sources):
             yield Problem(key, "needs the sizes of all the mixture's names; list them as sources")
+
+
+def counted(config: SearchConfig) -> Found:
+    """Somebody counts the tokens that a proportional mixture goes by."""
+    named = isinstance(config.evaluator, Command) and bool(config.model.base)
+    if mixes(config.evaluator) or named or len(mixed_sources(config)) < 2:
+        return
+    for index, name in enumerate(config.baselines):
+        if name == "proportional":
+            yield Problem(
+                ("baselines", index),
+                "nobody counts the tokens of the sources for this evaluator; leave it out"
+                + (", or name model.base" if isinstance(config.evaluator, Command) else ""),
+            )

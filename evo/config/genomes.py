@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from evo.config.sections import BUILTIN, ONLY, SearchConfig
+from evo.config.sections import ONLY, SearchConfig
+from fitness.evaluators import knows_recipe
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
@@ -79,9 +80,9 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
 
 
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole recipe of a genome; for the builtin evaluator every field of Recipe."""
+    """The whole recipe of a genome; for an evaluator that knows recipes all of Recipe."""
     recipe = {**config.recipe, **genome}
-    if config.evaluator == BUILTIN:
+    if knows_recipe(config.evaluator):
         return Recipe.model_validate(recipe).model_dump(mode="json")
     return recipe
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, nearest
 from evo.config.genomes import filled_genes
-from evo.config.sections import BUILTIN, QUICKSTART, SearchConfig
+from evo.config.sections import QUICKSTART, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
+from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.gguf import is_gguf
 from fitness.recipe import Recipe
 
@@ -41,14 +43,18 @@ def resolve_spec(name: str | Path) -> Path:
 def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
     """With absolute paths and everything filled in that the spec may leave out."""
     recipe = dict(config.recipe)
-    if config.evaluator == BUILTIN:
-        if len(config.sources) == 1 and "mixture" not in config.genome:
-            recipe.setdefault("mixture", dict.fromkeys(config.sources, 1.0))
+    if mixes(config.evaluator) and len(config.sources) == 1 and "mixture" not in config.genome:
+        recipe.setdefault("mixture", dict.fromkeys(config.sources, 1.0))
+    if knows_recipe(config.evaluator):
         whole = Recipe.model_validate(recipe).model_dump(mode="json")
         genes = config.genome.keys() - recipe.keys()  # these start in the middle of their range
         recipe = {name: value for name, value in whole.items() if name not in genes}
+    evaluator = config.evaluator
+    if isinstance(evaluator, Command):
+        evaluator = resolved_command(evaluator, folder)
     return _moved(
         config,
+        evaluator=evaluator,
         import_from=_absolute(config.import_from, folder),
         model=_moved(config.model, base=_base(config.model.base, folder)),
         sources=_rooted(config.sources, folder),

@@ -17,12 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+from evo.config.evaluator import Evaluator, with_python
 from fitness.documents import Half, Kind, Source
+from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
 from fitness.recipe import Recipe
 from population.space import Gene
 
-BUILTIN = "builtin"
 QUICKSTART = "quickstart"
 ONLY = "only "
 
@@ -284,10 +285,13 @@ class SearchConfig(Section):
     search: Search = Field(default_factory=Search, description="What breeds the next genome.")
     budget: Budget = Field(description="What the search may spend.")
     resources: Resources = Field(default_factory=Resources, description="Where evaluations run.")
-    evaluator: str = Field(
+    evaluator: Evaluator = Field(
         default=BUILTIN,
-        description="`builtin` fine-tunes with the recipe; `module:function` calls your own "
-        "function(recipe, *, seed, fidelity, split) -> measurements by name.",
+        description="`builtin` fine-tunes with the recipe; `module:function`, or {python: "
+        "module:function}, calls your own function(recipe, *, seed, fidelity, split) -> "
+        "measurements by name; {command: [program, argument, ...]} runs any other trainer; {trl: "
+        "{}} fine-tunes with TRL's SFTTrainer.",
+        json_schema_extra=with_python,
     )
     import_from: str = Field(
         default=".",

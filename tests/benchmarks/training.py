@@ -94,12 +94,14 @@ class Individual:
         return np.array(tokenizer(text)["input_ids"], dtype=np.int64)
 
     def batches(self) -> Iterator[Any]:
+        from fitness.decks import Windows
         from fitness.mixing import Mixing
 
         recipe = self.recipe
+        length = recipe.sequence_length
         mixing = Mixing(
             recipe.mixture,
-            self.tokens,
+            {name: Windows(tokens, length) for name, tokens in self.tokens.items()},
             budget_tokens=self.case.steps * recipe.batch_size * recipe.sequence_length,
             sequence_length=recipe.sequence_length,
             seed=0,
@@ -136,7 +138,7 @@ class Individual:
         """On the first batch."""
         import torch
 
-        inputs, labels = map(torch.from_numpy, next(self.batches()))
+        inputs, labels = map(torch.from_numpy, next(self.batches())[:2])
         with torch.no_grad():
             return float(model.eval()(input_ids=inputs, labels=labels).loss)
 
@@ -253,7 +255,7 @@ def bare_loop(model: Any, batches: list[Any], recipe: Any) -> None:
     )
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(adam, len(batches))
     mixed = recipe.precision == "bfloat16"
-    for inputs, labels in batches:
+    for inputs, labels, *_ in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             loss = model(
                 input_ids=torch.from_numpy(inputs),

@@ -1,0 +1,129 @@
+"""The section `evaluator`: its forms, each with one meaning, and what can be wrong with them."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from evo.config.file import Key, Problem, nearest, unknown
+from fitness.errors import InputError
+from fitness.evaluators import BUILTIN, PLACEHOLDERS, Command, Trl, placeholders_in
+from fitness.metrics import load_function
+from fitness.training.trl import check_installed
+
+KINDS = ("command", "python", "trl")
+
+
+def _one_meaning(value: object) -> object:
+    """`{python: module:function}` is the text `module:function`; all else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    if not any(kind in value for kind in KINDS):
+        first = str(next(iter(value), ""))
+        close = nearest(first, KINDS)
+        hint = f"; did you mean {close}?" if close else ""
+        raise ValueError(f"a mapping needs one of the keys {', '.join(KINDS)}{hint}")
+    if "python" not in value:
+        return value
+    if len(value) > 1 or not isinstance(value["python"], str):
+        raise ValueError("write it as {python: module:function}, with nothing else in it")
+    return value["python"]
+
+
+def _form(value: object) -> str:
+    """The branch of the union; no key of a spec is called like one."""
+    if isinstance(value, Command) or (isinstance(value, Mapping) and "command" in value):
+        return "a command"
+    return "with trl" if isinstance(value, Trl | Mapping) else "a text"
+
+
+Evaluator = Annotated[
+    Annotated[str, Tag("a text")]
+    | Annotated[Command, Tag("a command")]
+    | Annotated[Trl, Tag("with trl")],
+    Discriminator(_form),
+    BeforeValidator(_one_meaning),
+]
+
+
+def with_python(schema: dict[str, Any]) -> None:
+    """Add the form that is read as another one to the JSON Schema of the section."""
+    text = {"type": "string", "description": "`module:function`."}
+    form = {"type": "object", "properties": {"python": text}, "additionalProperties": False}
+    schema["oneOf"].append(form)
+
+
+def evaluator_problems(
+    evaluator: str | Command | Trl, folder: Path, *, model: bool
+) -> Iterator[Problem]:
+    """What is wrong with it, for a spec in `folder` that names a base model or does not."""
+    if isinstance(evaluator, Command):
+        yield from _command(evaluator, folder, model=model)
+    elif isinstance(evaluator, Trl):
+        try:
+            check_installed()
+        except InputError as error:
+            yield Problem(("evaluator", "trl"), str(error))
+    elif evaluator != BUILTIN:
+        yield from _function(evaluator)
+
+
+def _function(evaluator: str) -> Iterator[Problem]:
+    key: Key = ("evaluator",)
+    if ":" not in evaluator:
+        close = nearest(evaluator, [BUILTIN])
+        hint = f"; did you mean {close}?" if close else ""
+        yield Problem(key, f"must be {BUILTIN} or module:function, got {evaluator!r}{hint}")
+        return
+    try:
+        load_function(evaluator, subject="")
+    except InputError as error:
+        yield Problem(key, str(error).strip())
+
+
+def _command(evaluator: Command, folder: Path, *, model: bool) -> Iterator[Problem]:
+    program = evaluator.command[0]
+    if not placeholders_in(program) and found(program, folder) is None:
+        yield Problem(("evaluator", "command", 0), _not_found(program, folder))
+    for index, argument in enumerate(evaluator.command):
+        key: Key = ("evaluator", "command", index)
+        for name in placeholders_in(argument):
+            if name not in PLACEHOLDERS:
+                message = unknown(name, PLACEHOLDERS, "there are", f"placeholder {name!r}")
+                yield Problem(key, f"{message}; {{{{{name}}}}} is the text {{{name}}}")
+            elif name == "data" and evaluator.data is None:
+                yield Problem(key, "there is no {data} unless `data: jsonl` or `data: parquet`")
+            elif name == "model" and not model:
+                yield Problem(key, "there is no {model} unless model.base names one")
+
+
+def found(program: str, folder: Path) -> str | None:
+    """A program by its name on PATH, or by a path relative to the spec's folder; None if absent."""
+    if os.sep not in program and (on_path := shutil.which(program)):
+        return on_path
+    return shutil.which(str(folder / Path(program).expanduser()))
+
+
+def _not_found(program: str, folder: Path) -> str:
+    beside = folder / Path(program).expanduser()
+    if beside.is_file():
+        remedy = f"`chmod +x {program}`, or name its interpreter first, as in [python, {program}]"
+        return f"{program!r} is not executable; {remedy}"
+    places = [beside.parent] if os.sep in program else map(Path, os.get_exec_path())
+    known = {entry for place in places if place.is_dir() for entry in os.listdir(place)}
+    close = nearest(beside.name, known)
+    remedy = f"did you mean {close}?" if close else "give its path, or put its folder on PATH"
+    return f"there is no program {program!r}; {remedy}"
+
+
+def resolved_command(evaluator: Command, folder: Path) -> Command:
+    """Arguments that name files beside the spec with their whole paths; the program too, if it is
+    not on PATH."""
+    program, *rest = evaluator.command
+    if not placeholders_in(program) and (os.sep in program or shutil.which(program) is None):
+        program = os.path.normpath(folder / Path(program).expanduser())
+    files = [os.path.normpath(folder / one) if (folder / one).is_file() else one for one in rest]
+    return evaluator.model_copy(update={"command": (program, *files)})

@@ -1,0 +1,100 @@
+"""Who makes measurements of a recipe: evomix itself, a function, a command, or TRL."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BUILTIN = "builtin"
+PLACEHOLDER = re.compile(r"\{(\{\w+\})\}|\{(\w+)\}")  # `{{seed}}` is the text `{seed}`
+PLACEHOLDERS = {
+    "recipe": "file with what is asked, a JSON object",
+    "measurements": "file to write, a JSON object of name: number",
+    "data": "file with the mixture",
+    "model": "folder of the base model",
+    "folder": "the evaluation's own empty folder, where the command starts",
+    "seed": "seed of the evaluation",
+    "fidelity": "share of the token budget; 0 asks for the untouched base",
+    "split": "selection or test",
+    "budget_tokens": "tokens of a full fine-tune",
+    "individual": "number of the individual",
+}
+MIXED = ("mixture", "sequence_length", "batch_size")  # the recipe's fields that decide the data
+
+
+class Command(BaseModel):
+    """A trainer in any language."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    command: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(
+            min_length=1,
+            description="Program and arguments, no shell. Replaced are "
+            + ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            + "; each is in the environment too, as EVOMIX_RECIPE and so on. An argument that "
+            "names a file beside the spec is given with its whole path.",
+        ),
+    ]
+    data: Annotated[
+        Literal["jsonl", "parquet"] | None,
+        Field(
+            description="Write what the builtin trainer would draw for the recipe, a window a row "
+            "with `text` and `source`, to {data} before the command starts; needs model.base."
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        Field(gt=0, description="Seconds after which the command and all it started are killed."),
+    ] = None
+
+
+class TrlSettings(BaseModel):
+    """What no recipe says about a fine-tune by TRL's SFTTrainer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    loss_type: Annotated[
+        Literal["nll", "dft"],
+        Field(description="`nll`, or `dft`: Dynamic Fine-Tuning (arXiv:2508.05629)."),
+    ] = "nll"
+    neftune_noise_alpha: Annotated[
+        float, Field(ge=0, description="Noise on embeddings (arXiv:2310.05914); 0 is none.")
+    ] = 0.0
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Compute activations again instead of keeping them.")
+    ] = False
+
+
+class Trl(BaseModel):
+    """TRL's SFTTrainer in place of the builtin one; data, recipe and measurements are the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trl: Annotated[
+        TrlSettings, Field(description="What no recipe says; {} for TRL's defaults.")
+    ] = TrlSettings()
+
+
+EvaluatorChoice = str | Command | Trl  # a text is `builtin` or `module:function`
+
+
+def knows_recipe(evaluator: EvaluatorChoice) -> bool:
+    """Whether recipes are `fitness.recipe.Recipe`, and domains and prompts are measured."""
+    return evaluator == BUILTIN or isinstance(evaluator, Trl)
+
+
+def mixes(evaluator: EvaluatorChoice) -> bool:
+    """Whether the mixture is drawn here, from the spec's sources."""
+    return knows_recipe(evaluator) or (isinstance(evaluator, Command) and bool(evaluator.data))
+
+
+def filled_in(argument: str, values: dict[str, str]) -> str:
+    """An argument of a command with its placeholders replaced; KeyError for an unknown one."""
+    return PLACEHOLDER.sub(lambda found: found[1] or values[found[2]], argument)
+
+
+def placeholders_in(argument: str) -> list[str]:
+    """The names of an argument's placeholders, known or not."""
+    return [found[2] for found in PLACEHOLDER.finditer(argument) if found[2]]

@@ -1,0 +1,35 @@
+"""What a trainer elsewhere is told of a model: what an adapter changes, the names of dropouts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fitness import models
+
+DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
+
+
+def adapted_modules(folder: Path, last: int) -> list[str]:
+    """Names, as PEFT's `target_modules` takes them, of what an adapter of the last so many layers
+    (0: all) changes: the shortest that mean these modules and no others."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    wanted = models._linear_modules(model, last)
+    short = sorted({name.rpartition(".")[2] for name in wanted})
+    meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in short}
+    return short if meant == wanted.keys() else list(wanted)
+
+
+def dropout_rates(folder: Path, rate: float) -> Mapping[str, float]:
+    """The dropout rates that the architecture's configuration knows, each at `rate`."""
+    from transformers import AutoConfig
+
+    told = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+    return {
+        name: rate
+        for name, value in told.items()
+        if name.endswith(DROPOUTS) and isinstance(value, float | int)
+    }
