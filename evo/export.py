@@ -13,12 +13,14 @@ from evo import config as configuration
 from evo.config import SearchConfig
 from evo.history import best
 from evo.history.tables import FULL
+from evo.inheritance import recorded
 from evo.ledger import Fact, read
 from evo.prepare import prepare
 from fitness import models, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
+from fitness.inheritance import unmeasured
 
 CARD = """---
 base_model: {base}
@@ -35,7 +37,7 @@ Its recipe is in `recipe.yaml`.
 |---|---|---|
 {data}
 
-## Measurements
+{lineage}## Measurements
 Means over the seeds measured; the search saw the selection split only.
 
 | measurement | selection | test |
@@ -72,7 +74,21 @@ def export(run: Path, individual: str, to: Path) -> Path:
         if not kept.is_dir():
             prepared = prepare(config)
             _check_same(run, facts[0], prepared.fingerprints)
-            spec = EvaluationSpec(number, recipe, config.seed)
+            lineage = recorded(config, facts, number)
+            for ancestor in lineage.ancestors:
+                there = weights.folder_of(run / "artifacts", ancestor.individual)
+                if there.is_dir():
+                    weights.folder_of(Path(retrained), ancestor.individual).symlink_to(
+                        there.resolve()
+                    )
+            spec = EvaluationSpec(
+                number,
+                recipe,
+                config.seed,
+                parents=lineage.parents,
+                seen=lineage.seen,
+                ancestors=lineage.ancestors,
+            )
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
             weights.assemble(base, kept, partial, dtype=config.model.dtype)
@@ -115,8 +131,7 @@ def _check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
 
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
-    task = replace(task, domains={}, prompt_sets={}, prompts={})
-    evaluation = Evaluator(task).evaluate(spec)
+    evaluation = Evaluator(unmeasured(task)).evaluate(spec)
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")
     folder = weights.folder_of(task.artifacts, spec.individual)
@@ -148,6 +163,7 @@ def _card(
             for fact in evaluations
         ),
         tokens=config.budget.tokens,
+        lineage=_lineage(details),
         data="\n".join(
             f"| {source} | {share:.3f} | {details['epochs'].get(source, 0):.2f} |"
             for source, share in details["shares"].items()
@@ -156,6 +172,19 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
+    )
+
+
+def _lineage(details: Mapping[str, Any]) -> str:
+    """What it began with, if not the base, and on how many tokens all of that was trained."""
+    if not details.get("inherited_from"):
+        return ""
+    total = details["cumulative_tokens"]
+    named = " and ".join(map(str, details["inherited_from"]))
+    by_source = ", ".join(f"{source} {count:,}" for source, count in total.items() if count)
+    return (
+        f"It began with the weights of individual {named}; its lineage was trained on "
+        f"{sum(total.values()):,} tokens in all ({by_source}).\n\n"
     )
 
 

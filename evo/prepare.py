@@ -79,6 +79,7 @@ def prepare(config: SearchConfig) -> Prepared:
         config.prompts,
         prompts,
         budget_tokens=config.budget.tokens,
+        inherit_share=config.budget.inherit_share,
         held_out_length=longest,
         threads=config.resources.cpus,
     )

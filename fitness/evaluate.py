@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fitness import weights
+from fitness import inheritance, merging, weights
 from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -99,23 +99,28 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
         return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
 
-    def run(spec: EvaluationSpec) -> Evaluation:
+    def run(spec: EvaluationSpec, task: Task = task) -> Evaluation:
         if spec.fidelity == 0:
             return _checked(untouched(spec))
         recipe = Recipe.model_validate(dict(spec.recipe))
         mixing = Mixing(
             recipe.mixture,
             tokens,
-            budget_tokens=task.budget_tokens,
+            budget_tokens=budget_of(task, spec),
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
+            seen=spec.seen,
         )
         steps = mixing.steps(recipe.batch_size)
-        until = max(1, round(steps * spec.fidelity))
+        until = max(1, round(steps * min(1.0, spec.fidelity)))
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         started = time.perf_counter()
+        with inheritance.parents(spec, task, run) as folders:
+            inherited = merging.start(base, recipe, folders, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed) as model:
+            if inherited is not None:
+                inheritance.begin(model, inherited)
             report = finetune(
                 model,
                 recipe,
@@ -142,14 +147,23 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         details: dict[str, Any] = {
             "shares": drawn.shares,
             "epochs": drawn.epochs,
+            "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
+        if spec.parents:
+            details["inherited_from"] = list(spec.parents)
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
     return run
+
+
+def budget_of(task: Task, spec: EvaluationSpec) -> int:
+    """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
+    share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
+    return round(task.budget_tokens * share)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:

@@ -94,8 +94,13 @@ class Mixing:
         budget_tokens: int,
         sequence_length: int,
         seed: int,
+        seen: Mapping[str, int] | None = None,
     ) -> None:
-        """`tokens` holds each source's tokens, (n,), usually memory-mapped."""
+        """`tokens` holds each source's tokens, (n,), usually memory-mapped.
+
+        Of each source so many tokens, in whole windows, count as `seen` and are left out.
+        """
+        self._seen = {s: count // sequence_length for s, count in (seen or {}).items()}
         self._requested = shares
         self._available = {source: len(array) for source, array in tokens.items()}
         self.budget_tokens = budget_tokens
@@ -122,6 +127,9 @@ class Mixing:
             s: window_starts(self._available[s], self.sequence_length, self.seed, s)
             for s in self._tokens
         }
+        for source, windows_seen in self._seen.items():
+            if source in starts:
+                starts[source] = islice(starts[source], windows_seen, None)
         order = schedule(self._requested, self.budget_tokens, self.sequence_length)
         for source, _ in islice(order, skip):
             next(starts[source])

@@ -28,6 +28,24 @@ class Recipe(BaseModel):
         int, Field(ge=0, description="Only the last so many layers get an adapter; 0 is all.")
     ] = 0
 
+    start: Annotated[
+        Literal["scratch", "parent", "merge"],
+        Field(
+            description="Which weights a child begins with: the base's, its first parent's, or its "
+            "parents' merged. Who has no parents begins from scratch."
+        ),
+    ] = "scratch"
+    merge_method: Annotated[
+        Literal["linear", "svd", "ties", "dare_linear", "dare_ties"],
+        Field(description="How two parents' weights are merged; `svd` is their exact mean."),
+    ] = "svd"
+    merge_weight: Annotated[
+        float, Field(ge=0, le=1, description="The first parent's share in a merge.")
+    ] = 0.5
+    merge_density: Annotated[
+        float, Field(gt=0, le=1, description="Share of the changes that ties and dare keep.")
+    ] = 0.5
+
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Peak of AdamW's step size.")
     ] = 1e-3

@@ -8,11 +8,11 @@ from pathlib import Path
 from evo.config import genome_checks
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
-from evo.config.genomes import Constraint, baseline_names, largest
+from evo.config.genomes import Constraint, baseline_names, inherits, largest
 from evo.config.sections import BUILTIN, SearchConfig
 from fitness.errors import InputError
 from fitness.metrics import load_function, measured_names, resolve
-from population.strategies import STRATEGIES
+from population.strategies import BREEDING, STRATEGIES
 from population.strategies import check as check_strategy
 
 
@@ -135,6 +135,33 @@ def _population(config: SearchConfig) -> Found:
         yield Problem(key, f"{evaluations} does not cover the {anchors} baselines; raise it")
 
 
+def _inheritance(config: SearchConfig) -> Found:
+    """Children have parents to begin with, and a share of the budget for one step at least."""
+    if not inherits(config):
+        return
+    strategy = config.search.strategy
+    if strategy in STRATEGIES and strategy not in BREEDING:
+        yield Problem(
+            ("search", "strategy"),
+            f"{strategy} has no parents, so nobody can begin with their weights: choose one of "
+            f"{', '.join(BREEDING)}, or leave `start` at scratch",
+        )
+    if config.search.rungs:
+        yield Problem(
+            ("search", "rungs"),
+            "a parent whose fine-tune has paused has no weights to begin with: leave the rungs "
+            "out, or `start` at scratch",
+        )
+    batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
+    tokens = round(config.budget.tokens * config.budget.inherit_share)
+    if config.budget.tokens >= batch * length > tokens:
+        yield Problem(
+            ("budget", "inherit_share"),
+            f"{tokens} tokens of a child are less than one step of the largest batch, {batch:g} "
+            f"sequences of {length:g}; raise it",
+        )
+
+
 def _steps(config: SearchConfig) -> Found:
     """The token budget covers at least one step of the largest batch."""
     if config.evaluator != BUILTIN:
@@ -167,4 +194,5 @@ LATER_CHECKS: Checks = (
     ("genome sources", genome_checks.conditions),
     ("evaluator domains prompts objectives constraints", _measured),
     ("evaluator budget genome recipe", _steps),
+    ("evaluator search budget genome recipe", _inheritance),
 )

@@ -10,6 +10,8 @@ from evo.config.sections import BUILTIN, ONLY, SearchConfig
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
+SCRATCH = "scratch"
+
 
 def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
     """The gene, over all sources if it is a mixture that does not say what it is over.
@@ -76,6 +78,15 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
         mixture = {source: weight / total for source, weight in weights.items()}
         found.append((name, {**start, "mixture": mixture}))
     return found
+
+
+def inherits(config: SearchConfig) -> bool:
+    """Whether a child of this search may begin with its parents' weights."""
+    if config.evaluator != BUILTIN:
+        return False
+    gene = config.genome.get("start")
+    options = gene.options if isinstance(gene, Choice) else (config.recipe.get("start", SCRATCH),)
+    return any(option != SCRATCH for option in options)
 
 
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:

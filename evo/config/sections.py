@@ -168,6 +168,13 @@ class Budget(Section):
         "pauses at a rung counts by its share of the tokens.",
     )
     tokens: int = Field(ge=1, description="Training tokens of each fine-tune, met exactly.")
+    inherit_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="The share of these tokens that a child trains on if it begins with its "
+        "parents' weights (`start` in recipe or genome); it counts as such a part of a fine-tune.",
+    )
 
 
 class Resources(Section):
