@@ -118,6 +118,10 @@ class Lineages:
             found.update(self.of(self._individual(one)).parents)
         return found
 
+    def tokens(self, individual: Individual) -> int:
+        """Training tokens of its whole lineage, its own included."""
+        return sum(self._details(individual.id)["cumulative_tokens"].values())
+
     def origins(self, individual: Individual) -> tuple[int, ...]:
         """Whose weights it takes over: those who were really trained, each once."""
         wanted = origins_of(self._config, individual)

@@ -125,6 +125,7 @@ class Progress:
             )
             seconds = fact["finished"] - fact["started"]
             where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+            where += " from scratch" if fact["fidelity"] > 1 else ""
             return f"{done} {who}{where}: {values or fact['status']}  {seconds:.1f} s"
         if fact["fact"] == "lost":
             return f"{done} individual {fact['individual']}: worker lost, tried again"

@@ -90,9 +90,15 @@ def evolve(
 
 
 def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
-    """The untouched base, the baselines and the winner on the test split, under fresh seeds."""
+    """The untouched base, the baselines and the winner on the test split, under fresh seeds.
+
+    A winner that began with its parents' weights also meets its own recipe from scratch, on as
+    many tokens as its whole lineage took.
+    """
     contenders = [(evaluations.individual(0), 0.0)]
     contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
+    if evaluations.lineages.of(winner).parents:
+        contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
     for job in jobs:

@@ -16,9 +16,12 @@ from evo.artifacts import Artifacts
 from evo.config import ConfigError, SearchConfig
 from evo.evaluations import Asked, Evaluations, Job
 from evo.export import export
+from evo.history.comparison import COLD
 from evo.inheritance import origins, portion, recorded
 from evo.ledger import Fact, Ledger, read
 from evo.prepare import Prepared, prepare
+from evo.report import page
+from evo.report.contents import comparison_table
 from evo.search import compare, evolve, virtual_duration
 from fitness import weights
 from fitness.cost import cost_of
@@ -255,6 +258,89 @@ def test_what_does_not_go_with_inheritance_is_said_before_anything_trains(
     lines = SPEC.replace(old, new).splitlines(keepends=True)
     alike = [line for line in lines if not line.startswith(("  start:", "  merge_method:"))]
     load(tmp_path, "".join(alike))
+
+
+def compared(folder: Path, cold: float) -> list[Fact]:
+    """A run of two fine-tunes whose winner is the heir, tested under two seeds each."""
+    plain = configuration.to_plain(load(folder))
+    genome = {"mixture": {"jargon": 1.0, "wordnet": 0.0}, "learning_rate": 1e-3, "adapter": "none"}
+    facts: list[Fact] = [{"fact": "search", "format": 1, "config": plain, "time": 0.0}]
+    for number, parents in ((0, []), (1, [0])):
+        born = {"id": number, "genome": {**genome, "start": "parent"}, "parents": parents}
+        facts.append({"fact": "individual", "operator": "", "generation": 0, **born})
+
+    def evaluated(number: int, seed: int, fidelity: float, split: str, loss: float) -> None:
+        heir = number == 1 and fidelity == 1
+        tokens = {0: 0, 1: 960 if heir else 768}.get(fidelity, 960)
+        details = {"cumulative_tokens": {"jargon": tokens}}
+        facts.append(
+            {
+                "fact": "evaluation",
+                **{"individual": number, "seed": seed, "fidelity": fidelity, "split": split},
+                **{"status": "ok", "measurements": {"target/loss": loss}, "cost": {}},
+                "details": details | ({"inherited_from": [0]} if heir else {}),
+                **{"message": "", "worker": "", "started": 0.0, "finished": 1.0},
+            }
+        )
+
+    for number in (0, 1):
+        evaluated(number, 2, 1.0, "selection", 4.0 - number)
+    facts.append({"fact": "winner", "individual": 1, "split": "selection", "seeds": 1})
+    for seed, noise in ((3, 0.0), (4, 0.01)):
+        evaluated(0, seed, 0.0, "test", 5.0)
+        evaluated(1, seed, 1.0, "test", 3.0 + noise)
+        evaluated(1, seed, 1.25, "test", cold + noise)
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("cold", "tone", "note"),
+    [
+        (3.5, "good", "What it inherited was worth it: its recipe reached 3.505"),
+        (2.5, "mixed", "What it inherited was a loss: its recipe reached 2.505"),
+        (3.001, "mixed", "What it inherited is not clearly worth it"),
+    ],
+)
+def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
+    tmp_path: Path, cold: float, tone: str, note: str
+) -> None:
+    facts = compared(tmp_path, cold)
+    closing = history.comparison(facts).set_index("contender")
+    assert closing["tokens"].to_dict() == {"winner": 960.0, "base": 0.0, COLD: 960.0}
+    told = history.verdict(facts)
+    assert told.tone == tone
+    assert any(line.startswith(note) and "960 tokens" in line for line in told.notes)
+    table = comparison_table(facts)
+    assert table is not None
+    assert table["inherited"]
+    assert [row["tokens"] for row in table["rows"]] == ["960", "0", "960"]
+    text = page(facts)
+    assert "Inherited and cold-started" in text
+    assert "tokens, with its lineage" in text
+
+
+def test_the_winner_meets_its_recipe_from_scratch_only_if_it_inherited(
+    undisturbed: Path, tmp_path: Path, config: SearchConfig, prepared: Prepared
+) -> None:
+    facts = read(undisturbed)
+    assert not {f["fidelity"] for f in facts if f["fact"] == "evaluation"} - {0.0, 1.0}
+    heir = max(fact["individual"] for fact in heirs(undisturbed))
+    run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    with Ledger(run) as ledger:
+        asked = cluster(prepared, run)
+        evaluations = Evaluations(  # type: ignore[arg-type]
+            config, ledger, asked, Asked(), lambda fact: None, configuration.space(config).key
+        )
+        compare(config, evaluations.individual(heir), evaluations)
+    longer = [f for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] > 1]
+    (wanted,) = {
+        sum(f["details"]["cumulative_tokens"].values())
+        for f in heirs(run)
+        if f["individual"] == heir
+    }
+    (scratch,) = longer
+    assert scratch["cost"]["tokens"] == wanted
+    assert "inherited_from" not in scratch["details"]
 
 
 @pytest.mark.slow
