@@ -29,7 +29,7 @@ tags: [evomix]
 ---
 # {name}: individual {individual}
 
-Found by an evomix search over {evaluations} fine-tunes of {base}, {tokens:,} tokens each.
+Found by an evomix search over {evaluations} {tried}.
 Its recipe is in `recipe.yaml`.
 
 ## Data
@@ -154,15 +154,18 @@ def _card(
         if fact["individual"] == origin and "shares" in fact["details"]
     )
     base = config.model.base
+    name = json.dumps(Path(base).name if Path(base).is_dir() else base)
     return CARD.format(
-        base=json.dumps(Path(base).name if Path(base).is_dir() else base),
+        base=name,
         name=config.name,
         individual=number,
         evaluations=sum(
             fact["split"] == "selection" and "same_as" not in fact["details"]
             for fact in evaluations
         ),
-        tokens=config.budget.tokens,
+        tried=f"merges of parts, each a fine-tune of {name}"
+        if config.parts
+        else f"fine-tunes of {name}, {config.budget.tokens:,} tokens each",
         lineage=_lineage(details),
         data="\n".join(
             f"| {source} | {share:.3f} | {details['epochs'].get(source, 0):.2f} |"

@@ -11,6 +11,7 @@ from fitness import models
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.generation import Prompts, read_prompts
+from fitness.merging import check_part, fingerprint_of
 from fitness.sources import cache_folder, file_digest, tokenise
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "ray", "deap", "numpy")
@@ -54,6 +55,9 @@ def prepare(config: SearchConfig) -> Prepared:
                 f"sources.{name}: {file.tokens} tokens are fewer than one sequence of {longest}; "
                 "add text, or lower sequence_length"
             )
+    parts = {name: Path(part) for name, part in config.parts.items()}
+    for name, part in parts.items():
+        check_part(f"parts.{name}", part, folder)
     domains = {
         name: {
             split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
@@ -78,12 +82,13 @@ def prepare(config: SearchConfig) -> Prepared:
         domains,
         config.prompts,
         prompts,
+        parts,
         budget_tokens=config.budget.tokens,
         inherit_share=config.budget.inherit_share,
         held_out_length=longest,
         threads=config.resources.cpus,
     )
-    fingerprints = {
+    fingerprints: dict[str, Any] = {
         "model": models.fingerprint(folder),
         "sources": {name: file.fingerprint for name, file in sources.items()},
         "domains": {
@@ -98,6 +103,8 @@ def prepare(config: SearchConfig) -> Prepared:
             for name, prompt_set in config.prompts.items()
         },
     }
+    if parts:
+        fingerprints["parts"] = {name: fingerprint_of(part) for name, part in parts.items()}
     return Prepared(task, fingerprints)
 
 

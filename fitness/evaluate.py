@@ -99,10 +99,31 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
         return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
 
+    def merged(spec: EvaluationSpec, recipe: Recipe, task: Task) -> Evaluation:
+        started = time.perf_counter()
+        inherited = merging.of_parts(base, recipe, task.parts, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed) as model:
+            inheritance.begin(model, inherited)
+            merging_ended = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, samples = measure(model, base.tokenizer, task, spec)
+            if task.artifacts is not None and spec.keep_weights and spec.split == "selection":
+                weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
+        cost = {
+            "tokens": 0,
+            "flops": 0.0,
+            "train_seconds": merging_ended - started,
+            "evaluate_seconds": time.perf_counter() - merging_ended,
+        }
+        details = {"shares": dict(recipe.mixture), "epochs": {}, "samples": samples}
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
     def run(spec: EvaluationSpec, task: Task = task) -> Evaluation:
         if spec.fidelity == 0:
             return _checked(untouched(spec))
         recipe = Recipe.model_validate(dict(spec.recipe))
+        if task.parts:
+            return _checked(merged(spec, recipe, task))
         mixing = Mixing(
             recipe.mixture,
             tokens,

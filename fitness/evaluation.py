@@ -104,6 +104,7 @@ class Task:
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
+    parts: Mapping[str, Path] = field(default_factory=dict)  # folders; merged, nothing is trained
     budget_tokens: int = 0
     inherit_share: float = 1.0  # of the budget, for whoever begins with the weights of parents
     held_out_length: int = 0

@@ -4,12 +4,16 @@ Linear and `svd`: weighted sums. TIES: Yadav et al. 2023, sec. 3 (keep the large
 sign, mean of those that agree). DARE: Yu et al. 2024, sec. 3 (drop changes at random, rescale).
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fitness import models, weights
+from fitness.errors import InputError
 from fitness.inheritance import Factors, Inherited, product, read
 from fitness.models import Base, cuda_devices
 from fitness.recipe import Recipe
@@ -24,11 +28,18 @@ class Merge:
     weights: tuple[float, ...]
     method: str
     density: float
+    scale: float = 1.0  # times the result
+
+    @classmethod
+    def of(cls, recipe: Recipe, weights: Sequence[float]) -> "Merge":
+        """As the recipe says."""
+        told = recipe.merge_method, recipe.merge_density, recipe.merge_scale
+        return cls(tuple(weights), *told)
 
     @property
     def effective(self) -> list[float]:
         """TIES divides by how many agree, so that weights which sum to 1 would shrink the sum."""
-        times = len(self.weights) if "ties" in self.method else 1
+        times = self.scale * (len(self.weights) if "ties" in self.method else 1)
         return [times * weight for weight in self.weights]
 
 
@@ -40,8 +51,47 @@ def start(base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int) -> 
     if len(folders) < 2:
         return read(folders[0]) if folders else None
     first = recipe.merge_weight
-    how = Merge((first, 1 - first), recipe.merge_method, recipe.merge_density)
+    how = Merge.of(recipe, (first, 1 - first))
     return merge(base, folders, how, rank=_rank(recipe), seed=seed)
+
+
+def of_parts(base: Base, recipe: Recipe, parts: Mapping[str, Path], *, seed: int) -> Inherited:
+    """The parts of a merge that nothing is trained for, each by its share of the mixture."""
+    shares = {name: share for name, share in recipe.mixture.items() if share > 0}
+    folders = [parts[name] for name in shares]
+    how = Merge.of(recipe, list(shares.values()))
+    return merge(base, folders, how, rank=_rank(recipe), seed=seed)
+
+
+def check_part(key: str, part: Path, base: Path) -> None:
+    """Raises InputError unless the folder holds a fine-tune of the base, whole or an adapter."""
+    if not part.is_dir():
+        raise InputError(
+            f"{key}: there is no folder {str(part)!r}; give one with a PEFT adapter or a model, "
+            "such as `evo export` writes"
+        )
+    if (part / weights.ADAPTER).is_file():
+        told = json.loads((part / weights.ADAPTER).read_text(encoding="utf-8"))
+        if told.get("peft_type") != "LORA" or told.get("use_dora"):
+            raise InputError(f"{key}: {part} is not a plain LoRA adapter; merge it into a model")
+        if not (part / "adapter_model.safetensors").is_file():
+            raise InputError(f"{key}: {part} has no adapter_model.safetensors; save it there")
+        return
+    if not list(part.glob("*.safetensors")) or not (part / "config.json").is_file():
+        raise InputError(f"{key}: {part} holds neither a model nor a PEFT adapter in safetensors")
+    if sorted(models.shapes(part)) != sorted(models.shapes(base)):
+        raise InputError(
+            f"{key}: the weights in {part} do not have the shapes of the base's in {base}; only "
+            "fine-tunes of the same base can be merged"
+        )
+
+
+def fingerprint_of(part: Path) -> str:
+    """sha256 over the weights and how they are to be read, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted({*part.glob("*config.json"), *part.glob("*.safetensors")}):
+        digest.update(name.name.encode() + name.read_bytes())
+    return digest.hexdigest()
 
 
 def _rank(recipe: Recipe) -> int | None:

@@ -14,7 +14,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mixture: Annotated[
-        dict[str, float], Field(description="Share of the token budget by source; sums to 1.")
+        dict[str, float],
+        Field(description="Share of the token budget by source, or of a merge by part; sums to 1."),
     ] = Field(default_factory=dict)
 
     adapter: Annotated[
@@ -37,7 +38,7 @@ class Recipe(BaseModel):
     ] = "scratch"
     merge_method: Annotated[
         Literal["linear", "svd", "ties", "dare_linear", "dare_ties"],
-        Field(description="How two parents' weights are merged; `svd` is their exact mean."),
+        Field(description="How the weights of parents or parts are merged; `svd`: exact mean."),
     ] = "svd"
     merge_weight: Annotated[
         float, Field(ge=0, le=1, description="The first parent's share in a merge.")
@@ -45,6 +46,9 @@ class Recipe(BaseModel):
     merge_density: Annotated[
         float, Field(gt=0, le=1, description="Share of the changes that ties and dare keep.")
     ] = 0.5
+    merge_scale: Annotated[
+        float, Field(gt=0, le=10, description="Times the merged change of the base.")
+    ] = 1.0
 
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Peak of AdamW's step size.")

@@ -49,12 +49,32 @@ def _complete(config: SearchConfig) -> Found:
         return
     if not config.model.base:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
-    if not config.sources:
+    if not config.sources and not config.parts:
         yield Problem(("sources",), "missing; name at least one data set to train on")
     if not config.domains:
         yield Problem(
             ("domains",), "missing; name held-out text, e.g. target: {path: held_out.txt}"
         )
+
+
+def _parts(config: SearchConfig) -> Found:
+    """A merge trains nothing, and everything else does."""
+    if config.evaluator != BUILTIN:
+        return
+    if not config.parts:
+        if config.budget.tokens < 1:
+            yield Problem(("budget", "tokens"), "0; give at least one, or parts to merge")
+        return
+    if config.sources:
+        yield Problem(("sources",), "parts are merged without training; leave the sources out")
+    if config.budget.tokens:
+        message = f"{config.budget.tokens}, but parts are merged without training; give 0"
+        yield Problem(("budget", "tokens"), message)
+    if inherits(config):
+        message = "every merge begins with the parts; leave `start` out"
+        yield Problem(("genome" if "start" in config.genome else "recipe", "start"), message)
+    if config.search.rungs:
+        yield Problem(("search", "rungs"), "a merge cannot pause; leave the rungs out")
 
 
 def _evaluator(config: SearchConfig) -> Found:
@@ -137,7 +157,7 @@ def _population(config: SearchConfig) -> Found:
 
 def _inheritance(config: SearchConfig) -> Found:
     """Children have parents to begin with, and a share of the budget for one step at least."""
-    if not inherits(config):
+    if config.parts or not inherits(config):
         return
     strategy = config.search.strategy
     if strategy in STRATEGIES and strategy not in BREEDING:
@@ -164,7 +184,7 @@ def _inheritance(config: SearchConfig) -> Found:
 
 def _steps(config: SearchConfig) -> Found:
     """The token budget covers at least one step of the largest batch."""
-    if config.evaluator != BUILTIN:
+    if config.evaluator != BUILTIN or config.parts:
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     if config.budget.tokens < batch * length:
@@ -178,21 +198,22 @@ def _steps(config: SearchConfig) -> Found:
 Checks = tuple[tuple[str, Callable[[SearchConfig], Found]], ...]
 
 CHECKS: Checks = (
-    ("evaluator model sources domains", _complete),
+    ("evaluator model sources parts domains", _complete),
+    ("evaluator sources parts budget genome recipe search", _parts),
     ("evaluator genome", genome_checks.genes),
-    ("evaluator genome sources", genome_checks.mixtures),
+    ("evaluator genome sources parts", genome_checks.mixtures),
     ("evaluator recipe", genome_checks.recipe),
-    ("evaluator genome recipe sources", genome_checks.fixed_mixture),
-    ("genome recipe sources", genome_checks.starts),
-    ("baselines genome sources", genome_checks.baselines),
+    ("evaluator genome recipe sources parts", genome_checks.fixed_mixture),
+    ("genome recipe sources parts", genome_checks.starts),
+    ("baselines genome sources parts", genome_checks.baselines),
     ("evaluator", _evaluator),
     ("prompts", _metrics),
     ("search", _strategy),
-    ("search budget baselines objectives genome recipe sources", _population),
+    ("search budget baselines objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
-    ("genome sources", genome_checks.conditions),
+    ("genome sources parts", genome_checks.conditions),
     ("evaluator domains prompts objectives constraints", _measured),
-    ("evaluator budget genome recipe", _steps),
-    ("evaluator search budget genome recipe", _inheritance),
+    ("evaluator budget genome recipe parts", _steps),
+    ("evaluator search budget genome recipe parts", _inheritance),
 )

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from evo.config.errors import problems, show
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genomes import filled, filled_genes, mixed_sources
+from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import BUILTIN, ONLY, SearchConfig
 from fitness.recipe import Recipe
 from population.space import Choice, Float, SearchSpace, Simplex
@@ -53,18 +53,24 @@ def mixtures(config: SearchConfig) -> Found:
         if not isinstance(gene, Simplex):
             continue
         key: Key = ("genome", name)
-        if not (gene.over or config.sources):
+        known = mixable(config)
+        if not (gene.over or known):
             if config.evaluator != BUILTIN:
                 yield Problem(key, "over is empty and there are no sources; list the names")
             continue
         for index, source in enumerate(gene.over):
-            if config.evaluator == BUILTIN and source not in config.sources:
-                message = unknown(source, config.sources, "there are", f"source {source!r}")
+            if config.evaluator == BUILTIN and source not in known:
+                message = unknown(source, known, "there are", f"{kind(config)} {source!r}")
                 yield Problem((*key, "over", index), message)
         try:
-            filled(gene, config.sources)
+            filled(gene, known)
         except ValidationError as error:
             yield from (Problem(key, str(item["ctx"]["error"])) for item in error.errors())
+
+
+def kind(config: SearchConfig) -> str:
+    """What a mixture is over, in words."""
+    return "part" if config.parts else "source"
 
 
 def conditions(config: SearchConfig) -> Found:
@@ -93,7 +99,7 @@ def starts(config: SearchConfig) -> Found:
             continue
         key: Key = ("recipe", name)
         if isinstance(gene, Simplex):
-            over = gene.over or tuple(config.sources)
+            over = gene.over or mixable(config)
             for source in value if isinstance(value, Mapping) else ():
                 if source not in over:
                     message = unknown(str(source), over, "the mixture is over", "source")
@@ -112,15 +118,16 @@ def fixed_mixture(config: SearchConfig) -> Found:
     if config.evaluator != BUILTIN or "mixture" in config.genome:
         return
     mixture = config.recipe.get("mixture")
-    if mixture is None and len(config.sources) > 1:
+    known = mixable(config)
+    if mixture is None and len(known) > 1:
         yield Problem(
             ("recipe", "mixture"),
-            f"missing; there are {len(config.sources)} sources and no gene `mixture`: give each a "
+            f"missing; there are {len(known)} {kind(config)}s and no gene `mixture`: give each a "
             "share here, or add `mixture: {type: simplex}` to the genome",
         )
     for source in mixture if isinstance(mixture, Mapping) else ():
-        if source not in config.sources:
-            message = unknown(source, config.sources, "there are", "source")
+        if source not in known:
+            message = unknown(source, known, "there are", kind(config))
             yield Problem(("recipe", "mixture", source), message)
 
 

@@ -25,13 +25,18 @@ def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
 
 def filled_genes(config: SearchConfig) -> dict[str, AnyGene]:
     """The genes by name, mixtures with all that they are over."""
-    return {name: filled(gene, config.sources) for name, gene in config.genome.items()}
+    return {name: filled(gene, mixable(config)) for name, gene in config.genome.items()}
+
+
+def mixable(config: SearchConfig) -> tuple[str, ...]:
+    """What a mixture may be over: the sources, or the parts of a merge."""
+    return tuple(config.parts or config.sources)
 
 
 def mixed_sources(config: SearchConfig) -> tuple[str, ...]:
     """What the mixture is over, whether it is a gene or fixed."""
     gene = config.genome.get("mixture")
-    return (gene.over if isinstance(gene, Simplex) else ()) or tuple(config.sources)
+    return (gene.over if isinstance(gene, Simplex) else ()) or mixable(config)
 
 
 def space(config: SearchConfig) -> SearchSpace:

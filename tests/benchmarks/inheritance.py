@@ -73,7 +73,8 @@ def spec(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "objectives": {OBJECTIVE: "minimize"},
         "baselines": ["uniform"],
         "search": {"strategy": "nsga2", "population": 6, "parallel": 2, "replicates": 2},
-        "budget": {"evaluations": options.evaluations, "tokens": options.tokens},
+        "budget": {"evaluations": options.evaluations, "tokens": options.tokens}
+        | {"inherit_share": options.share},
         "comparison": {"seeds": 2},
     }
 
@@ -190,15 +191,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rivals[kind].append(rival)
                 print(f"{run.name}: {found[kind][-1]}, scratch winner {rival:.4f}", flush=True)
         figures = table(found, rivals, options.seeds)
-    settings = {name: getattr(options, name) for name in ("seeds", "evaluations", "tokens")}
+    settings = {
+        name: getattr(options, name) for name in ("seeds", "evaluations", "tokens", "share")
+    }
     print("BENCH " + json.dumps({"name": "inheritance", **settings, "kinds": figures}))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=inheritance", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="searches of each (default 5)")
-    parser.add_argument("--evaluations", type=int, default=18, help="full fine-tunes of each")
-    parser.add_argument("--tokens", type=int, default=24576, help="of a full fine-tune")
+    parser.add_argument("--evaluations", type=int, default=20, help="full fine-tunes of each")
+    parser.add_argument("--tokens", type=int, default=9216, help="of a full fine-tune")
+    parser.add_argument("--share", type=float, default=0.5, help="of these for an heir")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args(arguments)
 
