@@ -131,6 +131,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
             seen=spec.seen,
+            seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
         )
         steps = mixing.steps(recipe.batch_size)
         until = max(1, round(steps * min(1.0, spec.fidelity)))

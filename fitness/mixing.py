@@ -95,12 +95,15 @@ class Mixing:
         sequence_length: int,
         seed: int,
         seen: Mapping[str, int] | None = None,
+        seen_seed: int | None = None,
     ) -> None:
         """`tokens` holds each source's tokens, (n,), usually memory-mapped.
 
-        Of each source so many tokens, in whole windows, count as `seen` and are left out.
+        Of each source so many tokens, in whole windows, were `seen` under `seen_seed` and are left
+        out. Under another seed the windows after these come too, in an order of that seed's own.
         """
         self._seen = {s: count // sequence_length for s, count in (seen or {}).items()}
+        self._seen_seed = seed if seen_seed is None else seen_seed
         self._requested = shares
         self._available = {source: len(array) for source, array in tokens.items()}
         self.budget_tokens = budget_tokens
@@ -123,19 +126,26 @@ class Mixing:
 
         Without the first `skip` of them, whose tokens are not read.
         """
-        starts = {
-            s: window_starts(self._available[s], self.sequence_length, self.seed, s)
-            for s in self._tokens
-        }
-        for source, windows_seen in self._seen.items():
-            if source in starts:
-                starts[source] = islice(starts[source], windows_seen, None)
+        starts = {source: self._starts(source) for source in self._tokens}
         order = schedule(self._requested, self.budget_tokens, self.sequence_length)
         for source, _ in islice(order, skip):
             next(starts[source])
         for source, length in order:
             start = next(starts[source])
             yield self._tokens[source][start : start + length].astype(np.int64), source
+
+    def _starts(self, source: str) -> Iterator[int]:
+        """First tokens of the windows to draw from a source, one after the other."""
+        length = self.sequence_length
+        starts = window_starts(self._available[source], length, self._seen_seed, source)
+        unseen = islice(starts, self._seen.get(source, 0), None)
+        if self._seen_seed == self.seed:
+            return unseen
+        count = -(-self.drawn.tokens[source] // length)
+        coming = np.fromiter(unseen, dtype=np.int64, count=count)
+        keys = keys_of(f"{self.seed}/unseen/{source}")
+        order = permute(np.arange(count, dtype=np.uint64), count, keys)
+        return iter(coming[order.astype(np.int64)].tolist())
 
     def steps(self, batch_size: int) -> int:
         """How many batches there are."""

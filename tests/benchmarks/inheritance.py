@@ -1,7 +1,7 @@
 """Searches with and without inherited weights: `make bench NAME=inheritance`, 20 to 60 minutes.
 
-Real fine-tunes through the `evo` command on the quickstart's model and text, cut to a single
-objective and short fine-tunes. Three kinds of search at equal total training tokens, 5 seeds each,
+Real fine-tunes of the quickstart's model on its text, cut to a single objective and short enough
+that longer ones would be better. Three kinds of search at equal total training tokens, 5 seeds,
 in turns: children from scratch, from their first parent's weights, and from both parents' merged.
 Beside that the comparison at equal cumulative tokens, on the test split: each winner against its
 own recipe from scratch, and against the winner of the search from scratch trained as long.
@@ -11,10 +11,11 @@ own recipe from scratch, and against the winner of the search from scratch train
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
+import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,19 @@ from ruamel.yaml import YAML
 
 from evo import config as configuration
 from evo import history
+from evo.artifacts import Artifacts
+from evo.evaluations import Asked, Evaluations
 from evo.history.comparison import COLD, WINNER
 from evo.history.tables import FULL
 from evo.inheritance import from_fact
-from evo.ledger import read
+from evo.ledger import FILE as LEDGER
+from evo.ledger import Ledger, read
 from evo.prepare import prepare
+from evo.search import compare, evolve
+from fitness.cost import cost_of
 from fitness.evaluate import Evaluator
-from fitness.evaluation import EvaluationSpec, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from tests.benchmarks.comparison import mean_error
-from tests.evo.driving import LEDGER, command, environment
 
 KINDS = ("scratch", "parent", "merge")
 OBJECTIVE = "target/loss"
@@ -68,7 +73,7 @@ def spec(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "name": f"{kind}-{seed}",
         "seed": seed,
         "domains": {"target": target},
-        "recipe": {**plain["recipe"], "batch_size": 8, "start": kind},
+        "recipe": {**plain["recipe"], "batch_size": 4, "start": kind},
         "genome": genome,
         "objectives": {OBJECTIVE: "minimize"},
         "baselines": ["uniform"],
@@ -79,21 +84,48 @@ def spec(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+class Here:
+    """Stands in for the cluster: evaluates in this process, in the order asked for.
+
+    What a search finds depends on neither, and no Ray has to be started for each.
+    """
+
+    size = 1
+    busy = 0
+
+    def __init__(self, task: Task) -> None:
+        self._evaluator = Evaluator(task)
+        self._queue: deque[EvaluationSpec] = deque()
+
+    def submit(self, spec: EvaluationSpec) -> None:
+        self._queue.append(spec)
+
+    def poll(self, seconds: float) -> list[Evaluation]:
+        started = time.time()
+        found = self._evaluator.evaluate(self._queue.popleft())
+        return [replace(found, started=started, finished=time.time())]
+
+
 def launched(folder: Path, kind: str, seed: int, options: argparse.Namespace) -> Path:
     """A run, searched or resumed to its end."""
-    run = folder / f"{kind}-{seed}"
-    line: list[object] = ["resume", run]
+    run, file = folder / f"{kind}-{seed}", folder / f"{kind}-{seed}.yaml"
+    configuration.write_yaml(spec(kind, seed, options), file)
+    config = configuration.load(file)
+    prepared = prepare(config)
     if not (run / LEDGER).exists():
-        file = folder / f"{kind}-{seed}.yaml"
-        configuration.write_yaml(spec(kind, seed, options), file)
-        line = ["launch", file, "--run", run]
-    elif read(run)[-1]["fact"] == "finished":
-        return run
-    done = subprocess.run(
-        command(*line), env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{run}: {done.stderr}")
+        header = {
+            "config": configuration.to_plain(config),
+            "fingerprints": prepared.fingerprints,
+            "time": time.time(),
+        }
+        Ledger.create(run, header).close()
+    here: Any = Here(replace(prepared.task, artifacts=run / "artifacts"))
+    with Ledger(run) as ledger:
+        key = configuration.space(config).key
+        evaluations = Evaluations(config, ledger, here, Asked(), lambda fact: None, key)
+        artifacts = Artifacts(run / "artifacts")
+        winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
+        compare(config, winner, evaluations)
     return run
 
 
@@ -200,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=inheritance", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="searches of each (default 5)")
-    parser.add_argument("--evaluations", type=int, default=20, help="full fine-tunes of each")
-    parser.add_argument("--tokens", type=int, default=9216, help="of a full fine-tune")
+    parser.add_argument("--evaluations", type=int, default=24, help="full fine-tunes of each")
+    parser.add_argument("--tokens", type=int, default=6144, help="of a full fine-tune")
     parser.add_argument("--share", type=float, default=0.5, help="of these for an heir")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args(arguments)

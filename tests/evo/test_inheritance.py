@@ -225,6 +225,30 @@ def test_an_heir_takes_its_share_of_budget_and_virtual_time(
     assert duration == pytest.approx(scoring + (whole - scoring) / 4)
 
 
+def test_equal_genomes_share_an_evaluation_only_if_they_began_alike(
+    tmp_path: Path, config: SearchConfig, prepared: Prepared, undisturbed: Path
+) -> None:
+    run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    heir = heirs(run)[0]["individual"]
+    with Ledger(run) as ledger:
+        asked = cluster(prepared, run)
+        evaluations = Evaluations(  # type: ignore[arg-type]
+            config, ledger, asked, Asked(), lambda fact: None, configuration.space(config).key
+        )
+        known = evaluations.individual(heir)
+        evaluations.request(Job(known, config.seed))
+        twin = replace(known, id=100)
+        evaluations.request(Job(twin, config.seed))
+        details = evaluations.result(Job(twin, config.seed)).details
+        assert details["same_as"] == heir
+        assert details["inherited_from"] == list(known.parents[:1])
+        elsewhere = next(one for one in range(4) if one not in known.parents)
+        other = replace(known, id=101, parents=(elsewhere,))
+        evaluations.request(Job(other, config.seed))
+        assert evaluations.result(Job(other, config.seed)).details["inherited_from"] == [elsewhere]
+    assert asked.asked == [(101, config.seed, 1.0, "selection")]
+
+
 @pytest.mark.parametrize(
     ("start_with", "parents", "wanted"),
     [

@@ -107,6 +107,13 @@ def test_data_that_were_seen_are_left_out() -> None:
     windows = [window.tolist() for window, _ in whole.sequences()]
     assert [window.tolist() for window, _ in rest.sequences()] == windows[10:]
     assert [window.tolist() for window, _ in rest.sequences(skip=4)] == windows[14:]
+    other = Mixing(
+        {"a": 1.0}, source, budget_tokens=100, sequence_length=10, seed=4, seen=seen, seen_seed=3
+    )
+    shuffled = [window.tolist() for window, _ in other.sequences()]
+    assert shuffled != windows[10:]
+    assert sorted(shuffled) == sorted(windows[10:])
+    assert [window.tolist() for window, _ in other.sequences(skip=4)] == shuffled[4:]
 
 
 RECIPES = {
