@@ -1,11 +1,13 @@
-"""The weights on disk: kept for the front, deleted for whoever leaves it."""
+"""The weights on disk: kept for the front, and for whom others may begin with; then deleted."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from fitness import weights
+from fitness.inheritance import RETRAINED
 from fitness.training import state
 from population.individual import Individual
 
@@ -15,6 +17,9 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        for abandoned in folder.glob(f"{RETRAINED}*"):  # by a worker that died
+            shutil.rmtree(abandoned, ignore_errors=True)
+        self._held: set[int] = set()  # besides the front
         self._members: list[int] = []
         self._losses = np.empty((0, 0))  # (members, objectives)
 
@@ -45,9 +50,23 @@ class Artifacts:
         self._members.append(scored.id)
         self._losses = np.vstack([known[kept], losses])
 
+    @property
+    def front(self) -> list[int]:
+        """Who is on the front, by what was scored so far."""
+        return list(self._members)
+
+    def hold(self, needed: Collection[int]) -> None:
+        """Keep the weights of these too, until they are not among them any more."""
+        let_go = self._held - set(needed)
+        self._held = set(needed)
+        for individual in let_go - set(self._members):
+            self._delete(individual)
+
     def delete_state(self, individual: int) -> None:
         """Of a training that has paused and will not go on."""
         state.forget(self._folder, individual)
 
     def _delete(self, individual: int) -> None:
+        if individual in self._held:
+            return
         shutil.rmtree(weights.folder_of(self._folder, individual), ignore_errors=True)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evo import inheritance
 from evo.cluster import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
+from evo.inheritance import Lineage, Lineages
 from evo.ledger import Fact, Ledger
 from evo.schedule import Breed, Learn, Step
 from fitness.errors import InputError
@@ -20,6 +22,7 @@ from fitness.evaluators import BUILTIN
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5
+LINEAGE = ("cumulative_tokens", "inherited_from")  # details that an equal one's hold for as well
 Key = tuple[int, int, float, str]
 
 
@@ -79,7 +82,7 @@ class Evaluations:
         }
         self._winner = next((f["individual"] for f in facts[::-1] if f["fact"] == "winner"), None)
         self._done: dict[Key, Evaluation] = {}
-        self._same: dict[tuple[str, int, float, str], EvaluationSpec] = {}
+        self._same: dict[tuple[Any, ...], EvaluationSpec] = {}
         self._twins: dict[Key, list[EvaluationSpec]] = {}
         self._decisions: dict[int, Fact] = {}  # by slot
         self._slots: dict[Key, int] = {}
@@ -92,6 +95,7 @@ class Evaluations:
                 self._decisions[fact["slot"]] = fact
                 key = (fact["individual"], fact["seed"], fact["fidelity"], "selection")
                 self._slots[key] = fact["slot"]
+        self.lineages = Lineages(config, self.individual, self._first)
         self._finished: deque[int] = deque()  # slots, not yet given out
         for fact in facts:
             if fact["fact"] == "evaluation":
@@ -128,7 +132,7 @@ class Evaluations:
             )
             if individual.id == slot:
                 self._individuals[slot] = self._decisions[slot]
-        elif individual.id == slot and known["genome"] != individual.genome:
+        elif individual.id == slot and _differs(individual, known):
             raise InputError(
                 f"{self._ledger.path}: individual {individual.id} comes out different from the "
                 "one recorded, so this would not be the same search; resume with the versions "
@@ -170,6 +174,7 @@ class Evaluations:
     def request(self, job: Job) -> None:
         """Ask for an evaluation; none is made for what is known or an equal genome has."""
         recipe = decode(self._config, job.individual.genome)
+        lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
         spec = EvaluationSpec(
             job.individual.id,
             recipe,
@@ -179,9 +184,13 @@ class Evaluations:
             keep_weights=job.seed == self._config.seed,
             continue_from=continued_from(self._config, job.seed, job.fidelity, job.split),
             keep_state=job.fidelity < 1,
+            parents=lineage.parents,
+            seen=lineage.seen,
+            ancestors=lineage.ancestors,
         )
         genome = self._genome_key(job.individual.genome)
-        first = self._same.setdefault((genome, job.seed, job.fidelity, job.split), spec)
+        same = (genome, lineage.parents, job.seed, job.fidelity, job.split)
+        first = self._same.setdefault(same, spec)
         if job.key in self._done:
             return
         if first is spec:
@@ -199,8 +208,11 @@ class Evaluations:
 
     def individual(self, number: int) -> Individual:
         """An individual as it was bred."""
-        fact = self._individuals[number]
-        return Individual(number, fact["genome"], tuple(fact["parents"]), fact["operator"])
+        return inheritance.from_fact(self._individuals[number])
+
+    def _first(self, number: int) -> Mapping[str, Any]:
+        """The details of an individual's first evaluation at full fidelity."""
+        return self._done[number, self._config.seed, 1.0, "selection"].details
 
     def baselines(self) -> list[Individual]:
         """The individuals that stand for what one would do without a search."""
@@ -281,6 +293,13 @@ class Evaluations:
         return record
 
 
+def _differs(individual: Individual, known: Fact) -> bool:
+    """Whether it is another one than was recorded: its parents count, for their weights may."""
+    return bool(
+        known["genome"] != individual.genome or tuple(known["parents"]) != individual.parents
+    )
+
+
 def from_fact(fact: Fact) -> Evaluation:
     """The evaluation that a ledger's fact records; the recipe follows from the genome."""
     spec = EvaluationSpec(fact["individual"], {}, fact["seed"], fact["fidelity"], fact["split"])
@@ -299,5 +318,6 @@ def _key(spec: EvaluationSpec) -> Key:
 
 def _copied(known: Evaluation, spec: EvaluationSpec) -> Evaluation:
     """An equal genome's evaluation, at no cost of its own."""
-    details = {"same_as": known.spec.individual}
+    told = {name: known.details[name] for name in LINEAGE if name in known.details}
+    details = {"same_as": known.spec.individual, **told}
     return replace(known, spec=spec, cost={}, details=details)

@@ -13,6 +13,7 @@ from evo import config as configuration
 from evo.config import SearchConfig
 from evo.history import best
 from evo.history.tables import FULL
+from evo.inheritance import recorded
 from evo.ledger import Fact, read
 from evo.prepare import prepare
 from fitness import models, weights
@@ -20,6 +21,7 @@ from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
+from fitness.inheritance import unmeasured
 
 CARD = """---
 base_model: {base}
@@ -28,7 +30,7 @@ tags: [evomix]
 ---
 # {name}: individual {individual}
 
-Found by an evomix search over {evaluations} fine-tunes of {base}, {tokens:,} tokens each.
+Found by an evomix search over {evaluations} {tried}.
 Its recipe is in `recipe.yaml`.
 
 ## Data
@@ -36,7 +38,7 @@ Its recipe is in `recipe.yaml`.
 |---|---|---|
 {data}
 
-## Measurements
+{lineage}## Measurements
 Means over the seeds measured; the search saw the selection split only.
 
 | measurement | selection | test |
@@ -66,7 +68,21 @@ def export(run: Path, individual: str, to: Path) -> Path:
         if not kept.is_dir():
             prepared = prepare(config)
             check_same(run, facts[0], prepared.fingerprints)
-            spec = EvaluationSpec(number, recipe, config.seed)
+            lineage = recorded(config, facts, number)
+            for ancestor in lineage.ancestors:
+                there = weights.folder_of(run / "artifacts", ancestor.individual)
+                if there.is_dir():
+                    weights.folder_of(Path(retrained), ancestor.individual).symlink_to(
+                        there.resolve()
+                    )
+            spec = EvaluationSpec(
+                number,
+                recipe,
+                config.seed,
+                parents=lineage.parents,
+                seen=lineage.seen,
+                ancestors=lineage.ancestors,
+            )
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
             weights.assemble(base, kept, partial, dtype=config.model.dtype)
@@ -130,8 +146,7 @@ def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
 
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
-    task = replace(task, domains={}, prompt_sets={}, prompts={})
-    evaluation = Evaluator(task).evaluate(spec)
+    evaluation = Evaluator(unmeasured(task)).evaluate(spec)
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")
     folder = weights.folder_of(task.artifacts, spec.individual)
@@ -154,15 +169,19 @@ def _card(
         if fact["individual"] == origin and "shares" in fact["details"]
     )
     base = config.model.base
+    name = json.dumps(Path(base).name if Path(base).is_dir() else base)
     return CARD.format(
-        base=json.dumps(Path(base).name if Path(base).is_dir() else base),
+        base=name,
         name=config.name,
         individual=number,
         evaluations=sum(
             fact["split"] == "selection" and "same_as" not in fact["details"]
             for fact in evaluations
         ),
-        tokens=config.budget.tokens,
+        tried=f"merges of parts, each a fine-tune of {name}"
+        if config.parts
+        else f"fine-tunes of {name}, {config.budget.tokens:,} tokens each",
+        lineage=_lineage(details),
         data="\n".join(
             f"| {source} | {share:.3f} | {details['epochs'].get(source, 0):.2f} |"
             for source, share in details["shares"].items()
@@ -171,6 +190,19 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
+    )
+
+
+def _lineage(details: Mapping[str, Any]) -> str:
+    """What it began with, if not the base, and on how many tokens all of that was trained."""
+    if not details.get("inherited_from"):
+        return ""
+    total = details["cumulative_tokens"]
+    named = " and ".join(map(str, details["inherited_from"]))
+    by_source = ", ".join(f"{source} {count:,}" for source, count in total.items() if count)
+    return (
+        f"It began with the weights of individual {named}; its lineage was trained on "
+        f"{sum(total.values()):,} tokens in all ({by_source}).\n\n"
     )
 
 

@@ -13,6 +13,7 @@ from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
+from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
@@ -68,6 +69,9 @@ def prepare(config: SearchConfig) -> Prepared:
             )
         if file.kind in ("prompt", "rating"):
             _check_answers(config, name, file)
+    parts = {name: Path(part) for name, part in config.parts.items()}
+    for name, part in parts.items():
+        check_part(f"parts.{name}", part, folder)
     domains = {
         name: {
             split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
@@ -93,14 +97,16 @@ def prepare(config: SearchConfig) -> Prepared:
         domains,
         prompt_sets,
         prompts,
+        parts,
         budget_tokens=config.budget.tokens,
+        inherit_share=config.budget.inherit_share,
         held_out_length=longest,
         threads=config.resources.cpus,
         micro_batch=config.resources.micro_batch,
         checkpointing=config.resources.checkpointing,
         timeout=config.resources.timeout,
     )
-    fingerprints = {
+    fingerprints: dict[str, Any] = {
         "model": models.fingerprint(folder),
         "sources": {name: file.fingerprint for name, file in sources.items()},
         "domains": {
@@ -115,6 +121,8 @@ def prepare(config: SearchConfig) -> Prepared:
             for name, prompt_set in prompt_sets.items()
         },
     }
+    if parts:
+        fingerprints["parts"] = {name: fingerprint_of(part) for name, part in parts.items()}
     return Prepared(task, fingerprints)
 
 

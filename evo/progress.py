@@ -13,6 +13,7 @@ import numpy as np
 
 from evo.config import SearchConfig, feasible, losses
 from evo.evaluations import continued_from
+from evo.inheritance import from_fact, portion
 from evo.ledger import Fact
 from population.front import joined
 from population.individual import ANCHOR
@@ -32,6 +33,7 @@ class Progress:
         self._mode = mode
         self._names: dict[int, str] = {}
         self._spent = 0.0  # in full fine-tunes
+        self._portions: dict[int, float] = {}  # of the budget, by individual
         self._front = np.empty((0, len(config.objectives)))  # losses, (members, objectives)
         self._failures: Counter[str] = Counter()
         self._baselines: dict[str, dict[str, float]] = {}
@@ -78,8 +80,10 @@ class Progress:
 
     def _take(self, fact: Fact) -> None:
         self._workers = fact.get("workers", self._workers)
-        if fact["fact"] == "individual" and fact["operator"].startswith(ANCHOR):
-            self._names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
+        if fact["fact"] == "individual":
+            self._portions[fact["id"]] = portion(self._config, from_fact(fact))
+            if fact["operator"].startswith(ANCHOR):
+                self._names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
         elif fact["fact"] == "lost":
             self._lost += 1
         elif fact["fact"] == "evaluation":
@@ -96,7 +100,7 @@ class Progress:
             self._baselines["base"] = fact["measurements"]
             return
         begun = continued_from(self._config, fact["seed"], fact["fidelity"], fact["split"])
-        self._spent += fact["fidelity"] - begun
+        self._spent += (fact["fidelity"] - begun) * self._portions.get(fact["individual"], 1.0)
         if fact["fidelity"] < 1:  # paused at a rung: it does not compete with the others yet
             return
         if not ok:
@@ -121,6 +125,7 @@ class Progress:
             )
             seconds = fact["finished"] - fact["started"]
             where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+            where += " from scratch" if fact["fidelity"] > 1 else ""
             return f"{done} {who}{where}: {values or fact['status']}  {seconds:.1f} s"
         if fact["fact"] == "lost":
             return f"{done} individual {fact['individual']}: worker lost, tried again"

@@ -60,7 +60,7 @@ class Replicates:
     def due(self) -> Job | None:
         """A contender to evaluate again in this slot; None where a new individual may be bred."""
         if self._spent > self._config.budget.evaluations - closing(self._config) - ROUNDING:
-            ranking = [id for _, _, id in self._ranking[:CONTENDERS]]
+            ranking = self.contenders()
             behind = next((id for id in ranking if self._asked[id] < self._wanted), None)
             return self._again_for(behind if behind is not None or not ranking else ranking[0])
         if self._wanted == 1 or self._again >= SHARE * self._spent or not self._ranking:
@@ -69,6 +69,10 @@ class Replicates:
         if self._noise.known and len(contenders) == 1:  # beyond doubt so far
             return None
         return self._again_for(next((i for i in contenders if self._asked[i] < self._wanted), None))
+
+    def contenders(self) -> list[int]:
+        """The best so far, of whom some may be evaluated again."""
+        return [id for _, _, id in self._ranking[:CONTENDERS]]
 
     def _contenders(self) -> list[int]:
         """Whoever may be the best for all that is known of the noise, the leader first."""

@@ -7,6 +7,7 @@ rung below has paused. Who is worth one says `population.rungs`, from what was l
 from evo.artifacts import Artifacts
 from evo.config import SearchConfig
 from evo.evaluations import Job, continued_from
+from evo.inheritance import portion
 from evo.replicates import FULL
 from population.individual import Individual
 from population.rungs import SHARE, hopeless, promote, within_reach
@@ -21,7 +22,8 @@ def ladder(config: SearchConfig) -> tuple[float, ...]:
 
 def share(config: SearchConfig, job: Job) -> float:
     """What a job takes of the budget, in full fine-tunes."""
-    return job.fidelity - continued_from(config, job.seed, job.fidelity, job.split)
+    begin = continued_from(config, job.seed, job.fidelity, job.split)
+    return (job.fidelity - begin) * portion(config, job.individual)
 
 
 class Rungs:

@@ -12,8 +12,9 @@ import numpy as np
 from evo import schedule
 from evo.artifacts import Artifacts
 from evo.cluster import ClusterError
-from evo.config import SearchConfig, baselines, decode, space
+from evo.config import SearchConfig, baselines, decode, inherits, space
 from evo.evaluations import Evaluations, Job, continued_from
+from evo.inheritance import portion
 from evo.replicates import Replicates, closing, seed_of
 from evo.rungs import Rungs, ladder, share
 from evo.schedule import Breed, Learn
@@ -37,6 +38,7 @@ def evolve(
         budget=config.budget.evaluations,
         anchors=baselines(config, sizes),
         islands=config.search.islands,
+        heirs=inherits(config),
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     jobs: dict[int, Job] = {}  # begun and not yet learned from
@@ -72,6 +74,10 @@ def evolve(
             scored = replicates.learned(job, evaluations.result(job))
             strategy.tell(scored)
             rungs.learned(scored)
+            if inherits(config):
+                others = [*artifacts.front, *replicates.contenders(), scored.id]
+                others += [running.individual.id for running in jobs.values()]
+                artifacts.hold(evaluations.lineages.needed(strategy.living(), others))
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()
@@ -84,9 +90,15 @@ def evolve(
 
 
 def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
-    """The untouched base, the baselines and the winner on the test split, under fresh seeds."""
+    """The untouched base, the baselines and the winner on the test split, under fresh seeds.
+
+    A winner that began with its parents' weights also meets its own recipe from scratch, on as
+    many tokens as its whole lineage took.
+    """
     contenders = [(evaluations.individual(0), 0.0)]
     contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
+    if evaluations.lineages.of(winner).parents:
+        contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
     for job in jobs:
@@ -100,4 +112,4 @@ def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:
     recipe = decode(config, job.individual.genome)
     begin = continued_from(config, job.seed, job.fidelity, job.split)
     trained = cost(recipe, begin) - cost(recipe, 0.0) if begin else 0.0
-    return cost(recipe, job.fidelity) - trained
+    return cost(recipe, job.fidelity * portion(config, job.individual)) - trained

@@ -19,10 +19,11 @@ def marks(task: Task) -> dict[Path, str | int]:
 
 
 def lacking(task: Task, wanted: Mapping[Path, str | int]) -> list[Path]:
-    """Runs on a worker: the files that are not here as marked; all of the model's, or none."""
+    """Runs on a worker: the files that are not here as marked; all of a model's, or none."""
     absent = {path for path, mark in wanted.items() if not _is(path, mark)}
-    if any(path.parent == task.model for path in absent):
-        absent |= {path for path in wanted if path.parent == task.model}
+    for folder in _folders(task):
+        if any(path.parent == folder for path in absent):
+            absent |= {path for path in wanted if path.parent == folder}
     return sorted(absent)
 
 
@@ -32,8 +33,13 @@ def _is(path: Path, mark: str | int) -> bool:
     return path.stat().st_size == mark if isinstance(mark, int) else file_digest(path) == mark
 
 
+def _folders(task: Task) -> list[Path]:
+    """Of the model, and of what is merged."""
+    return [folder for folder in (task.model, *task.parts.values()) if folder is not None]
+
+
 def _model_files(task: Task) -> list[Path]:
-    return [] if task.model is None else [p for p in task.model.iterdir() if p.is_file()]
+    return [path for folder in _folders(task) for path in folder.iterdir() if path.is_file()]
 
 
 def _token_files(task: Task) -> Iterator[TokenFile]:
@@ -70,10 +76,13 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
     def here(file: TokenFile) -> TokenFile:
         return replace(file, path=str(copies.get(Path(file.path), file.path)))
 
-    model = next((copies[path].parent for path in copies if path.parent == task.model), task.model)
+    def there(folder: Path) -> Path:
+        return next((copies[path].parent for path in copies if path.parent == folder), folder)
+
     return replace(
         task,
-        model=model,
+        model=task.model and there(task.model),
+        parts={name: there(folder) for name, folder in task.parts.items()},
         artifacts=None,
         sources={name: here(file) for name, file in task.sources.items()},
         domains={

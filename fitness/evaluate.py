@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fitness import weights
+from fitness import inheritance, merging, weights
 from fitness.cost import Shape, training_flops
 from fitness.decks import deck_of
 from fitness.errors import InputError
@@ -112,26 +112,51 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
         return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
 
-    def run(spec: EvaluationSpec) -> Evaluation:
+    def merged(spec: EvaluationSpec, recipe: Recipe, task: Task) -> Evaluation:
+        started = time.perf_counter()
+        inherited = merging.of_parts(base, recipe, task.parts, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed) as model:
+            inheritance.begin(model, inherited)
+            merging_ended = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, samples = measure(model, base.tokenizer, task, spec)
+            if task.artifacts is not None and spec.keep_weights and spec.split == "selection":
+                weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
+        cost = {
+            "tokens": 0,
+            "flops": 0.0,
+            "train_seconds": merging_ended - started,
+            "evaluate_seconds": time.perf_counter() - merging_ended,
+        }
+        details = {"shares": dict(recipe.mixture), "epochs": {}, "samples": samples}
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
+    def run(spec: EvaluationSpec, task: Task = task) -> Evaluation:
         if spec.fidelity == 0:
             return _checked(untouched(spec))
         recipe = Recipe.model_validate(dict(spec.recipe))
-        decks = {
-            n: deck_of(one, recipe, base.tokenizer.eos_token_id) for n, one in contents.items()
-        }
+        if task.parts:
+            return _checked(merged(spec, recipe, task))
+        separator = base.tokenizer.eos_token_id
         mixing = Mixing(
             recipe.mixture,
-            decks,
-            budget_tokens=task.budget_tokens,
+            {name: deck_of(content, recipe, separator) for name, content in contents.items()},
+            budget_tokens=budget_of(task, spec),
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
+            seen=spec.seen,
+            seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
         )
         steps = mixing.steps(recipe.batch_size)
-        until = max(1, round(steps * spec.fidelity))
+        until = max(1, round(steps * min(1.0, spec.fidelity)))
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         started = time.perf_counter()
+        with inheritance.parents(spec, task, run) as folders:
+            inherited = merging.start(base, recipe, folders, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
+            if inherited is not None:
+                inheritance.begin(model, inherited)
             report = finetune(
                 model,
                 recipe,
@@ -160,14 +185,23 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         details: dict[str, Any] = {
             "shares": drawn.shares,
             "epochs": drawn.epochs,
+            "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
+        if spec.parents:
+            details["inherited_from"] = list(spec.parents)
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
     return run
+
+
+def budget_of(task: Task, spec: EvaluationSpec) -> int:
+    """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
+    share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
+    return round(task.budget_tokens * share)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:

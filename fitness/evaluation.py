@@ -29,12 +29,26 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A fine-tune that others began with, as it was evaluated first: all it takes to repeat it."""
+
+    individual: int
+    recipe: Mapping[str, Any]
+    seed: int
+    parents: tuple[int, ...] = ()  # whose weights it began with; none: the base's
+    seen: Mapping[str, int] = field(default_factory=dict)  # tokens by source, of all before it
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationSpec:
     """What is asked of a worker. Equal by individual, seed, fidelity and split.
 
     A fidelity below 1 is the first part of the full fine-tune, which can go on later: from the
     state that was kept at the fidelity `continue_from`. How it is trained, at once or in parts,
-    changes nothing but the cost.
+    changes nothing but the cost. A fidelity above 1 is a fine-tune of so many times the budget.
+
+    With `parents` it begins with their weights, and with the data after what they have `seen`.
+    `ancestors` are all of its lineage, oldest first: whose weights are gone is trained again.
     """
 
     individual: int
@@ -45,6 +59,9 @@ class EvaluationSpec:
     continue_from: float = field(default=0.0, compare=False)  # 0: from the start
     keep_state: bool = field(default=False, compare=False)  # so that a later one can continue
     keep_weights: bool = field(default=True, compare=False)  # of the selection split
+    parents: tuple[int, ...] = field(default=(), compare=False)
+    seen: Mapping[str, int] = field(default_factory=dict, compare=False)  # tokens by source
+    ancestors: tuple[Ancestor, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,9 @@ class Task:
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
+    parts: Mapping[str, Path] = field(default_factory=dict)  # folders; merged, nothing is trained
     budget_tokens: int = 0
+    inherit_share: float = 1.0  # of the budget, for whoever begins with the weights of parents
     held_out_length: int = 0
     artifacts: Path | None = None
     threads: int = 1

@@ -19,6 +19,7 @@ import numpy as np
 
 from fitness.decks import NO_LABEL, Deck, Draw, Sequence
 from fitness.errors import InputError
+from fitness.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
 
 SHARE_TOLERANCE = 1e-6
@@ -108,9 +109,16 @@ class Mixing:
         budget_tokens: int,
         sequence_length: int,
         seed: int,
+        seen: Mapping[str, int] | None = None,
+        seen_seed: int | None = None,
     ) -> None:
+        """Of each source so many tokens, in whole draws, were `seen` under `seen_seed` and are left
+        out. Under another seed the draws after these come too, in an order of that seed's own.
+        """
         self._requested = shares
         self._decks = decks
+        self._seen = seen or {}
+        self._seen_seed = seed if seen_seed is None else seen_seed
         self._costs = {source: deck.cost for source, deck in decks.items()}
         self.budget_tokens = budget_tokens
         self.sequence_length = sequence_length
@@ -133,12 +141,26 @@ class Mixing:
         Without the first `skip` of them, whose tokens are not read.
         """
         drawn = (source for source, tokens in self.drawn.tokens.items() if tokens)
-        numbers = {source: self._decks[source].numbers(self.seed, source) for source in drawn}
+        numbers = {source: self._numbers(source) for source in drawn}
         order = self._order()
         for source, _ in islice(order, skip):
             next(numbers[source])
         for source, tokens in order:
             yield self._decks[source].draw(source, next(numbers[source]), tokens), tokens
+
+    def _numbers(self, source: str) -> Iterator[int]:
+        """What to draw from a source, one after the other."""
+        deck = self._decks[source]
+        tokens = self.sequence_length * deck.cost
+        every = deck.numbers(self._seen_seed, source)
+        unseen = islice(every, self._seen.get(source, 0) // tokens, None)
+        if self._seen_seed == self.seed:
+            return unseen
+        count = -(-self.drawn.tokens[source] // tokens)
+        coming = np.fromiter(unseen, dtype=np.int64, count=count)
+        keys = keys_of(f"{self.seed}/unseen/{source}")
+        order = permute(np.arange(count, dtype=np.uint64), count, keys)
+        return iter(coming[order.astype(np.int64)].tolist())
 
     def steps(self, batch_size: int) -> int:
         """How many batches there are."""

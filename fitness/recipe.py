@@ -16,7 +16,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mixture: Annotated[
-        dict[str, float], Field(description="Share of the token budget by source; sums to 1.")
+        dict[str, float],
+        Field(description="Share of the token budget by source, or of a merge by part; sums to 1."),
     ] = Field(default_factory=dict)
 
     method: Annotated[
@@ -92,6 +93,27 @@ class Recipe(BaseModel):
         float | None,
         Field(ge=0, lt=1, description="Dropout rate of the adapter; left out, that of `dropout`."),
     ] = None
+
+    start: Annotated[
+        Literal["scratch", "parent", "merge"],
+        Field(
+            description="Which weights a child begins with: the base's, its first parent's, or its "
+            "parents' merged. Who has no parents begins from scratch."
+        ),
+    ] = "scratch"
+    merge_method: Annotated[
+        Literal["linear", "svd", "ties", "dare_linear", "dare_ties"],
+        Field(description="How the weights of parents or parts are merged; `svd`: exact mean."),
+    ] = "svd"
+    merge_weight: Annotated[
+        float, Field(ge=0, le=1, description="The first parent's share in a merge.")
+    ] = 0.5
+    merge_density: Annotated[
+        float, Field(gt=0, le=1, description="Share of the changes that ties and dare keep.")
+    ] = 0.5
+    merge_scale: Annotated[
+        float, Field(gt=0, le=10, description="Times the merged change of the base.")
+    ] = 1.0
 
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Peak of AdamW's step size.")

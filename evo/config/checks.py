@@ -10,7 +10,7 @@ from evo.config import genome_checks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
-from evo.config.genomes import Constraint, baseline_names, largest
+from evo.config.genomes import Constraint, baseline_names, inherits, largest, possible
 from evo.config.sections import SearchConfig
 from fitness.decks import USES
 from fitness.errors import InputError
@@ -18,8 +18,7 @@ from fitness.evaluators import BUILTIN, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
-from population.space import Choice
-from population.strategies import STRATEGIES
+from population.strategies import BREEDING, STRATEGIES
 from population.strategies import check as check_strategy
 
 
@@ -57,7 +56,7 @@ def _complete(config: SearchConfig) -> Found:
         return
     if not config.model.base:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
-    if not config.sources:
+    if not config.sources and not config.parts:
         yield Problem(("sources",), "missing; name at least one data set to train on")
     if not config.domains and knows_recipe(config.evaluator):
         yield Problem(
@@ -67,6 +66,26 @@ def _complete(config: SearchConfig) -> Found:
 
 def _evaluator(config: SearchConfig, *, folder: Path) -> Found:
     return evaluator_problems(config.evaluator, folder, model=bool(config.model.base))
+
+
+def _parts(config: SearchConfig) -> Found:
+    """A merge trains nothing, and everything else does."""
+    if config.evaluator != BUILTIN:
+        return
+    if not config.parts:
+        if config.budget.tokens < 1:
+            yield Problem(("budget", "tokens"), "0; give at least one, or parts to merge")
+        return
+    if config.sources:
+        yield Problem(("sources",), "parts are merged without training; leave the sources out")
+    if config.budget.tokens:
+        message = f"{config.budget.tokens}, but parts are merged without training; give 0"
+        yield Problem(("budget", "tokens"), message)
+    if inherits(config):
+        message = "every merge begins with the parts; leave `start` out"
+        yield Problem(("genome" if "start" in config.genome else "recipe", "start"), message)
+    if config.search.rungs:
+        yield Problem(("search", "rungs"), "a merge cannot pause; leave the rungs out")
 
 
 def _metrics(config: SearchConfig) -> Found:
@@ -127,10 +146,8 @@ def _methods(config: SearchConfig) -> Found:
     """Each method that the search may take has data of its own, and a reward where it needs one."""
     if config.evaluator != BUILTIN:
         return
-    gene = config.genome.get("method")
-    fixed = str(config.recipe.get("method", Recipe.model_fields["method"].default))
-    methods = [str(one) for one in gene.options] if isinstance(gene, Choice) else [fixed]
-    key: Key = ("genome", "method") if gene is not None else ("recipe", "method")
+    methods = possible(config, "method")
+    key: Key = ("genome" if "method" in config.genome else "recipe", "method")
     kinds = {source.kind for source in config.sources.values()}
     for method, uses in USES.items():
         if method in methods and uses and not kinds & uses.keys():
@@ -174,9 +191,40 @@ def _population(config: SearchConfig) -> Found:
         yield Problem(key, f"{evaluations} does not cover the {anchors} baselines; raise it")
 
 
+def _inheritance(config: SearchConfig) -> Found:
+    """Children have parents to begin with, and a share of the budget for one step at least."""
+    if config.parts or not inherits(config):
+        return
+    strategy = config.search.strategy
+    if strategy in STRATEGIES and strategy not in BREEDING:
+        yield Problem(
+            ("search", "strategy"),
+            f"{strategy} has no parents, so nobody can begin with their weights: choose one of "
+            f"{', '.join(BREEDING)}, or leave `start` at scratch",
+        )
+    if config.search.rungs:
+        yield Problem(
+            ("search", "rungs"),
+            "a parent whose fine-tune has paused has no weights to begin with: leave the rungs "
+            "out, or `start` at scratch",
+        )
+    if "dora" in possible(config, "adapter"):
+        section = "genome" if "adapter" in config.genome else "recipe"
+        message = "a DoRA adapter cannot be inherited; take lora or none, or `start` at scratch"
+        yield Problem((section, "adapter"), message)
+    batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
+    tokens = round(config.budget.tokens * config.budget.inherit_share)
+    if config.budget.tokens >= batch * length > tokens:
+        yield Problem(
+            ("budget", "inherit_share"),
+            f"{tokens} tokens of a child are less than one step of the largest batch, {batch:g} "
+            f"sequences of {length:g}; raise it",
+        )
+
+
 def _steps(config: SearchConfig) -> Found:
     """The token budget covers at least one step of the largest batch."""
-    if not knows_recipe(config.evaluator):
+    if not knows_recipe(config.evaluator) or config.parts:
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     if config.budget.tokens < batch * length:
@@ -190,23 +238,25 @@ def _steps(config: SearchConfig) -> Found:
 Checks = tuple[tuple[str, Callable[[SearchConfig], Found]], ...]
 
 CHECKS: Checks = (
-    ("evaluator model sources domains", _complete),
+    ("evaluator model sources parts domains", _complete),
+    ("evaluator sources parts budget genome recipe search", _parts),
     ("evaluator genome", genome_checks.genes),
-    ("evaluator genome sources", genome_checks.mixtures),
+    ("evaluator genome sources parts", genome_checks.mixtures),
     ("evaluator recipe", genome_checks.recipe),
-    ("evaluator genome recipe sources", genome_checks.fixed_mixture),
-    ("genome recipe sources", genome_checks.starts),
-    ("baselines genome sources", genome_checks.baselines),
+    ("evaluator genome recipe sources parts", genome_checks.fixed_mixture),
+    ("genome recipe sources parts", genome_checks.starts),
+    ("baselines genome sources parts", genome_checks.baselines),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
     ("evaluator sources", _kinds),
     ("evaluator genome recipe sources", _methods),
     ("search", _strategy),
-    ("search budget baselines objectives genome recipe sources", _population),
+    ("search budget baselines objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
-    ("genome sources", genome_checks.conditions),
-    ("baselines evaluator genome model sources", genome_checks.counted),
+    ("genome sources parts", genome_checks.conditions),
+    ("baselines evaluator genome model sources parts", genome_checks.counted),
     ("evaluator domains prompts objectives constraints", _measured),
-    ("evaluator budget genome recipe", _steps),
+    ("evaluator budget genome recipe parts", _steps),
+    ("evaluator search budget genome recipe parts", _inheritance),
 )

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from evo.config.errors import problems, show
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genomes import filled, filled_genes, mixed_sources
+from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluators import MIXED, Command, Trl, knows_recipe, mixes
 from fitness.recipe import Recipe
@@ -62,18 +62,24 @@ def mixtures(config: SearchConfig) -> Found:
         if not isinstance(gene, Simplex):
             continue
         key: Key = ("genome", name)
-        if not (gene.over or config.sources):
+        known = mixable(config)
+        if not (gene.over or known):
             if not mixes(config.evaluator):
                 yield Problem(key, "over is empty and there are no sources; list the names")
             continue
         for index, source in enumerate(gene.over):
-            if mixes(config.evaluator) and source not in config.sources:
-                message = unknown(source, config.sources, "there are", f"source {source!r}")
+            if mixes(config.evaluator) and source not in known:
+                message = unknown(source, known, "there are", f"{kind(config)} {source!r}")
                 yield Problem((*key, "over", index), message)
         try:
-            filled(gene, config.sources)
+            filled(gene, known)
         except ValidationError as error:
             yield from (Problem(key, str(item["ctx"]["error"])) for item in error.errors())
+
+
+def kind(config: SearchConfig) -> str:
+    """What a mixture is over, in words."""
+    return "part" if config.parts else "source"
 
 
 def conditions(config: SearchConfig) -> Found:
@@ -105,7 +111,7 @@ def starts(config: SearchConfig) -> Found:
             continue
         key: Key = ("recipe", name)
         if isinstance(gene, Simplex):
-            over = gene.over or tuple(config.sources)
+            over = gene.over or mixable(config)
             for source in value if isinstance(value, Mapping) else ():
                 if source not in over:
                     message = unknown(str(source), over, "the mixture is over", "source")
@@ -124,15 +130,16 @@ def fixed_mixture(config: SearchConfig) -> Found:
     if not mixes(config.evaluator) or "mixture" in config.genome:
         return
     mixture = config.recipe.get("mixture")
-    if mixture is None and len(config.sources) > 1:
+    known = mixable(config)
+    if mixture is None and len(known) > 1:
         yield Problem(
             ("recipe", "mixture"),
-            f"missing; there are {len(config.sources)} sources and no gene `mixture`: give each a "
+            f"missing; there are {len(known)} {kind(config)}s and no gene `mixture`: give each a "
             "share here, or add `mixture: {type: simplex}` to the genome",
         )
     for source in mixture if isinstance(mixture, Mapping) else ():
-        if source not in config.sources:
-            message = unknown(source, config.sources, "there are", "source")
+        if source not in known:
+            message = unknown(source, known, "there are", kind(config))
             yield Problem(("recipe", "mixture", source), message)
 
 

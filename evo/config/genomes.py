@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from evo.config.sections import ONLY, SearchConfig
-from fitness.evaluators import knows_recipe
+from fitness.evaluators import BUILTIN, knows_recipe
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
+
+SCRATCH = "scratch"
 
 
 def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
@@ -24,13 +26,18 @@ def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
 
 def filled_genes(config: SearchConfig) -> dict[str, AnyGene]:
     """The genes by name, mixtures with all that they are over."""
-    return {name: filled(gene, config.sources) for name, gene in config.genome.items()}
+    return {name: filled(gene, mixable(config)) for name, gene in config.genome.items()}
+
+
+def mixable(config: SearchConfig) -> tuple[str, ...]:
+    """What a mixture may be over: the sources, or the parts of a merge."""
+    return tuple(config.parts or config.sources)
 
 
 def mixed_sources(config: SearchConfig) -> tuple[str, ...]:
     """What the mixture is over, whether it is a gene or fixed."""
     gene = config.genome.get("mixture")
-    return (gene.over if isinstance(gene, Simplex) else ()) or tuple(config.sources)
+    return (gene.over if isinstance(gene, Simplex) else ()) or mixable(config)
 
 
 def space(config: SearchConfig) -> SearchSpace:
@@ -77,6 +84,15 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
         mixture = {source: weight / total for source, weight in weights.items()}
         found.append((name, {**start, "mixture": mixture}))
     return found
+
+
+def inherits(config: SearchConfig) -> bool:
+    """Whether a child of this search may begin with its parents' weights."""
+    if config.evaluator != BUILTIN:
+        return False
+    gene = config.genome.get("start")
+    options = gene.options if isinstance(gene, Choice) else (config.recipe.get("start", SCRATCH),)
+    return any(option != SCRATCH for option in options)
 
 
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, nearest
-from evo.config.genomes import filled_genes
+from evo.config.genomes import filled_genes, mixable
 from evo.config.sections import QUICKSTART, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
@@ -43,8 +43,9 @@ def resolve_spec(name: str | Path) -> Path:
 def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
     """With absolute paths and everything filled in that the spec may leave out."""
     recipe = dict(config.recipe)
-    if mixes(config.evaluator) and len(config.sources) == 1 and "mixture" not in config.genome:
-        recipe.setdefault("mixture", dict.fromkeys(config.sources, 1.0))
+    known = mixable(config)
+    if mixes(config.evaluator) and len(known) == 1 and "mixture" not in config.genome:
+        recipe.setdefault("mixture", dict.fromkeys(known, 1.0))
     if knows_recipe(config.evaluator):
         whole = Recipe.model_validate(recipe).model_dump(mode="json")
         genes = config.genome.keys() - recipe.keys()  # these start in the middle of their range
@@ -58,6 +59,7 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         import_from=_absolute(config.import_from, folder),
         model=_moved(config.model, base=_base(config.model.base, folder)),
         sources=_rooted(config.sources, folder),
+        parts=_rooted(config.parts, folder),
         domains=_rooted(config.domains, folder),
         prompts=_rooted(config.prompts, folder),
         recipe=recipe,

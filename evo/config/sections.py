@@ -173,7 +173,17 @@ class Budget(Section):
         description="Fine-tunes in the search, failed ones and the baselines included; one that "
         "pauses at a rung counts by its share of the tokens.",
     )
-    tokens: int = Field(ge=1, description="Training tokens of each fine-tune, met exactly.")
+    tokens: int = Field(
+        ge=0,
+        description="Training tokens of each fine-tune, met exactly; 0 where `parts` are merged.",
+    )
+    inherit_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="The share of these tokens that a child trains on if it begins with its "
+        "parents' weights (`start` in recipe or genome); it counts as such a part of a fine-tune.",
+    )
 
 
 class Resources(Section):
@@ -241,6 +251,11 @@ class SearchConfig(Section):
     sources: dict[Name, Source] = Field(
         default_factory=dict,
         description="Data sets that may be trained on, by name; the mixture is over these.",
+    )
+    parts: dict[Name, str] = Field(
+        default_factory=dict,
+        description="Fine-tunes of the base to merge, by name: folders of models or PEFT adapters. "
+        "With these nothing is trained: the mixture is over them, and there are no sources.",
     )
     domains: dict[Name, Domain] = Field(
         default_factory=dict,

@@ -32,6 +32,7 @@ from evo.history.tables import (
     to_parquet,
     winner,
 )
+from evo.inheritance import origins
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
@@ -224,8 +225,20 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
         for rung in rows["fidelity"].unique()
     }
     begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
-    spent = round(float((rows["fidelity"] - begun).sum()), 3)
+    portion = rows["individual"].map(_portions(facts, goes_on))
+    spent = round(float(((rows["fidelity"] - begun) * portion).sum()), 3)
     return int(spent) if spent.is_integer() else spent
+
+
+def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
+    """What the fine-tune of each individual takes of a full one; see `evo.inheritance.portion`."""
+    recipe = spec(facts).get("recipe") or {}
+    share = (spec(facts).get("budget") or {}).get("inherit_share", 1.0)
+    return {
+        f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
+        for f in facts
+        if f["fact"] == "individual"
+    }
 
 
 def _leader(known: pd.DataFrame, loss: str) -> pd.Series | None:

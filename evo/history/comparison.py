@@ -24,7 +24,9 @@ from evo.history.tables import (
 )
 
 WINNER = "winner"
+COLD = "its recipe from scratch"  # on as many tokens as the winner's whole lineage
 Tone = Literal["good", "mixed", "bad", "open"]
+CLEARLY_BETTER = "What it inherited was worth it"
 CLEAR = 2.0  # standard errors of the difference
 
 
@@ -41,11 +43,13 @@ class Verdict:
 def comparison(facts: Facts) -> pd.DataFrame:
     """Test-split results, a row per contender (winner, base, then the baselines) and measurement.
 
+    Last comes the winner's recipe from scratch, where the winner began with parents' weights.
+
     Columns: contender, individual, measurement, n (seeds that succeeded), failed, mean,
-    standard_error, margin (by how much the winner is better, in the measurement's unit) and
-    margin_se (the same in standard errors of the difference, sqrt(a^2 + b^2), Welch 1947). NaN
-    where it cannot be known. The untouched base is not trained, so that a single measurement of
-    it carries no error from seeds.
+    standard_error, tokens (trained on, with all it began with), margin (by how much the winner is
+    better, in the measurement's unit) and margin_se (the same in standard errors of the difference,
+    sqrt(a^2 + b^2), Welch 1947). NaN where it cannot be known. The untouched base is not trained,
+    so that a single measurement of it carries no error from seeds.
     """
     rows = table(facts).query("split == 'test'")
     won = winner(facts)
@@ -53,6 +57,7 @@ def comparison(facts: Facts) -> pd.DataFrame:
     groups = {WINNER: trained[trained["individual"] == won]} if won is not None else {}
     groups[BASE] = rows[rows["fidelity"] == UNTOUCHED]
     groups |= {n: trained[trained["individual"] == i] for n, i in baselines(facts).items()}
+    groups[COLD] = rows[rows["fidelity"] > FULL]
     found: list[dict[str, Any]] = []
     for name, column in Columns.of(facts).measurements.items():
         if rows[column].isna().all():
@@ -63,7 +68,7 @@ def comparison(facts: Facts) -> pd.DataFrame:
             if group.empty:
                 continue
             mean, error = _mean_and_error(group, column)
-            own = contender == WINNER or (contender != BASE and baselines(facts)[contender] == won)
+            own = contender == WINNER or baselines(facts).get(contender, -1) == won
             margin = np.nan if own else orientation * (mean - top[0])
             spread = float(np.hypot(error, top[1]))
             found.append(
@@ -75,12 +80,13 @@ def comparison(facts: Facts) -> pd.DataFrame:
                     "failed": int((group["status"] != "ok").sum()),
                     "mean": mean,
                     "standard_error": error,
+                    "tokens": group["cumulative_tokens"].mean(),
                     "margin": margin,
                     "margin_se": np.divide(margin, spread) if spread else np.inf * margin,
                 }
             )
     names = ["contender", "individual", "measurement", "n", "failed", "mean"]
-    return pd.DataFrame(found, columns=[*names, "standard_error", "margin", "margin_se"])
+    return pd.DataFrame(found, columns=[*names, "standard_error", "tokens", "margin", "margin_se"])
 
 
 def _mean_and_error(group: pd.DataFrame, column: str) -> tuple[float, float]:
@@ -103,8 +109,8 @@ def verdict(facts: Facts) -> Verdict:
     if WINNER not in rows.index or rows.loc[WINNER, "n"] == 0:
         return _unfinished(facts, primary)
     top: pd.Series = rows.loc[[WINNER]].iloc[0]
-    rivals = rows.drop(WINNER)
-    notes = [*_broken(facts, closing), *_failed(rivals, top)]
+    rivals = rows.drop([name for name in (WINNER, COLD) if name in rows.index])
+    notes = [*_broken(facts, closing), *_failed(rivals, top), *_cold(rows)]
     who = f"individual {top['individual']}"
     value = f"{primary} {plus_minus(top['mean'], top['standard_error'])}"
     twins = [name for name, id in baselines(facts).items() if id == winner(facts)]
@@ -145,7 +151,8 @@ def verdict(facts: Facts) -> Verdict:
         f"{known.index[0]}, has {plus_minus(nearest['mean'], nearest['standard_error'])}, "
         f"{nearest['margin_se']:.1f} standard errors of the difference away."
     )
-    tone: Tone = "mixed" if notes else "good"
+    doubtful = [note for note in notes if not note.startswith(CLEARLY_BETTER)]
+    tone: Tone = "mixed" if doubtful else "good"
     return Verdict(tone, text, (*notes, *_price(facts, closing)))
 
 
@@ -202,6 +209,30 @@ def _price(facts: Facts, closing: pd.DataFrame) -> list[str]:
             value = plus_minus(top["mean"], top["standard_error"])
             notes.append(f"It pays on {name} ({value}): clearly worse there than {listed(worse)}.")
     return notes
+
+
+def _cold(rows: pd.DataFrame) -> list[str]:
+    """What inheriting was worth: the winner against its own recipe from scratch, equal tokens."""
+    if COLD not in rows.index:
+        return []
+    cold: pd.Series = rows.loc[[COLD]].iloc[0]
+    told = (
+        f"{plus_minus(cold['mean'], cold['standard_error'])} from scratch on "
+        f"{number_of(cold['tokens'])} tokens, as many as its whole lineage took"
+    )
+    if cold["margin"] != cold["margin"]:
+        return ["No comparison with the winner's recipe from scratch: every seed of it failed."]
+    clearness = f"{abs(cold['margin_se']):.1f} standard errors of the difference"
+    if abs(cold["margin_se"]) <= CLEAR or cold["margin_se"] != cold["margin_se"]:
+        return [f"What it inherited is not clearly worth it: its recipe reached {told}."]
+    if cold["margin"] < 0:
+        return [f"What it inherited was a loss: its recipe reached {told}, {clearness} better."]
+    return [f"{CLEARLY_BETTER}: its recipe reached {told}, {clearness} worse."]
+
+
+def number_of(tokens: float) -> str:
+    """`1,234,567`; - for what is not known."""
+    return "-" if tokens != tokens else f"{tokens:,.0f}"
 
 
 def _failed(rivals: pd.DataFrame, top: pd.Series) -> list[str]:

@@ -68,6 +68,7 @@ class Columns:
     FIRST: ClassVar = (
         *("individual", "generation", "parents", "operator", "name"),
         *("status", "seed", "fidelity", "split", "attempts", "same_as"),
+        *("inherited_from", "cumulative_tokens"),
     )
     LAST: ClassVar = ("violation", "started", "finished", "duration", "worker", "message")
 
@@ -136,7 +137,8 @@ def table(facts: Facts) -> pd.DataFrame:
     """One row per evaluation, in the order of the ledger.
 
     `attempts` counts workers that died too; `same_as` names the individual of equal genome whose
-    evaluation was copied, at no cost.
+    evaluation was copied, at no cost. `cumulative_tokens` are those of its whole lineage, which is
+    more than its own where it began with the weights of those it was `inherited_from`.
     """
     columns = Columns.of(facts)
     born = {f["id"]: f for f in facts if f["fact"] == "individual"}
@@ -157,6 +159,8 @@ def table(facts: Facts) -> pd.DataFrame:
                     **{name: fact[name] for name in ("fidelity", "split")},
                     "attempts": 1 + lost.get(key, 0),
                     "same_as": details.get("same_as"),
+                    "inherited_from": " ".join(map(str, details.get("inherited_from", ()))),
+                    "cumulative_tokens": _total(details.get("cumulative_tokens")),
                     **({} if untouched else genes.get(fact["individual"], {})),
                     **_renamed(fact["measurements"], columns.measurements),
                     **_renamed(fact.get("cost") or {}, columns.costs),
@@ -168,6 +172,7 @@ def table(facts: Facts) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     realised = [c for c in map(str, frame) if c.startswith(("realised.", "epochs."))]
     numeric = [*columns.measurements.values(), *columns.costs.values(), "started", "finished"]
+    numeric.append("cumulative_tokens")
     known = [*Columns.FIRST, *columns.genes.values(), *columns.measurements.values()]
     known += [*loss_columns(facts), *columns.costs.values(), *Columns.LAST, *realised]
     frame = frame.reindex(columns=list(dict.fromkeys(known)))
@@ -305,6 +310,10 @@ def _parentage(individual: Fact, untouched: bool) -> dict[str, Any]:
         "operator": operator,
         "name": BASE if untouched else baseline,
     }
+
+
+def _total(tokens: Mapping[str, int] | None) -> int | None:
+    return None if tokens is None else sum(tokens.values())
 
 
 def _realised(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,10 +47,12 @@ def summary(facts: history.Facts) -> "RenderableType":
     if closing:
         names = list(history.objectives(facts))[:COLUMNS]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column("test split", no_wrap=True, max_width=20)
+        table.add_column("test split", no_wrap=True, max_width=24)
         for name in names:
             table.add_column(Text(name), justify="right", no_wrap=True, min_width=9)
         table.add_column(Text("margin"), justify="right", no_wrap=True)
+        if closing["inherited"]:
+            table.add_column(Text("tokens"), justify="right", no_wrap=True)
         for row in closing["rows"]:
             cells = [row["cells"].get(name, {}) for name in names]
             failed = f" ({row['failed']} failed)" if row["failed"] else ""
@@ -58,6 +60,7 @@ def summary(facts: history.Facts) -> "RenderableType":
                 Text(row["contender"] + failed),
                 *(Text(cell.get("value", "-")) for cell in cells),
                 Text(cells[0].get("margin", "")),
+                *([Text(row["tokens"])] if closing["inherited"] else []),
                 style="bold" if row["contender"] == WINNER else "",
             )
         seeds = max(row["seeds"] for row in closing["rows"])
@@ -65,6 +68,8 @@ def summary(facts: history.Facts) -> "RenderableType":
             f"Mean and standard error over {seeds} seeds. Margin: by how much the winner is better "
             f"on {names[0]}, and in standard errors of the difference (SE)."
         )
+        if closing["inherited"]:
+            note += " Tokens: trained on, by itself and all that it began with."
         parts += [table, Text(note, "dim"), Text()]
     found = recipe(view)
     if view.leader is not None:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from evo import history
-from evo.history.comparison import BASE, WINNER, number, plus_minus
+from evo.history.comparison import BASE, COLD, WINNER, number, number_of, plus_minus
 from evo.history.tables import FULL
 from evo.report.figures.style import View
 
@@ -68,8 +68,11 @@ def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
             for name, row in own.iterrows()
         }
         seeds, failed = int(own["n"].max()), int(own["failed"].max())
-        rows.append({"contender": contender, "seeds": seeds, "failed": failed, "cells": cells})
-    return {"measurements": names, "rows": rows, "base": BASE, "winner": WINNER}
+        row = {"contender": contender, "seeds": seeds, "failed": failed, "cells": cells}
+        rows.append({**row, "tokens": number_of(own["tokens"].iloc[0])})
+    inherited = COLD in set(closing["contender"])  # else all are trained on equally many
+    told = {"base": BASE, "winner": WINNER, "inherited": inherited}
+    return {"measurements": names, "rows": rows, **told}
 
 
 def margin(value: float, errors: float) -> str:
@@ -120,7 +123,7 @@ def samples(view: View) -> list[dict[str, str]]:
     found: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for fact in view.facts:
         given = (fact.get("details") or {}).get("samples") if fact["fact"] == "evaluation" else None
-        if not given:
+        if not given or fact["fidelity"] > FULL:
             continue
         who = BASE if fact["fidelity"] == 0 else fact["individual"]
         if who not in (BASE, view.leader):

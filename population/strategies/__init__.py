@@ -15,7 +15,7 @@ from population.strategies.nsga2 import NSGA2
 from population.strategies.nsga3 import NSGA3
 from population.strategies.random import Random
 from population.strategies.regression import Regression
-from population.strategies.surrogate import Surrogate
+from population.strategies.surrogate import Surrogate, bounded
 
 Anchors = Sequence[tuple[str, Genome]]
 
@@ -27,7 +27,8 @@ class Strategy(Protocol):
     a ledger's individuals again, in their order, is all it takes to resume. `tell` takes an
     individual once scored. Told before that (losses None), it is known to be on its way: it is not
     proposed again, and nothing else is learned. Told again, at a higher fidelity or as a mean over
-    more seeds, it takes the place of what was known of it.
+    more seeds, it takes the place of what was known of it. `living` are those of whom the next may
+    be bred; who leaves them comes back only if told again.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Strategy(Protocol):
 
     def tell(self, individual: Individual) -> None: ...
 
+    def living(self) -> frozenset[int]: ...
+
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "surrogate": Surrogate,
@@ -51,6 +54,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "regression": Regression,
     **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
 }
+BREEDING = ("surrogate", "nsga2", "nsga3")  # whose individuals have parents
 PLANNED = {"regression"}  # the budget decides what they propose, so that it cannot grow later
 
 
@@ -62,18 +66,21 @@ def make(
     budget: int,
     anchors: Anchors = (),
     islands: int = 1,
+    heirs: bool = False,
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
 
-    Anchors are pairs of name and genome. Raises as `check` does.
+    Anchors are pairs of name and genome. With `heirs`, who take over their parents' weights, no
+    more than a population is ever living. Raises as `check` does.
     """
     check(name, population=population, objectives=1, anchors=len(anchors), islands=islands)
-    kind = _on(name, islands)
+    kind = _on(name, islands, heirs=heirs)
     return kind(space, population=population, budget=budget, anchors=anchors)
 
 
-def _on(name: str, islands: int) -> type[Strategy]:
-    return STRATEGIES[name] if islands == 1 else on(STRATEGIES[name], islands=islands)
+def _on(name: str, islands: int, *, heirs: bool = False) -> type[Strategy]:
+    kind = bounded() if heirs and name == "surrogate" else STRATEGIES[name]
+    return kind if islands == 1 else on(kind, islands=islands)
 
 
 def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:

@@ -61,6 +61,10 @@ class CMAES:
                     return Individual(slot, genome, parents, "cmaes")
         return self._taken.drawn(slot, rng)
 
+    def living(self) -> frozenset[int]:
+        """Nobody: individuals have no parents here."""
+        return frozenset()
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         if individual.losses is None:

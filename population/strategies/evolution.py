@@ -82,6 +82,10 @@ class Evolution(ABC):
         return Individual(slot, genome, tuple(one.id for one in parents), operator)
 
     @final
+    def living(self) -> frozenset[int]:
+        return frozenset(one.id for one in self._mates)
+
+    @final
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         if individual.losses is None:

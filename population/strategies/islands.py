@@ -71,6 +71,9 @@ class Islands:
                 return one
         return self._taken.drawn(slot, rng)
 
+    def living(self) -> frozenset[int]:
+        return frozenset[int]().union(*(island.living() for island in self._own))
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         home = individual.id % self.islands

@@ -81,6 +81,10 @@ class Optuna:
                 return Individual(slot, genome, operator=self.sampler)
         return self._taken.drawn(slot, rng)
 
+    def living(self) -> frozenset[int]:
+        """Nobody: individuals have no parents here."""
+        return frozenset()
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         if individual.losses is not None:

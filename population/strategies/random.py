@@ -33,5 +33,9 @@ class Random:
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
         return self._taken.anchor(slot) or self._taken.drawn(slot, rng)
 
+    def living(self) -> frozenset[int]:
+        """Nobody: individuals have no parents here."""
+        return frozenset()
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)

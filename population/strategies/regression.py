@@ -56,6 +56,10 @@ class Regression:
                 return Individual(slot, genome, operator="regression")
         return self._taken.drawn(slot, rng)
 
+    def living(self) -> frozenset[int]:
+        """Nobody: individuals have no parents here."""
+        return frozenset()
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         if individual.losses is not None:

@@ -6,6 +6,7 @@ sec. 3.1) with the expected improvement of Bayesian optimization for the choice.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,8 @@ class Surrogate:
     coordinate.
     """
 
+    bounded: ClassVar[bool] = False  # to a population of mates, see `bounded`
+
     def __init__(
         self,
         space: SearchSpace,
@@ -71,6 +74,7 @@ class Surrogate:
         self._space = space
         self._initial = max(len(anchors), min(population, INITIAL))
         self._parts = parts or Parts()
+        self._most = min(population, ELITE) if self.bounded else ELITE
         self._taken = Taken(space, anchors)
         self._waiting: dict[int, Individual] = {}
         self._latest: dict[tuple[int, float], Individual] = {}
@@ -101,6 +105,9 @@ class Surrogate:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
 
+    def living(self) -> frozenset[int]:
+        return frozenset(one.id for one in self._elite if not one.failed)
+
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
         if individual.losses is None:
@@ -115,8 +122,8 @@ class Surrogate:
         if len(self._latest) > LATEST:
             del self._latest[next(iter(self._latest))]
         self._elite = [one for one in self._elite if one.id != individual.id] + [individual]
-        if len(self._elite) > ELITE:
-            self._elite = survivors(self._elite, ELITE)
+        if len(self._elite) > self._most:
+            self._elite = survivors(self._elite, self._most)
         before, _ = self._checkpoint
         if self._told >= max(LEAST, before + max(1, before // 8)):
             self._checkpoint = self._told, self._known()
@@ -209,6 +216,14 @@ class Surrogate:
         """Where each record lies, and how many seeds are behind it."""
         places = [[*self._places[one.id], one.fidelity] for one in records]
         return np.array(places), np.array([one.seeds for one in records], dtype=np.float64)
+
+
+def bounded() -> type[Surrogate]:
+    """The surrogate that breeds from the best `population` alone, as evolution does.
+
+    For children that begin with their parents' weights, which somebody has to keep.
+    """
+    return type("Bounded", (Surrogate,), {"bounded": True})
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The figures of the report, in the order in which a reader asks."""
 
-from evo.report.figures import closing, descent, front, genes, progress
+from evo.report.figures import closing, descent, front, genes, inheritance, progress
 from evo.report.figures.style import Chart, View
 
 __all__ = ["Chart", "View", "charts"]
@@ -8,6 +8,7 @@ __all__ = ["Chart", "View", "charts"]
 DRAWN = (
     closing.comparison,
     progress.progress,
+    inheritance.inheritance,
     front.front,
     genes.mixture,
     genes.parallel,

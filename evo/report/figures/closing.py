@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from evo import history
-from evo.history.comparison import WINNER
+from evo.history.comparison import COLD, WINNER
 from evo.history.tables import BASE, FULL, UNTOUCHED
 from evo.report.figures.style import (
     BLUE,
@@ -96,6 +96,8 @@ def _own(view: View, tries: pd.DataFrame, contender: str) -> pd.DataFrame:
     """The tries of a contender, one a seed."""
     if contender == BASE:
         return tries[tries["fidelity"] == UNTOUCHED]
+    if contender == COLD:
+        return tries[tries["fidelity"] > FULL]
     baselines = history.baselines(view.facts)
     id = history.winner(view.facts) if contender == WINNER else baselines.get(contender)
     return tries[(tries["fidelity"] == FULL) & (tries["individual"] == id)]
