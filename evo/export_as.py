@@ -43,7 +43,7 @@ def export_as(run: Path, individual: str, name: str, to: Path) -> str:
         _write_data(trainer, config, prepared.task, plain, partial / DATA)
         configuration.write_yaml(plain, partial / "recipe.yaml")
         heading = [f"Individual {number} of the evomix search {config.name}, for {name}."]
-        heading += [f"In this folder: {trainer.command}", *_list_of(name, missing)]
+        heading += [f"In this folder, on one device: {trainer.command}", *_list_of(name, missing)]
         comment = "".join(f"# {line}\n" for line in heading)
         write_whole(partial / trainer.file, comment + _yaml(trainer.configuration(fine)))
         if to.exists():

@@ -5,6 +5,7 @@ own, of which nothing is left afterwards (`watchdog.py`).
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -52,7 +53,6 @@ class Unusable(Exception):
 def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evaluation]:
     """What makes an Evaluation of a spec; whatever the command does becomes its status."""
     tokenizer = load_tokenizer(task.model) if command.data and task.model else None
-    seconds = min(command.timeout or float("inf"), _within(task.timeout))
 
     def run(spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
@@ -63,6 +63,8 @@ def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evalu
                 _ask(task, spec, values)
                 if tokenizer is not None:
                     _write_data(task, spec, Path(values["data"]), tokenizer)
+                left = _within(task.timeout) - (time.perf_counter() - started)
+                seconds = max(0.0, min(command.timeout or math.inf, left))
                 ended, reader = _run(task, command, values, watch, log, seconds)
             reader.join(DRAIN_SECONDS)  # nobody is left who could write to it
             measurements = _measurements(ended, seconds)
@@ -177,12 +179,16 @@ def _run(
         ) from None
     assert process.stdout is not None
     assert watch.stdin is not None
-    watch.stdin.write(f"{process.pid}\n".encode())
-    watch.stdin.flush()
+    try:
+        watch.stdin.write(f"{process.pid}\n".encode())
+        watch.stdin.flush()
+    except BrokenPipeError:  # somebody killed it
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     reader = threading.Thread(target=log.drain, args=(process.stdout,), daemon=True)
     reader.start()
     try:
-        code = process.wait(None if seconds == float("inf") else seconds)
+        code = process.wait(None if seconds == math.inf else seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -214,7 +220,7 @@ def _measurements(ended: Ended, seconds: float) -> dict[str, float]:
     where = "the file {measurements}, which is also $EVOMIX_MEASUREMENTS"
     if ended.code is None:
         raise Unusable(
-            f"the command was killed after {seconds:g} s; raise resources.timeout (and "
+            f"the command was killed after {seconds:.3g} s; raise resources.timeout (and "
             "evaluator.timeout), or let it do less",
             Status.TIMED_OUT,
         )
@@ -253,7 +259,7 @@ def _as_float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        return float("inf")
+        return math.inf
 
 
 def _signal(number: int) -> str:

@@ -28,16 +28,18 @@ class Transcript:
 
     def __init__(self, path: Path | None, environment: Mapping[str, str]) -> None:
         """Without a path only the end is kept, in memory."""
-        self.path = path
         self._secrets = secrets_of(environment)
         self._held = max(map(len, self._secrets), default=1) - 1  # may begin a secret
         self._waiting = b""
         self._end = bytearray()
         self._size = 0
         self._closed = False
+        self._file = None
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = None if path is None else path.open("wb", buffering=0)
+            with suppress(OSError):  # as `_write`
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("wb", buffering=0)
+        self.path = path if self._file is not None else None
 
     def drain(self, stream: BinaryIO) -> None:
         """Read until nobody writes any more, and close the stream."""

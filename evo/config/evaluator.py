@@ -109,7 +109,7 @@ def found(program: str, folder: Path) -> str | None:
 
 def _not_found(program: str, folder: Path) -> str:
     beside = folder / Path(program).expanduser()
-    if beside.is_file():
+    if os.path.isfile(beside):
         remedy = f"`chmod +x {program}`, or name its interpreter first, as in [python, {program}]"
         return f"{program!r} is not executable; {remedy}"
     places = [beside.parent] if os.sep in program else map(Path, os.get_exec_path())
@@ -125,5 +125,6 @@ def resolved_command(evaluator: Command, folder: Path) -> Command:
     program, *rest = evaluator.command
     if not placeholders_in(program) and (os.sep in program or shutil.which(program) is None):
         program = os.path.normpath(folder / Path(program).expanduser())
-    files = [os.path.normpath(folder / one) if (folder / one).is_file() else one for one in rest]
+    whole = [os.path.normpath(folder / one) for one in rest]
+    files = [path if os.path.isfile(path) else one for path, one in zip(whole, rest, strict=True)]
     return evaluator.model_copy(update={"command": (program, *files)})

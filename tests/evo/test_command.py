@@ -42,8 +42,8 @@ genome:
 objectives: {{loss: minimize}}
 baselines: [proportional]
 search: {{strategy: nsga2, population: 4, parallel: 2}}
-budget: {{evaluations: 8, tokens: 640}}
-resources: {{workers: 2}}
+budget: {{evaluations: 6, tokens: 640}}
+resources: {{workers: 1}}
 comparison: {{seeds: 1}}
 """
 

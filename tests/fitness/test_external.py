@@ -1,6 +1,7 @@
 """A trainer of one's own as a command: what it is given, and everything that it can do wrong."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from evo.machine import worker_variables
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Command
@@ -201,7 +203,9 @@ def test_the_time_limit_of_the_cluster_ends_the_command_a_little_before(run: Run
     task = Task("builtin", timeout=1.0)
     evaluation = run("time.sleep(600)", task=task, timeout=300)
     assert evaluation.status is Status.TIMED_OUT
-    assert "after 0.9 s" in evaluation.message
+    told = re.search(r"killed after (\S+) s;", evaluation.message)
+    assert told is not None
+    assert float(told[1]) <= 0.9
     assert "it printed nothing" in evaluation.message
 
 
@@ -251,6 +255,27 @@ def test_no_secret_of_the_environment_reaches_the_run_folder_even_if_it_is_print
         assert "correct-horse" not in text
         assert "battery" not in text
     assert written[0].count("***") == 3
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_else(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "logs").write_text("in the way")
+    assert run("print('x'); " + OK).measurements == {"loss": 1.5}
+    message = run("sys.exit('no reason')").message
+    assert "no reason" in message
+    assert "its output" not in message
+
+
+def test_a_command_is_online_as_its_driver_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are not: they find everything on their machine."""
+    told = "write({'offline': int(os.environ['HF_HUB_OFFLINE'])})"
+    for driver in ("0", "1"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", driver)
+        variables = worker_variables(1, [])
+        assert variables["HF_HUB_OFFLINE"] == "1"
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert run(told).measurements == {"offline": float(driver)}
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

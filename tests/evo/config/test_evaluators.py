@@ -83,11 +83,12 @@ def test_python_is_the_explicit_form_of_a_function(tmp_path: Path) -> None:
 def test_a_command_keeps_its_own_genes_and_names_its_files_whole(tmp_path: Path) -> None:
     written(tmp_path / "train.py", "")
     written(tmp_path / "tool", "#!/bin/sh\n").chmod(0o755)
-    text = "{command: [python3, train.py, --recipe, '{recipe}', other.py], timeout: 3}"
+    long = "x" * 5000
+    text = f"{{command: [python3, train.py, --recipe, '{{recipe}}', {long}], timeout: 3}}"
     config = load(own(tmp_path, text))
     assert isinstance(config.evaluator, Command)
     train = str(tmp_path / "train.py")
-    expected = ("python3", train, "--recipe", "{recipe}", "other.py")
+    expected = ("python3", train, "--recipe", "{recipe}", long)
     assert config.evaluator.command == expected
     assert configuration.decode(config, {"depth": 2}) == {"depth": 2}
     assert configuration.from_plain(configuration.to_plain(config)) == config
