@@ -13,6 +13,7 @@ from fitness.evaluation import Status, Task
 from fitness.mixing import NO_LABEL
 from fitness.models import Base
 from fitness.training.accumulation import parts
+from fitness.training.checkpointing import checkpointed
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import BATCH, LENGTH, MODEL, STEPS, batches_of, evaluate, small_recipe
 
@@ -130,10 +131,8 @@ def test_an_evaluation_does_as_its_resources_say(
 
 
 def test_a_model_without_layers_made_for_it_is_refused() -> None:
-    from fitness import models
-
     with (
         pytest.raises(InputError, match=r"resources\.checkpointing: Linear has no layers made for"),
-        models._checkpointed(torch.nn.Linear(2, 2)),
+        checkpointed(torch.nn.Linear(2, 2)),
     ):
         pass
