@@ -114,8 +114,12 @@ def _check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
 
 
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
-    """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
-    task = replace(task, domains={}, prompt_sets={}, prompts={})
+    """Without measuring: it is not needed, and no metric of somebody else's run is imported.
+
+    But for early stopping, which has to come at the same step again.
+    """
+    domains = {name: splits for name, splits in task.domains.items() if name == task.stop_on}
+    task = replace(task, domains=domains, prompt_sets={}, prompts={})
     evaluation = Evaluator(task).evaluate(spec)
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")

@@ -84,6 +84,8 @@ def prepare(config: SearchConfig) -> Prepared:
         threads=config.resources.cpus,
         micro_batch=config.resources.micro_batch,
         checkpointing=config.resources.checkpointing,
+        patience=config.budget.patience,
+        stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
     )
     fingerprints = {
         "model": models.fingerprint(folder),

@@ -12,11 +12,12 @@ from fitness import weights
 from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
-from fitness.held_out import measure
+from fitness.held_out import held_out_loss, measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.training import state
+from fitness.training.early_stopping import EarlyStopping
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, finetune, precise
 
@@ -116,6 +117,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         started = time.perf_counter()
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
+            stop = _stopping(task, model, recipe, steps) if task.patience else None
             report = finetune(
                 model,
                 recipe,
@@ -126,7 +128,10 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=task.micro_batch,
+                stop=stop,
             )
+            if stop is not None:
+                stop.go_back()
             trained = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, samples = measure(model, base.tokenizer, task, spec)
@@ -146,11 +151,24 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
+        if stop is not None:
+            details["best_step"], details["steps"] = stop.best_step, steps
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
     return run
+
+
+def _stopping(task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+    """By the selection split, whatever split is scored afterwards."""
+    file = task.domains[task.stop_on]["selection"]
+
+    def loss() -> float:
+        with precise(model.device, recipe):
+            return held_out_loss(model, file, task.held_out_length)
+
+    return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:

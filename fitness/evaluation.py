@@ -93,6 +93,8 @@ class Task:
     threads: int = 1
     micro_batch: int | None = None  # rows computed at once; None is a whole batch
     checkpointing: bool = False
+    patience: int | None = None  # checks without improvement before a fine-tune stops
+    stop_on: str = ""  # the domain whose selection split is checked
 
 
 def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:

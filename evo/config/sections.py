@@ -168,6 +168,13 @@ class Budget(Section):
         "pauses at a rung counts by its share of the tokens.",
     )
     tokens: int = Field(ge=1, description="Training tokens of each fine-tune, met exactly.")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="A fine-tune is scored ten times on the selection split, by the first "
+        "objective's domain; after so many scores without a lower loss it stops, and goes back to "
+        "its best weights. Left out, all tokens are spent.",
+    )
 
 
 class Resources(Section):
