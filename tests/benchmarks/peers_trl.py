@@ -116,7 +116,7 @@ def theirs(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(done.stderr[-4000:])
     trials = json.loads(result.read_text())
-    parts = ("import", "data", "trainer", "train", "score")
+    parts = ("import", "data", "trainer", "train", "score", "processor")
     return {
         "individuals": len(trials),
         "wall": max(trial["ended"] for trial in trials) - begun,
@@ -222,7 +222,8 @@ def train(config: dict[str, Any], *, steps: int, files: Mapping[str, Any]) -> No
     mark()
     names = ("import", "data", "trainer", "train", "score")
     spent = {n: after - before for n, before, after in zip(names, marks, marks[1:], strict=False)}
-    tune.report({**scores, **spent, "begun": begun, "ended": time.time()})
+    processor = time.process_time()  # of the whole trial: Tune gives each a new process
+    tune.report({**scores, **spent, "begun": begun, "ended": time.time(), "processor": processor})
 
 
 def rate(found: Mapping[str, Any]) -> float:
