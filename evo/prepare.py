@@ -105,6 +105,8 @@ def prepare(config: SearchConfig) -> Prepared:
         micro_batch=config.resources.micro_batch,
         checkpointing=config.resources.checkpointing,
         timeout=config.resources.timeout,
+        patience=config.budget.patience,
+        stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
     )
     fingerprints: dict[str, Any] = {
         "model": models.fingerprint(folder),

@@ -15,11 +15,12 @@ from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
-from fitness.held_out import measure
+from fitness.held_out import held_out_loss, measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.training import state
+from fitness.training.early_stopping import EarlyStopping
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
@@ -157,6 +158,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
+            stop = _stopping(task, model, recipe, steps) if task.patience else None
             report = finetune(
                 model,
                 recipe,
@@ -168,7 +170,10 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=task.micro_batch,
+                stop=stop,
             )
+            if stop is not None:
+                stop.go_back()
             trained = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, samples = measure(model, base.tokenizer, task, spec)
@@ -189,6 +194,8 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
+        if stop is not None:
+            details["best_step"], details["steps"] = stop.best_step, steps
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:
@@ -202,6 +209,17 @@ def budget_of(task: Task, spec: EvaluationSpec) -> int:
     """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
     share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
     return round(task.budget_tokens * share)
+
+
+def _stopping(task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+    """By the selection split, whatever split is scored afterwards."""
+    file = task.domains[task.stop_on]["selection"]
+
+    def loss() -> float:
+        with precise(model.device, recipe):
+            return held_out_loss(model, file, task.held_out_length)
+
+    return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:

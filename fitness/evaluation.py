@@ -116,6 +116,8 @@ class Task:
     timeout: float = math.inf  # seconds; the cluster ends what lasts longer
     micro_batch: int | None = None  # rows computed at once; None is a whole batch
     checkpointing: bool = False
+    patience: int | None = None  # checks without improvement before a fine-tune stops
+    stop_on: str = ""  # the domain whose selection split is checked
 
     @property
     def kinds(self) -> dict[str, Kind]:

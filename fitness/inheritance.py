@@ -73,8 +73,9 @@ def parents(
 
 
 def unmeasured(task: Task) -> Task:
-    """The task for training alone."""
-    return replace(task, domains={}, prompt_sets={}, prompts={})
+    """The task for training alone; with the domain that tells a fine-tune when to stop."""
+    domains = {name: splits for name, splits in task.domains.items() if name == task.stop_on}
+    return replace(task, domains=domains, prompt_sets={}, prompts={})
 
 
 def added(seen: Mapping[str, int], drawn: Mapping[str, int]) -> dict[str, int]:

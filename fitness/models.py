@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fitness import adapters
 from fitness.errors import InputError
 from fitness.gguf import converted, is_gguf
 from fitness.recipe import Recipe
+from fitness.training.checkpointing import checkpointed
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +166,7 @@ class Base:
         logging.disable_progress_bar()
         self.folder = folder
         self.device = _device()
+        self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
@@ -198,14 +199,21 @@ class Base:
         frozen as it is kept; `seed` decides the adapter's initial weights. `checkpointing` computes
         activations anew for the gradients instead of keeping them, to the same bits.
         """
+        self._check_precision("precision", recipe.precision)
         prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
         try:
-            saving = _checkpointed(self.model) if checkpointing else nullcontext()
+            saving = checkpointed(self.model) if checkpointing else nullcontext()
             with prepare as model, _dropout(model, recipe.dropout), saving:
                 yield model
         finally:
             self._untouched = nullcontext
             self.model.eval()
+
+    def _check_precision(self, key: str, precision: str) -> None:
+        if precision == "bfloat16" and not _has_bfloat16(self.device):
+            raise InputError(
+                f"{key} bfloat16: this {self.device.type} device lacks it; use float32"
+            )
 
     @contextmanager
     def untouched(self) -> Iterator[Any]:
@@ -302,38 +310,6 @@ def _linear_modules(model: Any, last: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _checkpointed(model: Any) -> Iterator[None]:
-    """Of each layer only the input is kept for the gradients; put back afterwards.
-
-    Done by hand because the library's switch cannot be undone without a trace, and has gradients
-    flow through the frozen layers below the lowest adapter, for nothing.
-    """
-    from torch.utils.checkpoint import checkpoint
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
-    if not layers:
-        raise InputError(
-            f"resources.checkpointing: {type(model).__name__} has no layers made for it; leave it "
-            "out, and lower resources.micro_batch"
-        )
-    before = [(layer, dict(vars(layer))) for layer in layers]
-    settings: dict[str, Any] = {
-        "gradient_checkpointing": True,
-        "_gradient_checkpointing_func": partial(checkpoint, use_reentrant=False),
-    }
-    for layer in layers:
-        vars(layer).update(settings)
-    try:
-        yield
-    finally:
-        for layer, values in before:
-            for name in settings:
-                vars(layer).pop(name)
-            vars(layer).update({name: values[name] for name in settings if name in values})
-
-
-@contextmanager
 def _dropout(model: Any, rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards.
 
@@ -366,6 +342,15 @@ def _device() -> "torch.device":
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _has_bfloat16(device: "torch.device") -> bool:
+    """Whether a device computes in bfloat16 itself; a CPU always does, if slowly."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
 
 
 def cuda_devices() -> list[int]:

@@ -235,6 +235,23 @@ def _steps(config: SearchConfig) -> Found:
         )
 
 
+def _patience(config: SearchConfig) -> Found:
+    """Early stopping needs a loss to stop on, and a fine-tune that does not pause."""
+    if config.budget.patience is None:
+        return
+    key, first = ("budget", "patience"), next(iter(config.objectives))
+    domain, _, measured = first.partition("/")
+    if config.evaluator != BUILTIN:
+        yield Problem(key, "only the builtin evaluator can stop early; leave it out")
+    elif domain not in config.domains or measured not in ("loss", "perplexity"):
+        message = f"stops on a domain's loss, but the first objective is {first}; name a loss first"
+        yield Problem(key, message)
+    elif config.search.rungs:
+        yield Problem(
+            key, "does not go with search.rungs, which stop fine-tunes too; leave one out"
+        )
+
+
 Checks = tuple[tuple[str, Callable[[SearchConfig], Found]], ...]
 
 CHECKS: Checks = (
@@ -258,5 +275,6 @@ LATER_CHECKS: Checks = (
     ("baselines evaluator genome model sources parts", genome_checks.counted),
     ("evaluator domains prompts objectives constraints", _measured),
     ("evaluator budget genome recipe parts", _steps),
+    ("evaluator budget domains objectives search", _patience),
     ("evaluator search budget genome recipe parts", _inheritance),
 )

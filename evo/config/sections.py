@@ -177,6 +177,13 @@ class Budget(Section):
         ge=0,
         description="Training tokens of each fine-tune, met exactly; 0 where `parts` are merged.",
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="A fine-tune is scored ten times on the selection split, by the first "
+        "objective's domain; after so many scores without a lower loss it stops, and goes back to "
+        "its best weights. Left out, all tokens are spent.",
+    )
     inherit_share: float = Field(
         default=0.25,
         gt=0,

@@ -122,6 +122,7 @@ def finetune(
     until: int | None = None,
     keep: Callable[[TrainingState], None] | None = None,
     micro_batch: int | None = None,
+    stop: Callable[[int], bool] | None = None,
 ) -> TrainingReport:
     """Train `model` in place on batches, by default to predict their labels.
 
@@ -129,6 +130,7 @@ def finetune(
     `batches` starts with the first of them. In parts or at once, the weights come out the same.
     `keep` is given the state it ends in, before anything else can change it.
     `micro_batch` rows are computed at a time and their gradients added up; None is the whole batch.
+    `stop` is told after each step how many there were, and whether it was the last it decides.
     `seed` decides the dropout masks; the global random state is left as it was. Raises Diverged.
     """
     import torch
@@ -163,6 +165,8 @@ def finetune(
             if (step - 1) % every:  # only the latest point may lie between the others
                 curve = curve[:-1]
             curve.append((tokens, told))
+            if stop is not None and stop(done):
+                break
         model.eval()
         if not all(weight.isfinite().all() for weight in trained):
             raise Diverged("the last step left weights that are not finite")

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from evo import config as configuration
-from evo.export import export
+from evo.export import _train_again, export
 from evo.ledger import Ledger, read
 from evo.prepare import prepare
 from fitness import weights
@@ -123,6 +123,19 @@ def loss_of(folder: Path, task: Task) -> float:
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     return held_out_loss(model, task.domains["target"]["selection"], task.held_out_length)
+
+
+def test_a_fine_tune_that_stopped_early_is_trained_again_to_the_same_weights(
+    task: Task, tmp_path: Path
+) -> None:
+    patient = replace(task, patience=1, stop_on="target", budget_tokens=10 * 4 * 48)
+    recipe = {**GENOMES[FULL], "learning_rate": 2e-2, "batch_size": 4, "sequence_length": 48}
+    spec = EvaluationSpec(0, recipe, seed=0)
+    done = Evaluator(replace(patient, artifacts=tmp_path / "one")).evaluate(spec)
+    assert 0 < done.details["best_step"] < done.details["steps"], done.message
+    again = _train_again(replace(patient, artifacts=tmp_path / "two"), spec)
+    kept = weights.folder_of(tmp_path / "one", 0) / "model.safetensors"
+    assert kept.read_bytes() == (again / kept.name).read_bytes()
 
 
 @pytest.mark.parametrize("individual", [FULL, LORA])

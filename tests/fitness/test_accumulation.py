@@ -16,6 +16,7 @@ from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.accumulation import parts
+from fitness.training.checkpointing import checkpointed
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.supervised import cross_entropy, finetune
@@ -146,10 +147,8 @@ def test_an_evaluation_does_as_its_resources_say(
 
 
 def test_a_model_without_layers_made_for_it_is_refused() -> None:
-    from fitness import models
-
     with (
         pytest.raises(InputError, match=r"resources\.checkpointing: Linear has no layers made for"),
-        models._checkpointed(torch.nn.Linear(2, 2)),
+        checkpointed(torch.nn.Linear(2, 2)),
     ):
         pass

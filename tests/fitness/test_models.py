@@ -278,6 +278,25 @@ def test_weights_that_are_not_numbers_are_refused(copy: Path, value: float) -> N
         Base(copy)
 
 
+def test_a_device_without_bfloat16_says_so_instead_of_pretending(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Base(MODEL)
+    monkeypatch.setattr(models, "_has_bfloat16", lambda device: False)
+    with pytest.raises(InputError, match=r"model\.dtype bfloat16: this cpu device lacks it"):
+        Base(MODEL, "bfloat16")
+    recipe = small_recipe(precision="bfloat16")
+    with (
+        pytest.raises(
+            InputError, match="precision bfloat16: this cpu device lacks it; use float32"
+        ),
+        base.prepared(recipe, seed=0),
+    ):
+        pass
+    with base.prepared(small_recipe(), seed=0) as model:
+        train(model, task, small_recipe())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_with_weights_left_out_is_refused_and_not_made_up(copy: Path) -> None:
     rewritten(copy, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))

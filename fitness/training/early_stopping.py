@@ -1,0 +1,37 @@
+"""Stops a fine-tune that no longer improves on held-out text, and goes back to its best weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+CHECKS = 10  # of a whole fine-tune, at even distances
+
+
+class EarlyStopping:
+    """Scores a model in training now and then; asked after each step whether to stop."""
+
+    def __init__(self, model: Any, loss: Callable[[], float], *, steps: int, patience: int) -> None:
+        """Stop after `patience` checks in a row without a lower `loss()`."""
+        self._trained = [weight for weight in model.parameters() if weight.requires_grad]
+        self._model, self._loss = model, loss
+        self._every, self._steps, self._patience = max(1, steps // CHECKS), steps, patience
+        self._best, self._strikes, self.best_step = float("inf"), 0, 0
+        self._kept: list[Any] = []
+
+    def __call__(self, done: int) -> bool:
+        """Whether to stop after `done` steps; the model is left in training mode."""
+        if done % self._every and done != self._steps:
+            return False
+        self._model.eval()
+        loss = self._loss()
+        self._model.train()
+        if loss < self._best:
+            self._best, self._strikes, self.best_step = loss, 0, done
+            self._kept = [weight.detach().clone() for weight in self._trained]
+        else:
+            self._strikes += 1
+        return self._strikes >= self._patience
+
+    def go_back(self) -> None:
+        """Give the model the weights of its best check."""
+        for weight, best in zip(self._trained, self._kept, strict=bool(self._kept)):
+            weight.data.copy_(best)
