@@ -183,7 +183,7 @@ class Base:
         """
         prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
         try:
-            with prepare as model, _dropout(model, recipe.dropout):
+            with prepare as model, dropout_rate(model, recipe.dropout):
                 yield model
         finally:
             self.model.eval()
@@ -252,7 +252,7 @@ def _linear_modules(model: Any, last: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _dropout(model: Any, rate: float) -> Iterator[None]:
+def dropout_rate(model: Any, rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards."""
     import torch
 
