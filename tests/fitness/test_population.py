@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.bucket import Adapter, Member, fits, lent
+from fitness.bucket import Adapter, Member, fits, lent, load
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.generation import generate, generate_each
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training import population
@@ -251,3 +252,29 @@ def test_rows_that_cannot_be_told_apart_are_refused(base: Base) -> None:
         name, some = next(iter(bucket.modules)), torch.zeros((5, 96))
         with pytest.raises(InputError, match="whose they are"):
             bucket.update(name, some, some, training=False)
+
+
+PROMPTS = ["abbrev: n. ", "bug: n. ", "hack: v. To ", "a"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_bucket_writes_what_each_member_would_write_alone(
+    base: Base, task: Task, temperature: float
+) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 12, "temperature": temperature, "top_p": 0.95}
+    members = [
+        Member(recipe_of(n, learning_rate=0.02, clip_norm=0.0, weight_decay=0.0), seed=n)
+        for n in range(3)
+    ]
+    with lent(base, members) as bucket:
+        population.finetune(bucket, [stream(task, m, STEPS) for m in members], steps=STEPS)
+        adapters = [bucket.adapter(place) for place in range(3)]
+        together = generate_each(
+            base.model, base.tokenizer, PROMPTS, seeds=[0, 0, 7], batch_size=3, **settings
+        )
+    assert len({tuple(answers) for answers in together}) == 3
+    for member, adapter, seed, answers in zip(members, adapters, [0, 0, 7], together, strict=True):
+        with base.prepared(member.recipe, seed=member.seed) as model:
+            load(model, adapter)
+            alone = generate(model, base.tokenizer, PROMPTS, seed=seed, batch_size=3, **settings)
+        assert answers == alone
