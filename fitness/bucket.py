@@ -18,20 +18,6 @@ from fitness.models import Base, dropout_rate
 from fitness.recipe import Recipe
 
 ADAPTER = "default"  # PEFT's name for the only one
-OWN = {  # what members may differ in
-    "mixture",
-    "lora_rank",
-    "lora_alpha",
-    "learning_rate",
-    "warmup_share",
-    "decay",
-    "beta2",
-    "weight_decay",
-    "clip_norm",
-    "dropout",
-}
-SHARED = {"adapter", "lora_layers", "precision", "batch_size", "sequence_length"}
-
 Adapter = Mapping[str, tuple[Any, Any]]  # by module: A, (rank, in), and B, (out, rank)
 
 
@@ -41,21 +27,6 @@ class Member:
 
     recipe: Recipe
     seed: int
-
-
-def fits(recipe: Recipe) -> tuple[Any, ...] | None:
-    """What members of a bucket must have in common; None where a recipe can only train alone.
-
-    All but LoRA as it is here trains alone: a field that is not named above has its default.
-    """
-    fields = type(recipe).model_fields
-    usual = all(
-        getattr(recipe, name) == fields[name].get_default(call_default_factory=True)
-        for name in fields.keys() - OWN - SHARED
-    )
-    if recipe.adapter != "lora" or not usual:
-        return None
-    return tuple(getattr(recipe, name) for name in sorted(SHARED))
 
 
 class PopulationLoRA:

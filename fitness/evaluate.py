@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -16,10 +16,12 @@ from fitness.held_out import measure
 from fitness.metrics import load_function
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
+from fitness.together import Trained, train_together
 from fitness.training import state
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, finetune, precise
 
+Together = Callable[[Sequence[EvaluationSpec]], Mapping[EvaluationSpec, Trained]]
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -27,21 +29,40 @@ class Evaluator:
     """Holds what a worker keeps between evaluations; a result depends on the spec alone."""
 
     def __init__(self, task: Task) -> None:
-        self._run: Callable[[EvaluationSpec], Evaluation]
+        self._run: Callable[..., Evaluation]
+        self._together: Together = lambda specs: {}
         if task.evaluator == "builtin":
-            self._run = _builtin(task)
+            self._run, self._together = _builtin(task)
         else:
             self._run = _custom(load_function(task.evaluator, "evaluator"))
 
-    def evaluate(self, spec: EvaluationSpec) -> Evaluation:
-        """Never raises for what a recipe can cause; the message of an `error` is its traceback."""
+    def evaluate(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
+        """Never raises for what a recipe can cause; the message of an `error` is its traceback.
+
+        `trained` is given where that was done in a bucket already.
+        """
         try:
-            return self._run(spec)
+            return self._run(spec, *trained)
         except Diverged as error:
             return failed(spec, Status.DIVERGED, error)
         except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
             status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())
+
+    def evaluate_bucket(self, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
+        """As `evaluate` each, but those who fit are trained on one forward pass of the base.
+
+        Each one's failure is its own; where all of them at once are too much, they train alone.
+        """
+        try:
+            trained = self._together(specs)
+        except Exception as error:
+            if not (isinstance(error, InputError) or _is_out_of_memory(error)):
+                return [failed(spec, Status.ERROR, traceback.format_exc()) for spec in specs]
+            trained = {}
+        return [
+            self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
+        ]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -79,8 +100,11 @@ def _checked(evaluation: Evaluation) -> Evaluation:
     return evaluation
 
 
-def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
-    """Fine-tune the base on the recipe's mixture, then score held-out text and generations."""
+def _builtin(task: Task) -> tuple[Callable[..., Evaluation], Together]:
+    """Fine-tune the base on the recipe's mixture, then score held-out text and generations.
+
+    Returns what does that for one individual, and what trains those of a bucket.
+    """
     import torch
 
     from fitness.models import Base
@@ -99,24 +123,28 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
         return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
 
-    def run(spec: EvaluationSpec) -> Evaluation:
-        if spec.fidelity == 0:
-            return _checked(untouched(spec))
-        recipe = Recipe.model_validate(dict(spec.recipe))
-        mixing = Mixing(
+    def mixed(recipe: Recipe, seed: int) -> Mixing:
+        return Mixing(
             recipe.mixture,
             tokens,
             budget_tokens=task.budget_tokens,
             sequence_length=recipe.sequence_length,
-            seed=spec.seed,
+            seed=seed,
         )
+
+    def run(spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
+        if spec.fidelity == 0:
+            return _checked(untouched(spec))
+        recipe = Recipe.model_validate(dict(spec.recipe))
+        mixing = mixed(recipe, spec.seed)
         steps = mixing.steps(recipe.batch_size)
         until = max(1, round(steps * spec.fidelity))
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
-        started = time.perf_counter()
+        train = trained.finetune if trained else finetune
+        started = time.perf_counter() - (trained.seconds if trained else 0.0)
         with base.prepared(recipe, seed=spec.seed) as model:
-            report = finetune(
+            report = train(
                 model,
                 recipe,
                 mixing.batches(recipe.batch_size, skip=begin.step),
@@ -126,7 +154,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
             )
-            trained = time.perf_counter()
+            scoring = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, samples = measure(model, base.tokenizer, task, spec)
             kept = spec.keep_weights and spec.split == "selection" and until == steps
@@ -135,8 +163,8 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
         cost = {
             "tokens": report.tokens,
             "flops": training_flops(shape, recipe, report.tokens),
-            "train_seconds": trained - started,
-            "evaluate_seconds": time.perf_counter() - trained,
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring,
         }
         drawn = mixing.first(begin.tokens + report.tokens)
         details: dict[str, Any] = {
@@ -149,7 +177,7 @@ def _builtin(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
             details["continued_from"] = begin.tokens / task.budget_tokens
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
-    return run
+    return run, partial(train_together, base, mixed)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:

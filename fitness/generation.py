@@ -1,7 +1,7 @@
 """Prompts with references, and what a model answers: batched sampling through transformers."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -89,38 +89,10 @@ def generate(
     global random state and no module's training mode is left changed. Raises InputError if
     `max_new_tokens` leaves no room for a prompt.
     """
-    (answers,) = generate_each(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seeds=[seed],
-        batch_size=batch_size,
-    )
-    return answers
-
-
-def generate_each(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: list[str],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seeds: Sequence[int],
-    batch_size: int = 32,
-) -> list[list[str]]:
-    """What `generate` answers under each seed, by the members of a bucket where there are several.
-
-    Their rows share a batch, of so many prompts each; a member draws what it would draw alone.
-    """
     import torch
 
     if not prompts:
-        return [[] for _ in seeds]
+        return []
     room = _room(model, max_new_tokens)
     opening = opening_tokens(tokenizer)
     inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -130,23 +102,22 @@ def generate_each(
     ]
     device = next(model.parameters()).device
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(encoded[place]))
-    answers = [[""] * len(prompts) for _ in seeds]
+    answers = [""] * len(prompts)
     with _only_answering(model), _private_randomness(device), torch.no_grad():
         for first in range(0, len(prompts), batch_size):
             places = longest_first[first : first + batch_size]
-            with _seeded(device, seeds, first):
-                new_tokens = _continue(
-                    model,
-                    [encoded[place] for place in places] * len(seeds),
-                    device,
-                    eos=tokenizer.eos_token_id,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    top_p=top_p,
-                )
-            for number, tokens in enumerate(new_tokens):
-                member, place = divmod(number, len(places))
-                answers[member][places[place]] = tokenizer.decode(
+            _seed(device, seed, first)
+            new_tokens = _continue(
+                model,
+                [encoded[place] for place in places],
+                device,
+                eos=tokenizer.eos_token_id,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+            )
+            for place, tokens in zip(places, new_tokens, strict=True):
+                answers[place] = tokenizer.decode(
                     tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
                 )
     return answers
@@ -239,30 +210,17 @@ def _private_randomness(device: "torch.device") -> Iterator[None]:
             torch.get_device_module(device).set_rng_state(state)
 
 
-def _seeded(
-    device: "torch.device", seeds: Sequence[int], first: int
-) -> AbstractContextManager[object]:
-    """A context of random states that follow from a seed and the place where a batch begins.
+def _seed(device: "torch.device", seed: int, first: int) -> None:
+    """Seed the processor's generator and the device's, for the batch that begins at a place.
 
     Each batch anew, so that it does not matter how soon the batches before it were at their end.
-    Of several seeds, each has its part of the rows.
     """
-    from fitness.streams import Streams
-
-    mixed = [(seed * 1_000_003 + first) % SEEDS for seed in seeds]
-    if len(mixed) > 1:
-        return Streams(mixed, device)
-    _seed(device, mixed[0])
-    return nullcontext()
-
-
-def _seed(device: "torch.device", seed: int) -> None:
-    """Seed the processor's generator and the device's."""
     import torch
 
-    torch.random.default_generator.manual_seed(seed)
+    mixed = (seed * 1_000_003 + first) % SEEDS
+    torch.random.default_generator.manual_seed(mixed)
     if device.type == "cuda":
         with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+            torch.cuda.manual_seed(mixed)
     elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+        torch.get_device_module(device).manual_seed(mixed)

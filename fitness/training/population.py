@@ -15,7 +15,8 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 
 from fitness.bucket import PopulationLoRA
-from fitness.mixing import NO_LABEL
+from fitness.errors import InputError
+from fitness.mixing import NO_LABEL, Batch
 from fitness.models import cuda_devices
 from fitness.streams import Streams
 from fitness.training.state import Curve
@@ -25,14 +26,14 @@ CLIP_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 def finetune(
-    population: PopulationLoRA, batches: Sequence[Iterable[tuple[Any, Any]]], *, steps: int
+    population: PopulationLoRA, batches: Sequence[Iterable[Batch]], *, steps: int
 ) -> list[TrainingReport | Diverged]:
     """Train every member in place for `steps` steps, each on its own stream of batches.
 
-    A batch is (input_ids, labels), int64 arrays (b, length), of one shape for all members. A member
-    that diverges leaves the batch there and then, so that `population.present` has those who
-    went all the way; the result has a report or a `Diverged` for each that began, in order. The
-    global random state is left as it was.
+    Batches have the same number of rows for all members; shorter rows are padded. A member that
+    diverges leaves the batch there and then, so that `population.present` has those who went all
+    the way; the result has a report or a `Diverged` for each that began, in order. The global
+    random state is left as it was.
     """
     model, device = population.base.model, population.base.device
     recipes = [member.recipe for member in population.members]
@@ -56,11 +57,11 @@ def finetune(
             population.derive(losses.sum())
             norms = _clip(population)
             told = list(zip(losses.tolist(), norms.tolist(), strict=True))
-            for place, (loss, norm), (_, labels) in zip(present, told, drawn, strict=True):
+            for place, (loss, norm), batch in zip(present, told, drawn, strict=True):
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     why = f"loss {loss} and gradient norm {norm} at step {step}"
                     outcomes[place] = Diverged(why)
-                tokens[place] += int((labels >= 0).sum())
+                tokens[place] += int((batch.labels >= 0).sum())
                 if (step - 1) % every:  # only the latest point may lie between the others
                     curves[place] = curves[place][:-1]
                 curves[place].append((tokens[place], loss))
@@ -78,16 +79,26 @@ def finetune(
     return [outcomes[place] for place in range(len(recipes))]
 
 
-def _losses(population: PopulationLoRA, drawn: Sequence[tuple[Any, Any]]) -> Any:
+def _losses(population: PopulationLoRA, drawn: Sequence[Batch]) -> Any:
     """Each present member's mean loss over its own tokens, (members,); nats per token."""
     model, device = population.base.model, population.base.device
-    inputs, labels = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn, strict=True))
+    if len({len(batch.input_ids) for batch in drawn}) > 1:
+        rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)
+        raise InputError(f"members need batches of equally many rows, got {rows}; train them alone")
+    longest = max(batch.input_ids.shape[1] for batch in drawn)
+    inputs = torch.from_numpy(np.concatenate([_wide(b.input_ids, longest, 0) for b in drawn]))
+    labels = torch.from_numpy(np.concatenate([_wide(b.labels, longest, NO_LABEL) for b in drawn]))
     logits = model(input_ids=inputs.to(device), use_cache=False).logits
     following = pad(labels[:, 1:], (0, 1), value=NO_LABEL).to(device)
     each = zip(logits.chunk(len(drawn)), following.chunk(len(drawn)), strict=True)
     return torch.stack(
         [cross_entropy(told.flatten(0, 1).float(), true.flatten()) for told, true in each]
     )
+
+
+def _wide(rows: np.ndarray, longest: int, filling: int) -> np.ndarray:
+    """Rows padded on the right, where a causal model's other tokens do not see it."""
+    return np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=filling)
 
 
 def _clip(population: PopulationLoRA) -> Any:

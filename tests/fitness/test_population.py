@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.bucket import Adapter, Member, fits, lent, load
+from fitness.bucket import Adapter, Member, lent, load
+from fitness.bucket_generation import generate_each
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.generation import generate, generate_each
+from fitness.generation import generate
 from fitness.models import Base
 from fitness.recipe import Recipe
+from fitness.together import fits
 from fitness.training import population
 from fitness.training.supervised import Diverged, TrainingReport
 from fitness.training.supervised import finetune as finetune_alone
