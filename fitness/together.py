@@ -70,6 +70,7 @@ class Trained:
         if isinstance(self.outcome, Diverged):
             raise self.outcome
         load(model, self.adapter)
+        model.eval()
         return self.outcome
 
 

@@ -44,7 +44,7 @@ def main() -> None:
         models = [MODEL, _middling(Path(folder))] if not options.only else []
         for path in (*models, *options.model):
             base = Base(path)
-            name = f"{base.weights / 1e6:.0f}M"
+            name = f"{base.weights / 1e6:.3g}M"
             for kind, runs in _runs(base, options.shapes):
                 cell = {"model": name, "of": kind, **_measured(runs, options.repetitions)}
                 cells.append(cell)
