@@ -52,13 +52,13 @@ class Lost:
 @dataclass(slots=True)
 class _Worker:
     """One actor, and the answer it owes: its name (once it has a place), that it has loaded the
-    base model and the data, or an evaluation."""
+    base model and the data, or the evaluations of one or several specs."""
 
     actor: Any
     failed_births: int
     waiting_for: "ray.ObjectRef | None" = None
     name: str = ""
-    spec: EvaluationSpec | None = None
+    specs: tuple[EvaluationSpec, ...] = ()
     attempt: int = 0
     started: float = 0.0  # Unix seconds, for the record
     limit: float = float("inf")  # of time.monotonic()
@@ -87,8 +87,10 @@ class _Evaluator:
         self._evaluator = Evaluator(moved(self._task, copies))
         return []
 
-    def evaluate(self, spec: EvaluationSpec) -> Evaluation:
-        return self._evaluator.evaluate(spec)
+    def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
+        if len(specs) == 1:
+            return [self._evaluator.evaluate(specs[0])]
+        return self._evaluator.evaluate_bucket(specs)
 
 
 class Cluster:
@@ -100,7 +102,7 @@ class Cluster:
         import ray
 
         self._resources = resources
-        self._queue: deque[tuple[EvaluationSpec, int]] = deque()
+        self._queue: deque[tuple[tuple[EvaluationSpec, ...], int]] = deque()
         self._contents: dict[Path, ray.ObjectRef] = {}
         self._workers: list[_Worker] = []
         self._free: deque[_Worker] = deque()
@@ -120,12 +122,12 @@ class Cluster:
             self.close()
             raise
 
-    def submit(self, spec: EvaluationSpec) -> None:
-        """Queue an evaluation; `poll` returns it when it is done.
+    def submit(self, *specs: EvaluationSpec) -> None:
+        """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.
 
         Whoever has finished meanwhile takes the next: many may be submitted before the next poll.
         """
-        self._queue.append((spec, 1))
+        self._queue.append((specs, 1))
         if self._free:
             self._dispatch()
         elif time.monotonic() > self._looked + LOOK_SECONDS:
@@ -133,14 +135,14 @@ class Cluster:
 
     def cancel_queued(self) -> int:
         """Forget what no worker has started; how many that was."""
-        cancelled = len(self._queue)
+        cancelled = sum(len(specs) for specs, _ in self._queue)
         self._queue.clear()
         return cancelled
 
     @property
     def busy(self) -> int:
         """Number of evaluations that run right now, or that the next poll returns."""
-        return len(self._seen) + sum(worker.spec is not None for worker in self._workers)
+        return len(self._seen) + sum(len(worker.specs) for worker in self._workers)
 
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
         """What has finished or died, after waiting at most `seconds` for the first of it."""
@@ -204,37 +206,38 @@ class Cluster:
     def _dispatch(self) -> None:
         while self._queue and self._free:
             worker = self._free.popleft()
-            worker.spec, worker.attempt = self._queue.popleft()
+            worker.specs, worker.attempt = self._queue.popleft()
             worker.started = time.time()
-            answer = worker.actor.evaluate.remote(worker.spec)
-            self._owes(worker, answer, self._resources.timeout)
+            answer = worker.actor.evaluate.remote(worker.specs)
+            self._owes(worker, answer, self._resources.timeout * len(worker.specs))
 
     def _answered(self, worker: _Worker) -> list[Evaluation | Lost]:
         import ray
 
-        spec, answer = worker.spec, worker.waiting_for
+        specs, answer = worker.specs, worker.waiting_for
         try:
             value = ray.get(answer)
         except ray.exceptions.OutOfMemoryError as error:
-            if spec is None:
+            if not specs:
                 return self._stillborn(worker, _reason(error))
-            self._replace(worker)
-            return [self._recorded(failed(spec, Status.OUT_OF_MEMORY, error), worker)]
+            return self._too_much(worker, Status.OUT_OF_MEMORY, str(error))
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-            if spec is None:
+            if not specs:
                 return self._stillborn(worker, _reason(error))
             self._replace(worker)
-            return self._lost(worker, spec, _reason(error))
+            return self._lost(worker, _reason(error))
         except ray.exceptions.RayTaskError as error:
-            if spec is not None:
+            if specs:
                 raise  # a bug: Evaluator.evaluate turns all else into data
             if isinstance(error.cause, InputError):
                 raise InputError(f"worker {worker.name}: {error.cause}") from None
             return self._stillborn(worker, _reason(error.cause))
-        worker.spec = worker.waiting_for = None
-        if spec is not None:
+        worker.waiting_for = None
+        if specs:
             self._free.append(worker)
-            return [self._recorded(value, worker)]
+            recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in value]
+            worker.specs = ()
+            return recorded
         if not worker.name:
             worker.name = value
             self._load(worker, [])
@@ -257,15 +260,23 @@ class Cluster:
 
     def _recorded(self, evaluation: Evaluation, worker: _Worker) -> Evaluation:
         finished = time.time()
-        self.busy_seconds += finished - worker.started
+        self.busy_seconds += (finished - worker.started) / len(worker.specs)
         return replace(evaluation, worker=worker.name, started=worker.started, finished=finished)
 
-    def _lost(self, worker: _Worker, spec: EvaluationSpec, why: str) -> list[Evaluation | Lost]:
+    def _lost(self, worker: _Worker, why: str) -> list[Evaluation | Lost]:
         if worker.attempt > self._resources.retries:
             why = f"its worker died {worker.attempt} times, the last time: {why}"
-            return [self._recorded(failed(spec, Status.LOST, why), worker)]
-        self._queue.appendleft((spec, worker.attempt + 1))
-        return [Lost(spec, worker.attempt, worker.name, why)]
+            return [self._recorded(failed(s, Status.LOST, why), worker) for s in worker.specs]
+        self._queue.appendleft((worker.specs, worker.attempt + 1))
+        return [Lost(spec, worker.attempt, worker.name, why) for spec in worker.specs]
+
+    def _too_much(self, worker: _Worker, status: Status, why: str) -> list[Evaluation | Lost]:
+        """What an evaluation fails by; a bucket is taken apart, and each tried alone."""
+        self._replace(worker)
+        if len(worker.specs) == 1:
+            return [self._recorded(failed(worker.specs[0], status, why), worker)]
+        self._queue.extendleft(((spec,), worker.attempt) for spec in reversed(worker.specs))
+        return []
 
     def _late(self) -> list[_Worker]:
         """Who has passed a limit; nobody is looked at before one can be passed."""
@@ -276,11 +287,10 @@ class Cluster:
         return [worker for worker in owing if worker.limit <= time.monotonic()]
 
     def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
-        if worker.spec is None:
+        if not worker.specs:
             return self._stillborn(worker, f"not done after {LOAD_SECONDS:.0f} s")
-        self._replace(worker)
         why = f"over its limit of {self._resources.timeout:g} s (resources.timeout)"
-        return [self._recorded(failed(worker.spec, Status.TIMED_OUT, why), worker)]
+        return self._too_much(worker, Status.TIMED_OUT, why)
 
     def _stillborn(self, worker: _Worker, why: str) -> list[Evaluation | Lost]:
         if worker.failed_births + 1 >= FAILED_BIRTHS:

@@ -19,6 +19,7 @@ from evo.schedule import Breed, Learn, Step
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status
 from fitness.evaluators import BUILTIN
+from fitness.together import shared
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5
@@ -171,8 +172,19 @@ class Evaluations:
         self._finished.clear()
         return slots
 
-    def request(self, job: Job) -> None:
-        """Ask for an evaluation; none is made for what is known or an equal genome has."""
+    def request(self, *jobs: Job) -> None:
+        """Ask for evaluations; none is made for what is known or an equal genome has.
+
+        Jobs that are asked for together are trained together where they fit. Where one of those has
+        no answer yet all are asked for, so that it is trained as it would have been.
+        """
+        wanted = [spec for job in jobs if (spec := self._wanted(job)) is not None]
+        for bucket in [wanted] if len(wanted) == 1 else self._buckets(wanted):
+            if any(_key(spec) not in self._done for spec in bucket):
+                self._cluster.submit(*bucket)
+
+    def _wanted(self, job: Job) -> EvaluationSpec | None:
+        """What answers a job; None where something else that was asked for does."""
         recipe = decode(self._config, job.individual.genome)
         lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
         spec = EvaluationSpec(
@@ -191,14 +203,25 @@ class Evaluations:
         genome = self._genome_key(job.individual.genome)
         same = (genome, lineage.parents, job.seed, job.fidelity, job.split)
         first = self._same.setdefault(same, spec)
-        if job.key in self._done:
-            return
         if first is spec:
-            self._cluster.submit(spec)
-        elif known := self._done.get(_key(first)):
+            return spec
+        if job.key in self._done:
+            return None
+        if known := self._done.get(_key(first)):
             self._record(_copied(known, spec))
         elif first != spec:  # of another individual; the same one has been asked for already
             self._twins.setdefault(_key(first), []).append(spec)
+        return None
+
+    def _buckets(self, specs: list[EvaluationSpec]) -> list[list[EvaluationSpec]]:
+        """Those who fit one another, together."""
+        if self._config.evaluator != BUILTIN:
+            return [[spec] for spec in specs]
+        found: dict[Any, list[EvaluationSpec]] = {}
+        for place, spec in enumerate(specs):
+            key = shared(spec)
+            found.setdefault(("alone", place) if key is None else key, []).append(spec)
+        return list(found.values())
 
     def result(self, job: Job) -> Evaluation:
         """Wait for an evaluation that was requested; writes down whatever finishes meanwhile."""
@@ -250,6 +273,8 @@ class Evaluations:
                     time=time.time(),
                 )
                 continue
+            if _key(result.spec) in self._done:
+                continue  # evaluated again beside others of its bucket
             self._record(result)
             for twin in self._twins.pop(_key(result.spec), []):
                 self._record(_copied(result, twin))

@@ -75,7 +75,7 @@ def steps(
     if search.schedule == "asynchronous":
         return asynchronous(
             evaluations,
-            workers=workers,
+            workers=workers * search.bucket,
             recorded=recorded,
             finished=finished,
             closing=closing,
@@ -87,6 +87,7 @@ def steps(
         evaluations,
         parallel=search.parallel,
         slack=search.slack,
+        bucket=search.bucket,
         duration=duration,
         closing=closing,
         share=share,
@@ -98,6 +99,7 @@ def clock(
     *,
     parallel: int,
     slack: float,
+    bucket: int = 1,
     duration: Duration,
     closing: int = 0,
     share: Share = whole,
@@ -106,12 +108,14 @@ def clock(
 
     A slot learns from whatever would have ended by its virtual start even if it had taken `1 +
     slack` times its virtual `duration`; in the order of these ends. `duration` and `share` are
-    called once the slot was bred.
+    called once the slot was bred. A worker takes `bucket` slots at a time, for as long as they
+    would take one after the other.
     """
     free = [0.0] * parallel  # when each virtual worker is next free
     running: list[tuple[float, int]] = []  # until when nobody learns from a slot
     budget, closed = Budget(evaluations, closing), False
-    for slot in count():
+    slots = count()
+    while True:
         if budget.closes and not closed:
             closed = True
             free = [max(running)[0]] * parallel
@@ -122,11 +126,16 @@ def clock(
         start = heapq.heappop(free)
         while running and running[0][0] <= start:
             yield Learn(heapq.heappop(running)[1])
-        yield Breed(slot)
-        budget.spent += share(slot)
-        took = duration(slot)
+        bred: list[int] = []
+        took = 0.0
+        while len(bred) < bucket and not budget.exhausted and budget.closes == closed:
+            bred.append(next(slots))
+            yield Breed(bred[-1])
+            budget.spent += share(bred[-1])
+            took += duration(bred[-1])
         heapq.heappush(free, start + took)
-        heapq.heappush(running, (start + took * (1 + slack), slot))
+        for slot in bred:
+            heapq.heappush(running, (start + took * (1 + slack), slot))
     yield from (Learn(one) for _, one in sorted(running))
 
 

@@ -42,7 +42,17 @@ def evolve(
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     jobs: dict[int, Job] = {}  # begun and not yet learned from
+    together: list[Job] = []  # bred one after the other and not yet begun
     last: int | None = None
+
+    def begin() -> None:
+        evaluations.request(*together)
+        together.clear()
+
+    def finished() -> list[int]:
+        begin()
+        return evaluations.finished()
+
     for step in schedule.steps(
         config.search,
         config.budget.evaluations,
@@ -51,7 +61,7 @@ def evolve(
         share=lambda slot: share(config, jobs[slot]),
         workers=evaluations.workers,
         recorded=evaluations.recorded(),
-        finished=evaluations.finished,
+        finished=finished,
     ):
         if isinstance(step, Breed):
             job = evaluations.repeated(step.slot, otherwise=lambda: replicates.due() or rungs.due())
@@ -68,8 +78,11 @@ def evolve(
             evaluations.decide(step.slot, job, learned_from=last)
             if step.slot == 0:  # the untouched base: the first recipe with none of its budget
                 evaluations.request(replace(job, fidelity=0.0))
-            evaluations.request(job)
+            together.append(job)
+            if len(together) == config.search.bucket:
+                begin()
         elif isinstance(step, Learn):
+            begin()
             job, last = jobs.pop(step.slot), step.slot
             scored = replicates.learned(job, evaluations.result(job))
             strategy.tell(scored)

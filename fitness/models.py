@@ -203,7 +203,7 @@ class Base:
         prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
         try:
             saving = checkpointed(self.model) if checkpointing else nullcontext()
-            with prepare as model, _dropout(model, recipe.dropout), saving:
+            with prepare as model, dropout_rate(model, recipe.dropout), saving:
                 yield model
         finally:
             self._untouched = nullcontext
@@ -310,7 +310,7 @@ def _linear_modules(model: Any, last: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _dropout(model: Any, rate: float) -> Iterator[None]:
+def dropout_rate(model: Any, rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards.
 
     An adapter has a rate of its own.

@@ -161,6 +161,21 @@ def _methods(config: SearchConfig) -> Found:
                 yield Problem(("recipe", "rewards", str(name)), str(error).strip())
 
 
+def _bucket(config: SearchConfig) -> Found:
+    """What is trained together knows windows of text and nothing of one another's course."""
+    if config.search.bucket == 1:
+        return
+    against = {
+        "records": any(source.kind != "text" for source in config.sources.values()),
+        "parts": bool(config.parts),
+        "budget.patience": config.budget.patience is not None,
+        "resources.micro_batch": config.resources.micro_batch is not None,
+        "resources.checkpointing": config.resources.checkpointing,
+    }
+    for name in (name for name, there in against.items() if there):
+        yield Problem(("search", "bucket"), f"cannot be had together with {name}; leave one out")
+
+
 def _strategy(config: SearchConfig) -> Found:
     if config.search.strategy not in STRATEGIES:
         message = unknown(config.search.strategy, STRATEGIES, "there are", "strategy")
@@ -276,5 +291,6 @@ LATER_CHECKS: Checks = (
     ("evaluator domains prompts objectives constraints", _measured),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
+    ("search sources parts budget resources", _bucket),
     ("evaluator search budget genome recipe parts", _inheritance),
 )

@@ -139,6 +139,13 @@ class Search(Section):
         description="By what share of its virtual duration the clock lets an evaluation be late "
         "before others wait for it; default: 0.08 for each doubling of `parallel`.",
     )
+    bucket: int = Field(
+        default=1,
+        ge=1,
+        description="Slots that are bred together; those whose recipes fit (LoRA, of equal "
+        "batches, precision and layers) are trained on one forward pass of the base. 1 is off. It "
+        "is a part of the search.",
+    )
     replicates: int = Field(
         default=3,
         ge=1,

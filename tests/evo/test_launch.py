@@ -188,6 +188,29 @@ def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
     assert printed == read(run)
 
 
+@pytest.mark.filterwarnings("ignore:.*torn last line")
+def test_buckets_end_the_same_on_any_workers_and_resume_from_within_one(tmp_path: Path) -> None:
+    """Real fine-tunes, two at a time on one base; cut where one of two had been written down."""
+    tiny = ["budget.tokens=6144", "budget.evaluations=6", "search.population=4"]
+    tiny += ["comparison.seeds=1", "search.bucket=2", "recipe.adapter=lora", "prompts={}"]
+    tiny += [
+        f"domains.{d}.{s}.limit=5" for d in ("target", "general") for s in ("selection", "test")
+    ]
+    settings = [word for override in tiny for word in ("--set", override)]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    launched = evo("launch", "quickstart", "--run", whole, *settings)
+    assert launched.returncode == 0, launched.stderr
+    facts = read(whole)
+    place = next(p for p, f in enumerate(facts) if f["fact"] == "evaluation" and f["fidelity"] == 1)
+    assert facts[place]["started"] == facts[place + 1]["started"]  # of one bucket
+    run.mkdir()
+    lines = (whole / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "ledger.jsonl").write_bytes(b"".join(lines[: place + 1]))
+    resumed = evo("resume", run, "--set", "resources.workers=1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(run) == outcome(whole)
+
+
 def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
     """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
     tiny = ["budget.tokens=12288", "budget.evaluations=10", "search.population=6"]

@@ -54,6 +54,22 @@ def test_the_clock_learns_from_what_has_ended_in_virtual_time_and_its_slack(
         ends.append(start + took * (1 + slack))
 
 
+@settings(deadline=None)
+@given(lasting=LASTING, parallel=st.integers(1, 5), bucket=st.integers(2, 5))
+def test_a_bucket_is_bred_at_once_and_learned_from_once_all_of_it_has_ended(
+    lasting: list[float], parallel: int, bucket: int
+) -> None:
+    duration = lasting.__getitem__
+    steps = clock(len(lasting), parallel=parallel, slack=0, bucket=bucket, duration=duration)
+    learned = before_breeding(list(steps))
+    buckets = [range(len(lasting))[b : b + bucket] for b in range(0, len(lasting), bucket)]
+    together = [sum(lasting[slot] for slot in slots) for slots in buckets]
+    plain = clock(len(together), parallel=parallel, slack=0, duration=together.__getitem__)
+    for number, known in before_breeding(list(plain)).items():
+        for slot in buckets[number]:
+            assert sorted(learned[slot]) == sorted(s for one in known for s in buckets[one])
+
+
 def test_one_worker_without_slack_learns_from_everything() -> None:
     learned = before_breeding(list(clock(9, parallel=1, slack=0, duration=lambda slot: 2.5)))
     assert all(learned[slot] == list(range(slot)) for slot in range(9))

@@ -38,8 +38,8 @@ class InProcess:
         self.asked: list[tuple[int, int, float, str]] = []
         self.busy = 0
 
-    def submit(self, spec: EvaluationSpec) -> None:
-        self._queue.append(spec)
+    def submit(self, *specs: EvaluationSpec) -> None:
+        self._queue += specs
 
     def cancel_queued(self) -> int:
         self._queue.clear()

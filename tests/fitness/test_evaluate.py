@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from fitness import evaluate as module
+from fitness import builtin as module
 from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator

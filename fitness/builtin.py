@@ -1,0 +1,184 @@
+"""The builtin trainer: fine-tunes the base on a recipe's mixture, then scores what came of it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fitness import inheritance, merging, weights
+from fitness.cost import Shape, training_flops
+from fitness.decks import deck_of
+from fitness.errors import InputError
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from fitness.held_out import held_out_loss, measure
+from fitness.mixing import Mixing
+from fitness.recipe import Recipe
+from fitness.together import Trained, train_together
+from fitness.training import state
+from fitness.training.early_stopping import EarlyStopping
+from fitness.training.objective import objective
+from fitness.training.preference import Reference
+from fitness.training.state import NOT_BEGUN, TrainingState
+from fitness.training.supervised import finetune, precise
+
+
+class Builtin:
+    """Holds the base model and the mapped sources between evaluations."""
+
+    def __init__(self, task: Task) -> None:
+        import torch
+
+        from fitness.models import Base
+
+        if task.model is None:
+            raise InputError("the builtin evaluator needs `model.base`")
+        torch.set_num_threads(task.threads)
+        self._task = task
+        self._base = Base(task.model, task.dtype)
+        self._shape = Shape.of(task.model)
+        self._contents = {name: file.open() for name, file in task.sources.items()}
+        self._reference = Reference(self._base)
+
+    def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
+        """`trained` is given where that was done in a bucket already. Raises Diverged."""
+        if spec.fidelity == 0:
+            return self._untouched(spec)
+        recipe = Recipe.model_validate(dict(spec.recipe))
+        if self._task.parts:
+            return self._merged(spec, recipe)
+        return self._trained(spec, self._task, recipe, trained)
+
+    def together(self, specs: Sequence[EvaluationSpec]) -> Mapping[EvaluationSpec, Trained]:
+        """Train those who fit one another on one forward pass of the base."""
+        return train_together(self._base, partial(self._mixing, self._task), specs)
+
+    def _untouched(self, spec: EvaluationSpec) -> Evaluation:
+        started = time.perf_counter()
+        measurements, samples = measure(self._base.model, self._base.tokenizer, self._task, spec)
+        seconds = time.perf_counter() - started
+        cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
+        return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+
+    def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
+        """The parts merged by the recipe's mixture; nothing is trained."""
+        started = time.perf_counter()
+        base, task = self._base, self._task
+        inherited = merging.of_parts(base, recipe, task.parts, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed) as model:
+            inheritance.begin(model, inherited)
+            scoring = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, samples = measure(model, base.tokenizer, task, spec)
+            _keep_weights(model, task, spec)
+        cost = {
+            "tokens": 0,
+            "flops": 0.0,
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring,
+        }
+        details = {"shares": dict(recipe.mixture), "epochs": {}, "samples": samples}
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
+    def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
+        end = self._base.tokenizer.eos_token_id
+        return Mixing(
+            recipe.mixture,
+            {name: deck_of(content, recipe, end) for name, content in self._contents.items()},
+            budget_tokens=budget_of(task, spec),
+            sequence_length=recipe.sequence_length,
+            seed=spec.seed,
+            seen=spec.seen,
+            seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
+        )
+
+    def _again(self, spec: EvaluationSpec, task: Task) -> Evaluation:
+        """An ancestor whose weights are gone."""
+        return self._trained(spec, task, Recipe.model_validate(dict(spec.recipe)))
+
+    def _trained(
+        self, spec: EvaluationSpec, task: Task, recipe: Recipe, trained: Trained | None = None
+    ) -> Evaluation:
+        base = self._base
+        mixing = self._mixing(task, spec, recipe)
+        steps = mixing.steps(recipe.batch_size)
+        until = max(1, round(steps * min(1.0, spec.fidelity)))
+        file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
+        begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
+        train = trained.finetune if trained else finetune
+        started = time.perf_counter() - (trained.seconds if trained else 0.0)
+        with inheritance.parents(spec, task, self._again) as folders:
+            inherited = merging.start(base, recipe, folders, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
+            if inherited is not None:
+                inheritance.begin(model, inherited)
+            stop = _stopping(task, model, recipe, steps) if task.patience else None
+            report = train(
+                model,
+                recipe,
+                mixing.batches(recipe.batch_size, skip=begin.step),
+                steps=steps,
+                seed=spec.seed,
+                loss_of=objective(recipe, self._reference, base.tokenizer, seed=spec.seed),
+                begin=begin,
+                until=until,
+                keep=partial(state.keep, file=file) if file and spec.keep_state else None,
+                micro_batch=task.micro_batch,
+                stop=stop,
+            )
+            if stop is not None:
+                stop.go_back()
+            scoring = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, samples = measure(model, base.tokenizer, task, spec)
+            if until == steps:
+                _keep_weights(model, task, spec)
+        cost = {
+            "tokens": report.tokens,
+            "flops": training_flops(self._shape, recipe, report.tokens, task.kinds),
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring,
+        }
+        drawn = mixing.first(begin.tokens + report.tokens)
+        details: dict[str, Any] = {
+            "shares": drawn.shares,
+            "epochs": drawn.epochs,
+            "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
+            "learning_curve": report.learning_curve,
+            "samples": samples,
+        }
+        if stop is not None:
+            details["best_step"], details["steps"] = stop.best_step, steps
+        if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
+            details["continued_from"] = begin.tokens / task.budget_tokens
+        if spec.parents:
+            details["inherited_from"] = list(spec.parents)
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def budget_of(task: Task, spec: EvaluationSpec) -> int:
+    """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
+    share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
+    return round(task.budget_tokens * share)
+
+
+def _stopping(task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+    """By the selection split, whatever split is scored afterwards."""
+    file = task.domains[task.stop_on]["selection"]
+
+    def loss() -> float:
+        with precise(model.device, recipe):
+            return held_out_loss(model, file, task.held_out_length)
+
+    return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
+
+
+def _keep_weights(model: Any, task: Task, spec: EvaluationSpec) -> None:
+    if task.artifacts is not None and spec.keep_weights and spec.split == "selection":
+        weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
+
+
+def _kept(file: Path | None, until: int) -> TrainingState:
+    """The state to continue from, if it is there and not past step `until`; else the beginning."""
+    kept = state.load(file) if file else None
+    return kept if kept is not None and kept.step <= until else NOT_BEGUN

@@ -1,0 +1,66 @@
+"""Random streams by member: each one's rows of a batch draw as if they were alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+
+class Streams(TorchFunctionMode):
+    """While entered, what draws random numbers for a batch draws for each member by itself.
+
+    A batch has the same number of rows for every member, member after member. Dropout, attention
+    with dropout and sampling are done for each member's rows under that member's own random state,
+    in the order in which the member alone would do them: so the numbers are those that it would
+    have drawn alone. Everything else is left to the whole batch. Leaves the global state changed:
+    enter it inside a fork.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: Any, rates: Sequence[float] = ()) -> None:
+        """`rates` are the members' dropout rates, in place of whatever rate a module asks for."""
+        super().__init__()
+        self._source = torch.random if device.type == "cpu" else torch.get_device_module(device)
+        self._rates = list(rates)
+        self._states = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            self._states.append(self._source.get_rng_state())
+
+    def keep(self, places: Sequence[int]) -> None:
+        """The members at these places stay, in this order; the others have left the batch."""
+        self._rates = [self._rates[place] for place in places] if self._rates else []
+        self._states = [self._states[place] for place in places]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is dropout and self._rates:
+            training = given.get("training", args[2] if len(args) > 2 else True)
+            return self._each(dropout, args[:1], {}, "p") if training else args[0]
+        if func is scaled_dot_product_attention and self._rates and given.get("dropout_p"):
+            return self._each(func, args, given, "dropout_p")
+        if func is torch.multinomial:
+            return self._each(func, args, given)
+        return func(*args, **given)
+
+    def _each(self, func: Any, args: Any, given: dict[str, Any], rate: str = "") -> Any:
+        """`func` on each member's rows of whatever has the batch's rows; the results together."""
+        count, rows = len(self._states), len(args[0])
+        results = []
+        for place in range(count):
+            own = slice(place * rows // count, (place + 1) * rows // count)
+
+            def part(value: Any, own: slice = own) -> Any:
+                whole = isinstance(value, torch.Tensor) and value.ndim and len(value) == rows
+                return value[own] if whole else value
+
+            named = {name: part(value) for name, value in given.items()}
+            if rate:
+                named[rate] = self._rates[place]
+            self._source.set_rng_state(self._states[place])
+            results.append(func(*map(part, args), **named))
+            self._states[place] = self._source.get_rng_state()
+        return torch.cat(results)

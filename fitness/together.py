@@ -1,0 +1,123 @@
+"""Which evaluations are trained together, on one forward pass of the base, and what comes of it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fitness.errors import InputError
+from fitness.evaluation import EvaluationSpec
+from fitness.mixing import Mixing
+from fitness.recipe import Recipe
+from fitness.training.supervised import Diverged, TrainingReport
+
+if TYPE_CHECKING:
+    from fitness.models import Base
+
+OWN = {  # what members of a bucket may differ in
+    "mixture",
+    "lora_rank",
+    "lora_alpha",
+    "learning_rate",
+    "warmup_share",
+    "decay",
+    "beta2",
+    "weight_decay",
+    "clip_norm",
+    "dropout",
+}
+SHARED = {"adapter", "lora_layers", "precision", "batch_size", "sequence_length"}
+
+
+def fits(recipe: Recipe) -> tuple[Any, ...] | None:
+    """What members of a bucket must have in common; None where a recipe can only train alone.
+
+    All but LoRA as it is here trains alone: a field that is not named above has its default.
+    """
+    fields = type(recipe).model_fields
+    usual = all(
+        getattr(recipe, name) == fields[name].get_default(call_default_factory=True)
+        for name in fields.keys() - OWN - SHARED
+    )
+    if recipe.adapter != "lora" or not usual:
+        return None
+    return tuple(getattr(recipe, name) for name in sorted(SHARED))
+
+
+def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:
+    """What evaluations must have in common to be trained together; None for one that is alone.
+
+    Whatever pauses or goes on from a pause is trained alone, as it was until then.
+    """
+    if spec.fidelity != 1.0 or spec.continue_from or spec.keep_state:
+        return None
+    return fits(Recipe.model_validate(dict(spec.recipe)))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How the training of a member ended, and its share of the seconds that all took."""
+
+    outcome: TrainingReport | Diverged
+    seconds: float
+    adapter: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def finetune(self, model: Any, *_: Any, **__: Any) -> TrainingReport:
+        """In place of `supervised.finetune`: what it would do has been done. Raises Diverged."""
+        from fitness.bucket import load
+
+        if isinstance(self.outcome, Diverged):
+            raise self.outcome
+        load(model, self.adapter)
+        model.eval()
+        return self.outcome
+
+
+def train_together(
+    base: "Base",
+    mixed: Callable[[EvaluationSpec, Recipe], Mixing],
+    specs: Sequence[EvaluationSpec],
+) -> dict[EvaluationSpec, Trained]:
+    """Train those who fit one another; who fits nobody is left out. `mixed` gives their data."""
+    groups: dict[Any, list[_Prepared]] = defaultdict(list)
+    for spec in specs:
+        try:
+            key = shared(spec)
+            if key is not None:
+                recipe = Recipe.model_validate(dict(spec.recipe))
+                groups[key].append(_Prepared(spec, recipe, mixed(spec, recipe)))
+        except (InputError, ValueError):
+            continue  # will fail alone, and say why
+    trained: dict[EvaluationSpec, Trained] = {}
+    for members in groups.values():
+        if len(members) > 1:
+            trained |= _trained(base, members)
+    return trained
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    spec: EvaluationSpec
+    recipe: Recipe
+    mixing: Mixing
+
+
+def _trained(base: "Base", members: Sequence[_Prepared]) -> dict[EvaluationSpec, Trained]:
+    from fitness.bucket import Member, lent
+    from fitness.training.population import finetune
+
+    started = time.perf_counter()
+    size = members[0].recipe.batch_size
+    with lent(base, [Member(one.recipe, one.spec.seed) for one in members]) as bucket:
+        outcomes = finetune(
+            bucket,
+            [one.mixing.batches(size) for one in members],
+            steps=members[0].mixing.steps(size),
+        )
+        adapters = {number: bucket.adapter(p) for p, number in enumerate(bucket.present)}
+    seconds = (time.perf_counter() - started) / len(members)
+    return {
+        one.spec: Trained(outcome, seconds, adapters.get(number, {}))
+        for number, (one, outcome) in enumerate(zip(members, outcomes, strict=True))
+    }
