@@ -144,7 +144,7 @@ def _card(
     )
     base = config.model.base
     return CARD.format(
-        base=json.dumps(Path(base).name if Path(base).is_dir() else base),
+        base=json.dumps(Path(base).name if Path(base).exists() else base),
         name=config.name,
         individual=number,
         evaluations=sum(
