@@ -169,7 +169,7 @@ def _card(
         if fact["individual"] == origin and "shares" in fact["details"]
     )
     base = config.model.base
-    name = json.dumps(Path(base).name if Path(base).is_dir() else base)
+    name = json.dumps(Path(base).name if Path(base).exists() else base)
     return CARD.format(
         base=name,
         name=config.name,

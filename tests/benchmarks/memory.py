@@ -24,7 +24,7 @@ from fitness.evaluation import EvaluationSpec, Status
 from population.individual import Individual
 from tests.fitness.quickstart import small_recipe, small_task, token_file
 
-EVERY, RECIPES = 50, 25
+EVERY = 50
 
 
 def recipe_of(rng: np.random.Generator) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def main() -> None:
             Evaluator(replace(task, micro_batch=2, checkpointing=True)),
         ]
         artifacts = Artifacts(folder)
-        recipes = [recipe_of(rng) for _ in range(RECIPES)]
+        recipes = [recipe_of(rng) for _ in range(options.recipes)]
         for number in range(options.evaluations):
-            spec = EvaluationSpec(number, recipes[number % RECIPES], seed=number)
+            spec = EvaluationSpec(number, recipes[number % len(recipes)], seed=number)
             done = evaluators[number % 2].evaluate(spec)
             failed += done.status is Status.DIVERGED
             if done.status not in (Status.OK, Status.DIVERGED):
@@ -84,6 +84,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=memory", description=__doc__)
     parser.add_argument("--evaluations", type=int, default=200, help="in all (default 200)")
+    parser.add_argument("--recipes", type=int, default=25, help="that take turns (default 25)")
     return parser.parse_args()
 
 
