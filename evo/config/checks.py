@@ -214,7 +214,7 @@ def _inheritance(config: SearchConfig) -> Found:
     if strategy in STRATEGIES and strategy not in BREEDING:
         yield Problem(
             ("search", "strategy"),
-            f"{strategy} has no parents, so nobody can begin with their weights: choose one of "
+            f"nobody begins with weights of parents under {strategy}: choose one of "
             f"{', '.join(BREEDING)}, or leave `start` at scratch",
         )
     if config.search.rungs:

@@ -149,7 +149,11 @@ def verdict(facts: Facts) -> Verdict:
     text = (
         f"The winner, {who}, beats every baseline on the test split: {value}; the nearest, "
         f"{known.index[0]}, has {plus_minus(nearest['mean'], nearest['standard_error'])}, "
-        f"{nearest['margin_se']:.1f} standard errors of the difference away."
+        + (
+            "and no seed differs from another."
+            if np.isinf(nearest["margin_se"])
+            else f"{nearest['margin_se']:.1f} standard errors of the difference away."
+        )
     )
     doubtful = [note for note in notes if not note.startswith(CLEARLY_BETTER)]
     tone: Tone = "mixed" if doubtful else "good"

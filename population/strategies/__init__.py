@@ -54,7 +54,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "regression": Regression,
     **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
 }
-BREEDING = ("surrogate", "nsga2", "nsga3")  # whose individuals have parents
+BREEDING = ("surrogate", "nsga2", "nsga3")  # whose children have parents that are known as living
 PLANNED = {"regression"}  # the budget decides what they propose, so that it cannot grow later
 
 

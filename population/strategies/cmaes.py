@@ -62,7 +62,7 @@ class CMAES:
         return self._taken.drawn(slot, rng)
 
     def living(self) -> frozenset[int]:
-        """Nobody: individuals have no parents here."""
+        """Nobody: a parent here is a place to step from, and only with several objectives."""
         return frozenset()
 
     def tell(self, individual: Individual) -> None:

@@ -77,7 +77,7 @@ def spec(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "genome": genome,
         "objectives": {OBJECTIVE: "minimize"},
         "baselines": ["uniform"],
-        "search": {"strategy": "nsga2", "population": 6, "parallel": 2, "replicates": 2},
+        "search": {"strategy": "nsga2", "population": 4, "parallel": 2, "replicates": 2},
         "budget": {"evaluations": options.evaluations, "tokens": options.tokens}
         | {"inherit_share": options.share},
         "comparison": {"seeds": 2},
@@ -232,9 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=inheritance", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="searches of each (default 5)")
-    parser.add_argument("--evaluations", type=int, default=24, help="full fine-tunes of each")
+    parser.add_argument("--evaluations", type=int, default=16, help="full fine-tunes of each")
     parser.add_argument("--tokens", type=int, default=6144, help="of a full fine-tune")
-    parser.add_argument("--share", type=float, default=0.5, help="of these for an heir")
+    parser.add_argument("--share", type=float, default=1.0, help="of these for an heir")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args(arguments)
 

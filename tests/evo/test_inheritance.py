@@ -269,7 +269,11 @@ def test_who_begins_with_whose_weights(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("strategy: nsga2", "strategy: optuna:tpe", "has no parents"),
+        (
+            "strategy: nsga2",
+            "strategy: optuna:tpe",
+            "nobody begins with weights of parents under optuna:tpe",
+        ),
         ("replicates: 2", "rungs: [0.5]", "a parent whose fine-tune has paused"),
         ("tokens: 768", "tokens: 768, inherit_share: 0.1", "less than one step"),
     ],
