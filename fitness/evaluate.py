@@ -31,8 +31,9 @@ class Evaluator:
     def __init__(self, task: Task) -> None:
         self._run: Callable[..., Evaluation]
         self._together: Together = lambda specs: {}
+        self._fastest: Callable[[Recipe], int] = lambda recipe: 1
         if task.evaluator == "builtin":
-            self._run, self._together = _builtin(task)
+            self._run, self._together, self._fastest = _builtin(task)
         else:
             self._run = _custom(load_function(task.evaluator, "evaluator"))
 
@@ -63,6 +64,15 @@ class Evaluator:
         return [
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
+
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""
+        try:
+            return self._fastest(Recipe.model_validate(dict(recipe)))
+        except Exception as error:
+            if isinstance(error, InputError) or _is_out_of_memory(error):
+                return 1
+            raise
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -100,13 +110,15 @@ def _checked(evaluation: Evaluation) -> Evaluation:
     return evaluation
 
 
-def _builtin(task: Task) -> tuple[Callable[..., Evaluation], Together]:
+def _builtin(task: Task) -> tuple[Callable[..., Evaluation], Together, Callable[[Recipe], int]]:
     """Fine-tune the base on the recipe's mixture, then score held-out text and generations.
 
-    Returns what does that for one individual, and what trains those of a bucket.
+    Returns what does that for one individual, what trains those of a bucket, and what tells how
+    large a bucket should be.
     """
     import torch
 
+    from fitness.bucket_size import fastest
     from fitness.models import Base
 
     if task.model is None:
@@ -177,7 +189,7 @@ def _builtin(task: Task) -> tuple[Callable[..., Evaluation], Together]:
             details["continued_from"] = begin.tokens / task.budget_tokens
         return _checked(Evaluation(spec, Status.OK, measurements, cost, details))
 
-    return run, partial(train_together, base, mixed)
+    return run, partial(train_together, base, mixed), partial(fastest, base)
 
 
 def _kept(file: Path | None, until: int) -> TrainingState:
