@@ -30,6 +30,7 @@ Marks = Mapping[Path, str | int]
 ROOM_SECONDS = 120.0  # without any worker, before the search gives up
 TELL_SECONDS = 10.0
 LOAD_SECONDS = 300.0
+TRY_SECONDS = 60.0  # of measuring the size of a bucket
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
 PACKAGES = ("evo", "population", "fitness")
@@ -87,6 +88,9 @@ class _Evaluator:
         self._evaluator = Evaluator(moved(self._task, copies))
         return []
 
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        return self._evaluator.fastest_bucket(recipe)
+
     def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
         if len(specs) == 1:
             return [self._evaluator.evaluate(specs[0])]
@@ -121,6 +125,25 @@ class Cluster:
         except BaseException:
             self.close()
             raise
+
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes the first worker that is there trains fastest.
+
+        1 where that takes too long, or the worker dies of it.
+        """
+        import ray
+
+        while not self._free:
+            self._look(LOOK_SECONDS)
+            self._check_room()
+        worker = self._free.popleft()
+        try:
+            size: int = ray.get(worker.actor.fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            self._replace(worker)
+            return 1
+        self._free.append(worker)
+        return size
 
     def submit(self, *specs: EvaluationSpec) -> None:
         """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.

@@ -21,6 +21,7 @@ from evo.schedule import idle_workers
 from evo.search import compare, evolve
 from fitness.cost import cost_of
 from fitness.errors import InputError
+from fitness.evaluators import BUILTIN
 from population.strategies import PLANNED
 
 MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.", "evaluator.timeout")
@@ -36,6 +37,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
         )
     prepared = prepare(config)
     with _cluster(config, prepared, run) as cluster:
+        config = _measured(config, cluster)
         run.mkdir(parents=True, exist_ok=True)
         configuration.write_config(config, run / "config.yaml")
         ledger = Ledger.create(
@@ -103,6 +105,16 @@ def _drive(
         )
     )
     return True
+
+
+def _measured(config: SearchConfig, cluster: Cluster) -> SearchConfig:
+    """With the size of a bucket that a worker finds fastest, where the spec leaves it to that."""
+    if config.search.bucket != "auto":
+        return config
+    builtin = config.evaluator == BUILTIN
+    size = cluster.fastest_bucket(config.recipe) if builtin else 1
+    search = config.search.model_copy(update={"bucket": size})
+    return config.model_copy(update={"search": search})
 
 
 def _finished(facts: Sequence[Fact]) -> bool:

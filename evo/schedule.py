@@ -75,7 +75,7 @@ def steps(
     if search.schedule == "asynchronous":
         return asynchronous(
             evaluations,
-            workers=workers * search.bucket,
+            workers=workers * search.together,
             recorded=recorded,
             finished=finished,
             closing=closing,
@@ -87,7 +87,7 @@ def steps(
         evaluations,
         parallel=search.parallel,
         slack=search.slack,
-        bucket=search.bucket,
+        bucket=search.together,
         duration=duration,
         closing=closing,
         share=share,

@@ -79,7 +79,7 @@ def evolve(
             if step.slot == 0:  # the untouched base: the first recipe with none of its budget
                 evaluations.request(replace(job, fidelity=0.0))
             together.append(job)
-            if len(together) == config.search.bucket:
+            if len(together) == config.search.together:
                 begin()
         elif isinstance(step, Learn):
             begin()

@@ -53,6 +53,12 @@ class Builtin:
         """Train those who fit one another on one forward pass of the base."""
         return train_together(self._base, partial(self._mixing, self._task), specs)
 
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes is fastest here, as measured."""
+        from fitness.bucket_size import fastest
+
+        return fastest(self._base, Recipe.model_validate(dict(recipe)))
+
     def _untouched(self, spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
         measurements, samples = measure(self._base.model, self._base.tokenizer, self._task, spec)

@@ -63,6 +63,15 @@ class Evaluator:
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
 
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""
+        try:
+            return self._builtin.fastest_bucket(recipe) if self._builtin else 1
+        except Exception as error:
+            if isinstance(error, InputError) or _is_out_of_memory(error):
+                return 1
+            raise
+
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Python's own, torch's for a device, or a RuntimeError of another of torch's allocators."""

@@ -139,12 +139,12 @@ class Search(Section):
         description="By what share of its virtual duration the clock lets an evaluation be late "
         "before others wait for it; default: 0.08 for each doubling of `parallel`.",
     )
-    bucket: int = Field(
+    bucket: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default=1,
-        ge=1,
         description="Slots that are bred together; those whose recipes fit (LoRA, of equal "
-        "batches, precision and layers) are trained on one forward pass of the base. 1 is off. It "
-        "is a part of the search.",
+        "batches, precision and layers) are trained on one forward pass of the base. 1 is off; "
+        "`auto` measures at the launch which size is fastest for the default recipe, and writes "
+        "that down. It is a part of the search.",
     )
     replicates: int = Field(
         default=3,
@@ -163,6 +163,11 @@ class Search(Section):
         description="Who goes on from a rung: the best quarter (`halving`), or all but those that "
         "are hopeless by their learning curves (`stopping`).",
     )
+
+    @property
+    def together(self) -> int:
+        """The size of a bucket; 1 until it was measured."""
+        return 1 if self.bucket == "auto" else self.bucket
 
     @field_validator("rungs")
     @classmethod

@@ -16,17 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fitness.bucket import Member, lent
 from fitness.bucket_generation import generate_each
+from fitness.bucket_size import step_seconds
 from fitness.generation import generate
-from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.training import population
-from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL
 
 SIZES = (1, 2, 4, 8)
@@ -84,26 +81,12 @@ def _measured(runs: dict[int, Callable[[], float]], repetitions: int) -> dict[st
 
 
 def _training(base: Base, size: int, batch: int, length: int, steps: int) -> float:
-    """CPU seconds of a step, for one member; the first step, which warms up, is left out."""
-    members = [_member(number, batch, length) for number in range(max(1, size))]
-    batches = [list(_batches(base, number, batch, length, steps)) for number in range(len(members))]
-    if not size:
-        with base.prepared(members[0].recipe, seed=0) as model:
-            warm, rest = batches[0][:1], batches[0][1:]
-            finetune(model, members[0].recipe, warm, steps=1, seed=0)
-            begun = time.process_time()
-            finetune(model, members[0].recipe, rest, steps=steps, seed=0)
-            return (time.process_time() - begun) / steps
-    with lent(base, members) as bucket:
-        population.finetune(bucket, [own[:1] for own in batches], steps=1)
-        begun = time.process_time()
-        population.finetune(bucket, [own[1:] for own in batches], steps=steps)
-        return (time.process_time() - begun) / steps / size
+    return step_seconds(base, _recipe(batch, length), size, steps)
 
 
 def _generation(base: Base, size: int) -> float:
     """CPU seconds of answering the prompts, for one member."""
-    members = [_member(number, 1, 2) for number in range(max(1, size))]
+    members = [Member(_recipe(1, 2), seed=number) for number in range(max(1, size))]
     if not size:
         with base.prepared(members[0].recipe, seed=0) as model:
             begun = time.process_time()
@@ -116,16 +99,8 @@ def _generation(base: Base, size: int) -> float:
         return (time.process_time() - begun) / size
 
 
-def _member(number: int, batch: int, length: int) -> Member:
-    recipe = Recipe(adapter="lora", lora_rank=8, batch_size=batch, sequence_length=length)
-    return Member(recipe, seed=number)
-
-
-def _batches(base: Base, seed: int, batch: int, length: int, steps: int) -> Iterator[Any]:
-    rng = np.random.default_rng(seed)
-    for _ in range(steps + 1):
-        tokens = rng.integers(2, base.model.config.vocab_size, (batch, length))
-        yield Batch(tokens, tokens)
+def _recipe(batch: int, length: int) -> Recipe:
+    return Recipe(adapter="lora", lora_rank=8, batch_size=batch, sequence_length=length)
 
 
 def _middling(folder: Path) -> Path:

@@ -192,13 +192,13 @@ def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
 def test_buckets_end_the_same_on_any_workers_and_resume_from_within_one(tmp_path: Path) -> None:
     """Real fine-tunes, two at a time on one base; cut where one of two had been written down."""
     tiny = ["budget.tokens=6144", "budget.evaluations=6", "search.population=4"]
-    tiny += ["comparison.seeds=1", "search.bucket=2", "recipe.adapter=lora", "prompts={}"]
+    tiny += ["comparison.seeds=1", "recipe.adapter=lora", "prompts={}"]
     tiny += [
         f"domains.{d}.{s}.limit=5" for d in ("target", "general") for s in ("selection", "test")
     ]
     settings = [word for override in tiny for word in ("--set", override)]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    launched = evo("launch", "quickstart", "--run", whole, *settings)
+    launched = evo("launch", "quickstart", "--run", whole, *settings, "--set", "search.bucket=2")
     assert launched.returncode == 0, launched.stderr
     facts = read(whole)
     place = next(p for p, f in enumerate(facts) if f["fact"] == "evaluation" and f["fidelity"] == 1)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from fitness import bucket_size
 from fitness.bucket import Adapter, Member, lent, load
 from fitness.bucket_generation import generate_each
 from fitness.errors import InputError
@@ -280,3 +281,21 @@ def test_a_bucket_writes_what_each_member_would_write_alone(
             load(model, adapter)
             alone = generate(model, base.tokenizer, PROMPTS, seed=seed, batch_size=3, **settings)
         assert answers == alone
+
+
+def test_a_bucket_grows_for_as_long_as_that_is_measured_to_pay(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def costing(**seconds: float) -> int:
+        asked = {int(name[1:]): value for name, value in seconds.items()}
+        monkeypatch.setattr(bucket_size, "step_seconds", lambda b, r, size, steps: asked[size])
+        return bucket_size.fastest(base, recipe_of(0))
+
+    assert costing(p0=1.0, p2=0.95) == 1
+    assert costing(p0=1.0, p2=0.8, p4=0.75) == 2
+    assert costing(p0=1.0, p2=0.8, p4=0.6, p8=0.5) == 8
+
+
+def test_a_step_is_measured_alone_and_in_a_bucket(base: Base) -> None:
+    assert bucket_size.step_seconds(base, recipe_of(0), 0, steps=1) > 0
+    assert bucket_size.step_seconds(base, recipe_of(0), 2, steps=1) > 0
