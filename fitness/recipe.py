@@ -1,13 +1,24 @@
 """A recipe is everything one fine-tune needs; a genome decodes to one. Defaults live here."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SHARE_TOLERANCE = 1e-6
 
 Method = Literal["supervised", "preference", "reinforce"]
+
+
+# Beginnings of fields that decide nothing unless another field has one of these values.
+ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "preference_": ("method", ("preference",)),
+    "reinforce_": ("method", ("reinforce",)),
+    "rewards": ("method", ("reinforce",)),
+    "lora_": ("adapter", ("lora", "dora")),
+    "merge_": ("start", ("merge",)),
+}
 
 
 class Recipe(BaseModel):
@@ -163,3 +174,13 @@ class Recipe(BaseModel):
                 f"mixture: shares must sum to 1, these sum to {total:.6g}; divide them by that"
             )
         return mixture
+
+
+def idle(recipe: Mapping[str, Any]) -> set[str]:
+    """Names of a recipe's fields that decide nothing under its other fields."""
+    return {
+        name
+        for name in recipe
+        for beginning, (field, values) in ONLY_WHERE.items()
+        if name.startswith(beginning) and recipe.get(field, values[0]) not in values
+    }

@@ -8,6 +8,7 @@ from evo import history
 from evo.history.comparison import BASE, COLD, WINNER, number, number_of, plus_minus
 from evo.history.tables import FULL
 from evo.report.figures.style import View
+from fitness.recipe import idle
 
 SAMPLES = 6
 MESSAGES = 8
@@ -107,14 +108,17 @@ def recipe(view: View) -> dict[str, Any]:
         ),
         {},
     )
-    fixed = history.spec(view.facts).get("recipe") or {}
+    spec = history.spec(view.facts)
+    fixed = spec.get("recipe") or {}
+    merging = {"start": "merge"} if spec.get("parts") else {}
+    unused = idle({**fixed, **genome, **merging})
     return {
         "mixture": [
             (name, share, epochs.get(name))
             for name, share in sorted(shares.items(), key=lambda pair: -pair[1])
         ],
         "genes": {n: _plain(v) for n, v in genome.items() if n not in mixtures},
-        "fixed": {n: _plain(v) for n, v in fixed.items() if n not in genome},
+        "fixed": {n: _plain(v) for n, v in fixed.items() if n not in genome.keys() | unused},
     }
 
 
