@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
@@ -164,11 +165,18 @@ class Mixing:
 
     def steps(self, batch_size: int) -> int:
         """How many batches there are."""
-        count, tokens = 0, 0
-        for count, (_, tokens) in enumerate(self._order(), start=1):  # noqa: B007
-            pass
-        lonely = tokens == 1 and (count - 1) % batch_size == 0
+        count, last = self._counted
+        lonely = last == 1 and (count - 1) % batch_size == 0
         return -(-count // batch_size) - lonely
+
+    @cached_property
+    def _counted(self) -> tuple[int, int]:
+        """The number of draws, and the tokens of the last one."""
+        if set(self._costs.values()) <= {1}:
+            whole, rest = divmod(self.budget_tokens, self.sequence_length)
+            return (whole + 1, rest) if rest else (whole, self.sequence_length)
+        lengths = [tokens for _, tokens in self._order()]
+        return len(lengths), lengths[-1]
 
     def batches(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
         """The draws stacked; the last batch may have fewer rows, its last row may be padded.
