@@ -226,7 +226,7 @@ class Resources(Section):
     checkpointing: bool = Field(
         default=False,
         description="Compute activations anew for the gradients instead of keeping them: less "
-        "memory, about a third more time, the same result.",
+        "memory, about a quarter more time, the same result.",
     )
     timeout: float = Field(
         default=600.0, gt=0, description="Seconds after which an evaluation is given up."
