@@ -1,4 +1,4 @@
-"""Searches with and without inherited weights: `make bench NAME=inheritance`, 20 to 60 minutes.
+"""Searches with and without inherited weights: `make bench NAME=inheritance`, 22 minutes.
 
 Real fine-tunes of the quickstart's model on its text, cut to a single objective and short enough
 that longer ones would be better. Three kinds of search at equal total training tokens, 5 seeds,
