@@ -31,12 +31,13 @@ def evolve(
     artifacts: Artifacts,
 ) -> Individual:
     """The search itself; `sizes` are tokens by source. Returns the individual it names."""
+    anchors = baselines(config, sizes)  # the first slots are theirs
     strategy = make(
         config.search.strategy,
         space(config),
         population=config.search.population,
         budget=config.budget.evaluations,
-        anchors=baselines(config, sizes),
+        anchors=anchors,
         islands=config.search.islands,
         heirs=inherits(config),
     )
@@ -44,6 +45,9 @@ def evolve(
     jobs: dict[int, Job] = {}  # begun and not yet learned from
     together: list[Job] = []  # bred one after the other and not yet begun
     last: int | None = None
+
+    def again() -> Job | None:
+        return replicates.due() or rungs.due()
 
     def begin() -> None:
         evaluations.request(*together)
@@ -64,7 +68,8 @@ def evolve(
         finished=finished,
     ):
         if isinstance(step, Breed):
-            job = evaluations.repeated(step.slot, otherwise=lambda: replicates.due() or rungs.due())
+            given = step.slot < len(anchors)
+            job = None if given else evaluations.repeated(step.slot, otherwise=again)
             if job is None:
                 rng = np.random.default_rng(
                     np.random.SeedSequence(config.seed, spawn_key=(step.slot,))

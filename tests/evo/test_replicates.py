@@ -139,6 +139,19 @@ def test_a_replicate_has_the_same_seed_for_everybody_and_none_of_the_comparison(
     assert not set(seeds) & set(range(8, 8 + config.comparison.seeds))
 
 
+def test_every_baseline_is_evaluated_before_anybody_is_again(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "noisy", evaluations=24)
+    named = "[uniform, only a, only b, only c]"
+    text = spec.read_text().replace("baselines: []", f"baselines: {named}")
+    text = text.replace("genome:", "recipe: {mixture: {a: 0.2, b: 0.8}}\ngenome:", 1)
+    spec.write_text(text.replace("population: 6", "population: 6, parallel: 1"))
+    search(tmp_path / "run", spec, InProcess(Task("tests.evo.test_replicates:noisy")))
+    facts = [fact for fact in read(tmp_path / "run") if fact["fact"] in ("individual", "repeat")]
+    wanted = ["default", "uniform", "only a", "only b", "only c"]
+    assert [fact.get("operator") for fact in facts[:5]] == [f"anchor: {name}" for name in wanted]
+    assert any(fact["fact"] == "repeat" for fact in facts)
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=4), max_size=5))
 def test_noise_is_pooled_over_individuals(values: list[list[float]]) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fitness.errors import InputError
 from fitness.generation import Prompts, PromptSet
 from fitness.metrics import (
+    HELD_OUT,
     MEASUREMENTS,
     METRICS,
     chrf,
@@ -108,7 +109,10 @@ def test_every_metric_gives_a_number_in_its_range_for_any_text(
 
 
 def test_every_metric_of_the_product_is_in_the_table() -> None:
-    assert METRICS.keys() | {"loss", "perplexity"} == MEASUREMENTS.keys()
+    assert (
+        METRICS.keys() | {name for names in HELD_OUT.values() for name in names}
+        == MEASUREMENTS.keys()
+    )
     assert measurement("target/loss").direction == "minimize"
     assert measurement("jargon/chrf").direction == "maximize"
     assert measurement("jargon/rhyme").direction is None
@@ -159,14 +163,16 @@ def test_a_function_is_loaded_for_others_under_their_own_name() -> None:
 @pytest.mark.usefixtures("own")
 def test_what_will_be_measured_is_known_before_the_run() -> None:
     names = measured_names(
-        ["target", "general"], {"jargon": prompt_set("chrf", "own_metrics:length")}
+        {"target": "text", "pairs": "preference"},
+        {"jargon": prompt_set("chrf", "own_metrics:length")},
     )
 
     assert names == [
         "target/loss",
         "target/perplexity",
-        "general/loss",
-        "general/perplexity",
+        "pairs/loss",
+        "pairs/perplexity",
+        "pairs/accuracy",
         "jargon/chrf",
         "jargon/length",
     ]
@@ -175,9 +181,9 @@ def test_what_will_be_measured_is_known_before_the_run() -> None:
 @pytest.mark.usefixtures("own")
 def test_two_measurements_of_one_name_are_refused() -> None:
     with pytest.raises(InputError, match="'jargon/chrf': measured twice"):
-        measured_names([], {"jargon": prompt_set("chrf", "own_metrics:chrf")})
+        measured_names({}, {"jargon": prompt_set("chrf", "own_metrics:chrf")})
 
 
 def test_an_unknown_metric_of_a_prompt_set_is_refused_before_the_run() -> None:
     with pytest.raises(InputError, match="'chfr': unknown"):
-        measured_names(["target"], {"jargon": prompt_set("chfr")})
+        measured_names({"target": "text"}, {"jargon": prompt_set("chfr")})
