@@ -134,6 +134,10 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "preference or reinforce, got 'preferance'; did you mean preference?"),
         ("decay: {type: choice, options: [linear, cosine]}", "method: {type: choice, options: "
          "[supervised, reinforce]}", ":20: genome.method: reinforce needs a source of kind prompt"),
+        ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: a DoRA adapter "
+         "cannot be inherited; take lora or none"),
+        ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
+         "search.bucket: cannot be had together with resources.checkpointing; leave one out"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, rating or prompt, got 'prompts'; did you mean prompt?"),
         ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
