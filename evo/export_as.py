@@ -75,7 +75,7 @@ def _yaml(told: Mapping[str, Any]) -> str:
 def _told(config: SearchConfig, task: Task, recipe: Recipe) -> Fine:
     assert task.model is not None
     mixing = materialise.mixing_of(task, recipe, seed=config.seed)
-    lora = recipe.adapter == "lora"
+    adapted = recipe.adapter != "none"
     return Fine(
         base=config.model.base,
         base_dtype=config.model.dtype,
@@ -83,7 +83,7 @@ def _told(config: SearchConfig, task: Task, recipe: Recipe) -> Fine:
         steps=mixing.steps(recipe.batch_size),
         seed=config.seed,
         settings=config.evaluator.trl if isinstance(config.evaluator, Trl) else TrlSettings(),
-        adapted=handover.adapted_modules(task.model, recipe.lora_layers) if lora else [],
+        adapted=handover.adapted_modules(task.model, recipe) if adapted else [],
         dropouts=handover.dropout_rates(task.model, recipe.dropout),
     )
 

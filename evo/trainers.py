@@ -45,7 +45,7 @@ def _trl(fine: Fine) -> dict[str, Any]:
     recipe = fine.recipe
     told = {
         "model_name_or_path": fine.base,
-        "dtype": fine.base_dtype if recipe.adapter == "lora" else "float32",
+        "dtype": "float32" if recipe.adapter == "none" else fine.base_dtype,
         "dataset_name": DATA,
         "output_dir": OUTPUT,
         **sft_arguments(recipe, fine.settings, steps=fine.steps, seed=fine.seed),
@@ -55,12 +55,14 @@ def _trl(fine: Fine) -> dict[str, Any]:
     }
     if fine.dropouts and recipe.dropout:
         told["model_init_kwargs"] = dict(fine.dropouts)
-    if recipe.adapter == "lora":
+    if recipe.adapter != "none":
         told |= {
             "use_peft": True,
+            "use_dora": recipe.adapter == "dora",
+            "use_rslora": recipe.lora_scaling == "rank_stabilised",
             "lora_r": recipe.lora_rank,
             "lora_alpha": round(recipe.lora_alpha),
-            "lora_dropout": recipe.dropout,
+            "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
     return {name: value for name, value in told.items() if value is not None}
@@ -103,12 +105,14 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
         told["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
     if fine.dropouts and recipe.dropout:
         told["overrides_of_model_config"] = dict(fine.dropouts)
-    if recipe.adapter == "lora":
+    if recipe.adapter != "none":
         told |= {
             "adapter": "lora",
+            "peft_use_dora": recipe.adapter == "dora",
+            "peft_use_rslora": recipe.lora_scaling == "rank_stabilised",
             "lora_r": recipe.lora_rank,
             "lora_alpha": round(recipe.lora_alpha),
-            "lora_dropout": recipe.dropout,
+            "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
     return told
@@ -144,17 +148,19 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
         "report_to": "none",
         "logging_steps": max(1, fine.steps // 20),
         "seed": fine.seed,
-        "finetuning_type": "full" if recipe.adapter == "none" else recipe.adapter,
+        "finetuning_type": "full" if recipe.adapter == "none" else "lora",
     }
     if fine.settings.neftune_noise_alpha:
         told["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
     if fine.settings.loss_type == "dft":
         told["use_dft_loss"] = True
-    if recipe.adapter == "lora":
+    if recipe.adapter != "none":
         told |= {
+            "use_dora": recipe.adapter == "dora",
+            "use_rslora": recipe.lora_scaling == "rank_stabilised",
             "lora_rank": recipe.lora_rank,
             "lora_alpha": round(recipe.lora_alpha),
-            "lora_dropout": recipe.dropout,
+            "lora_dropout": recipe.adapter_dropout,
             "lora_target": ",".join(fine.adapted),
         }
     return told
@@ -169,7 +175,7 @@ def _missing_everywhere(fine: Fine) -> list[str]:
             f"warmup_share: step i of the {warmup} of the warm-up has i/{warmup} of the learning "
             f"rate, counted from 0; evomix counts from 1"
         )
-    if recipe.adapter == "lora" and recipe.lora_alpha != round(recipe.lora_alpha):
+    if recipe.adapter != "none" and recipe.lora_alpha != round(recipe.lora_alpha):
         found.append(f"lora_alpha: {recipe.lora_alpha:g} must be a whole number there")
     return found
 

@@ -3,24 +3,26 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fitness import models
+from fitness import adapters, models
+from fitness.recipe import Recipe
 
 DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
 
 
-def adapted_modules(folder: Path, last: int) -> list[str]:
-    """Names, as PEFT's `target_modules` takes them, of what an adapter of the last so many layers
-    (0: all) changes: the shortest that mean these modules and no others."""
+def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
+    """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
+    shortest that mean these modules and no others."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    wanted = models._linear_modules(model, last)
+    found = models._linear_modules(model, recipe.lora_layers)
+    wanted = adapters.targeted(found, recipe.lora_targets)
     short = sorted({name.rpartition(".")[2] for name in wanted})
     meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in short}
-    return short if meant == wanted.keys() else list(wanted)
+    return short if meant == set(wanted) else wanted
 
 
 def dropout_rates(folder: Path, rate: float) -> Mapping[str, float]:
