@@ -19,6 +19,7 @@ OWN = {  # what members of a bucket may differ in
     "mixture",
     "lora_rank",
     "lora_alpha",
+    "lora_scaling",
     "learning_rate",
     "warmup_share",
     "decay",
@@ -27,7 +28,10 @@ OWN = {  # what members of a bucket may differ in
     "clip_norm",
     "dropout",
 }
-SHARED = {"adapter", "lora_layers", "precision", "batch_size", "sequence_length"}
+SHARED = {
+    *("adapter", "lora_layers", "lora_targets"),
+    *("precision", "batch_size", "sequence_length"),
+}
 
 
 def fits(recipe: Recipe) -> tuple[Any, ...] | None:

@@ -36,6 +36,8 @@ def recipe_of(place: int, **changes: Any) -> Recipe:
         "mixture": {"jargon": 0.1 + 0.1 * place, "wordnet": 0.9 - 0.1 * place},
         "lora_rank": (4, 8, 2, 16)[place % 4],
         "lora_alpha": 8.0 + place,
+        "lora_scaling": ("standard", "rank_stabilised")[place % 2],
+        "lora_targets": "mlp",
         "learning_rate": 1e-3 * (1 + place),
         "warmup_share": 0.05 * place,
         "decay": ("cosine", "linear", "constant")[place % 3],
@@ -236,6 +238,7 @@ def test_only_lora_recipes_of_one_shape_fit_one_bucket() -> None:
     assert fits(recipe_of(0)) != fits(recipe_of(0, sequence_length=17))
     assert fits(recipe_of(0)) != fits(recipe_of(0, precision="bfloat16"))
     assert fits(recipe_of(0)) != fits(recipe_of(0, lora_layers=1))
+    assert fits(recipe_of(0)) != fits(recipe_of(0, lora_targets="all"))
     assert fits(recipe_of(0, adapter="none")) is None
 
 
