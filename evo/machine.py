@@ -17,6 +17,7 @@ from evo.config import Resources
 from fitness.errors import InputError
 
 KNOCK_SECONDS = 5.0
+PROBES = 3
 ANSWER_SECONDS = 40.0  # a busy head took more than 20 to let a client in
 PROBE = """
 import logging, sys
@@ -123,14 +124,17 @@ def reach(address: str) -> None:
                 "port, and that `ray start --head` runs there"
             ) from None
     try:
-        joined = subprocess.run(
-            [sys.executable, "-c", PROBE, address],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=ANSWER_SECONDS,
-            check=False,
-        )
+        for _ in range(PROBES):
+            joined = subprocess.run(
+                [sys.executable, "-c", PROBE, address],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=ANSWER_SECONDS,
+                check=False,
+            )
+            if b"psutil." not in joined.stderr:  # else some process ended while Ray looked at it
+                break
     except subprocess.TimeoutExpired as error:
         told, why = error.stderr or b"", f"no Ray cluster answered within {ANSWER_SECONDS:.0f} s"
     else:
