@@ -69,7 +69,7 @@ def comparison(facts: Facts) -> pd.DataFrame:
                 continue
             mean, error = _mean_and_error(group, column)
             own = contender == WINNER or baselines(facts).get(contender, -1) == won
-            margin = np.nan if own else orientation * (mean - top[0])
+            margin = np.nan if own else orientation * (mean - top[0]) + 0.0  # never -0
             spread = float(np.hypot(error, top[1]))
             found.append(
                 {

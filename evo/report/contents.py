@@ -81,7 +81,8 @@ def margin(value: float, errors: float) -> str:
     if value != value:
         return ""
     times = f" ({abs(errors):.1f} SE)" if abs(errors) < 1000 else ""
-    return f"{'+' if value > 0 else '-'}{number(abs(value))}{times}"
+    sign = "" if value == 0 else "+" if value > 0 else "-"
+    return f"{sign}{number(abs(value))}{times}"
 
 
 def _tone(value: float, errors: float) -> str:
@@ -118,7 +119,11 @@ def recipe(view: View) -> dict[str, Any]:
             for name, share in sorted(shares.items(), key=lambda pair: -pair[1])
         ],
         "genes": {n: _plain(v) for n, v in genome.items() if n not in mixtures},
-        "fixed": {n: _plain(v) for n, v in fixed.items() if n not in genome.keys() | unused},
+        "fixed": {
+            n: _plain(v)
+            for n, v in fixed.items()
+            if n not in genome.keys() | unused and v is not None
+        },
     }
 
 
