@@ -17,7 +17,6 @@ from tests.evo.toy import write_spec
 
 pytestmark = pytest.mark.slow
 EVALUATIONS = 24
-KILLS = 20  # for each number of workers
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +30,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:.*torn last line")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "kills"), [(1, 5), (2, 20)])
 def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
-    tmp_path: Path, undisturbed: list[str], workers: int
+    tmp_path: Path, undisturbed: list[str], workers: int, kills: int
 ) -> None:
     """Each kill comes at a random number of facts later; every other one inside a line."""
     rng = random.Random(workers)
@@ -41,7 +40,7 @@ def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
     calls.mkdir()
     spec = write_spec(tmp_path, evaluations=EVALUATIONS, workers=workers)
     line = ("launch", spec, "--run", run)
-    for kill in range(KILLS):
+    for kill in range(kills):
         target = facts_written(run) + rng.randint(1, 3)
         driver = start(*line, TOY_SECONDS=0.02, TOY_CALLS=calls)
         wait_until(driver, run, '"fact":', target)
@@ -60,7 +59,7 @@ def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
     assert len(recorded) == len(
         {(f["individual"], f["seed"], f["fidelity"], f["split"]) for f in recorded}
     )
-    assert len(list(calls.iterdir())) <= len(recorded) + KILLS * (workers + 1)
+    assert len(list(calls.iterdir())) <= len(recorded) + kills * (workers + 1)
 
 
 def test_more_workers_than_the_clock_is_made_for_make_the_same_run_and_are_told(
