@@ -68,6 +68,19 @@ def _trl(fine: Fine) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
+def _optimised(fine: Fine) -> dict[str, Any]:
+    """What axolotl and LLaMA-Factory both call by transformers' names."""
+    recipe = fine.recipe
+    return {
+        "warmup_steps": round(recipe.warmup_share * fine.steps),
+        "adam_beta1": 0.9,
+        "adam_beta2": recipe.beta2,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.clip_norm,
+        "bf16": recipe.precision == "bfloat16",
+    }
+
+
 def _axolotl(fine: Fine) -> dict[str, Any]:
     recipe = fine.recipe
     told: dict[str, Any] = {
@@ -88,12 +101,7 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
         "optimizer": "adamw_torch_fused",
         "learning_rate": recipe.learning_rate,
         "lr_scheduler": SCHEDULES[recipe.decay],
-        "warmup_steps": round(recipe.warmup_share * fine.steps),
-        "adam_beta1": 0.9,
-        "adam_beta2": recipe.beta2,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.clip_norm,
-        "bf16": recipe.precision == "bfloat16",
+        **_optimised(fine),
         "fp16": False,
         "tf32": False,
         "gradient_checkpointing": fine.settings.gradient_checkpointing,
@@ -137,12 +145,7 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
         "optim": "adamw_torch_fused",
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULES[recipe.decay],
-        "warmup_steps": round(recipe.warmup_share * fine.steps),
-        "adam_beta1": 0.9,
-        "adam_beta2": recipe.beta2,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.clip_norm,
-        "bf16": recipe.precision == "bfloat16",
+        **_optimised(fine),
         "disable_gradient_checkpointing": not fine.settings.gradient_checkpointing,
         "save_strategy": "no",
         "report_to": "none",

@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fitness.generation import SEEDS, _continue, _only_answering, _private_randomness, _room
-from fitness.sources import opening_tokens
+from fitness.generation import (
+    SEEDS,
+    _continue,
+    _only_answering,
+    _private_randomness,
+    encoded_prompts,
+)
 from fitness.streams import Streams
 
 if TYPE_CHECKING:
@@ -29,13 +34,7 @@ def generate_each(
     `model` is the one that `bucket.lent` has put the adapters on; there is a seed for each member
     that is present. Members x `batch_size` prompts are answered at a time.
     """
-    room = _room(model, max_new_tokens)
-    opening = opening_tokens(tokenizer)
-    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    encoded = [
-        (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
-        for ids in inside
-    ]
+    encoded = encoded_prompts(model, tokenizer, prompts, max_new_tokens)
     device = next(model.parameters()).device
     longest_first = sorted(range(len(prompts)), key=lambda place: -len(encoded[place]))
     answers = [[""] * len(prompts) for _ in seeds]

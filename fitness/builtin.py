@@ -12,6 +12,7 @@ from fitness.decks import deck_of
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import held_out_loss, measure
+from fitness.materialise import steps_until
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.together import Trained, train_together
@@ -108,7 +109,7 @@ class Builtin:
         base = self._base
         mixing = self._mixing(task, spec, recipe)
         steps = mixing.steps(recipe.batch_size)
-        until = max(1, round(steps * min(1.0, spec.fidelity)))
+        until = steps_until(steps, min(1.0, spec.fidelity))
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
         train = trained.finetune if trained else finetune

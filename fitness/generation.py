@@ -92,13 +92,7 @@ def generate(
 
     if not prompts:
         return []
-    room = _room(model, max_new_tokens)
-    opening = opening_tokens(tokenizer)
-    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    encoded = [
-        (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
-        for ids in inside
-    ]
+    encoded = encoded_prompts(model, tokenizer, prompts, max_new_tokens)
     answers = continued(
         model,
         encoded,
@@ -112,6 +106,22 @@ def generate(
     return [
         tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for tokens in answers
+    ]
+
+
+def encoded_prompts(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[str],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The tokens of each prompt, of which the last that leave room for an answer."""
+    room = _room(model, max_new_tokens)
+    opening = opening_tokens(tokenizer)
+    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
+    return [
+        (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
+        for ids in inside
     ]
 
 

@@ -64,7 +64,7 @@ def chrf(outputs: Sequence[str], references: Sequence[str]) -> float:
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
     """Share of outputs equal to their reference but for case and the amount of white space."""
     pairs = zip(outputs, references, strict=True)
-    return _share(sum(_plain(output) == _plain(wanted) for output, wanted in pairs), len(outputs))
+    return share(sum(plain(output) == plain(wanted) for output, wanted in pairs), len(outputs))
 
 
 def distinct_n(outputs: Sequence[str], n: int) -> float:
@@ -72,8 +72,8 @@ def distinct_n(outputs: Sequence[str], n: int) -> float:
 
     Li et al., "A diversity-promoting objective function", 2016.
     """
-    grams = [gram for output in outputs for gram in _grams(output, n)]
-    return _share(len(set(grams)), len(grams))
+    found = [gram for output in outputs for gram in grams(output.split(), n)]
+    return share(len(set(found)), len(found))
 
 
 def repetition(outputs: Sequence[str]) -> float:
@@ -82,16 +82,13 @@ def repetition(outputs: Sequence[str]) -> float:
     An output of fewer than four words counts as 0. Welleck et al., "Neural text generation with
     unlikelihood training", 2019 (seq-rep-4).
     """
-    shares = []
-    for output in outputs:
-        grams = Counter(_grams(output, 4))
-        shares.append(_share(grams.total() - len(grams), grams.total()))
-    return _share(math.fsum(shares), len(shares))
+    shares = [repeated(output.split()) for output in outputs]
+    return share(math.fsum(shares), len(shares))
 
 
 def mean_length(outputs: Sequence[str]) -> float:
     """Words in an output, on average."""
-    return _share(sum(len(output.split()) for output in outputs), len(outputs))
+    return share(sum(len(output.split()) for output in outputs), len(outputs))
 
 
 METRICS: dict[str, Metric] = {
@@ -199,14 +196,22 @@ def measured_names(domains: Mapping[str, Kind], prompt_sets: Mapping[str, Prompt
     return names
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text without regard to case and to the amount of white space."""
     return " ".join(text.casefold().split())
 
 
-def _grams(text: str, n: int) -> Iterator[tuple[str, ...]]:
-    words = text.split()
-    return (tuple(words[place : place + n]) for place in range(len(words) - n + 1))
+def grams(items: Sequence[Any], n: int) -> Iterator[tuple[Any, ...]]:
+    """Every n of the items that follow one another."""
+    return (tuple(items[place : place + n]) for place in range(len(items) - n + 1))
 
 
-def _share(part: float, whole: int) -> float:
+def repeated(items: Sequence[Any]) -> float:
+    """The share of the 4-grams that occurred before; 0 for fewer than four items."""
+    counted = Counter(grams(items, 4))
+    return share(counted.total() - len(counted), counted.total())
+
+
+def share(part: float, whole: int) -> float:
+    """0 of nothing."""
     return part / whole if whole else 0.0

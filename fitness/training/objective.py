@@ -22,11 +22,11 @@ def objective(
     def loss_of(model: Any, batch: Batch, step: int) -> Any:
         if not batch.others:
             return cross_entropy(model, batch, step)
-        by_use = {use: [d for d in batch.others if d.use == use] for use in _uses(batch)}
         total = 0.0
         if len(batch.input_ids):
             total += cross_entropy(model, batch, step) * len(batch.input_ids)
-        for use, draws in by_use.items():
+        for use in sorted({draw.use for draw in batch.others}):
+            draws = [draw for draw in batch.others if draw.use == use]
             if use == "answer":
                 own = seed * STEPS + step
                 loss = reinforced(model, draws, recipe, reference, tokenizer, seed=own)
@@ -36,7 +36,3 @@ def objective(
         return total / (len(batch.input_ids) + len(batch.others))
 
     return loss_of
-
-
-def _uses(batch: Batch) -> list[str]:
-    return sorted({draw.use for draw in batch.others})

@@ -6,16 +6,14 @@ texts; it returns a number for each.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.metrics import load_function
+from fitness.metrics import grams, load_function, plain, repeated, share
 from fitness.suggest import did_you_mean, listed
-
-GRAM = 4  # tokens: of what counts as repeated
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,14 @@ class Group:
 
 def _diversity(group: Group) -> list[float]:
     """1 - the share of an answer's pairs of tokens that another answer has too: leave-one-out."""
-    pairs = [set(_grams(tokens, 2)) for tokens in group.tokens]
+    pairs = [set(grams(tokens, 2)) for tokens in group.tokens]
     had = Counter(pair for one in pairs for pair in one)
-    return [1 - _share(sum(had[pair] > 1 for pair in one), len(one)) for one in pairs]
+    return [1 - share(sum(had[pair] > 1 for pair in one), len(one)) for one in pairs]
 
 
 def _repetition(group: Group) -> list[float]:
     """Minus the share of an answer's 4-grams of tokens that occurred in it before."""
-    counted = [Counter(_grams(tokens, GRAM)) for tokens in group.tokens]
-    return [-_share(grams.total() - len(grams), grams.total()) for grams in counted]
+    return [-repeated(tokens) for tokens in group.tokens]
 
 
 REWARDS: dict[str, Callable[[Group], list[float]]] = {
@@ -55,7 +52,7 @@ REWARDS: dict[str, Callable[[Group], list[float]]] = {
     ],
     "diversity": _diversity,
     "exact_match": lambda group: [
-        float(_plain(output) == _plain(group.reference)) for output in group.outputs
+        float(plain(output) == plain(group.reference)) for output in group.outputs
     ],
     "length": lambda group: [-len(tokens) / group.longest for tokens in group.tokens],
     "repetition": _repetition,
@@ -96,15 +93,3 @@ def _own(name: str, group: Group) -> list[float]:
     if len(values) != count:
         raise InputError(f"reward {name!r}: gave {len(values)} numbers for {count} answers")
     return [float(value) for value in values]
-
-
-def _grams(tokens: Sequence[int], n: int) -> Iterator[tuple[int, ...]]:
-    return (tuple(tokens[place : place + n]) for place in range(len(tokens) - n + 1))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
