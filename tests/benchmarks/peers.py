@@ -1,150 +1,169 @@
-"""Peers for measuring against only: plain NSGA-II of DEAP, and NSGA-II (or GA) of pymoo.
+"""A search of 24 individuals beside Ray Tune, Optuna and TRL: `make bench NAME=peers`, an hour.
 
-Genomes are `SearchSpace.encode`'s coordinates in [0, 1], mixtures by their square roots, and the
-first generation is a spread of draws: what our own strategies have as well. Everything else is as
-those libraries have it. pymoo is no dependency of the project: `pip install pymoo`.
+The quickstart's model, text, hyperparameters and token budget, two workers of one thread, in turns;
+what one would write otherwise is in `tune_trl.py`. Wall time is from the start of the process to
+the last score; the closing comparison, which only we have, comes after it.
 """
 
-import importlib.util
-from abc import ABC, abstractmethod
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from deap import algorithms, base, tools
+from tests.benchmarks import tune_trl
+from tests.evo.driving import LEDGER, command, environment
+from tests.fitness.quickstart import CORPUS, MODEL
 
-from population.genes import Array
-from population.individual import Individual
-from population.space import SearchSpace
-from population.strategies import STRATEGIES, Anchors
-from population.variation import seeded_random
-
-CROSSOVER, MUTATION = 0.5, 0.5  # DEAP's varOr: a child of either, never of both
-ETA = 20.0
+SOURCES = ("jargon", "devil", "wordnet", "python", "austen", "licences", "factbook")
+WORKERS, BATCH, LENGTH = 2, 16, 96
+TOKENS = 122_880
+OBJECTIVE = "target/loss"
+RUNGS = ("search.rungs=[0.25]",)
 
 
-class _Generational(ABC):
-    """Children are handed out one by one; a generation is learned from once all of it was told."""
-
-    def __init__(
-        self, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
-    ) -> None:
-        self.space, self.size = space, population
-        self._queue: list[Array] = []
-        self._told: list[tuple[Array, tuple[float, ...]]] = []
-        self._begun = False
-
-    @staticmethod
-    def minimum_population(*, objectives: int, anchors: int) -> int:
-        return 4
-
-    def ask(self, slot: int, rng: np.random.Generator) -> Individual:
-        if slot < self.size or not self._begun:
-            return Individual(slot, self.space.sample(rng), operator="sample")
-        if not self._queue:
-            self._queue = self.offspring(rng)
-        return Individual(slot, self.space.decode(self._queue.pop(0)), operator="offspring")
-
-    def tell(self, individual: Individual) -> None:
-        if individual.losses is None:
-            return
-        self._told.append((self.space.encode(individual.genome), individual.losses))
-        if len(self._told) == self.size:
-            self.select([x for x, _ in self._told], [losses for _, losses in self._told])
-            self._begun, self._told = True, []
-
-    @abstractmethod
-    def offspring(self, rng: np.random.Generator) -> list[Array]:
-        """The coordinates of the next generation."""
-
-    @abstractmethod
-    def select(self, told: list[Array], losses: list[tuple[float, ...]]) -> None:
-        """Learn from a generation: coordinates and losses of each member."""
+def spec(evaluations: int, tokens: int, seed: int) -> dict[str, Any]:
+    """The quickstart without prompts and replicates, which the others have not."""
+    return {
+        "name": "peers",
+        "seed": seed,
+        "model": {"base": str(MODEL)},
+        "sources": {name: {"path": str(CORPUS / f"sources/{name}.jsonl")} for name in SOURCES},
+        "domains": {"target": held_out("jargon"), "general": held_out("general")},
+        "recipe": {
+            "batch_size": BATCH,
+            "sequence_length": LENGTH,
+            "decay": "linear",
+            "learning_rate": 1e-3,
+            "warmup_share": 0.1,
+            "weight_decay": 0.01,
+        },
+        "genome": {
+            "mixture": {"type": "simplex"},
+            "learning_rate": {"type": "float", "low": 3e-4, "high": 6e-3, "log": True},
+            "warmup_share": {"type": "float", "low": 0.0, "high": 0.3},
+            "decay": {"type": "choice", "options": ["constant", "linear", "cosine"]},
+            "weight_decay": {"type": "float", "low": 0.001, "high": 0.3, "log": True},
+        },
+        "objectives": {OBJECTIVE: "minimize"},
+        "baselines": ["uniform"],
+        "search": {"population": min(8, evaluations), "parallel": WORKERS, "replicates": 1},
+        "budget": {"evaluations": evaluations, "tokens": tokens},
+        "resources": {"workers": WORKERS, "cpus": 1},
+        "comparison": {"seeds": 1},
+    }
 
 
-class Deap(_Generational):
-    """The steps of `algorithms.eaMuPlusLambda`, mu = lambda, with `selNSGA2`."""
-
-    def __init__(
-        self, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
-    ) -> None:
-        super().__init__(space, population=population, budget=budget)
-        self._parents: list[Any] = []
-        share = 1 / space.n_coordinates
-        self._tools = base.Toolbox()
-        self._tools.register("mate", tools.cxSimulatedBinaryBounded, eta=ETA, low=0.0, up=1.0)
-        self._tools.register(
-            "mutate", tools.mutPolynomialBounded, eta=ETA, low=0.0, up=1.0, indpb=share
-        )
-
-    def offspring(self, rng: np.random.Generator) -> list[Array]:
-        with seeded_random(rng):
-            children = algorithms.varOr(self._parents, self._tools, self.size, CROSSOVER, MUTATION)
-        return [np.array(child) for child in children]
-
-    def select(self, told: list[Array], losses: list[tuple[float, ...]]) -> None:
-        children = [_Child(x.tolist()) for x in told]
-        for child, scored in zip(children, losses, strict=True):
-            child.fitness = _fitness(scored)
-        self._parents = tools.selNSGA2(self._parents + children, self.size)
+def held_out(name: str, **settings: Any) -> dict[str, Any]:
+    """A domain of the quickstart."""
+    return {
+        split: {"path": str(CORPUS / f"held_out/{name}.{split}.jsonl"), **settings}
+        for split in ("selection", "test")
+    }
 
 
-class _Child(list[float]):
-    """What DEAP expects of an individual."""
-
-    fitness: base.Fitness
-
-
-class _One(base.Fitness):
-    weights = (-1.0,)
-
-
-class _Two(base.Fitness):
-    weights = (-1.0, -1.0)
-
-
-def _fitness(losses: tuple[float, ...]) -> base.Fitness:
-    return (_One if len(losses) == 1 else _Two)(losses)
-
-
-class Pymoo(_Generational):
-    """`NSGA2`, and `GA` for one objective, with their default operators."""
-
-    _search: Any = None
-
-    def offspring(self, rng: np.random.Generator) -> list[Array]:
-        self._search.random_state = rng
-        asked = self._search.ask()  # None where nothing but duplicates comes of mating
-        return (
-            [self.space.encode(self.space.sample(rng))] if asked is None else list(asked.get("X"))
-        )
-
-    def select(self, told: list[Array], losses: list[tuple[float, ...]]) -> None:
-        from pymoo.core.evaluator import Evaluator
-        from pymoo.core.population import Population
-        from pymoo.problems.static import StaticProblem
-
-        if self._search is None:
-            self._search = self._begin(told[0].size, len(losses[0]))
-        members = Population.new(X=np.array(told))
-        static = StaticProblem(self._search.problem, F=np.array(losses))
-        Evaluator().eval(static, members)
-        self._search.tell(infills=members)
-
-    def _begin(self, coordinates: int, objectives: int) -> Any:
-        from pymoo.algorithms.moo.nsga2 import NSGA2
-        from pymoo.algorithms.soo.nonconvex.ga import GA
-        from pymoo.core.problem import Problem
-        from pymoo.core.termination import NoTermination
-
-        problem = Problem(n_var=coordinates, n_obj=objectives, xl=0.0, xu=1.0)
-        search = (GA if objectives == 1 else NSGA2)(pop_size=self.size)
-        search.setup(problem, termination=NoTermination(), seed=0)
-        search.ask()  # its own first generation, in place of which the one told is learned from
-        return search
+def ours(asked: Mapping[str, Any], folder: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """A search by the `evo` command."""
+    folder.mkdir()
+    file, run = folder / "search.yaml", folder / "run"
+    file.write_text(json.dumps(asked))
+    line: list[object] = ["launch", file, "--run", run]
+    line += [word for one in settings for word in ("--set", one)]
+    begun = time.time()
+    done = subprocess.run(
+        command(*line), env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    trained = finetunes(run)
+    whole = [f for f in trained if f["fidelity"] == 1 and f["status"] == "ok"]
+    return {
+        "individuals": len({fact["individual"] for fact in trained}),
+        "wall": max(fact["finished"] for fact in trained) - begun,
+        "best": min(fact["measurements"][OBJECTIVE] for fact in whole),
+        "seconds": {
+            "start": min(fact["started"] for fact in trained) - begun,
+            "train": sum(fact["cost"].get("train_seconds", 0.0) for fact in trained),
+            "score": sum(fact["cost"].get("evaluate_seconds", 0.0) for fact in trained),
+        },
+    }
 
 
-def register() -> None:
-    """Adds the peers that are installed to the strategies of this process."""
-    STRATEGIES["deap"] = Deap
-    if importlib.util.find_spec("pymoo") is not None:
-        STRATEGIES["pymoo"] = Pymoo
+def finetunes(run: Path) -> list[dict[str, Any]]:
+    """The facts of a run's evaluations on the selection split but that of the untouched base."""
+    lines = (run / LEDGER).read_bytes().split(b"\n")[:-1]
+    facts = [json.loads(line) for line in lines if b'"evaluation"' in line]
+    return [
+        fact
+        for fact in facts
+        if fact["fact"] == "evaluation" and fact["split"] == "selection" and fact["fidelity"] > 0
+    ]
+
+
+def theirs(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A search by Tune, Optuna and TRL."""
+    begun = time.time()
+    trials = tune_trl.run(asked, folder)
+    return {
+        "individuals": len(trials),
+        "wall": max(trial["ended"] for trial in trials) - begun,
+        "best": min(trial[OBJECTIVE] for trial in trials),
+        "seconds": {
+            "start": min(trial["begun"] for trial in trials) - begun,
+            **{part: sum(trial[part] for trial in trials) for part in tune_trl.PARTS},
+        },
+    }
+
+
+def rate(found: Mapping[str, Any]) -> float:
+    """Individuals an hour."""
+    return float(3600 * found["individuals"] / found["wall"])
+
+
+def main() -> None:
+    options = _options()
+    turns: list[dict[str, Any]] = []
+    few = math.ceil(options.evaluations * 0.45)  # with rungs: about as many individuals
+    with tempfile.TemporaryDirectory() as temporary:
+        for turn in range(options.turns):
+            asked = spec(options.evaluations, options.tokens, seed=turn)
+            shorter = spec(few, options.tokens, seed=turn)
+            folder = Path(temporary)
+            found = {
+                "evomix": ours(asked, folder / f"evomix-{turn}"),
+                "evomix, a rung": ours(shorter, folder / f"rungs-{turn}", RUNGS),
+                "peers": theirs(asked, folder / f"peers-{turn}"),
+            }
+            turns.append(found)
+            for name, one in found.items():
+                told = ", ".join(f"{part} {spent:.0f}" for part, spent in one["seconds"].items())
+                print(
+                    f"turn {turn}, {name:14}: {one['individuals']} individuals in "
+                    f"{one['wall']:.0f} s, {rate(one):.0f} an hour, best {one['best']:.4f}; "
+                    f"seconds of workers: {told}",
+                    flush=True,
+                )
+    ratios = {
+        name: statistics.median(rate(turn[name]) / rate(turn["peers"]) for turn in turns)
+        for name in ("evomix", "evomix, a rung")
+    }
+    for name, ratio in ratios.items():
+        print(f"{name}: {ratio:.2f} times the individuals an hour of the peers")
+    print("BENCH " + json.dumps({"name": "peers", "ratios": ratios, "turns": turns}))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench NAME=peers", description=__doc__)
+    parser.add_argument("--turns", type=int, default=3, help="searches of each (default 3)")
+    parser.add_argument("--evaluations", type=int, default=24, help="of each (default 24)")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each fine-tune")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evo.replay import POPULATION, by_chance
 from population.strategies import STRATEGIES, check
-from tests.benchmarks import peers, searches
+from tests.benchmarks import outside, searches
 from tests.benchmarks.comparison import (
     Cell,
     Comparison,
@@ -35,7 +35,7 @@ SLOW = ("optuna:nsga2", "optuna:tpe", "optuna:cmaes", "optuna:gp")
 
 
 def main() -> None:
-    peers.register()
+    outside.register()
     parser = options("replay", __doc__ or "")
     parser.add_argument("--strategies", nargs="+", help="default: all, without --full cheap ones")
     parsed = parse(parser)
@@ -48,7 +48,7 @@ def main() -> None:
             check(name, population=POPULATION, objectives=1, anchors=0)
         except ValueError as error:
             parser.error(str(error))
-    comparison = compare(parsed, names, peers.register)
+    comparison = compare(parsed, names, outside.register)
     bench = print_summary(comparison, FOCUS)
     cells = {
         str(cell): {name: statistics.median(values) for name, values in row.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from evo.replay import by_chance, replay
 from population.strategies import STRATEGIES
-from tests.benchmarks import peers, scale_parts
+from tests.benchmarks import outside, scale_parts
 from tests.benchmarks.ablation import variant
 from tests.benchmarks.comparison import Cell, Comparison, cells_of
 from tests.benchmarks.searches import Found, Search, plan, read_store, run, table_of
@@ -26,7 +26,7 @@ def test_a_peer_searches_better_than_chance_and_the_same_for_the_same_seed(
 ) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
-    monkeypatch.setitem(STRATEGIES, name, {"deap": peers.Deap, "pymoo": peers.Pymoo}[name])
+    monkeypatch.setitem(STRATEGIES, name, {"deap": outside.Deap, "pymoo": outside.Pymoo}[name])
     table = table_of(task, NOWHERE)
     found = [replay(table, name, budget=100, seed=seed) for seed in (0, 0, 1, 2, 3)]
     assert found[0].rows == found[1].rows != found[2].rows
@@ -49,11 +49,11 @@ def test_a_synthetic_table_is_the_same_wherever_it_is_made() -> None:
 def test_what_is_stored_is_not_searched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(STRATEGIES, "deap", peers.Deap)
+    monkeypatch.setitem(STRATEGIES, "deap", outside.Deap)
     store = tmp_path / "searches.jsonl"
     wanted = plan({"cliff": [25]}, ["random", "deap"], 2, {})
     assert [(one.seed, one.strategy) for one in wanted[:2]] == [(0, "random"), (0, "deap")]
-    first = run(wanted, NOWHERE, register=peers.register, store=store, jobs=2)
+    first = run(wanted, NOWHERE, register=outside.register, store=store, jobs=2)
     assert list(first) == wanted
     lines = store.read_text().splitlines()
     assert len(lines) == 4
@@ -61,14 +61,14 @@ def test_what_is_stored_is_not_searched_again(
     store.write_text("\n".join([json.dumps(forged), *lines[1:3], lines[3][:40]]))
     with store.open("a") as file:
         file.write("\n")
-    again = run(wanted, NOWHERE, register=peers.register, store=store)
+    again = run(wanted, NOWHERE, register=outside.register, store=store)
     altered = Search(**{name: forged[name] for name in Search.__dataclass_fields__})
     assert again[altered].figure[-1] == 0.125
     assert [again[one].rows for one in wanted] == [first[one].rows for one in wanted]
     assert len(read_store(store)) == 4
     labelled = plan({"cliff": [25]}, ["random"], 1, {"random": "new"})
     assert (
-        run(labelled, NOWHERE, register=peers.register, store=store)[labelled[0]].figure[-1]
+        run(labelled, NOWHERE, register=outside.register, store=store)[labelled[0]].figure[-1]
         != 0.125
     )
 
