@@ -1,4 +1,4 @@
-"""What a model wrote: samples with their provenance and scores, as JSONL. A pool is many of them."""
+"""What a model wrote: samples with their provenance and scores, as JSONL; many make a pool."""
 
 import hashlib
 import json
