@@ -12,14 +12,14 @@ import numpy as np
 from evo import schedule
 from evo.artifacts import Artifacts
 from evo.cluster import ClusterError
-from evo.config import SearchConfig, baselines, decode, inherits, space
+from evo.config import SearchConfig, baselines, decode, inherits, known, space
 from evo.evaluations import Evaluations, Job, continued_from
 from evo.inheritance import portion
 from evo.replicates import Replicates, closing, seed_of
 from evo.rungs import Rungs, ladder, share
 from evo.schedule import Breed, Learn
 from fitness.cost import Cost
-from population.individual import Individual
+from population.individual import ANCHOR, KNOWN, Individual
 from population.strategies import make
 
 
@@ -31,7 +31,8 @@ def evolve(
     artifacts: Artifacts,
 ) -> Individual:
     """The search itself; `sizes` are tokens by source. Returns the individual it names."""
-    anchors = baselines(config, sizes)  # the first slots are theirs
+    anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
+    anchors += [(KNOWN, genome) for genome in known(config)]  # the first slots are theirs
     strategy = make(
         config.search.strategy,
         space(config),

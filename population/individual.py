@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from population.space import Genome
 
-ANCHOR = "anchor: "  # begins the operator of an individual that was given, not bred
+ANCHOR = "anchor: "  # begins the operator of a baseline, which was given, not bred
+KNOWN = "known"  # the operator of a genome that was given to begin with
 
 
 @dataclass(frozen=True, slots=True)

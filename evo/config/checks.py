@@ -186,7 +186,7 @@ def _population(config: SearchConfig) -> Found:
     """Room for the baselines and for what the strategy needs, in population and budget."""
     if config.search.strategy not in STRATEGIES:
         return
-    anchors = len(baseline_names(config))
+    anchors = len(baseline_names(config)) + len(config.known)
     population, evaluations = config.search.population, config.budget.evaluations
     try:
         check_strategy(
@@ -203,7 +203,9 @@ def _population(config: SearchConfig) -> Found:
         remedy = "raise it, or lower search.population"
         yield Problem(key, f"{evaluations} is less than one population of {population}; {remedy}")
     elif evaluations < anchors:
-        yield Problem(key, f"{evaluations} does not cover the {anchors} baselines; raise it")
+        yield Problem(
+            key, f"{evaluations} does not cover the {anchors} baselines and known genomes; raise it"
+        )
 
 
 def _inheritance(config: SearchConfig) -> Found:
@@ -276,14 +278,14 @@ CHECKS: Checks = (
     ("evaluator genome sources parts", genome_checks.mixtures),
     ("evaluator recipe", genome_checks.recipe),
     ("evaluator genome recipe sources parts", genome_checks.fixed_mixture),
-    ("genome recipe sources parts", genome_checks.starts),
+    ("genome recipe known sources parts", genome_checks.starts),
     ("baselines genome sources parts", genome_checks.baselines),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
     ("evaluator sources", _kinds),
     ("evaluator genome recipe sources", _methods),
     ("search", _strategy),
-    ("search budget baselines objectives genome recipe sources parts", _population),
+    ("search budget baselines known objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
     ("genome sources parts", genome_checks.conditions),

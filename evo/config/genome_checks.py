@@ -13,7 +13,7 @@ from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluators import MIXED, Command, Trl, knows_recipe, mixes
 from fitness.recipe import Recipe
 from fitness.training.trl import HONOURED, unhonoured
-from population.space import Choice, Float, SearchSpace, Simplex
+from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
 
 Found = Iterator[Problem]
 
@@ -104,26 +104,37 @@ def recipe(config: SearchConfig) -> Found:
 
 
 def starts(config: SearchConfig) -> Found:
-    """The recipe's values are values that its genes can hold."""
+    """The recipe's values, and the known genomes', are values that the genes can hold."""
     for name, gene in config.genome.items():
-        value = config.recipe.get(name)
-        if value is None:
-            continue
-        key: Key = ("recipe", name)
-        if isinstance(gene, Simplex):
-            over = gene.over or mixable(config)
-            for source in value if isinstance(value, Mapping) else ():
-                if source not in over:
-                    message = unknown(str(source), over, "the mixture is over", "source")
-                    yield Problem((*key, str(source)), message)
-            if not isinstance(value, Mapping):
-                yield Problem(key, f"needs a share for each source, got {show(value)}")
-        elif isinstance(gene, Choice):
-            if value not in gene.options:
-                options = ", ".join(str(option) for option in gene.options)
-                yield Problem(key, f"{show(value)} is not among the gene's options {options}")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            yield Problem(key, f"the gene needs a number, got {show(value)}")
+        if config.recipe.get(name) is not None:
+            yield from _held(config, gene, config.recipe[name], ("recipe", name))
+    for index, genome in enumerate(config.known):
+        for name, value in genome.items():
+            key: Key = ("known", index, name)
+            if name in config.genome:
+                yield from _held(config, config.genome[name], value, key)
+            else:
+                yield Problem(key, unknown(name, config.genome, "the genes are", "gene"))
+
+
+def _held(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Found:
+    """A value that a gene can hold, if not within its bounds."""
+    if isinstance(gene, Simplex):
+        over = gene.over or mixable(config)
+        for source in value if isinstance(value, Mapping) else ():
+            if source not in over:
+                message = unknown(str(source), over, "the mixture is over", "source")
+                yield Problem((*key, str(source)), message)
+            elif isinstance(value[source], bool) or not isinstance(value[source], int | float):
+                yield Problem((*key, str(source)), f"needs a share, got {show(value[source])}")
+        if not isinstance(value, Mapping):
+            yield Problem(key, f"needs a share for each source, got {show(value)}")
+    elif isinstance(gene, Choice):
+        if value not in gene.options:
+            options = ", ".join(str(option) for option in gene.options)
+            yield Problem(key, f"{show(value)} is not among the gene's options {options}")
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        yield Problem(key, f"the gene needs a number, got {show(value)}")
 
 
 def fixed_mixture(config: SearchConfig) -> Found:

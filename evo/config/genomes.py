@@ -86,6 +86,15 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
     return found
 
 
+def known(config: SearchConfig) -> list[Genome]:
+    """The genomes that the spec gives to begin with, as the search space can hold them.
+
+    A gene that is left out starts as in the default genome, a source that is has a share of 0.
+    """
+    start, genes = default_genome(config), space(config)
+    return [genes.repair({**start, **genome}) for genome in config.known]
+
+
 def inherits(config: SearchConfig) -> bool:
     """Whether a child of this search may begin with its parents' weights."""
     if config.evaluator != BUILTIN:

@@ -316,6 +316,11 @@ class SearchConfig(Section):
         "`proportional` (to the tokens of each source), `only <source>`. The untouched base, and "
         "the recipe's own mixture if it gives one, are always compared.",
     )
+    known: tuple[dict[Name, JsonValue], ...] = Field(
+        default=(),
+        description="Genomes to begin with after the baselines, such as the front of an earlier "
+        "search (`evo history` has them); a gene left out starts at the recipe's value.",
+    )
     search: Search = Field(default_factory=Search, description="What breeds the next genome.")
     budget: Budget = Field(description="What the search may spend.")
     resources: Resources = Field(default_factory=Resources, description="Where evaluations run.")

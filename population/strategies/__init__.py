@@ -70,7 +70,7 @@ def make(
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
 
-    Anchors are pairs of name and genome. With `heirs`, who take over their parents' weights, no
+    Anchors are pairs of operator and genome. With `heirs`, who take over their parents' weights, no
     more than a population is ever living. Raises as `check` does.
     """
     check(name, population=population, objectives=1, anchors=len(anchors), islands=islands)

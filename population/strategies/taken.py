@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from population.individual import ANCHOR, Individual
+from population.individual import Individual
 from population.space import Genome, SearchSpace
 
 ATTEMPTS = 20  # draws before a duplicate is accepted: the space may hold nothing else
@@ -28,8 +28,8 @@ class Taken:
         """The anchor that fills the slot: they fill the first ones."""
         if slot >= len(self._anchors):
             return None
-        name, genome = self._anchors[slot]
-        return Individual(slot, genome, operator=f"{ANCHOR}{name}")
+        operator, genome = self._anchors[slot]
+        return Individual(slot, genome, operator=operator)
 
     def drawn(self, slot: int, rng: np.random.Generator) -> Individual:
         """A random genome not yet taken; after `ATTEMPTS` draws, one that may be."""

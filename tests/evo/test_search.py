@@ -314,3 +314,23 @@ def test_a_baseline_that_wins_is_compared_once(tmp_path: Path, task: Task) -> No
     cluster = InProcess(task)
     assert search(tmp_path / "a", spec, cluster).operator == "anchor: default"
     assert len(set(cluster.asked)) == len(cluster.asked)
+
+
+def test_known_genomes_come_after_the_baselines_and_are_not_compared(
+    tmp_path: Path, task: Task
+) -> None:
+    spec = write_spec(tmp_path)
+    given = "known: [{mixture: {a: 0.5, b: 0.4, c: 0.1}, rate: 0.01, kind: y}, {mixture: {c: 1}}]\n"
+    spec.write_text(spec.read_text() + given)
+    cluster = InProcess(task)
+    search(tmp_path / "a", spec, cluster)
+    facts = read(tmp_path / "a")
+    bred = [fact for fact in facts if fact["fact"] == "individual"]
+    named = [fact["operator"].startswith("anchor: ") for fact in bred]
+    known = [fact for fact in bred if fact["operator"] == "known"]
+    assert [fact["id"] for fact in known] == [sum(named), sum(named) + 1]
+    assert known[0]["genome"]["mixture"] == {"a": 0.5, "b": 0.4, "c": 0.1}
+    assert known[1]["genome"]["mixture"] == {"a": 0.0, "b": 0.0, "c": 1.0}
+    compared = {individual for individual, _, _, split in cluster.asked if split == "test"}
+    winner = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
+    assert known[1]["id"] not in compared - {winner}

@@ -22,9 +22,9 @@ SPACE = SearchSpace(
     }
 )
 ANCHORS: tuple[tuple[str, Genome], ...] = (
-    ("uniform", {"mixture": dict.fromkeys(SOURCES, 0.25), "learning_rate": 1e-3}),
+    ("anchor: uniform", {"mixture": dict.fromkeys(SOURCES, 0.25), "learning_rate": 1e-3}),
     # Outside the space on purpose: below the floor, above the cap, above the bounds.
-    ("only wordnet", {"mixture": {"wordnet": 1.0}, "learning_rate": 0.5, "batch_size": 64}),
+    ("anchor: only wordnet", {"mixture": {"wordnet": 1.0}, "learning_rate": 0.5, "batch_size": 64}),
 )
 POPULATION = 8
 
@@ -99,9 +99,9 @@ class StrategyReference:
 
     def test_the_first_slots_are_the_anchors_exactly_as_given(self):
         strategy = self.build()
-        for slot, (name, genome) in enumerate(ANCHORS):
+        for slot, (operator, genome) in enumerate(ANCHORS):
             asked = strategy.ask(slot, slot_rng(0, slot))
-            assert (asked.id, asked.operator) == (slot, f"anchor: {name}")
+            assert (asked.id, asked.operator) == (slot, operator)
             assert asked.genome == genome
 
     def test_every_other_genome_is_valid_and_survives_json_bit_for_bit(self):

@@ -111,7 +111,7 @@ def test_more_anchors_than_a_population_are_all_evaluated_and_learned_from():
     anchors = [(str(n), {"x": 0.8 + n / 100, "y": 0.8, "m": {"a": 1.0}}) for n in range(10)]
     strategy = make("cmaes", OBLIQUE, population=4, budget=40, anchors=anchors)
     told = search(strategy, 40, seed=0, score=oblique)
-    assert [one.operator for one in told[:11]] == [f"anchor: {n}" for n in range(10)] + ["cmaes"]
+    assert [one.operator for one in told[:11]] == [str(n) for n in range(10)] + ["cmaes"]
     assert told[10].genome["m"]["a"] > 0.5
 
 

@@ -61,9 +61,9 @@ def test_population_budget_anchors_and_slots_are_dealt_out():
         SPACE, population=8, budget=10, anchors=[*ANCHORS, ANCHORS[0]]
     )
     assert [island.given for island in islands._own] == [
-        (3, 4, ["uniform"]),
-        (3, 3, ["only wordnet"]),
-        (2, 3, ["uniform"]),
+        (3, 4, ["anchor: uniform"]),
+        (3, 3, ["anchor: only wordnet"]),
+        (2, 3, ["anchor: uniform"]),
     ]
     for slot in range(6):
         islands.tell(Individual(slot, {"x": slot / 9}, losses=(1.0,), violation=1.0))

@@ -111,6 +111,11 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "novel/loss; did you mean"),
         ("search:", "baselines: [uniform, only devl]\nsearch:", ":25: baselines.1: unknown source "
          "'devl'; did you mean devil?"),
+        ("search:", "known: [{rate: 1}]\nsearch:", ":25: known.0.rate: unknown gene; the genes "),
+        ("search:", "known: [{mixture: {devl: 1}}]\nsearch:",
+         ":25: known.0.mixture.devl: unknown source; did you mean devil?"),
+        ("search:", "known: [{learning_rate: fast}]\nsearch:",
+         ":25: known.0.learning_rate: the gene needs a number, got 'fast'"),
         ("search:", "baselines: [unifrom]\nsearch:", ":25: baselines.0: must be uniform, "
          "proportional or only <source>, got 'unifrom'; did you mean uniform?"),
         ("population: 6", "strategy: nsga2, population: 3", ":25: search.population: population 3 "
