@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import models
+from fitness import bases, models
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.models import Base
@@ -243,17 +243,17 @@ def test_a_model_without_linear_modules_to_adapt_is_refused(base: Base) -> None:
 
 
 def test_weights_are_counted_without_loading_them(base: Base) -> None:
-    assert models.parameters(MODEL) == base.weights == WEIGHTS
+    assert bases.parameters(MODEL) == base.weights == WEIGHTS
 
 
 def test_the_fingerprint_follows_the_weights_and_the_configuration(copy: Path) -> None:
-    before = models.fingerprint(copy)
-    assert before == models.fingerprint(MODEL)
+    before = bases.fingerprint(copy)
+    assert before == bases.fingerprint(MODEL)
     rewritten(copy, lambda weights: weights["model.norm.weight"].mul_(2))
-    after = models.fingerprint(copy)
+    after = bases.fingerprint(copy)
     config = (copy / "config.json").read_text()
     (copy / "config.json").write_text(config + "\n")
-    assert len({before, after, models.fingerprint(copy)}) == 3
+    assert len({before, after, bases.fingerprint(copy)}) == 3
 
 
 # ---------------------------------------------------------------- what is refused
@@ -321,7 +321,7 @@ def test_a_damaged_weights_file_is_found_before_anything_loads_it(copy: Path, da
         }[damage]
     )
     with pytest.raises(InputError, match=r"model\.safetensors: not a whole safetensors file"):
-        models.locate(str(copy))
+        bases.locate(str(copy))
 
 
 @pytest.mark.parametrize(
@@ -336,17 +336,17 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(copy: Path, missing: str, 
     for path in copy.glob(missing):
         path.unlink()
     with pytest.raises(InputError, match=told):
-        models.locate(str(copy))
+        bases.locate(str(copy))
 
 
 def test_a_mistyped_folder_names_its_neighbours(copy: Path) -> None:
     with pytest.raises(InputError, match="there is no such folder; beside it are copy"):
-        models.locate(str(copy.parent / "copi"))
+        bases.locate(str(copy.parent / "copi"))
 
 
 def test_a_folder_is_located_as_an_absolute_path(copy: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(copy.parent)
-    assert models.locate("copy") == copy.resolve()
+    assert bases.locate("copy") == copy.resolve()
 
 
 def test_code_that_comes_with_a_model_is_never_run(copy: Path) -> None:
@@ -382,7 +382,7 @@ def silent_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def test_a_hub_that_never_answers_is_waited_for_within_bounds() -> None:
     started = time.perf_counter()
     with pytest.raises(InputError, match=r"model\.base 'some/model': no such folder, not in the"):
-        models.locate("some/model", seconds=0.5)
+        bases.locate("some/model", seconds=0.5)
     assert time.perf_counter() - started < 10
 
 
@@ -392,20 +392,20 @@ def test_a_model_in_the_cache_needs_no_hub(tmp_path: Path) -> None:
     shutil.copytree(MODEL, folder / "snapshots" / commit)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(commit)
-    assert models.locate("some/model", seconds=0.2) == folder / "snapshots" / commit
+    assert bases.locate("some/model", seconds=0.2) == folder / "snapshots" / commit
 
 
 @pytest.mark.parametrize("name", ["no spaces allowed", "--"])
 def test_a_name_that_the_hub_cannot_have_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="check the name, or give a model folder"):
-        models.locate(name)
+        bases.locate(name)
 
 
 def test_a_hub_behind_a_closed_port_is_told_about_at_once(tmp_path: Path) -> None:
     code = (
-        "import time; from fitness import models; started = time.perf_counter()\n"
-        "try: models.locate('some/model')\n"
-        "except models.InputError as error: print(error, time.perf_counter() - started, sep='\\n')"
+        "import time; from fitness import bases; started = time.perf_counter()\n"
+        "try: bases.locate('some/model')\n"
+        "except bases.InputError as error: print(error, time.perf_counter() - started, sep='\\n')"
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     environment.pop("HF_HUB_OFFLINE", None)
