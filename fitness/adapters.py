@@ -5,10 +5,11 @@ trains the length of each weight's rows or columns apart from their direction: L
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fitness.errors import InputError
+from fitness.purpose import CAUSAL, Purpose
 from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean, listed
 
@@ -48,8 +49,13 @@ def targeted(modules: Iterable[str], targets: str) -> list[str]:
     return [module for module in known if is_target(module, targets)]
 
 
-def settings(recipe: Recipe, adapted: Mapping[str, Any]) -> Any:
-    """PEFT's configuration of the recipe's adapter beside these modules, by name."""
+def settings(
+    recipe: Recipe, adapted: Mapping[str, Any], purpose: Purpose = CAUSAL, whole: Sequence[str] = ()
+) -> Any:
+    """PEFT's configuration of the recipe's adapter beside these modules, by name.
+
+    The modules `whole` are trained themselves, as a new head has to be.
+    """
     import torch
     from peft import LoraConfig
 
@@ -61,7 +67,8 @@ def settings(recipe: Recipe, adapted: Mapping[str, Any]) -> Any:
         lora_dropout=recipe.adapter_dropout,
         target_modules=list(adapted),
         fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if purpose.task == "causal" else None,
+        modules_to_save=list(whole) or None,
     )
 
 

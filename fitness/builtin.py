@@ -14,6 +14,7 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import held_out_loss, measure
 from fitness.materialise import steps_until
 from fitness.mixing import Mixing
+from fitness.purpose import ending_token
 from fitness.recipe import Recipe
 from fitness.together import Trained, train_together
 from fitness.training import state
@@ -36,7 +37,7 @@ class Builtin:
             raise InputError("the builtin evaluator needs `model.base`")
         torch.set_num_threads(task.threads)
         self._task = task
-        self._base = Base(task.model, task.dtype)
+        self._base = Base(task.model, task.dtype, task.purpose)
         self._shape = Shape.of(task.model)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
@@ -88,7 +89,7 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
-        end = self._base.tokenizer.eos_token_id
+        end = ending_token(self._base.tokenizer) or 0
         return Mixing(
             recipe.mixture,
             {name: deck_of(content, recipe, end) for name, content in self._contents.items()},

@@ -20,13 +20,13 @@ from fitness.records import Records
 NO_LABEL = -100  # what torch's cross-entropy leaves out by default
 BLOCK = 4096  # permuted positions computed at once
 
-Use = Literal["learn", "compare", "rate", "answer"]
+Use = Literal["learn", "compare", "rate", "answer", "classify"]
 
 # What a method does with a source. `learn` is cross-entropy: on all of a text, on what answers a
 # prompt, on the chosen and the good ones. `compare` and `rate` are for the preference losses,
-# `answer` is for the model itself.
+# `answer` is for the model itself, `classify` for a model whose task that is.
 USES: Mapping[Method, Mapping[Kind, Use]] = {
-    "supervised": {},
+    "supervised": {"label": "classify"},
     "preference": {"preference": "compare", "rating": "rate"},
     "reinforce": {"prompt": "answer"},
 }
@@ -59,7 +59,7 @@ class Draw(NamedTuple):
     source: str
     number: int
     sequences: tuple[Sequence, ...]
-    good: bool = True
+    label: int = 1  # as of `records.Row`
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,14 @@ class RecordDeck:
             prompt = self.records.prompt(row).astype(np.int64)
             reference = self.records.answer(row).astype(np.int64)
             sequences = tuple(Sequence(part, part) for part in (prompt, reference))
+        elif self.use == "classify":
+            tokens = self.records.opening(row, self.length)
+            sequences = (Sequence(tokens, np.full(len(tokens), NO_LABEL)),)
         elif self.use == "compare":
             sequences = (self._sequence(row), self._sequence(row + 1))
         else:
             sequences = (self._sequence(row),)
-        return Draw(self.use, source, number, sequences, self.records.good(row))
+        return Draw(self.use, source, number, sequences, self.records.label(row))
 
     def _sequence(self, row: int) -> Sequence:
         tokens, asked = self.records.cut(row, self.length)
@@ -181,7 +184,7 @@ def deck_of(content: np.ndarray | Records, recipe: Recipe, separator: int) -> De
         apart = separator if recipe.isolate_documents else None
         return Windows(np.asarray(content), recipe.sequence_length, apart)
     use = use_of(content.kind, recipe.method)
-    cost = {"learn": 1, "compare": 2, "rate": 1, "answer": recipe.reinforce_group}[use]
+    cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
     return RecordDeck(content, use, recipe.sequence_length, cost)
 
 

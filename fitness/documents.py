@@ -22,7 +22,7 @@ from fitness.suggest import did_you_mean, listed
 
 FileFormat = Literal["jsonl", "parquet", "text"]
 Half = Literal["selection", "test"]
-Kind = Literal["text", "completion", "preference", "rating", "prompt"]
+Kind = Literal["text", "completion", "preference", "rating", "prompt", "label"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
@@ -52,7 +52,8 @@ class Source(BaseModel):
             description="What a record is: `text`; `completion` {prompt, completion} or "
             "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
-            "a {reference}. Each part is text, or a list of chat messages {role, content}."
+            "a {reference}. Each part is text, or a list of chat messages {role, content}. And `label` "
+            "{text, label}, for model.task classification."
         ),
     ] = "text"
     text: Annotated[
@@ -123,8 +124,8 @@ def records(
 
 
 def _asked(record: Mapping[str, Any]) -> str:
-    """What a record is told apart by: its prompt, or the beginning of its conversation."""
-    prompt = record.get("prompt") or (record.get("messages") or [""])[0]
+    """What a record is told apart by: its prompt, the beginning of its conversation, its text."""
+    prompt = record.get("prompt") or (record.get("messages") or [record.get("text", "")])[0]
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness import adapters
 from fitness.errors import InputError
+from fitness.purpose import CAUSAL, Purpose, configuration, heads, load, model_class
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
 
@@ -15,35 +16,23 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 class Base:
     """A base model on its device, with its tokenizer; `prepared` lends it to one fine-tune."""
 
-    def __init__(self, folder: Path, dtype: str = "float32") -> None:
+    def __init__(self, folder: Path, dtype: str = "float32", purpose: Purpose = CAUSAL) -> None:
         """`dtype`, float32 or bfloat16, is how weights are kept while nothing trains them."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.folder = folder
+        self.folder, self.purpose = folder, purpose
         self.device = _device()
         self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-        self.model: PreTrainedModel
-        self.model, loading = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        missing = sorted(loading["missing_keys"])
-        if missing:  # the library would draw them at random
-            raise InputError(
-                f"model.base {str(folder)!r}: {len(missing)} weights of the architecture in "
-                f"config.json are not in it, such as {missing[0]}; save the whole model there"
-            )
+        self.model: PreTrainedModel = load(purpose, folder, dtype)
         broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
         if broken:
             raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
@@ -109,7 +98,9 @@ class Base:
 
         found = _linear_modules(self.model, recipe.lora_layers)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
-        settings = adapters.settings(recipe, adapted)
+        trained = heads(self.model) if self.purpose.task == "classification" else []
+        whole = {name: self.model.get_submodule(name) for name in trained}
+        settings = adapters.settings(recipe, adapted, self.purpose, trained)
         try:
             with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
@@ -118,7 +109,7 @@ class Base:
             self._untouched = model.disable_adapter
             yield model
         finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
-            for name, module in adapted.items():
+            for name, module in (*adapted.items(), *whole.items()):
                 self.model.set_submodule(name, module)
             vars(self.model).pop("peft_config", None)
             for weight in self.model.parameters():
@@ -138,14 +129,13 @@ def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
             weight.data = own[name]
 
 
-def linear_modules(folder: Path) -> list[str]:
+def linear_modules(folder: Path, purpose: Purpose = CAUSAL) -> list[str]:
     """Names of the linear modules inside a model's layers, from its configuration alone."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    found, config = model_class(purpose, folder), configuration(purpose, folder)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without weights
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = found.from_config(config, trust_remote_code=False)
     return list(_linear_modules(model, 0))
 
 

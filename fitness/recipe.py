@@ -18,6 +18,7 @@ ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "rewards": ("method", ("reinforce",)),
     "lora_": ("adapter", ("lora", "dora")),
     "merge_": ("start", ("merge",)),
+    "mask_": ("task", ("masked",)),  # of the model: no field of a recipe
 }
 
 
@@ -152,6 +153,10 @@ class Recipe(BaseModel):
     ] = "float32"
     batch_size: Annotated[int, Field(ge=1, description="Sequences per optimiser step.")] = 16
     sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96
+    mask_share: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),
+    ] = 0.15
     isolate_documents: Annotated[
         bool, Field(description="Whether documents that share a sequence do not see one another.")
     ] = False

@@ -1,9 +1,10 @@
-"""Records that pose something and answer it: prompts, completions, preferences, ratings.
+"""Records that pose something and answer it: prompts, completions, preferences, ratings, labels.
 
 The columns are those of TRL's dataset formats. Whatever the kind, a record comes to one or two
 *rows* of tokens, each a prompt and what answers it: a preference has the chosen one's row before
 the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
-is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template.
+is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. A
+labelled text is a prompt that a label answers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,23 +16,26 @@ import numpy as np
 from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.formats import text_in
-from fitness.suggest import listed
+from fitness.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1}  # of a record
-COLUMNS = 4  # of the index: first token, first token of the answer, end, whether it is a good one
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1}  # of a record
+COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
 Chat = Sequence[Mapping[str, Any]]
 Encode = Callable[[str], list[int]]
 
 
 class Row(NamedTuple):
-    """A prompt and what answers it, as tokens; `good` is False for what is rejected or rated so."""
+    """A prompt and what answers it, as tokens.
+
+    Its label is 0 for what is rejected or rated so, else 1; of a labelled text, the label's number.
+    """
 
     prompt: list[int]
     answer: list[int]
-    good: bool = True
+    label: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class Records:
         _, answer, end, _ = self.index[row]
         return self.tokens[answer:end]
 
-    def good(self, row: int) -> bool:
-        return bool(self.index[row, 3])
+    def label(self, row: int) -> int:
+        return int(self.index[row, 3])
 
     def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
         """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
@@ -66,6 +70,12 @@ class Records:
         kept = prompt[len(prompt) - min(room, len(prompt)) :]
         return np.concatenate([kept, answer]).astype(np.int64), len(kept)
 
+    def opening(self, row: int, length: int) -> np.ndarray:
+        """At most `length` of a row's tokens, int64: a prompt too long loses its end, before what
+        stands behind it."""
+        prompt, answer = self.prompt(row), self.answer(row)
+        return np.concatenate([prompt[: length - len(answer)], answer]).astype(np.int64)
+
 
 def rows(
     record: Mapping[str, Any],
@@ -74,17 +84,18 @@ def rows(
     tokenizer: "PreTrainedTokenizerBase",
     encode: Encode,
     opening: list[int],
+    labels: Sequence[str] = (),
 ) -> Iterator[Row]:
     """The rows of one record; InputError, beginning with `where`, for what it lacks.
 
     `encode` gives a text's tokens without special ones; `opening` stands before a prompt that is
-    text, the end-of-sequence token behind what answers it.
+    text, the end-of-sequence token behind what answers it. `labels` are those of labelled texts.
     """
 
-    def row(prompt: Any, answer: Any, name: str, good: bool = True) -> Row:
+    def row(prompt: Any, answer: Any, name: str, label: int = 1) -> Row:
         if isinstance(prompt, str) and isinstance(answer, str):
             end = [tokenizer.eos_token_id] if answer else []
-            return Row(opening + encode(prompt), encode(answer) + end, good)
+            return Row(opening + encode(prompt), encode(answer) + end, label)
         if isinstance(prompt, str) or (isinstance(answer, str) and answer):
             raise InputError(
                 f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"
@@ -96,8 +107,13 @@ def rows(
                 f"{where}: by the tokenizer's chat template, what answers a prompt does not simply "
                 "follow it; give `prompt` and the rest as text"
             )
-        return Row(encode(asked), encode(whole[len(asked) :]), good)
+        return Row(encode(asked), encode(whole[len(asked) :]), label)
 
+    if kind == "label":
+        closing = [tokenizer.sep_token_id] if opening == [tokenizer.cls_token_id] else []
+        number = labels.index(_named_label(record, labels, where))
+        yield Row(opening + encode(text_in(record, "text", where)), closing, number)
+        return
     if kind == "completion" and "messages" in record and "prompt" not in record:
         chat = _part(record, "messages", where)
         turns = [n for n, message in enumerate(chat) if n and message["role"] == "assistant"]
@@ -109,13 +125,32 @@ def rows(
     prompt = _part(record, "prompt", where)
     if kind == "preference":
         yield row(prompt, _part(record, "chosen", where), "chosen")
-        yield row(prompt, _part(record, "rejected", where), "rejected", good=False)
+        yield row(prompt, _part(record, "rejected", where), "rejected", 0)
     elif kind == "prompt":
         answer = _part(record, "reference", where) if record.get("reference") else ""
         yield row(prompt, answer, "reference")
     else:
-        good = kind != "rating" or _label(record, where)
-        yield row(prompt, _part(record, "completion", where), "completion", good)
+        label = 1 if kind != "rating" else int(_rated(record, where))
+        yield row(prompt, _part(record, "completion", where), "completion", label)
+
+
+def label_in(record: Mapping[str, Any], where: str) -> str:
+    """A labelled text's label: a name, or a whole number as its text."""
+    label = record.get("label")
+    if isinstance(label, str | int) and not isinstance(label, bool):
+        return str(label)
+    told = f"{label!r:.40}" if "label" in record else f"none among {listed(record)}"
+    raise InputError(f"{where}: 'label' must be a name or a whole number, got {told}")
+
+
+def _named_label(record: Mapping[str, Any], labels: Sequence[str], where: str) -> str:
+    label = label_in(record, where)
+    if label not in labels:
+        raise InputError(
+            f"{where}: label {label!r} is not among model.labels, which are {listed(labels)}"
+            f"{did_you_mean(label, labels)}"
+        )
+    return label
 
 
 def _part(record: Mapping[str, Any], column: str, where: str) -> Any:
@@ -133,7 +168,7 @@ def _part(record: Mapping[str, Any], column: str, where: str) -> Any:
     return value
 
 
-def _label(record: Mapping[str, Any], where: str) -> bool:
+def _rated(record: Mapping[str, Any], where: str) -> bool:
     label = record.get("label")
     if label is True or label is False or (label in (0, 1) and not isinstance(label, float)):
         return bool(label)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from fitness import hub
 from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
+from fitness.purpose import ending_token
 from fitness.records import COLUMNS, Records, rows
 
 if TYPE_CHECKING:
@@ -95,18 +96,18 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             f"{folder}: no usable tokenizer in it ({error}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
-    if tokenizer.eos_token_id is None:
+    if ending_token(tokenizer) is None:
         raise InputError(
-            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents; "
-            "set `eos_token` in its tokenizer_config.json"
+            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents, nor "
+            "a separator; set `eos_token` in its tokenizer_config.json"
         )
     return tokenizer
 
 
 def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: the BOS token if the tokenizer adds one."""
+    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
     first = tokenizer("", verbose=False)["input_ids"][:1]
-    return first if first == [tokenizer.bos_token_id] else []
+    return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
 
 def tokenise(
@@ -117,18 +118,22 @@ def tokenise(
     cache: Path,
     *,
     half: Half | None = None,
+    labels: Sequence[str] = (),
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records.
+    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
+    `labels` are those of labelled texts.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
     whatever the source has wrong.
     """
     try:
-        key = fingerprint(source, base, tokenizer_path, half=half)
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels)
         with _writing(cache):
-            found = _cached(cache, key) or _build(source, base, tokenizer_path, cache, key, half)
+            found = _cached(cache, key) or _build(
+                source, base, tokenizer_path, cache, key, half, labels
+            )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     path = str(_tokens_path(cache, key).absolute())
@@ -136,7 +141,12 @@ def tokenise(
 
 
 def fingerprint(
-    source: Source, base: Path, tokenizer_path: Path, *, half: Half | None = None
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    *,
+    half: Half | None = None,
+    labels: Sequence[str] = (),
 ) -> str:
     """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
 
@@ -151,6 +161,8 @@ def fingerprint(
     }
     if source.kind != "text":
         settings["kind"] = source.kind
+    if source.kind == "label":
+        settings["labels"] = list(labels)
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -196,7 +208,13 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
 
 
 def _build(
-    source: Source, base: Path, tokenizer_path: Path, cache: Path, key: str, half: Half | None
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    cache: Path,
+    key: str,
+    half: Half | None,
+    labels: Sequence[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
@@ -206,7 +224,7 @@ def _build(
             counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
         else:
             every = records(source, base, half=half)
-            counts = _write_records(every, source.kind, tokenizer, dtype, file)
+            counts = _write_records(every, source.kind, labels, tokenizer, dtype, file)
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
@@ -229,6 +247,7 @@ def _write_text(
 def _write_records(
     every: Iterator[tuple[str, dict[str, Any]]],
     kind: Kind,
+    labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
     file: BinaryIO,
@@ -243,11 +262,11 @@ def _write_records(
     index, end, documents = array("q"), 0, 0
     for where, record in every:
         documents += 1
-        for row in rows(record, kind, where, tokenizer, encode, opening):
+        for row in rows(record, kind, where, tokenizer, encode, opening, labels):
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
-            index.extend((start, answer, end, row.good))
+            index.extend((start, answer, end, row.label))
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
@@ -270,7 +289,7 @@ def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
     """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
-    opening, closing = opening_tokens(tokenizer), [tokenizer.eos_token_id]
+    opening, closing = opening_tokens(tokenizer), [ending_token(tokenizer)]
     texts = [piece.text for piece in batch]
     if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
         backend = tokenizer.backend_tokenizer

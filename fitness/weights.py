@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from fitness.purpose import CAUSAL, Purpose, load
+
 ADAPTER = "adapter_config.json"
 
 
@@ -36,7 +38,14 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def assemble(base: Path, weights: Path, to: Path, *, dtype: str = "float32") -> None:
+def assemble(
+    base: Path,
+    weights: Path,
+    to: Path,
+    *,
+    dtype: str = "float32",
+    purpose: Purpose = CAUSAL,
+) -> None:
     """Write model and tokenizer to the folder `to`; an adapter is merged into the base.
 
     The merged weights are float32, like the adapter's, on top of the base as it was trained on:
@@ -45,22 +54,18 @@ def assemble(base: Path, weights: Path, to: Path, *, dtype: str = "float32") -> 
     from transformers import AutoTokenizer
 
     if (weights / ADAPTER).is_file():
-        _merged(base, weights, dtype).save_pretrained(to)
+        _merged(base, weights, dtype, purpose).save_pretrained(to)
     else:
         shutil.copytree(weights, to, dirs_exist_ok=True)
     AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(to)
 
 
-def _merged(base: Path, adapter: Path, dtype: str) -> Any:
-    import torch
+def _merged(base: Path, adapter: Path, dtype: str, purpose: Purpose) -> Any:
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=getattr(torch, dtype), trust_remote_code=False
-    )
+    model = load(purpose, base, dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
         return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload()
