@@ -22,6 +22,7 @@ from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
 from fitness.inheritance import unmeasured
+from fitness.purpose import Purpose
 
 CARD = """---
 base_model: {base}
@@ -85,7 +86,8 @@ def export(run: Path, individual: str, to: Path) -> Path:
             )
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
-            weights.assemble(base, kept, partial, dtype=config.model.dtype)
+            purpose = Purpose(config.model.task, config.model.labels or bases.labels(base))
+            weights.assemble(base, kept, partial, dtype=config.model.dtype, purpose=purpose)
             configuration.write_yaml(recipe, partial / "recipe.yaml")
             card = _card(config, number, measured, evaluations)
             (partial / "README.md").write_text(card, encoding="utf-8")

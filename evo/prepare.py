@@ -9,14 +9,17 @@ from typing import Any
 from evo.config import SearchConfig, largest, possible
 from fitness import adapters, bases, models
 from fitness.decks import RecordDeck, use_of
+from fitness.documents import records
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.merging import check_part, fingerprint_of
+from fitness.purpose import Purpose, model_class
 from fitness.recipe import Method
-from fitness.records import Records
+from fitness.records import Records, label_in
 from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
+from fitness.suggest import listed
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
@@ -41,11 +44,12 @@ def prepare(config: SearchConfig) -> Prepared:
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = bases.locate(config.model.base)
-    _check_targets(config, folder)
+    purpose = _purpose(config, folder)
+    _check_targets(config, folder, purpose)
     cache = cache_folder()
     here = Path.cwd()
     sources = {
-        name: tokenise(f"sources.{name}", source, here, folder, cache)
+        name: tokenise(f"sources.{name}", source, here, folder, cache, labels=purpose.labels)
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
@@ -74,7 +78,15 @@ def prepare(config: SearchConfig) -> Prepared:
         check_part(f"parts.{name}", part, folder)
     domains = {
         name: {
-            split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
+            split: tokenise(
+                f"domains.{name}.{split}",
+                source,
+                here,
+                folder,
+                cache,
+                half=half,
+                labels=purpose.labels,
+            )
             for split, (source, half) in domain.splits().items()
         }
         for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
@@ -93,6 +105,7 @@ def prepare(config: SearchConfig) -> Prepared:
         evaluator,
         folder,
         config.model.dtype,
+        purpose,
         sources,
         domains,
         prompt_sets,
@@ -147,11 +160,36 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         )
 
 
-def _check_targets(config: SearchConfig, folder: Path) -> None:
+def _purpose(config: SearchConfig, folder: Path) -> Purpose:
+    """The task with its labels; InputError where the architecture has no class for it."""
+    labels = config.model.labels
+    if config.model.task == "classification" and not labels:
+        labels = bases.labels(folder)
+        if not labels:
+            found = sorted(_labels_found(config))
+            raise InputError(
+                f"model.labels: missing, and the base model is no classifier; its data have "
+                f"{listed(found)}: write labels: [{', '.join(found)}]"
+            )
+    purpose = Purpose(config.model.task, labels)
+    model_class(purpose, folder)
+    return purpose
+
+
+def _labels_found(config: SearchConfig) -> set[str]:
+    here = Path.cwd()
+    return {
+        label_in(record, where)
+        for source in config.sources.values()
+        for where, record in records(source, here)
+    }
+
+
+def _check_targets(config: SearchConfig, folder: Path, purpose: Purpose) -> None:
     """Adapters stand beside modules that the base model has."""
     targets = set(possible(config, "lora_targets")) - {"all"}
     if targets and set(possible(config, "adapter")) != {"none"}:
-        modules = models.linear_modules(folder)
+        modules = models.linear_modules(folder, purpose)
         for one in sorted(targets):
             adapters.targeted(modules, one)
 

@@ -122,6 +122,14 @@ def architecture(folder: Path) -> dict[str, Any]:
     return told.get("text_config", told)
 
 
+def labels(folder: Path) -> tuple[str, ...]:
+    """Of a model that is a classifier already, in the order of its outputs; else none."""
+    told = architecture(folder)
+    classifies = any(str(n).endswith("SequenceClassification") for n in told["architectures"] or ())
+    named = told.get("id2label") or {} if classifies else {}
+    return tuple(str(named[number]) for number in sorted(named, key=int))
+
+
 def context(folder: Path) -> int | None:
     """Longest sequence of the model's position embeddings, tokens; None where none is told."""
     told = architecture(folder)

@@ -1,7 +1,7 @@
 """The builtin trainer: fine-tunes the base on a recipe's mixture, then scores what came of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from fitness.cost import Shape, training_flops
 from fitness.decks import deck_of
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.held_out import held_out_loss, measure
+from fitness.held_out import held_out, measure
 from fitness.materialise import steps_until
-from fitness.mixing import Mixing
+from fitness.mixing import Batch, Mixing
 from fitness.purpose import ending_token
 from fitness.recipe import Recipe
 from fitness.together import Trained, train_together
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
+from fitness.training.masked import Masking
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
@@ -41,6 +42,7 @@ class Builtin:
         self._shape = Shape.of(task.model)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
+        self._masked = task.purpose.task == "masked"
 
     def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """`trained` is given where that was done in a bucket already. Raises Diverged."""
@@ -89,7 +91,7 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
-        end = ending_token(self._base.tokenizer) or 0
+        end = ending_token(self._base.tokenizer)
         return Mixing(
             recipe.mixture,
             {name: deck_of(content, recipe, end) for name, content in self._contents.items()},
@@ -99,6 +101,24 @@ class Builtin:
             seen=spec.seen,
             seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
         )
+
+    def _batches(self, mixing: Mixing, recipe: Recipe, seed: int, begun: int) -> Iterator[Batch]:
+        """Those after the steps that were `begun`."""
+        batches = mixing.batches(recipe.batch_size, skip=begun)
+        if not self._masked:
+            return batches
+        masking = Masking(self._base.tokenizer, recipe.mask_share, seed)
+        return masking.batches(batches, first=begun)
+
+    def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+        """By the selection split, whatever split is scored afterwards."""
+        file = task.domains[task.stop_on]["selection"]
+
+        def loss() -> float:
+            with precise(model.device, recipe):
+                return held_out(model, self._base.tokenizer, task, file)["loss"]
+
+        return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
     def _again(self, spec: EvaluationSpec, task: Task) -> Evaluation:
         """An ancestor whose weights are gone."""
@@ -120,14 +140,16 @@ class Builtin:
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
-            stop = _stopping(task, model, recipe, steps) if task.patience else None
+            stop = self._stopping(task, model, recipe, steps) if task.patience else None
             report = train(
                 model,
                 recipe,
-                mixing.batches(recipe.batch_size, skip=begin.step),
+                self._batches(mixing, recipe, spec.seed, begin.step),
                 steps=steps,
                 seed=spec.seed,
-                loss_of=objective(recipe, self._reference, base.tokenizer, seed=spec.seed),
+                loss_of=objective(
+                    recipe, self._reference, base.tokenizer, seed=spec.seed, masked=self._masked
+                ),
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
@@ -168,17 +190,6 @@ def budget_of(task: Task, spec: EvaluationSpec) -> int:
     """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
     share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
     return round(task.budget_tokens * share)
-
-
-def _stopping(task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
-    """By the selection split, whatever split is scored afterwards."""
-    file = task.domains[task.stop_on]["selection"]
-
-    def loss() -> float:
-        with precise(model.device, recipe):
-            return held_out_loss(model, file, task.held_out_length)
-
-    return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def _keep_weights(model: Any, task: Task, spec: EvaluationSpec) -> None:

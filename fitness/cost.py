@@ -22,7 +22,7 @@ from fitness.recipe import Recipe
 
 # Forward passes besides the one that is trained through: by the reference, for KTO also over
 # mismatched answers by both, and to write answers.
-BESIDES: Mapping[Use, int] = {"learn": 0, "compare": 1, "rate": 3, "answer": 2}
+BESIDES: Mapping[Use, int] = {"learn": 0, "compare": 1, "rate": 3, "answer": 2, "classify": 0}
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
 Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
 

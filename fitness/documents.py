@@ -52,8 +52,8 @@ class Source(BaseModel):
             description="What a record is: `text`; `completion` {prompt, completion} or "
             "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
-            "a {reference}. Each part is text, or a list of chat messages {role, content}. And `label` "
-            "{text, label}, for model.task classification."
+            "a {reference}. Each part is text, or a list of chat messages {role, content}. For "
+            "model.task classification, `label` {text, label}."
         ),
     ] = "text"
     text: Annotated[

