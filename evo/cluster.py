@@ -1,8 +1,9 @@
 """Ray: warm workers that each hold the base model and the data, and what becomes of lost ones.
 
-The only importer of ray. A worker that dies, or whose node does, is replaced and its evaluation
-goes to the next free one: `lost` is charged to nobody. An evaluation over its time limit is
-killed with its worker and recorded as `timed_out`.
+With `connection.py` the only importer of ray. A worker is one actor, or several that train each
+individual together. One that dies, or whose node does, is replaced and its evaluation goes to the
+next free one: `lost` is charged to nobody. An evaluation over its time limit is killed with its
+worker and recorded as `timed_out`.
 """
 
 import os
@@ -10,15 +11,16 @@ import socket
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo.config import Resources
-from evo.machine import fitting, logical_cpus, reach, set_token, variables_set, worker_variables
-from evo.shipping import lacking, marks, moved, own_modules, stored
+from evo.connection import ClusterError, connect, connection, reason
+from evo.machine import fitting, needed
+from evo.shipping import lacking, marks, moved, stored
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 
@@ -27,17 +29,14 @@ if TYPE_CHECKING:
 
 Marks = Mapping[Path, str | int]
 
+MOST_SECONDS = 86_400.0  # that processes wait for one another
 ROOM_SECONDS = 120.0  # without any worker, before the search gives up
 TELL_SECONDS = 10.0
 LOAD_SECONDS = 300.0
 TRY_SECONDS = 300.0  # of measuring the size of a bucket
+GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
-PACKAGES = ("evo", "population", "fitness")
-
-
-class ClusterError(Exception):
-    """The cluster cannot go on; the run can be resumed. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +51,31 @@ class Lost:
 
 @dataclass(slots=True)
 class _Worker:
-    """One actor, and the answer it owes: its name (once it has a place), that it has loaded the
-    base model and the data, or the evaluations of one or several specs."""
+    """Its actors, of which the first one leads, and the answers they owe: names (once they have a
+    place), that they have loaded the base model and the data, that they have met, or the
+    evaluations of one or several specs."""
 
-    actor: Any
+    actors: list[Any]
     failed_births: int
-    waiting_for: "ray.ObjectRef | None" = None
+    room: Any = None  # where several actors are: a placement group
+    owed: "list[ray.ObjectRef]" = field(default_factory=list)
+    answers: dict[int, Any] = field(default_factory=dict)  # so far, by place among the actors
     name: str = ""
+    loaded: bool = False
     specs: tuple[EvaluationSpec, ...] = ()
     attempt: int = 0
     started: float = 0.0  # Unix seconds, for the record
     limit: float = float("inf")  # of time.monotonic()
+    failure: Evaluation | None = None  # of another process than the first, which may wait for it
 
 
 class _Evaluator:
     """Runs in a worker process: the one place that holds a base model."""
 
-    def __init__(self, task: Task, wanted: Marks) -> None:
+    def __init__(self, task: Task, wanted: Marks, rank: int) -> None:
         self._task = task
         self._wanted = wanted
+        self._rank = rank
 
     def name(self) -> str:
         return f"{socket.gethostname()}/{os.getpid()}"
@@ -88,6 +93,18 @@ class _Evaluator:
         self._evaluator = Evaluator(moved(self._task, copies))
         return []
 
+    def meeting_place(self, here: bool) -> str:
+        from fitness.ranks import meeting_place
+
+        return meeting_place(here=here)
+
+    def meet(self, url: str) -> None:
+        """Wait for the other processes of this worker."""
+        from fitness.ranks import meet
+
+        seconds = min(self._task.timeout, MOST_SECONDS)
+        self._evaluator.join(meet(url, self._rank, self._task.processes, seconds))
+
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         return self._evaluator.fastest_bucket(recipe)
 
@@ -102,7 +119,7 @@ class Cluster:
 
     def __init__(self, resources: Resources, task: Task, *, import_paths: Iterable[Path] = ()):
         """Connect, or start Ray on this machine, and begin to start the workers."""
-        _connect(resources, task, list(import_paths))
+        connect(resources, task, list(import_paths))
         import ray
 
         self._resources = resources
@@ -138,7 +155,7 @@ class Cluster:
             self._check_room()
         worker = self._free.popleft()
         try:
-            size: int = ray.get(worker.actor.fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
+            size: int = ray.get(worker.actors[0].fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
             return 1
@@ -183,13 +200,14 @@ class Cluster:
             time.sleep(seconds)
             return
         waiting = list(self._owed)
-        with _connection():
+        with connection():
             limit = self._soonest - time.monotonic()
             ready, _ = ray.wait(waiting, timeout=max(0.0, min(seconds, limit)))
             if ready:  # whatever else is ready by now comes along
                 ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
             for ref in ready:
-                self._seen += self._answered(self._owed.pop(ref))
+                if ref in self._owed:  # else its worker was replaced meanwhile
+                    self._seen += self._answered(self._owed.pop(ref), ref)
             for worker in self._late():
                 self._seen += self._overdue(worker)
             self._dispatch()
@@ -201,29 +219,35 @@ class Cluster:
 
         for worker in self._workers if ray.is_initialized() else []:
             with suppress(Exception):  # of a cluster that may be gone
-                ray.kill(worker.actor)
+                _end(worker)
         ray.shutdown()
 
     def _birth(self, failed_births: int = 0) -> _Worker:
-        actor = self._remote.remote(self._task, self._wanted)
-        worker = _Worker(actor, failed_births)
-        self._owes(worker, actor.name.remote())
+        count = self._resources.processes
+        room, places = _room(self._resources) if count > 1 else (None, [{}])
+        actors = [
+            self._remote.options(**place).remote(self._task, self._wanted, rank)
+            for rank, place in enumerate(places)
+        ]
+        worker = _Worker(actors, failed_births, room)
+        self._owes(worker, "name")
         return worker
 
     def _owes(
-        self, worker: _Worker, answer: "ray.ObjectRef", seconds: float = float("inf")
+        self, worker: _Worker, method: str, *given: Any, seconds: float = float("inf")
     ) -> None:
+        """Call a method of all its actors."""
         worker.limit = time.monotonic() + seconds
         self._soonest = min(self._soonest, worker.limit)
-        worker.waiting_for = answer
-        self._owed[answer] = worker
+        worker.owed = [getattr(actor, method).remote(*given) for actor in worker.actors]
+        worker.answers = {}
+        self._owed |= dict.fromkeys(worker.owed, worker)
 
     def _replace(self, worker: _Worker, failed_births: int = 0) -> None:
         """Another actor in its place; the old one may live where only the connection broke."""
-        import ray
-
-        ray.kill(worker.actor)
-        self._owed.pop(worker.waiting_for, None)
+        _end(worker)
+        for ref in worker.owed:
+            self._owed.pop(ref, None)
         self._workers[self._workers.index(worker)] = self._birth(failed_births)
 
     def _dispatch(self) -> None:
@@ -231,45 +255,61 @@ class Cluster:
             worker = self._free.popleft()
             worker.specs, worker.attempt = self._queue.popleft()
             worker.started = time.time()
-            answer = worker.actor.evaluate.remote(worker.specs)
-            self._owes(worker, answer, self._resources.timeout * len(worker.specs))
+            seconds = self._resources.timeout * len(worker.specs)
+            self._owes(worker, "evaluate", worker.specs, seconds=seconds)
 
-    def _answered(self, worker: _Worker) -> list[Evaluation | Lost]:
+    def _answered(self, worker: _Worker, answer: "ray.ObjectRef") -> list[Evaluation | Lost]:
+        """One of its actors has; what that makes of the worker, and of what it was asked."""
         import ray
 
-        specs, answer = worker.specs, worker.waiting_for
+        specs, place = worker.specs, worker.owed.index(answer)
         try:
-            value = ray.get(answer)
+            worker.answers[place] = ray.get(answer)
         except ray.exceptions.OutOfMemoryError as error:
             if not specs:
-                return self._stillborn(worker, _reason(error))
+                return self._stillborn(worker, reason(error))
             return self._too_much(worker, Status.OUT_OF_MEMORY, str(error))
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
             if not specs:
-                return self._stillborn(worker, _reason(error))
+                return self._stillborn(worker, reason(error))
             self._replace(worker)
-            return self._lost(worker, _reason(error))
+            return self._lost(worker, reason(error))
         except ray.exceptions.RayTaskError as error:
             if specs:
                 raise  # a bug: Evaluator.evaluate turns all else into data
             if isinstance(error.cause, InputError):
                 raise InputError(f"worker {worker.name}: {error.cause}") from None
-            return self._stillborn(worker, _reason(error.cause))
-        worker.waiting_for = None
+            return self._stillborn(worker, reason(error.cause))
+        if len(worker.answers) < len(worker.actors):
+            if specs:
+                self._noticed(worker, place)
+            return []
+        first, *others = [worker.answers[place] for place in range(len(worker.actors))]
         if specs:
             self._free.append(worker)
-            recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in value]
-            worker.specs = ()
+            recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in first]
+            worker.specs, worker.failure = (), None
             return recorded
         if not worker.name:
-            worker.name = value
+            worker.name = first
             self._load(worker, [])
-        elif value:
-            self._load(worker, value)
+        elif not worker.loaded and any([first, *others]):
+            self._load(worker, sorted({path for absent in (first, *others) for path in absent}))
+        elif others and not worker.loaded:
+            worker.loaded = True
+            self._meet(worker)
         else:
             worker.failed_births = 0
             self._free.append(worker)
         return []
+
+    def _noticed(self, worker: _Worker, place: int) -> None:
+        """A process that failed alone leaves the others waiting for it: they are ended soon."""
+        (evaluation,) = worker.answers[place]
+        if evaluation.status not in (Status.OK, Status.DIVERGED) and not worker.failure:
+            worker.failure = evaluation
+            worker.limit = min(worker.limit, time.monotonic() + GRACE_SECONDS)
+            self._soonest = min(self._soonest, worker.limit)
 
     def _load(self, worker: _Worker, absent: list[Path]) -> None:
         """Let it load, and send what its machine lacks through the object store."""
@@ -279,7 +319,17 @@ class Cluster:
             if path not in self._contents:
                 self._contents[path] = ray.put(path.read_bytes())
         contents = {path: self._contents[path] for path in absent}
-        self._owes(worker, worker.actor.load.remote(contents), LOAD_SECONDS)
+        self._owes(worker, "load", contents, seconds=LOAD_SECONDS)
+
+    def _meet(self, worker: _Worker) -> None:
+        """Let its processes find one another."""
+        here = self._resources.address == "local"
+        self._owes(
+            worker,
+            "meet",
+            worker.actors[0].meeting_place.remote(here),
+            seconds=LOAD_SECONDS,
+        )
 
     def _recorded(self, evaluation: Evaluation, worker: _Worker) -> Evaluation:
         finished = time.time()
@@ -305,13 +355,15 @@ class Cluster:
         """Who has passed a limit; nobody is looked at before one can be passed."""
         if time.monotonic() < self._soonest:
             return []
-        owing = list(self._owed.values())
+        owing = [w for w in self._workers if any(ref in self._owed for ref in w.owed)]
         self._soonest = min((worker.limit for worker in owing), default=float("inf"))
         return [worker for worker in owing if worker.limit <= time.monotonic()]
 
     def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
         if not worker.specs:
             return self._stillborn(worker, f"not done after {LOAD_SECONDS:.0f} s")
+        if worker.failure:
+            return self._too_much(worker, worker.failure.status, worker.failure.message)
         why = f"over its limit of {self._resources.timeout:g} s (resources.timeout)"
         return self._too_much(worker, Status.TIMED_OUT, why)
 
@@ -331,7 +383,7 @@ class Cluster:
             return
         now = time.monotonic()
         self._homeless_since = self._homeless_since or now
-        room = f"a worker of {self._resources.cpus} CPUs and {self._resources.gpus:g} GPUs"
+        room = f"a worker of {needed(self._resources)}"
         if now > self._homeless_since + ROOM_SECONDS:
             raise ClusterError(
                 f"no machine of the cluster had room for {room} within {ROOM_SECONDS:.0f} s; ask "
@@ -345,51 +397,25 @@ class Cluster:
             )
 
 
-def _reason(error: BaseException) -> str:
-    """The line of an error that says why: Ray surrounds it with much else."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("The actor is dead because")]
-    return (told or [f"{type(error).__name__}: {lines[-1] if lines else ''}"])[0]
+def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:
+    """A placement group for the processes of a worker, near one another, and each one's place."""
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    each = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    group = placement_group([each] * resources.processes, strategy="PACK")
+    return group, [
+        {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, rank)}
+        for rank in range(resources.processes)
+    ]
 
 
-@contextmanager
-def _connection() -> Iterator[None]:
-    """A cluster that is gone is not a bug."""
+def _end(worker: _Worker) -> None:
+    """Kill its actors, and give its room back."""
     import ray
+    from ray.util.placement_group import remove_placement_group
 
-    try:
-        yield
-    except (ConnectionError, ray.exceptions.RaySystemError) as error:
-        raise ClusterError(f"the connection to the cluster broke ({_reason(error)})") from None
-
-
-def _connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
-    """Start Ray here, or connect to a cluster within a bounded time."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # never to another cluster by itself
-    set_token(resources.address)
-    import ray  # reads those variables
-
-    local = resources.address == "local"
-    variables = worker_variables(resources.cpus, import_paths)
-    settings: dict[str, Any]
-    if local:  # workers inherit this process's variables, which is a second faster
-        settings = {"include_dashboard": False, "num_cpus": logical_cpus(resources)}
-    else:
-        reach(resources.address)
-        packages = [Path(__file__).parents[1] / name for name in PACKAGES]
-        modules = [str(path) for path in (*packages, *own_modules(task, import_paths))]
-        settings = {"runtime_env": {"env_vars": variables, "py_modules": modules}}
-    try:
-        with variables_set(variables if local else {}):
-            ray.init(
-                address=resources.address, log_to_driver=False, logging_level="ERROR", **settings
-            )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise InputError(
-            f"resources.address {resources.address!r}: cannot connect to Ray ({_reason(error)}); "
-            "is the cluster up? `ray status` there tells"
-        ) from None
-    # raylets' complaints would go to standard output, among the facts of --json
-    ray._private.worker._worker_logs_enabled = False
+    for actor in worker.actors:
+        ray.kill(actor)
+    if worker.room is not None:
+        remove_placement_group(worker.room)

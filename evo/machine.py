@@ -35,7 +35,8 @@ def available_cpus() -> int:
 
 def logical_cpus(resources: Resources) -> int:
     """More workers than cores may be asked for; Ray must then be told that there is room."""
-    return max((resources.workers or 0) * resources.cpus, available_cpus())
+    asked = (resources.workers or 0) * resources.processes * resources.cpus
+    return max(asked, available_cpus())
 
 
 def fitting(resources: Resources, offers: Sequence[Mapping[str, float]]) -> int:
@@ -43,15 +44,22 @@ def fitting(resources: Resources, offers: Sequence[Mapping[str, float]]) -> int:
 
     A cluster that has no room now may grow, so there a number asked for is believed.
     """
-    room = sum(_on_one(resources, offer) for offer in offers)
+    processes = sum(_on_one(resources, offer) for offer in offers)
+    room = processes // resources.processes
     if not room and (resources.workers is None or resources.address == "local"):
         most = {kind: max(offer.get(kind, 0) for offer in offers) for kind in ("CPU", "GPU")}
         raise InputError(
-            f"resources: a worker needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one "
-            f"machine, the largest has {most['CPU']:g} and {most['GPU']:g}; ask for less, or give "
-            "resources.workers on a cluster that grows"
+            f"resources: a worker needs {needed(resources)}, each on one machine; there is room "
+            f"for {processes}, the largest machine has {most['CPU']:g} and {most['GPU']:g}; ask "
+            "for less, or give resources.workers on a cluster that grows"
         )
     return resources.workers or room
+
+
+def needed(resources: Resources) -> str:
+    """What a worker takes, in words."""
+    each = f"{resources.cpus} CPUs and {resources.gpus:g} GPUs"
+    return each if resources.processes == 1 else f"{resources.processes} processes of {each}"
 
 
 def _on_one(resources: Resources, offer: Mapping[str, float]) -> int:

@@ -116,6 +116,7 @@ def prepare(config: SearchConfig) -> Prepared:
         held_out_length=longest,
         threads=config.resources.cpus,
         micro_batch=config.resources.micro_batch,
+        processes=config.resources.processes,
         checkpointing=config.resources.checkpointing,
         timeout=config.resources.timeout,
         patience=config.budget.patience,

@@ -169,6 +169,11 @@ def _check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
             "resources.micro_batch decides the order of sums and of dropout masks, so results "
             f"would change: resume with {old.resources.micro_batch or 'null'}"
         )
+    if new.resources.processes != old.resources.processes:
+        raise InputError(
+            "resources.processes decides who adds up which sums, so results would change: resume "
+            f"with {old.resources.processes}"
+        )
     planned = new.search.strategy in PLANNED
     if planned and new.budget.evaluations != old.budget.evaluations:
         raise InputError(

@@ -11,8 +11,8 @@ import numpy as np
 
 from evo import schedule
 from evo.artifacts import Artifacts
-from evo.cluster import ClusterError
 from evo.config import SearchConfig, baselines, decode, inherits, known, space
+from evo.connection import ClusterError
 from evo.evaluations import Evaluations, Job, continued_from
 from evo.inheritance import portion
 from evo.replicates import Replicates, closing, seed_of

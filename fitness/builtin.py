@@ -15,6 +15,7 @@ from fitness.held_out import held_out, measure
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.purpose import ending_token
+from fitness.ranks import ALONE
 from fitness.recipe import Recipe
 from fitness.together import Trained, train_together
 from fitness.training import state
@@ -38,6 +39,7 @@ class Builtin:
             raise InputError("the builtin evaluator needs `model.base`")
         torch.set_num_threads(task.threads)
         self._task = task
+        self.ranks = ALONE
         self._base = Base(task.model, task.dtype, task.purpose)
         self._shape = Shape.of(task.model)
         self._contents = {name: file.open() for name, file in task.sources.items()}
@@ -64,6 +66,8 @@ class Builtin:
         return fastest(self._base, Recipe.model_validate(dict(recipe)))
 
     def _untouched(self, spec: EvaluationSpec) -> Evaluation:
+        if not self.ranks.leads:
+            return Evaluation(spec, Status.OK)
         started = time.perf_counter()
         measurements, samples = measure(self._base.model, self._base.tokenizer, self._task, spec)
         seconds = time.perf_counter() - started
@@ -116,7 +120,8 @@ class Builtin:
 
         def loss() -> float:
             with precise(model.device, recipe):
-                return held_out(model, self._base.tokenizer, task, file)["loss"]
+                found = held_out(model, self._base.tokenizer, task, file)["loss"]
+            return self.ranks.first(found)
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
@@ -131,8 +136,13 @@ class Builtin:
         mixing = self._mixing(task, spec, recipe)
         steps = mixing.steps(recipe.batch_size)
         until = steps_until(steps, min(1.0, spec.fidelity))
-        file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
+        ranks = self.ranks
+        file = task.artifacts and state.file_of(
+            task.artifacts, spec.individual, spec.seed, ranks.rank
+        )
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
+        if len(set(ranks.all(begin.step))) > 1:  # some process's is gone
+            begin = NOT_BEGUN
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         with inheritance.parents(spec, task, self._again) as folders:
@@ -155,9 +165,12 @@ class Builtin:
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=task.micro_batch,
                 stop=stop,
+                ranks=ranks,
             )
             if stop is not None:
                 stop.go_back()
+            if not ranks.leads:
+                return Evaluation(spec, Status.OK)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, samples = measure(model, base.tokenizer, task, spec)

@@ -12,6 +12,7 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
 from fitness.metrics import load_function
+from fitness.ranks import Ranks
 from fitness.together import Trained
 from fitness.training.supervised import Diverged
 from fitness.training.trl import by_trl
@@ -34,6 +35,11 @@ class Evaluator:
             self._run = by_trl(task, task.evaluator)
         else:
             self._run = _custom(load_function(task.evaluator, "evaluator"))
+
+    def join(self, ranks: Ranks) -> None:
+        """Train together with other processes from now on."""
+        if self._builtin:
+            self._builtin.ranks = ranks
 
     def evaluate(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
         """Never raises for what a recipe can cause; the message of an `error` is its traceback.

@@ -117,6 +117,7 @@ class Task:
     threads: int = 1
     timeout: float = math.inf  # seconds; the cluster ends what lasts longer
     micro_batch: int | None = None  # rows computed at once; None is a whole batch
+    processes: int = 1  # that train one individual together
     checkpointing: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops
     stop_on: str = ""  # the domain whose selection split is checked

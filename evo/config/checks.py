@@ -216,6 +216,21 @@ def _bucket(config: SearchConfig) -> Found:
         yield Problem(("search", "bucket"), f"cannot be had together with {name}; leave one out")
 
 
+def _processes(config: SearchConfig) -> Found:
+    """What several processes can train together."""
+    if config.resources.processes == 1:
+        return
+    against = {
+        "another evaluator than builtin": config.evaluator != BUILTIN,
+        "parts": bool(config.parts),
+        "search.bucket": config.search.bucket != 1,
+        "`start` at parents' weights": inherits(config),
+    }
+    for name in (name for name, there in against.items() if there):
+        message = f"cannot be had together with {name}; leave one out"
+        yield Problem(("resources", "processes"), message)
+
+
 def _strategy(config: SearchConfig) -> Found:
     if config.search.strategy not in STRATEGIES:
         message = unknown(config.search.strategy, STRATEGIES, "there are", "strategy")
@@ -335,5 +350,6 @@ LATER_CHECKS: Checks = (
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
+    ("evaluator genome recipe parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
 )

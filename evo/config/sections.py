@@ -229,6 +229,12 @@ class Resources(Section):
     gpus: float = Field(
         default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
     )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that train one individual together, each on a part of every batch "
+        "and with so many CPUs and GPUs of its own, on one machine or several.",
+    )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
@@ -257,6 +263,10 @@ class Resources(Section):
     def _whole_gpus_above_one(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, got {self.gpus:g}; give a whole number")
+        if self.processes > 1 and self.gpus not in (0, 1):
+            raise ValueError(
+                f"each of several processes takes one GPU or none, got gpus {self.gpus:g}; give 1"
+            )
         return self
 
 

@@ -77,9 +77,10 @@ def _generators(device: Any) -> dict[str, Any]:
     return {"cpu": torch.random, **own}
 
 
-def file_of(artifacts: Path, individual: int, seed: int) -> Path:
-    """Where the state of an individual's fine-tune under a seed is kept."""
-    return artifacts / f"state-{individual}-{seed}.safetensors"
+def file_of(artifacts: Path, individual: int, seed: int, rank: int = 0) -> Path:
+    """Where an individual's fine-tune under a seed is kept, by each process that trains it."""
+    of_rank = f"-{rank}" if rank else ""
+    return artifacts / f"state-{individual}-{seed}{of_rank}.safetensors"
 
 
 def keep(state: TrainingState, file: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from fitness.decks import NO_LABEL
 from fitness.mixing import Batch, Rows
 from fitness.models import cuda_devices
+from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
-from fitness.training.accumulation import parts
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
@@ -123,6 +123,7 @@ def finetune(
     keep: Callable[[TrainingState], None] | None = None,
     micro_batch: int | None = None,
     stop: Callable[[int], bool] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingReport:
     """Train `model` in place on batches, by default to predict their labels.
 
@@ -131,6 +132,7 @@ def finetune(
     `keep` is given the state it ends in, before anything else can change it.
     `micro_batch` rows are computed at a time and their gradients added up; None is the whole batch.
     `stop` is told after each step how many there were, and whether it was the last it decides.
+    Of several `ranks`, all of which do this, each computes its part of every batch.
     `seed` decides the dropout masks; the global random state is left as it was. Raises Diverged.
     """
     import torch
@@ -142,7 +144,7 @@ def finetune(
     every = max(1, steps // CURVE_POINTS)
     curve, tokens, done = list(begin.learning_curve), begin.tokens, begin.step
     with torch.random.fork_rng(devices=cuda_devices()):
-        torch.manual_seed(seed)
+        torch.manual_seed(ranks.seed(seed))
         if begin.tensors:
             restore(begin, adam)
         coming = range(begin.step, steps if until is None else until)
@@ -150,11 +152,12 @@ def finetune(
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
             told = 0.0
-            for part, share in parts(batch, micro_batch):
+            for part, share in ranks.parts(batch, micro_batch):
                 with precise(device, recipe):
                     loss = share * loss_of(model, part, step)
                 loss.backward()
                 told += loss.item()
+            told = ranks.add(told, trained)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
             if not (math.isfinite(told) and math.isfinite(norm)):
                 raise Diverged(f"loss {told} and gradient norm {norm} at step {step}")

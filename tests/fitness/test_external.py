@@ -58,6 +58,29 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
+def test_a_command_may_start_several_processes_that_train_together(run: Run) -> None:
+    """As on several GPUs: torchrun starts one process a GPU, here on the CPU, by gloo."""
+    program = (
+        "if 'RANK' not in os.environ:\n"
+        "    line = [sys.executable, '-m', 'torch.distributed.run', '--standalone',\n"
+        "            '--nproc-per-node=2', __file__]\n"
+        "    sys.exit(subprocess.call(line))\n"
+        "import torch\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "rank = torch.distributed.get_rank()\n"
+        "model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))\n"
+        "model(torch.full((1, 1), float(rank))).sum().backward()\n"
+        "slope = next(model.parameters()).grad.item()\n"
+        "torch.distributed.destroy_process_group()\n"
+        "if rank == 0:\n"
+        "    write({'slope': slope})\n"
+    )
+    evaluation = run(program, timeout=120)
+    assert evaluation.status is Status.OK, evaluation.message
+    assert evaluation.measurements == {"slope": 0.5}, "the mean of what both computed"
+
+
 def test_a_command_is_given_what_is_asked_and_its_numbers_come_back(run: Run) -> None:
     evaluation = run(
         "asked = json.load(open(sys.argv[1]))\n"

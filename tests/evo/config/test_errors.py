@@ -143,6 +143,10 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "cannot be inherited; take lora or none"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
          "search.bucket: cannot be had together with resources.checkpointing; leave one out"),
+        ("population: 6", "population: 6, bucket: 4}\nresources: {processes: 2", ":26: "
+         "resources.processes: cannot be had together with search.bucket; leave one out"),
+        ("population: 6", "population: 6}\nresources: {processes: 2, gpus: 0.5", ":26: resources: "
+         "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, rating, prompt or label, got 'prompts'; did you mean "
          "prompt?"),
