@@ -94,10 +94,8 @@ def prepare(config: SearchConfig) -> Prepared:
     prompt_sets = config.prompts if knows_recipe(evaluator) else {}
     prompts: dict[str, dict[Split, Prompts]] = {
         name: {
-            "selection": read_prompts(
-                f"prompts.{name}.selection", prompt_set.selection, prompt_set
-            ),
-            "test": read_prompts(f"prompts.{name}.test", prompt_set.test, prompt_set),
+            split: read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
+            for split, path in prompt_set.files().items()
         }
         for name, prompt_set in prompt_sets.items()
     }

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fitness.documents import existing
+from fitness.documents import Half, existing
 from fitness.errors import InputError
 from fitness.formats import json_records, text_in
-from fitness.sources import opening_tokens
+from fitness.records import Chat, rendered, text_or_chat
+from fitness.sources import load_tokenizer, opening_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +23,15 @@ SEEDS = 2**63
 
 
 class PromptSet(BaseModel):
-    """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}."""
+    """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}.
+
+    A prompt may be a list of chat messages {"role": "...", "content": "..."}.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     selection: Annotated[
-        str, Field(min_length=1, description="JSONL of {prompt, reference} that a search may read.")
+        str, Field(min_length=1, description="JSONL of {prompt, reference} that a search may read; a prompt may be a chat.")
     ]
     test: Annotated[
         str, Field(min_length=1, description="JSONL that only the closing comparison reads.")
@@ -42,6 +46,10 @@ class PromptSet(BaseModel):
     ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
     limit: Annotated[int | None, Field(ge=1, description="Only the first so many prompts.")] = None
 
+    def files(self) -> dict[Half, str]:
+        """The file of each split."""
+        return {"selection": self.selection, "test": self.test}
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -51,16 +59,25 @@ class Prompts:
     references: list[str]
 
 
-def read_prompts(name: str, path: str, settings: PromptSet) -> Prompts:
-    """The prompts in one of a set's files; InputError with file and line, beginning with `name`."""
+def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
+    """The prompts in one of a set's files; InputError with file and line, beginning with `name`.
+
+    A chat is rendered by the template of the tokenizer in the folder `model`.
+    """
+    tokenizer: PreTrainedTokenizerBase | None = None
     try:
         file = existing(path, Path.cwd())
         if file.is_dir():
             raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
         found = Prompts([], [])
         for line, record in islice(json_records(file), settings.limit):
-            found.prompts.append(text_in(record, "prompt", f"{file}:{line}"))
-            found.references.append(text_in(record, "reference", f"{file}:{line}"))
+            where = f"{file}:{line}"
+            prompt = text_or_chat(record, "prompt", where)
+            if not isinstance(prompt, str):
+                tokenizer = tokenizer or load_tokenizer(model)
+                prompt = _asked(prompt, tokenizer, where)
+            found.prompts.append(prompt)
+            found.references.append(text_in(record, "reference", where))
         if not found.prompts:
             raise InputError(
                 f"{file}: holds no prompts; every line must look like "
@@ -69,6 +86,12 @@ def read_prompts(name: str, path: str, settings: PromptSet) -> Prompts:
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return found
+
+
+def _asked(chat: Chat, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
+    """A chat as text, without the token that stands before every prompt anyway."""
+    text = rendered(tokenizer, chat, where, prompting=True)
+    return text.removeprefix(tokenizer.decode(opening_tokens(tokenizer)))
 
 
 def generate(

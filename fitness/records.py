@@ -100,8 +100,8 @@ def rows(
             raise InputError(
                 f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"
             )
-        asked = _rendered(tokenizer, prompt, where, prompting=True)
-        whole = _rendered(tokenizer, [*prompt, *answer], where) if answer else asked
+        asked = rendered(tokenizer, prompt, where, prompting=True)
+        whole = rendered(tokenizer, [*prompt, *answer], where) if answer else asked
         if not whole.startswith(asked):
             raise InputError(
                 f"{where}: by the tokenizer's chat template, what answers a prompt does not simply "
@@ -115,23 +115,23 @@ def rows(
         yield Row(opening + encode(text_in(record, "text", where)), closing, number)
         return
     if kind == "completion" and "messages" in record and "prompt" not in record:
-        chat = _part(record, "messages", where)
+        chat = text_or_chat(record, "messages", where)
         turns = [n for n, message in enumerate(chat) if n and message["role"] == "assistant"]
         if isinstance(chat, str) or not turns:
             raise InputError(f"{where}: 'messages' must be a chat with an assistant's turn in it")
         for turn in turns:
             yield row(chat[:turn], chat[turn : turn + 1], "messages")
         return
-    prompt = _part(record, "prompt", where)
+    prompt = text_or_chat(record, "prompt", where)
     if kind == "preference":
-        yield row(prompt, _part(record, "chosen", where), "chosen")
-        yield row(prompt, _part(record, "rejected", where), "rejected", 0)
+        yield row(prompt, text_or_chat(record, "chosen", where), "chosen")
+        yield row(prompt, text_or_chat(record, "rejected", where), "rejected", 0)
     elif kind == "prompt":
-        answer = _part(record, "reference", where) if record.get("reference") else ""
+        answer = text_or_chat(record, "reference", where) if record.get("reference") else ""
         yield row(prompt, answer, "reference")
     else:
         label = 1 if kind != "rating" else int(_rated(record, where))
-        yield row(prompt, _part(record, "completion", where), "completion", label)
+        yield row(prompt, text_or_chat(record, "completion", where), "completion", label)
 
 
 def label_in(record: Mapping[str, Any], where: str) -> str:
@@ -153,7 +153,7 @@ def _named_label(record: Mapping[str, Any], labels: Sequence[str], where: str) -
     return label
 
 
-def _part(record: Mapping[str, Any], column: str, where: str) -> Any:
+def text_or_chat(record: Mapping[str, Any], column: str, where: str) -> Any:
     """Text, or a list of messages."""
     value = record.get(column)
     if not isinstance(value, list):
@@ -176,9 +176,13 @@ def _rated(record: Mapping[str, Any], where: str) -> bool:
     raise InputError(f"{where}: 'label' must be true (good) or false, got {told}")
 
 
-def _rendered(
+def rendered(
     tokenizer: "PreTrainedTokenizerBase", chat: Chat, where: str, *, prompting: bool = False
 ) -> str:
+    """A chat as text by the tokenizer's template, if `prompting` with what the answer begins with.
+
+    Raises InputError, beginning with `where`, if there is no template or it refuses the chat.
+    """
     if tokenizer.chat_template is None:
         raise InputError(
             f"{where}: holds chat messages, and the base model's tokenizer has no chat template; "

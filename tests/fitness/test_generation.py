@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fitness.errors import InputError
-from fitness.generation import Prompts, PromptSet, generate, read_prompts
+from fitness.generation import Prompts, PromptSet, encoded_prompts, generate, read_prompts
 from tests.fitness.conftest import byte_tokenizer
+from tests.fitness.quickstart import MODEL
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -240,7 +241,7 @@ def test_prompts_are_read_with_their_references(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{n}", "reference": f"r{n}", "note": 1} for n in range(5)]
     path.write_text("\n".join(map(json.dumps, rows)))
 
-    found = read_prompts("prompts.a", str(path), settings_for(path, limit=2))
+    found = read_prompts("prompts.a", str(path), settings_for(path, limit=2), MODEL)
 
     assert found == Prompts(["p0", "p1"], ["r0", "r1"])
 
@@ -259,7 +260,7 @@ def test_bad_prompts_are_named_by_file_and_line(content: str, message: str, tmp_
     path.write_text(content)
 
     with pytest.raises(InputError, match=message):
-        read_prompts("prompts.a", str(path), settings_for(path))
+        read_prompts("prompts.a", str(path), settings_for(path), MODEL)
 
 
 def test_prompts_that_are_not_there_are_answered_with_a_neighbour(tmp_path: Path) -> None:
@@ -267,6 +268,39 @@ def test_prompts_that_are_not_there_are_answered_with_a_neighbour(tmp_path: Path
     path = tmp_path / "jargn.jsonl"
 
     with pytest.raises(InputError, match=r"did you mean 'jargon\.jsonl'"):
-        read_prompts("prompts.a", str(path), settings_for(path))
+        read_prompts("prompts.a", str(path), settings_for(path), MODEL)
     with pytest.raises(InputError, match="is a folder"):
-        read_prompts("prompts.a", str(tmp_path), settings_for(path))
+        read_prompts("prompts.a", str(tmp_path), settings_for(path), MODEL)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_chat_is_asked_as_the_template_has_it_and_opened_once(
+    opened: bool, tmp_path: Path, model: "LlamaForCausalLM"
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(bos_token="<s>")
+    if opened:
+        number = tokenizer.bos_token_id
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", number)]
+        )
+    tokenizer.chat_template = (
+        "<s>{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "a.jsonl"
+    chat = [{"role": "user", "content": "hello"}]
+    path.write_text(json.dumps({"prompt": chat, "reference": "hi"}))
+
+    found = read_prompts("prompts.a", str(path), settings_for(path), tmp_path)
+
+    (encoded,) = encoded_prompts(model, tokenizer, found.prompts, 4)
+    assert tokenizer.decode(encoded) == "<s>user: hello\nassistant:"
+    path.write_text(json.dumps({"prompt": [{"role": "user"}], "reference": "hi"}))
+    with pytest.raises(InputError, match=r"a\.jsonl:1: 'prompt' must hold messages like"):
+        read_prompts("prompts.a", str(path), settings_for(path), tmp_path)
+    path.write_text(json.dumps({"prompt": chat, "reference": "hi"}))
+    with pytest.raises(InputError, match=r"a\.jsonl:1: .*no chat template"):
+        read_prompts("prompts.a", str(path), settings_for(path), MODEL)

@@ -17,6 +17,7 @@ from fitness.generation import PromptSet, read_prompts
 from fitness.recipe import Recipe
 from population.space import Simplex
 from tests.evo.config.conftest import written
+from tests.fitness.quickstart import MODEL
 
 
 def plain_yaml(path: Path) -> Any:
@@ -92,7 +93,7 @@ def test_init_writes_a_spec_whose_data_can_be_read(tmp_path: Path) -> None:
             assert len(list(documents(source, tmp_path, half=half))) >= 10
     prompts = config.prompts["jargon"]
     for path in (prompts.selection, prompts.test):
-        assert len(read_prompts("jargon", path, prompts).prompts) == 16
+        assert len(read_prompts("jargon", path, prompts, MODEL).prompts) == 16
 
 
 def test_init_leaves_what_is_there(tmp_path: Path) -> None:
