@@ -31,7 +31,12 @@ class PromptSet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     selection: Annotated[
-        str, Field(min_length=1, description="JSONL of {prompt, reference} that a search may read; a prompt may be a chat.")
+        str,
+        Field(
+            min_length=1,
+            description="JSONL of {prompt, reference} that a search may read; a prompt may be a "
+            "list of chat messages {role, content}.",
+        ),
     ]
     test: Annotated[
         str, Field(min_length=1, description="JSONL that only the closing comparison reads.")
