@@ -11,7 +11,7 @@ from fitness.cost import Shape, training_flops
 from fitness.decks import deck_of
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.held_out import held_out, measure
+from fitness.held_out import answers_each, held_out, measure
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.purpose import ending_token
@@ -57,7 +57,9 @@ class Builtin:
 
     def together(self, specs: Sequence[EvaluationSpec]) -> Mapping[EvaluationSpec, Trained]:
         """Train those who fit one another on one forward pass of the base."""
-        return train_together(self._base, partial(self._mixing, self._task), specs)
+        base = self._base
+        write = partial(answers_each, base.model, base.tokenizer, self._task)
+        return train_together(base, partial(self._mixing, self._task), specs, write)
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """How large a bucket of such recipes is fastest here, as measured."""
@@ -145,6 +147,7 @@ class Builtin:
             begin = NOT_BEGUN
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
+        answering = trained.answer_seconds if trained else 0.0
         with inheritance.parents(spec, task, self._again) as folders:
             inherited = merging.start(base, recipe, folders, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
@@ -173,14 +176,15 @@ class Builtin:
                 return Evaluation(spec, Status.OK)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
-                measurements, samples = measure(model, base.tokenizer, task, spec)
+                written = trained.answers if trained else None
+                measurements, samples = measure(model, base.tokenizer, task, spec, written)
             if until == steps:
                 _keep_weights(model, task, spec)
         cost = {
             "tokens": report.tokens,
             "flops": training_flops(self._shape, recipe, report.tokens, task.kinds),
             "train_seconds": scoring - started,
-            "evaluate_seconds": time.perf_counter() - scoring,
+            "evaluate_seconds": time.perf_counter() - scoring + answering,
         }
         drawn = mixing.first(begin.tokens + report.tokens)
         details: dict[str, Any] = {

@@ -1,11 +1,11 @@
 """Prompts with references, and what a model answers: batched sampling through transformers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +50,12 @@ class PromptSet(BaseModel):
         tuple[str, ...], Field(min_length=1, description="Names, or own ones as module:function.")
     ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
     limit: Annotated[int | None, Field(ge=1, description="Only the first so many prompts.")] = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How answers are written, as `generate` takes it."""
+        names = ("max_new_tokens", "temperature", "top_p")
+        return {name: getattr(self, name) for name in names}
 
     def files(self) -> dict[Half, str]:
         """The file of each split."""
@@ -131,10 +137,14 @@ def generate(
         seed=seed,
         batch_size=batch_size,
     )
-    return [
+    return [decoded(tokenizer, tokens) for tokens in answers]
+
+
+def decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
+    """An answer's tokens as text."""
+    return str(
         tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for tokens in answers
-    ]
+    )
 
 
 def encoded_prompts(
@@ -165,26 +175,58 @@ def continued(
     batch_size: int = 32,
 ) -> list[list[int]]:
     """`generate`, from tokens to tokens; what ends an answer is not a part of it."""
+    device = next(model.parameters()).device
+    (answers,) = continued_each(
+        model,
+        encoded,
+        1,
+        lambda first: _seeded(device, batch_seed(seed, first)),
+        eos=eos,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        batch_size=batch_size,
+    )
+    return answers
+
+
+def continued_each(
+    model: "PreTrainedModel",
+    encoded: list[list[int]],
+    members: int,
+    randomness: Callable[[int], AbstractContextManager[Any]],
+    *,
+    eos: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    batch_size: int,
+) -> list[list[list[int]]]:
+    """What each member of a model answers; its rows of a batch stand behind another's.
+
+    A batch is computed under the `randomness` of the place of its first prompt.
+    """
     import torch
 
     device = next(model.parameters()).device
     longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-    answers: list[list[int]] = [[] for _ in encoded]
+    answers: list[list[list[int]]] = [[[] for _ in encoded] for _ in range(members)]
     with _only_answering(model), _private_randomness(device), torch.no_grad():
         for first in range(0, len(encoded), batch_size):
             places = longest_first[first : first + batch_size]
-            _seed(device, seed, first)
-            new_tokens = _continue(
-                model,
-                [encoded[place] for place in places],
-                device,
-                eos=eos,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-            )
-            for place, tokens in zip(places, new_tokens, strict=True):
-                answers[place] = tokens
+            with randomness(first):
+                new_tokens = _continue(
+                    model,
+                    [encoded[place] for place in places] * members,
+                    device,
+                    eos=eos,
+                    max_new_tokens=max_new_tokens,
+                    temperature=temperature,
+                    top_p=top_p,
+                )
+            for number, tokens in enumerate(new_tokens):
+                member, place = divmod(number, len(places))
+                answers[member][places[place]] = tokens
     return answers
 
 
@@ -275,17 +317,21 @@ def _private_randomness(device: "torch.device") -> Iterator[None]:
             torch.get_device_module(device).set_rng_state(state)
 
 
-def _seed(device: "torch.device", seed: int, first: int) -> None:
-    """Seed the processor's generator and the device's, for the batch that begins at a place.
+def batch_seed(seed: int, first: int) -> int:
+    """Of the batch that begins at a place: each has its own, so that it does not matter how soon
+    the batches before it were at their end."""
+    return (seed * 1_000_003 + first) % SEEDS
 
-    Each batch anew, so that it does not matter how soon the batches before it were at their end.
-    """
+
+@contextmanager
+def _seeded(device: "torch.device", mixed: int) -> Iterator[None]:
+    """With the processor's generator and the device's seeded."""
     import torch
 
-    mixed = (seed * 1_000_003 + first) % SEEDS
     torch.random.default_generator.manual_seed(mixed)
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(mixed)
     elif device.type != "cpu":
         torch.get_device_module(device).manual_seed(mixed)
+    yield

@@ -1,7 +1,7 @@
 """Scores a model on held-out data: loss by domain, and what it writes for prompts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fitness.decks import NO_LABEL, RecordDeck
@@ -11,6 +11,7 @@ from fitness.metrics import score
 from fitness.mixing import Rows, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
+from fitness.together import Answers
 from fitness.training import classification
 from fitness.training.masked import held_out_masked_loss
 from fitness.training.supervised import Diverged, token_logps
@@ -21,11 +22,16 @@ SAMPLES = 4
 
 
 def measure(
-    model: Any, tokenizer: Any, task: Task, spec: EvaluationSpec
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    spec: EvaluationSpec,
+    answers: Answers | None = None,
 ) -> tuple[dict[str, float], dict[str, list[dict[str, str]]]]:
     """Every measurement of the spec's split, and a few samples of what the model wrote.
 
-    Raises Diverged for a loss that is no number: such a model cannot be sampled from.
+    `answers` are given where a bucket has written them already. Raises Diverged for a loss that is
+    no number: such a model cannot be sampled from.
     """
     measurements: dict[str, float] = {}
     for domain, splits in task.domains.items():
@@ -42,15 +48,10 @@ def measure(
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][spec.split]
-        outputs = generate(
-            model,
-            tokenizer,
-            asked.prompts,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=spec.seed,
-        )
+        if answers is not None:
+            outputs = answers[name]
+        else:
+            outputs = generate(model, tokenizer, asked.prompts, **settings.sampling, seed=spec.seed)
         for metric, value in score(settings.metrics, asked, outputs).items():
             measurements[f"{name}/{metric}"] = value
         triples = zip(asked.prompts, asked.references, outputs, strict=True)
@@ -59,6 +60,22 @@ def measure(
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
     return measurements, samples
+
+
+def answers_each(
+    model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
+) -> list[Answers]:
+    """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
+    from fitness.bucket_generation import generate_each
+
+    found: list[dict[str, list[str]]] = [{} for _ in specs]
+    for name, settings in task.prompt_sets.items():
+        prompts = task.prompts[name][specs[0].split].prompts
+        seeds = [spec.seed for spec in specs]
+        each = generate_each(model, tokenizer, prompts, **settings.sampling, seeds=seeds)
+        for own, outputs in zip(found, each, strict=True):
+            own[name] = outputs
+    return list(found)
 
 
 def held_out(model: Any, tokenizer: Any, task: Task, file: TokenFile) -> dict[str, float]:

@@ -10,10 +10,13 @@ from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
-from fitness.training.supervised import Diverged, TrainingReport
+from fitness.training.supervised import Diverged, TrainingReport, precise
 
 if TYPE_CHECKING:
     from fitness.models import Base
+
+Answers = Mapping[str, list[str]]  # by prompt set, in the order of its prompts
+Write = Callable[[Sequence[EvaluationSpec]], Sequence[Answers]]
 
 OWN = {  # what members of a bucket may differ in
     "mixture",
@@ -56,7 +59,8 @@ def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:
     """
     if spec.fidelity != 1.0 or spec.continue_from or spec.keep_state:
         return None
-    return fits(Recipe.model_validate(dict(spec.recipe)))
+    common = fits(Recipe.model_validate(dict(spec.recipe)))
+    return None if common is None else (spec.split, *common)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Trained:
     outcome: TrainingReport | Diverged
     seconds: float
     adapter: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    answers: Answers | None = field(default=None, repr=False)
+    answer_seconds: float = 0.0  # its share of what writing them took
 
     def finetune(self, model: Any, *_: Any, **__: Any) -> TrainingReport:
         """In place of `supervised.finetune`: what it would do has been done. Raises Diverged."""
@@ -82,8 +88,12 @@ def train_together(
     base: "Base",
     mixed: Callable[[EvaluationSpec, Recipe], Mixing],
     specs: Sequence[EvaluationSpec],
+    write: Write,
 ) -> dict[EvaluationSpec, Trained]:
-    """Train those who fit one another; who fits nobody is left out. `mixed` gives their data."""
+    """Train those who fit one another; who fits nobody is left out.
+
+    `mixed` gives their data, `write` has those who went all the way answer the prompts.
+    """
     groups: dict[Any, list[_Prepared]] = defaultdict(list)
     for spec in specs:
         try:
@@ -96,7 +106,7 @@ def train_together(
     trained: dict[EvaluationSpec, Trained] = {}
     for members in groups.values():
         if len(members) > 1:
-            trained |= _trained(base, members)
+            trained |= _trained(base, members, write)
     return trained
 
 
@@ -107,7 +117,11 @@ class _Prepared:
     mixing: Mixing
 
 
-def _trained(base: "Base", members: Sequence[_Prepared]) -> dict[EvaluationSpec, Trained]:
+def _trained(
+    base: "Base",
+    members: Sequence[_Prepared],
+    write: Write,
+) -> dict[EvaluationSpec, Trained]:
     from fitness.bucket import Member, lent
     from fitness.training.population import finetune
 
@@ -120,8 +134,17 @@ def _trained(base: "Base", members: Sequence[_Prepared]) -> dict[EvaluationSpec,
             steps=members[0].mixing.steps(size),
         )
         adapters = {number: bucket.adapter(p) for p, number in enumerate(bucket.present)}
-    seconds = (time.perf_counter() - started) / len(members)
+        answering = time.perf_counter()
+        written: Sequence[Answers] = []
+        if bucket.present:
+            with precise(base.device, members[0].recipe):
+                written = write([members[number].spec for number in bucket.present])
+        answers = dict(zip(bucket.present, written, strict=True))
+    seconds = (answering - started) / len(members)
+    answer_seconds = (time.perf_counter() - answering) / max(1, len(written))
     return {
-        one.spec: Trained(outcome, seconds, adapters.get(number, {}))
+        one.spec: Trained(
+            outcome, seconds, adapters.get(number, {}), answers.get(number), answer_seconds
+        )
         for number, (one, outcome) in enumerate(zip(members, outcomes, strict=True))
     }

@@ -33,6 +33,7 @@ def assert_like(one: Evaluation, other: Evaluation) -> None:
     assert (one.cost["tokens"], one.cost["flops"]) == (other.cost["tokens"], other.cost["flops"])
     assert one.details["shares"] == other.details["shares"]
     assert one.details["epochs"] == other.details["epochs"]
+    assert one.details["samples"] == other.details["samples"]
 
 
 def test_members_are_scored_as_if_each_had_been_alone(evaluator: Evaluator) -> None:
