@@ -1,11 +1,14 @@
 """Samples that hold what a search is measured on: always removed, by no threshold of a recipe.
 
 A sample is contaminated if it shares eight words that follow one another with an evaluation text,
-or holds all of one that has fewer (four at least), or if half of its shingles, of all of it or
-those of its completion, stand in one place of one. GPT-3 took runs of 13 words for whole documents
-(Brown et al. 2020, appendix C), GPT-2 eight for its training set (Radford et al. 2019, section 4);
-samples are a few lines long, of which thirteen words in a row survive no change of every tenth
-word. As GPT-3 did, what more than ten evaluation texts share is taken for a template, no secret.
+or holds all of one that has fewer (four at least), or if three tenths of its shingles, of all of it
+or those of its completion, and four words at least, stand in one place of one: so two of eight
+words may be other ones, and few real texts that are no copies are lost (`make bench NAME=filters`).
+
+GPT-3 took runs of 13 words for whole documents (Brown et al. 2020, appendix C), GPT-2 eight
+(Radford et al. 2019, section 4); samples are a few lines long, of which thirteen words in a row
+survive no change of every tenth. As GPT-3 did, what more than ten evaluation texts share is taken for a
+template, no secret.
 """
 
 from collections import Counter
@@ -24,9 +27,9 @@ from fitness.feedback.samples import Sample
 from fitness.metrics import grams
 
 RUN = 8  # words
-SHORTEST = 4  # words of an evaluation text that counts whole; a label or a yes is no secret
+SHORTEST = 4  # words that a sample must share; a label or a yes is no secret
 TEMPLATE = 10  # more evaluation texts than this share it
-CONTAMINATED = 0.5
+CONTAMINATED = 0.3
 
 
 def contamination(samples: Sequence[Sample], evaluated: Sequence[str]) -> list[float]:
@@ -45,9 +48,9 @@ def contamination(samples: Sequence[Sample], evaluated: Sequence[str]) -> list[f
     for sets in (wholes, endings):
         telling = [one - usual for one in sets]
         for place, held in enumerate(copied(telling, texts)):
-            size = len(sets[place])  # of which the telling ones are a part
-            share = held * len(telling[place]) / size if size else 0.0
-            shared[place] = max(shared[place], share)
+            found = round(held * len(telling[place]))
+            if found > SHORTEST - SHINGLE:  # fewer words of an answer may be anybody's
+                shared[place] = max(shared[place], found / len(sets[place]))
     return shared
 
 

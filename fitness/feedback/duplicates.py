@@ -60,7 +60,7 @@ def duplicates(samples: Sequence[Sample], *, seed: int = 0) -> list[float]:
     seen: set[Set[Gram]] = set()
     found = []
     for one in sets:
-        found.append(1.0 if one in seen else first.get(one, 0.0))
+        found.append(1.0 if one and one in seen else first.get(one, 0.0))
         seen.add(one)
     return found
 
