@@ -7,8 +7,8 @@ words may be other ones, and few real texts that are no copies are lost (`make b
 
 GPT-3 took runs of 13 words for whole documents (Brown et al. 2020, appendix C), GPT-2 eight
 (Radford et al. 2019, section 4); samples are a few lines long, of which thirteen words in a row
-survive no change of every tenth. As GPT-3 did, what more than ten evaluation texts share is taken for a
-template, no secret.
+survive no change of every tenth. As GPT-3 did, what more than ten evaluation texts share is taken
+for a template, no secret.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What each filter tells from real text of the target: `make bench NAME=filters`, 2 minutes.
+"""What each filter tells from real text of the target: `make bench NAME=filters`, 3 minutes.
 
 Good samples are held-back text of the quickstart's target domain. Bad ones, of a kind at a time,
 are mixed with them 1:1: the area under the ROC curve says how often a filter prefers a good one.
@@ -8,14 +8,15 @@ All that is chosen, changed or written is drawn anew for each seed.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from fitness.documents import Source
-from fitness.feedback.contamination import CONTAMINATED
+from fitness.feedback.contamination import CONTAMINATED, contamination
 from fitness.feedback.filters import FILTERS, Given, scored
 from fitness.feedback.references import evaluated_texts, texts_of
 from fitness.feedback.samples import Sample
@@ -32,7 +33,7 @@ SCORES = (
     *("perplexity", "text_perplexity", "likelihood", "realness", "realness of the target"),
     *("duplicate", "copied", "contamination", "repetition", "length"),
 )
-Draw = Callable[[np.random.Generator], list[Sample]]
+Draw = Callable[[list[Sample], np.random.Generator], list[Sample]]
 
 
 def texts(*names: str) -> list[str]:
@@ -79,7 +80,7 @@ class Kinds:
             for asked in (prompts_of("jargon"), prompts_of("categories"))
             for prompt, reference in zip(asked.prompts, asked.references, strict=True)
         ]
-        self.all: dict[str, Callable[[list[Sample], np.random.Generator], list[Sample]]] = {
+        self.all: dict[str, Draw] = {
             "shuffled words": lambda good, rng: [
                 sample(one.prompt, " " + " ".join(rng.permutation(one.completion.split())))
                 for one in self._some(self._spoilt, rng)
@@ -183,58 +184,64 @@ def preference(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    from sklearn.metrics import roc_auc_score
-
     options = _options()
     base = Base(MODEL)
     good = list(chain.from_iterable(map(cut, TARGET[::2])))
     kinds = Kinds(base, len(good)).all
-    figures: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
-    removed: dict[str, list[float]] = {kind: [] for kind in ("good", *kinds)}
+    areas: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         second = second_model(Path(folder))
         for seed in range(options.seeds):
-            for number, (kind, draw) in enumerate(kinds.items()):
-                rng = np.random.default_rng([seed, number])
-                bad = draw(good, rng)
+            for kind, draw in kinds.items():
+                bad = draw(good, drawing(kind, seed))
                 found = scores_of([*good, *bad], base, second, seed)
                 labels = [1] * len(good) + [0] * len(bad)
                 for name in SCORES:
                     area = roc_auc_score(labels, preference(name, found[name]))
-                    figures[kind].setdefault(name, []).append(float(area))
-                dropped = found["contamination"] >= CONTAMINATED
-                removed["good"].append(float(dropped[: len(good)].mean()))
-                removed[kind].append(float(dropped[len(good) :].mean()))
-    areas = {k: {n: float(np.mean(v)) for n, v in one.items()} for k, one in figures.items()}
-    spread = max(float(np.std(v)) for one in figures.values() for v in one.values())
+                    areas[kind].setdefault(name, []).append(float(area))
+    mean = {k: {n: float(np.mean(v)) for n, v in one.items()} for k, one in areas.items()}
+    spread = max(float(np.std(v)) for one in areas.values() for v in one.values())
     print(f"{len(good)} good samples, as many bad ones, {options.seeds} seeds; area under ROC:")
-    print(f"{'':24}" + " ".join(f"{name[:13]:>13}" for name in SCORES) + "       removed")
-    for kind, one in areas.items():
-        row = " ".join(f"{one[name]:13.2f}" for name in SCORES)
-        print(f"{kind:24}{row} {np.mean(removed[kind]):13.1%}")
-    print(
-        f"largest standard deviation over seeds {spread:.3f}; good ones removed as contaminated "
-        f"{np.mean(removed['good']):.1%}"
-    )
-    shares = {kind: float(np.mean(values)) for kind, values in removed.items()}
-    print(
-        "BENCH "
-        + json.dumps(
-            {
-                "name": "filters",
-                "good": len(good),
-                "seeds": options.seeds,
-                "auc": areas,
-                "removed": shares,
-                "spread": spread,
-            }
-        )
-    )
+    print(f"{'':24}" + " ".join(f"{name[:13]:>13}" for name in SCORES))
+    for kind, one in mean.items():
+        print(f"{kind:24}" + " ".join(f"{one[name]:13.2f}" for name in SCORES))
+    print(f"largest standard deviation over seeds {spread:.3f}")
+    removed = removed_of(good, kinds, options.copies)
+    for kind, (count, of) in removed.items():
+        print(f"removed as contaminated: {count:,} of {of:,}, {kind}")
+    figures = {"good": len(good), "auc": mean, "spread": spread, "removed": removed}
+    print("BENCH " + json.dumps({"name": "filters", "seeds": options.seeds, **figures}))
+
+
+def drawing(kind: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, len(kind), *kind.encode()])
+
+
+def removed_of(
+    good: list[Sample], kinds: Mapping[str, Draw], draws: int
+) -> dict[str, tuple[int, int]]:
+    """How many are removed of how many: of copies, which must be all, and of what is none."""
+    pools = {kind: kinds[kind] for kind in kinds if kind.startswith("test")}
+    found = {}
+    for kind, draw in pools.items():
+        bad = [one for seed in range(draws) for one in draw(good, drawing(kind, seed))]
+        found[kind] = (dropped(bad), len(bad))
+    found["good"] = (dropped(good), len(good))
+    others = [
+        one for name in ("jargon", *OTHERS) for t in texts(f"sources/{name}") for one in cut(t)
+    ]
+    found["training sources"] = (dropped(others), len(others))
+    return found
+
+
+def dropped(samples: list[Sample]) -> int:
+    return sum(score >= CONTAMINATED for score in contamination(samples, EVALUATED))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=filters", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="draws of each kind (default 3)")
+    parser.add_argument("--copies", type=int, default=20, help="draws to remove (default 20)")
     return parser.parse_args()
 
 
