@@ -135,7 +135,7 @@ TARGET = texts("held_out/jargon.selection")
 
 def prompts_of(name: str) -> Prompts:
     path = str(CORPUS / f"prompts/{name}.test.jsonl")
-    return read_prompts(name, path, PromptSet(selection=path, test=path))
+    return read_prompts(name, path, PromptSet(selection=path, test=path), MODEL)
 
 
 def second_model(folder: Path) -> Base:
