@@ -1,7 +1,7 @@
 """Samples that hold what a search is measured on: always removed, by no threshold of a recipe.
 
 A sample is contaminated if it shares eight words that follow one another with an evaluation text,
-or holds all of one that has fewer (four at least), or if three tenths of its shingles, of all of it
+or holds all of one that has fewer (four at least), or if a quarter of its shingles, of all of it
 or those of its completion, and four words at least, stand in one place of one: so two of eight
 words may be other ones, and few real texts that are no copies are lost (`make bench NAME=filters`).
 
@@ -29,7 +29,7 @@ from fitness.metrics import grams
 RUN = 8  # words
 SHORTEST = 4  # words that a sample must share; a label or a yes is no secret
 TEMPLATE = 10  # more evaluation texts than this share it
-CONTAMINATED = 0.3
+CONTAMINATED = 0.25
 
 
 def contamination(samples: Sequence[Sample], evaluated: Sequence[str]) -> list[float]:
