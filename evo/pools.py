@@ -33,7 +33,10 @@ def contaminated_in(
     evaluated = evaluated_texts(halves, asked, base)
     found = {}
     for name, pool in pools.items():
-        samples = [sample_in(record, where) for where, record in records(pool, base)]
+        try:
+            samples = [sample_in(record, where) for where, record in records(pool, base)]
+        except InputError as error:
+            raise InputError(f"sources.{name}: {error}") from error
         found[name] = contaminated(samples, evaluated)
         left = sum(sample.id not in found[name] for sample in samples)
         if left < len(samples):

@@ -54,6 +54,21 @@ def prepare(config: SearchConfig) -> Prepared:
     _check_targets(config, folder, purpose)
     cache = cache_folder()
     here = Path.cwd()
+    domains = {
+        name: {
+            split: tokenise(
+                f"domains.{name}.{split}",
+                source,
+                here,
+                folder,
+                cache,
+                half=half,
+                labels=purpose.labels,
+            )
+            for split, (source, half) in domain.splits().items()
+        }
+        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
+    }
     prompts = _prompts(config, folder)
     unclean = pools.contaminated_in(config, prompts, here)
     sources = {
@@ -94,21 +109,6 @@ def prepare(config: SearchConfig) -> Prepared:
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
-    domains = {
-        name: {
-            split: tokenise(
-                f"domains.{name}.{split}",
-                source,
-                here,
-                folder,
-                cache,
-                half=half,
-                labels=purpose.labels,
-            )
-            for split, (source, half) in domain.splits().items()
-        }
-        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
-    }
     prompt_sets = config.prompts if knows_recipe(evaluator) else {}
     task = Task(
         evaluator,

@@ -105,6 +105,15 @@ def test_a_template_that_many_evaluation_texts_share_is_no_secret() -> None:
     assert contamination([sample(evaluated[3])], evaluated)[0] >= CONTAMINATED
 
 
+def test_texts_without_spaces_are_compared_by_their_characters() -> None:
+    held_out = "大規模言語モデルの評価に使う文章は、学習に使ってはならない。"
+    other = "猫は窓辺で眠り、犬は庭を走り回っている。"
+    scores = contamination([sample(held_out[:20]), sample(other)], [held_out])
+    assert scores[0] >= CONTAMINATED > scores[1]
+    assert words("Naïve CAFÉ, 3rd") == ["naïve", "café", "3rd"]
+    assert duplicates([sample(other), sample(other[:12] + "眠らない")])[1] > 0.3
+
+
 def test_no_evaluation_texts_and_no_samples_find_nothing() -> None:
     assert contamination(good(2), []) == [0.0, 0.0]
     assert contamination([], JARGON) == []
