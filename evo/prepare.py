@@ -6,10 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from evo import pools
 from evo.config import SearchConfig, largest, possible
 from fitness import adapters, bases, models
 from fitness.decks import RecordDeck, use_of
-from fitness.documents import records
+from fitness.documents import Kind, records
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
@@ -21,6 +22,11 @@ from fitness.records import Records, label_in
 from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
 from fitness.suggest import listed
 
+LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source
+    "prompt": "reference",
+    "rating": "completion that is rated good",
+    "sample": "completion",
+}
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
 
@@ -48,8 +54,33 @@ def prepare(config: SearchConfig) -> Prepared:
     _check_targets(config, folder, purpose)
     cache = cache_folder()
     here = Path.cwd()
+    domains = {
+        name: {
+            split: tokenise(
+                f"domains.{name}.{split}",
+                source,
+                here,
+                folder,
+                cache,
+                half=half,
+                labels=purpose.labels,
+            )
+            for split, (source, half) in domain.splits().items()
+        }
+        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
+    }
+    prompts = _prompts(config, folder)
+    unclean = pools.contaminated_in(config, prompts, here)
     sources = {
-        name: tokenise(f"sources.{name}", source, here, folder, cache, labels=purpose.labels)
+        name: tokenise(
+            f"sources.{name}",
+            source,
+            here,
+            folder,
+            cache,
+            labels=purpose.labels,
+            without=unclean.get(name, ()),
+        )
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
@@ -71,34 +102,14 @@ def prepare(config: SearchConfig) -> Prepared:
                 f"sources.{name}: {file.tokens} tokens are fewer than one sequence of {longest}; "
                 "add text, or lower sequence_length"
             )
-        if file.kind in ("prompt", "rating"):
+        if file.kind in ("prompt", "rating", "sample"):
             _check_answers(config, name, file)
+        if file.kind == "sample":
+            pools.check_scores(config, name, file)
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
-    domains = {
-        name: {
-            split: tokenise(
-                f"domains.{name}.{split}",
-                source,
-                here,
-                folder,
-                cache,
-                half=half,
-                labels=purpose.labels,
-            )
-            for split, (source, half) in domain.splits().items()
-        }
-        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
-    }
     prompt_sets = config.prompts if knows_recipe(evaluator) else {}
-    prompts: dict[str, dict[Split, Prompts]] = {
-        name: {
-            split: read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
-            for split, path in prompt_set.files().items()
-        }
-        for name, prompt_set in prompt_sets.items()
-    }
     task = Task(
         evaluator,
         folder,
@@ -145,6 +156,19 @@ def _methods(config: SearchConfig) -> list[Method]:
     return possible(config, "method")
 
 
+def _prompts(config: SearchConfig, folder: Path) -> dict[str, dict[Split, Prompts]]:
+    """By set and split; none where somebody else measures."""
+    if not knows_recipe(config.evaluator):
+        return {}
+    return {
+        name: {
+            split: read_prompts(f"prompts.{name}.{split}", path, asked, folder)
+            for split, path in asked.files().items()
+        }
+        for name, asked in config.prompts.items()
+    }
+
+
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
     """Some record of a source can be learned from, where the method has no other use of it."""
     content = file.open()
@@ -152,7 +176,7 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
     if not (learning and isinstance(content, Records)):
         return
     if not len(RecordDeck(content, "learn", 2).rows):
-        lacks = "reference" if file.kind == "prompt" else "completion that is rated good"
+        lacks = LACKS[file.kind]
         raise InputError(
             f"sources.{name}: {learning[0]} learns from its records, and none of its "
             f"{file.documents} has a {lacks}; add some, or take another method"

@@ -8,8 +8,8 @@ from typing import Any
 
 from fitness import inheritance, merging, weights
 from fitness.cost import Shape, training_flops
-from fitness.decks import deck_of
-from fitness.errors import InputError
+from fitness.decks import Deck, RecordDeck, deck_of
+from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import answers_each, held_out, measure
 from fitness.materialise import steps_until
@@ -97,16 +97,27 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
-        end = ending_token(self._base.tokenizer)
         return Mixing(
             recipe.mixture,
-            {name: deck_of(content, recipe, end) for name, content in self._contents.items()},
+            self._decks(recipe),
             budget_tokens=budget_of(task, spec),
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
             seen=spec.seen,
             seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
         )
+
+    def _decks(self, recipe: Recipe) -> dict[str, Deck]:
+        """By source. Raises Infeasible where one that has a share is left without any sample."""
+        end = ending_token(self._base.tokenizer)
+        decks = {name: deck_of(content, recipe, end) for name, content in self._contents.items()}
+        for name, samples in samples_kept(decks).items():
+            if not samples and recipe.mixture.get(name):
+                raise Infeasible(
+                    f"source {name!r}: no sample passes all of the recipe's keep_ fields, and its "
+                    f"share is {recipe.mixture[name]:.3g}; raise them, or give it a share of 0"
+                )
+        return decks
 
     def _batches(self, mixing: Mixing, recipe: Recipe, seed: int, begun: int) -> Iterator[Batch]:
         """Those after the steps that were `begun`."""
@@ -194,6 +205,8 @@ class Builtin:
             "learning_curve": report.learning_curve,
             "samples": samples,
         }
+        if chosen := samples_kept(mixing.decks):
+            details["samples_kept"] = chosen
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
@@ -201,6 +214,15 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
+    """How many samples a recipe learns from, by each source of that kind."""
+    return {
+        name: len(deck.rows)
+        for name, deck in decks.items()
+        if isinstance(deck, RecordDeck) and deck.records.kind == "sample"
+    }
 
 
 def budget_of(task: Task, spec: EvaluationSpec) -> int:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from fitness.documents import Kind
+from fitness.feedback.thresholds import kept
 from fitness.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
 from fitness.records import Records
@@ -105,6 +106,7 @@ class RecordDeck:
     use: Use
     length: int
     cost: int = 1
+    among: np.ndarray | None = None  # (rows,) bool: those that may be drawn; None is all of them
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -113,7 +115,8 @@ class RecordDeck:
         if self.records.kind == "preference":
             return np.arange(0, len(index), 2)
         if self.use == "learn":
-            return np.flatnonzero((index[:, 3] == 1) & (index[:, 2] > index[:, 1]))
+            learned = (index[:, 3] == 1) & (index[:, 2] > index[:, 1])
+            return np.flatnonzero(learned if self.among is None else learned & self.among)
         return np.arange(len(index))
 
     @cached_property
@@ -179,13 +182,19 @@ Deck = Windows | RecordDeck
 
 
 def deck_of(content: np.ndarray | Records, recipe: Recipe, separator: int) -> Deck:
-    """The deck of a source's content under a recipe; `separator` is the token between documents."""
+    """The deck of a source's content under a recipe; `separator` is the token between documents.
+
+    Of samples, those that the recipe keeps; InputError where it goes by a score that none has.
+    """
     if not isinstance(content, Records):
         apart = separator if recipe.isolate_documents else None
         return Windows(np.asarray(content), recipe.sequence_length, apart)
     use = use_of(content.kind, recipe.method)
     cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
-    return RecordDeck(content, use, recipe.sequence_length, cost)
+    among = None
+    if content.kind == "sample":
+        among = kept(recipe, content.scores, len(content.index))
+    return RecordDeck(content, use, recipe.sequence_length, cost, among)
 
 
 def window_starts(available: int, length: int, seed: int, source: str) -> Iterator[int]:

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from fitness.builtin import Builtin
-from fitness.errors import InputError
+from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
@@ -50,6 +50,8 @@ class Evaluator:
             return _checked(self._run(spec, *trained))
         except Diverged as error:
             return failed(spec, Status.DIVERGED, error)
+        except Infeasible as error:
+            return failed(spec, Status.INFEASIBLE, error)
         except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
             status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())

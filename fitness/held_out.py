@@ -81,7 +81,7 @@ def answers_each(
 def held_out(model: Any, tokenizer: Any, task: Task, file: TokenFile) -> dict[str, float]:
     """The loss of a held-out file under the task of the model, and what else comes with it."""
     length = task.held_out_length
-    size = _batch(model, length)
+    size = sequences_at_once(model, length)
     if task.purpose.task == "classification":
         return classification.scores(model, file, length, size)
     if task.purpose.task == "masked":
@@ -113,7 +113,7 @@ def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
     if not isinstance(content, Records):
         raise TypeError(f"{file.name} holds no preferences")
     deck = RecordDeck(content, "compare", length)
-    size = max(1, _batch(model, length) // 2)
+    size = max(1, sequences_at_once(model, length) // 2)
     right = 0
     with torch.inference_mode():
         for first in range(0, deck.draws, size):
@@ -126,7 +126,7 @@ def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
 
 
 def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
-    size = _batch(model, length)
+    size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):
         yield from windows(content, length, size)
@@ -137,7 +137,7 @@ def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
         yield stacked([deck.draw("", number, length).sequences[0] for number in numbers])
 
 
-def _batch(model: Any, length: int) -> int:
+def sequences_at_once(model: Any, length: int) -> int:
     """Sequences at a time."""
     vocabulary = model.config.get_text_config().vocab_size
     return max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary) // length)

@@ -117,7 +117,7 @@ class Mixing:
         out. Under another seed the draws after these come too, in an order of that seed's own.
         """
         self._requested = shares
-        self._decks = decks
+        self.decks = decks
         self._seen = seen or {}
         self._seen_seed = seed if seen_seed is None else seen_seed
         self._costs = {source: deck.cost for source, deck in decks.items()}
@@ -130,7 +130,7 @@ class Mixing:
         """What was drawn once so many tokens of the budget are spent."""
         return realised(
             self._requested,
-            {source: deck.available for source, deck in self._decks.items()},
+            {source: deck.available for source, deck in self.decks.items()},
             budget_tokens=tokens,
             sequence_length=self.sequence_length,
             costs=self._costs,
@@ -147,11 +147,11 @@ class Mixing:
         for source, _ in islice(order, skip):
             next(numbers[source])
         for source, tokens in order:
-            yield self._decks[source].draw(source, next(numbers[source]), tokens), tokens
+            yield self.decks[source].draw(source, next(numbers[source]), tokens), tokens
 
     def _numbers(self, source: str) -> Iterator[int]:
         """What to draw from a source, one after the other."""
-        deck = self._decks[source]
+        deck = self.decks[source]
         tokens = self.sequence_length * deck.cost
         every = deck.numbers(self._seen_seed, source)
         unseen = islice(every, self._seen.get(source, 0) // tokens, None)

@@ -19,6 +19,7 @@ ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "lora_": ("adapter", ("lora", "dora")),
     "merge_": ("start", ("merge",)),
     "mask_": ("task", ("masked",)),  # of the model: no field of a recipe
+    "keep_": ("source", ("sample",)),  # the kind of one of them
 }
 
 
@@ -105,6 +106,53 @@ class Recipe(BaseModel):
         float | None,
         Field(ge=0, lt=1, description="Dropout rate of the adapter; left out, that of `dropout`."),
     ] = None
+
+    keep_perplexity_low: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.5,
+            description="What is learned of a source of kind `sample`, as quantiles or shares of "
+            "it by each score: from this quantile of the completion's perplexity under the base "
+            "on; below is repetition.",
+        ),
+    ] = 0.0
+    keep_perplexity_high: Annotated[
+        float, Field(ge=0.5, le=1, description="Up to this quantile of it; above is noise.")
+    ] = 1.0
+    keep_text_perplexity_low: Annotated[
+        float, Field(ge=0, le=0.5, description="From this quantile of the whole text's.")
+    ] = 0.0
+    keep_text_perplexity_high: Annotated[
+        float, Field(ge=0.5, le=1, description="Up to this quantile of it.")
+    ] = 1.0
+    keep_likelihood: Annotated[
+        float,
+        Field(gt=0, le=1, description="The share of samples likeliest under the second model."),
+    ] = 1.0
+    keep_realness: Annotated[
+        float,
+        Field(gt=0, le=1, description="The share of samples that a discriminator finds most real."),
+    ] = 1.0
+    keep_duplicate: Annotated[
+        float, Field(gt=0, le=1, description="The share of samples least like an earlier one.")
+    ] = 1.0
+    keep_copied: Annotated[
+        float, Field(gt=0, le=1, description="The share of samples least copied from a source.")
+    ] = 1.0
+    keep_repetition: Annotated[
+        float, Field(gt=0, le=1, description="The share of samples that repeat themselves least.")
+    ] = 1.0
+    keep_length_low: Annotated[
+        float, Field(ge=0, le=0.5, description="From this quantile of the length in words.")
+    ] = 0.0
+    keep_length_high: Annotated[
+        float, Field(ge=0.5, le=1, description="Up to this quantile of it.")
+    ] = 1.0
+    keep_own: Annotated[
+        float,
+        Field(gt=0, le=1, description="The share highest by each filter of your own."),
+    ] = 1.0
 
     start: Annotated[
         Literal["scratch", "parent", "merge"],

@@ -4,24 +4,29 @@ The columns are those of TRL's dataset formats. Whatever the kind, a record come
 *rows* of tokens, each a prompt and what answers it: a preference has the chosen one's row before
 the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
 is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. A
-labelled text is a prompt that a label answers.
+labelled text is a prompt that a label answers. A sample of a pool is its completion after its
+prompt, with the end of the sequence behind it only where the model had ended it: one that was cut
+at its longest length, or that stands before a suffix, does not end there, and must not teach to.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fitness.documents import Kind
 from fitness.errors import InputError
+from fitness.feedback.samples import sample_in
 from fitness.formats import text_in
+from fitness.purpose import ending_token
 from fitness.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1}  # of a record
+# Of a record.
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
 COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
 Chat = Sequence[Mapping[str, Any]]
 Encode = Callable[[str], list[int]]
@@ -40,11 +45,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Records:
-    """A source's rows: tokens, (n,), and the index, (rows, COLUMNS) int64; usually mapped."""
+    """A source's rows: tokens, (n,), and the index, (rows, COLUMNS) int64; usually mapped.
+
+    Of samples, their scores by name, (rows,) float64 each, NaN where one could not be told.
+    """
 
     kind: Kind
     tokens: np.ndarray
     index: np.ndarray
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def prompt(self, row: int) -> np.ndarray:
         start, answer, _, _ = self.index[row]
@@ -113,6 +122,13 @@ def rows(
         closing = [tokenizer.sep_token_id] if opening == [tokenizer.cls_token_id] else []
         number = labels.index(_named_label(record, labels, where))
         yield Row(opening + encode(text_in(record, "text", where)), closing, number)
+        return
+    if kind == "sample":
+        sample = sample_in(record, where)
+        end = [ending_token(tokenizer)]
+        prompt = opening + encode(sample.prompt) or end  # as a prompt of nothing is generated from
+        closed = sample.ended and not sample.suffix
+        yield Row(prompt, encode(sample.completion) + (end if closed else []))
         return
     if kind == "completion" and "messages" in record and "prompt" not in record:
         chat = text_or_chat(record, "messages", where)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from fitness import hub
 from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
+from fitness.feedback.samples import sample_in
 from fitness.purpose import ending_token
 from fitness.records import COLUMNS, Records, rows
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the cache; another number makes every fingerprint another one
 FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows"})
 INDEX = np.dtype("<i8")  # of a source of records
+SCORE = np.dtype("<f8")  # of samples
 BATCH_CHARACTERS = 2**20
 WEIGHTS = frozenset({".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors"})
 
@@ -42,13 +45,18 @@ class TokenFile:
     fingerprint: str
     kind: Kind = "text"
     rows: int = 0  # of records; their index stands behind the tokens
+    scores: tuple[str, ...] = ()  # of samples; a column of float64 each, behind the index
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(self.scores))  # a list where JSON carried it
 
     @property
     def size(self) -> int:
         """Of the file, bytes."""
         if not self.rows:
             return self.tokens * np.dtype(self.dtype).itemsize
-        return self._index_offset + self.rows * COLUMNS * INDEX.itemsize
+        columns = COLUMNS * INDEX.itemsize + len(self.scores) * SCORE.itemsize
+        return self._index_offset + self.rows * columns
 
     @property
     def _index_offset(self) -> int:
@@ -61,7 +69,11 @@ class TokenFile:
         if self.kind == "text":
             return tokens
         index = self._mapped(INDEX, (self.rows, COLUMNS), self._index_offset)
-        return Records(self.kind, tokens, index)
+        if not self.scores:
+            return Records(self.kind, tokens, index)
+        offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
+        scores = self._mapped(SCORE, (len(self.scores), self.rows), offset)
+        return Records(self.kind, tokens, index, dict(zip(self.scores, scores, strict=True)))
 
     def _mapped(
         self, dtype: "np.dtype[Any]", shape: tuple[int, ...], offset: int = 0
@@ -115,20 +127,21 @@ def tokenise(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
     more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
-    `labels` are those of labelled texts.
+    `labels` are those of labelled texts; samples whose id is in `without` are left out.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
     whatever the source has wrong.
     """
     try:
-        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels)
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels, without=without)
         with _writing(cache):
             found = _cached(cache, key) or _build(
-                source, base, tokenizer_path, cache, key, half, labels
+                source, base, tokenizer_path, cache, key, half, labels, without
             )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
@@ -143,6 +156,7 @@ def fingerprint(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> str:
     """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
 
@@ -159,6 +173,8 @@ def fingerprint(
         settings["kind"] = source.kind
     if source.kind == "label":
         settings["labels"] = list(labels)
+    if without:
+        settings["without"] = sorted(without)
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -200,7 +216,7 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
         whole = tokens.stat().st_size == TokenFile("", str(tokens), fingerprint=key, **facts).size
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return facts if whole and set(facts) == FACTS else None
+    return facts if whole and set(facts) - {"scores"} == FACTS else None
 
 
 def _build(
@@ -211,6 +227,7 @@ def _build(
     key: str,
     half: Half | None,
     labels: Sequence[str],
+    without: Collection[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
@@ -220,6 +237,8 @@ def _build(
             counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
         else:
             every = records(source, base, half=half)
+            if without:
+                every = (one for one in every if sample_in(one[1], one[0]).id not in without)
             counts = _write_records(every, source.kind, labels, tokenizer, dtype, file)
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
@@ -247,8 +266,8 @@ def _write_records(
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
     file: BinaryIO,
-) -> dict[str, int]:
-    """Tokens as they come, behind them the index."""
+) -> dict[str, Any]:
+    """Tokens as they come, behind them the index, and behind that the scores of samples."""
     opening = opening_tokens(tokenizer)
 
     def encode(text: str) -> list[int]:
@@ -256,6 +275,7 @@ def _write_records(
         return ids
 
     index, end, documents = array("q"), 0, 0
+    scores: list[Mapping[str, float]] = []
     for where, record in every:
         documents += 1
         for row in rows(record, kind, where, tokenizer, encode, opening, labels):
@@ -263,11 +283,19 @@ def _write_records(
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
+        if kind == "sample":
+            scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
     counts = {"tokens": end, "documents": documents, "rows": len(index) // COLUMNS}
-    return {**counts, "bytes": written}
+    if kind != "sample":
+        return {**counts, "bytes": written}
+    names = sorted({name for one in scores for name in one})
+    for name in names:
+        column = [one.get(name, math.nan) for one in scores]
+        file.write(np.array(column, dtype=SCORE).tobytes())
+    return {**counts, "bytes": written, "scores": names}
 
 
 def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -201,6 +201,18 @@ def _methods(config: SearchConfig) -> Found:
                 yield Problem(("recipe", "rewards", str(name)), str(error).strip())
 
 
+def _thresholds(config: SearchConfig) -> Found:
+    """What chooses among samples has a pool to choose from."""
+    kinds = {source.kind for source in config.sources.values()}
+    if not knows_recipe(config.evaluator) or "sample" in kinds:
+        return
+    for section in ("genome", "recipe"):
+        for name in getattr(config, section):
+            if name.startswith("keep_") and name in Recipe.model_fields:
+                message = "chooses among samples, and no source is of kind sample; leave it out"
+                yield Problem((section, name), message)
+
+
 def _bucket(config: SearchConfig) -> Found:
     """What is trained together knows windows of text and nothing of one another's course."""
     if config.search.bucket == 1:
@@ -339,6 +351,7 @@ CHECKS: Checks = (
     ("domains", _domain_kinds),
     ("evaluator sources", _kinds),
     ("evaluator genome recipe sources", _methods),
+    ("evaluator genome recipe sources", _thresholds),
     ("search", _strategy),
     ("evaluator model sources domains prompts parts search genome recipe", _task),
     ("search budget baselines known objectives genome recipe sources parts", _population),

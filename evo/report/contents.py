@@ -113,7 +113,9 @@ def recipe(view: View) -> dict[str, Any]:
     fixed = spec.get("recipe") or {}
     merging = {"start": "merge"} if spec.get("parts") else {}
     task = {"task": (spec.get("model") or {}).get("task", "causal")}
-    unused = idle({**fixed, **genome, **merging, **task})
+    kinds = {source.get("kind", "text") for source in (spec.get("sources") or {}).values()}
+    source = {"source": "sample" if "sample" in kinds else "text"}
+    unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
         "mixture": [
             (name, share, epochs.get(name))

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 from fitness.errors import InputError
-from fitness.formats import json_records
+from fitness.formats import json_records, text_in
 
 Way = Literal["forward", "infill"]
 Begun = Literal["prompt", "document", "nothing"]
@@ -29,6 +31,7 @@ class Sample:
     way: Way = "forward"
     begun: Begun = "prompt"  # what stood at the beginning: a given prompt, a real text, nothing
     suffix: str = ""
+    ended: bool = False  # by the model's own end of sequence, not cut at its longest length
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -52,12 +55,42 @@ def to_lines(samples: Iterable[Sample]) -> Iterator[str]:
 
 def read_samples(path: Path) -> Iterator[Sample]:
     """The samples of a pool's file; InputError with file and line for what is none."""
-    known = {one.name for one in fields(Sample)}
     for line, record in json_records(path):
-        values: dict[str, Any] = {name: record[name] for name in known & record.keys()}
-        absent = {"prompt", "completion", "individual", "seed"} - record.keys()
-        if absent:
+        yield sample_in(record, f"{path}:{line}")
+
+
+def sample_in(record: Mapping[str, Any], where: str) -> Sample:
+    """A record as a sample; InputError, beginning with `where`, for what is none."""
+    absent = {"prompt", "completion", "individual", "seed"} - record.keys()
+    if absent:
+        raise InputError(f"{where}: is no sample of a pool: it lacks {', '.join(sorted(absent))}")
+    texts: dict[str, Any] = {
+        name: text_in(record, name, where)
+        for name in ("prompt", "completion", "suffix")
+        if record.get(name) is not None
+    }
+    known = {one.name for one in fields(Sample)} - texts.keys() - {"scores"}
+    values: dict[str, Any] = {name: record[name] for name in known & record.keys()}
+    return Sample(**values, **texts, scores=_scores(record.get("scores") or {}, where))
+
+
+def _scores(given: Any, where: str) -> dict[str, float]:
+    """Scores by name; one that could not be told, null, is left out."""
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"{where}: 'scores' must look like {{\"realness\": 0.7}}, got {given!r:.40}"
+        )
+    told = {str(name): value for name, value in given.items() if value is not None}
+    for name, value in told.items():
+        if not is_score(value):
             raise InputError(
-                f"{path}:{line}: is no sample of a pool: it lacks {', '.join(sorted(absent))}"
+                f"{where}: score {name!r} is {value!r:.40}; it must be a finite number, or left out"
             )
-        yield Sample(**values)
+    return {name: float(value) for name, value in told.items()}
+
+
+def is_score(value: Any) -> bool:
+    """Whether it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return math.isfinite(value)

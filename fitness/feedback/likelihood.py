@@ -1,0 +1,86 @@
+"""How likely a model finds samples: the base that wrote them, or a second one."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fitness.decks import Sequence as Tokens
+from fitness.feedback.samples import Sample
+from fitness.held_out import sequences_at_once
+from fitness.mixing import stacked
+from fitness.models import Base
+from fitness.purpose import ending_token
+from fitness.sources import opening_tokens
+from fitness.training.supervised import token_logps
+
+LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
+
+
+class Likelihood(NamedTuple):
+    """Mean log-probability of a token, nats: of the completion after its prompt, of the whole text.
+
+    NaN where there is no token.
+    """
+
+    completion: float
+    text: float
+
+
+def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
+    """By a model as it is held; needs nothing else. Up to rounding, each follows from itself alone.
+
+    What leaves no room in the model's context loses its beginning, and a completion its end. What
+    a model says of the first token is told only where something stands before it.
+    """
+    import torch
+
+    context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = min(LONGEST, context or LONGEST)
+    rows = [_tokens(base, sample, longest) for sample in samples]
+    waiting = sorted(range(len(rows)), key=lambda place: -len(rows[place].tokens))
+    found: dict[int, Likelihood] = {}
+    with base.untouched() as model, torch.inference_mode():
+        while waiting:
+            size = sequences_at_once(model, len(rows[waiting[0]].tokens))
+            some, waiting = waiting[:size], waiting[size:]
+            tokens = [rows[place].tokens for place in some]
+            logps = token_logps(model, stacked([Tokens(ids, ids) for ids in tokens]))
+            for place, each in zip(some, logps.double().cpu().numpy(), strict=True):
+                ids, begin, end = rows[place]
+                found[place] = Likelihood(
+                    _mean(each[begin - 1 : end - 1]), _mean(each[: len(ids) - 1])
+                )
+    return [found[place] for place in range(len(rows))]
+
+
+def perplexity(logp: float) -> float:
+    """exp of what a token costs on average; NaN of NaN, and infinite beyond all numbers."""
+    return math.exp(-logp) if not -logp > 700 else math.inf
+
+
+class _Row(NamedTuple):
+    """All of a sample's tokens, int64 (n,), and where its completion begins and ends in them."""
+
+    tokens: np.ndarray
+    begin: int
+    end: int
+
+
+def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
+    opening = opening_tokens(base.tokenizer)
+    prompt, completion, suffix = (
+        base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for text in (sample.prompt, sample.completion, sample.suffix)
+    )
+    prompt = opening + prompt or [ending_token(base.tokenizer)]
+    completion = completion[: longest - 1]
+    prompt = prompt[-(longest - len(completion)) :]
+    end = len(prompt) + len(completion)
+    tokens = np.array([*prompt, *completion, *suffix][:longest], dtype=np.int64)
+    return _Row(tokens, len(prompt), end)
+
+
+def _mean(logps: np.ndarray) -> float:
+    return float(logps.mean()) if len(logps) else math.nan
