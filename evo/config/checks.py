@@ -206,11 +206,12 @@ def _thresholds(config: SearchConfig) -> Found:
     kinds = {source.kind for source in config.sources.values()}
     if not knows_recipe(config.evaluator) or "sample" in kinds:
         return
-    for section in ("genome", "recipe"):
-        for name in getattr(config, section):
-            if name.startswith("keep_") and name in Recipe.model_fields:
-                message = "chooses among samples, and no source is of kind sample; leave it out"
-                yield Problem((section, name), message)
+    fields = {name: one for name, one in Recipe.model_fields.items() if name.startswith("keep_")}
+    cutting = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
+    for section, names in (("genome", fields), ("recipe", cutting)):
+        for name in (name for name in names if name in getattr(config, section)):
+            message = "chooses among samples, and no source is of kind sample; leave it out"
+            yield Problem((section, name), message)
 
 
 def _bucket(config: SearchConfig) -> Found:
