@@ -16,7 +16,7 @@ from evo.history.tables import FULL
 from evo.inheritance import recorded
 from evo.ledger import Fact, read
 from evo.prepare import prepare
-from fitness import models, weights
+from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
@@ -60,8 +60,8 @@ def export(run: Path, individual: str, to: Path) -> Path:
     measured = [f for f in evaluations if f["individual"] == number and f["status"] == "ok"]
     if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
-    base = models.locate(config.model.base)
-    check_same(run, facts[0], {"model": models.fingerprint(base)})
+    base = folders.locate(config.model.base)
+    check_same(run, facts[0], {"model": folders.fingerprint(base)})
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
         kept = weights.folder_of(run / "artifacts", number)

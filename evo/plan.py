@@ -7,7 +7,7 @@ from evo.config.sections import Search
 from evo.machine import available_cpus
 from evo.prepare import prepare
 from evo.schedule import idle_workers
-from fitness import models
+from fitness import folders
 from fitness.cost import cost_of
 from fitness.evaluators import knows_recipe
 
@@ -48,7 +48,7 @@ def plan(config: SearchConfig) -> "RenderableType":
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
     if task.model is not None and knows_recipe(task.evaluator):
-        size = models.parameters(task.model)
+        size = folders.parameters(task.model)
         flops = fine_tunes * cost_of(task)(config.recipe, 1.0)
         lines.append(
             f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.config import SearchConfig, largest, possible
-from fitness import adapters, models
+from fitness import adapters, folders, models
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
@@ -40,7 +40,7 @@ def prepare(config: SearchConfig) -> Prepared:
     if not _reads_model(config):
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
-    folder = models.locate(config.model.base)
+    folder = folders.locate(config.model.base)
     _check_targets(config, folder)
     cache = cache_folder()
     here = Path.cwd()
@@ -49,7 +49,7 @@ def prepare(config: SearchConfig) -> Prepared:
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
-    room = models.context(folder)
+    room = folders.context(folder)
     if room is not None and longest > room:
         raise InputError(
             f"sequence_length {longest} is longer than the base model's context of {room} tokens; "
@@ -109,7 +109,7 @@ def prepare(config: SearchConfig) -> Prepared:
         stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
     )
     fingerprints: dict[str, Any] = {
-        "model": models.fingerprint(folder),
+        "model": folders.fingerprint(folder),
         "sources": {name: file.fingerprint for name, file in sources.items()},
         "domains": {
             name: {split: file.fingerprint for split, file in splits.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from fitness import models
+from fitness import folders
 from fitness.adapters import is_target
 from fitness.decks import Use, use_of
 from fitness.documents import Kind
@@ -41,15 +41,15 @@ class Shape:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """From the model's config.json and the headers of its weights, without loading them."""
-        told = models.architecture(folder)
+        told = folders.architecture(folder)
         layers = told.get("num_hidden_layers") or told.get("n_layer") or 0
         width = told.get("hidden_size") or told.get("n_embd") or 0
         table = [told.get("vocab_size", 0), width]
         head = math.prod(table)
-        tied = models.shapes(folder).count(table) < 2  # stored once, and it does multiply
+        tied = folders.shapes(folder).count(table) < 2  # stored once, and it does multiply
         looked_up = 0 if tied else head
-        weights = models.parameters(folder) - looked_up
-        return cls(weights, head, layers, width, _modules(models.tensors(folder)))
+        weights = folders.parameters(folder) - looked_up
+        return cls(weights, head, layers, width, _modules(folders.tensors(folder)))
 
     def forward(self, context: int) -> float:
         """FLOPs of one token through the model, in a sequence of `context` tokens."""

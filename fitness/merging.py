@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitness import models, weights
+from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.inheritance import Factors, Inherited, product, read
 from fitness.models import Base, cuda_devices
@@ -79,7 +79,7 @@ def check_part(key: str, part: Path, base: Path) -> None:
         return
     if not list(part.glob("*.safetensors")) or not (part / "config.json").is_file():
         raise InputError(f"{key}: {part} holds neither a model nor a PEFT adapter in safetensors")
-    if sorted(models.shapes(part)) != sorted(models.shapes(base)):
+    if sorted(folders.shapes(part)) != sorted(folders.shapes(base)):
         raise InputError(
             f"{key}: the weights in {part} do not have the shapes of the base's in {base}; only "
             "fine-tunes of the same base can be merged"
