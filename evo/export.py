@@ -15,7 +15,7 @@ from evo.history import best
 from evo.history.tables import FULL
 from evo.inheritance import recorded
 from evo.ledger import Fact, read
-from evo.prepare import prepare
+from evo.prepare import head_of, prepare
 from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
@@ -61,6 +61,7 @@ def export(run: Path, individual: str, to: Path) -> Path:
     if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
     base = folders.locate(config.model.base)
+    head = head_of(config, base)
     check_same(run, facts[0], {"model": folders.fingerprint(base)})
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
@@ -85,7 +86,7 @@ def export(run: Path, individual: str, to: Path) -> Path:
             )
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
-            weights.assemble(base, kept, partial, dtype=config.model.dtype)
+            weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
             configuration.write_yaml(recipe, partial / "recipe.yaml")
             card = _card(config, number, measured, evaluations)
             (partial / "README.md").write_text(card, encoding="utf-8")

@@ -18,6 +18,7 @@ from evo.ledger import read
 from evo.prepare import prepare
 from evo.trainers import DATA, TRAINERS, Fine, Trainer
 from fitness import handover, materialise
+from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.evaluators import Trl, TrlSettings
 from fitness.recipe import Recipe
@@ -32,6 +33,11 @@ def export_as(run: Path, individual: str, name: str, to: Path) -> str:
     facts = read(run)
     to = new_folder(to)
     config, number, plain = chosen(run, facts, individual)
+    if config.model.task != "causal":
+        raise InputError(
+            f"{run}: {name} is given recipes of causal models, and model.task is "
+            f"{config.model.task}; `evo export` without --as writes the model itself"
+        )
     prepared = prepare(config)
     check_same(run, facts[0], prepared.fingerprints)
     trainer = TRAINERS[name]

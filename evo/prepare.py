@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from evo.config import SearchConfig, largest, possible
-from fitness import adapters, folders, models
+from fitness import adapters, folders, head_checks, models
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
+from fitness.heads import Head
 from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
-from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
+from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
+from fitness.training.masked import Masking
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
@@ -41,11 +43,12 @@ def prepare(config: SearchConfig) -> Prepared:
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)
-    _check_targets(config, folder)
+    head = head_of(config, folder)
+    _check_targets(config, folder, head)
     cache = cache_folder()
     here = Path.cwd()
     sources = {
-        name: tokenise(f"sources.{name}", source, here, folder, cache)
+        name: tokenise(f"sources.{name}", source, here, folder, cache, labels=head.labels)
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
@@ -74,7 +77,15 @@ def prepare(config: SearchConfig) -> Prepared:
         check_part(f"parts.{name}", part, folder)
     domains = {
         name: {
-            split: tokenise(f"domains.{name}.{split}", source, here, folder, cache, half=half)
+            split: tokenise(
+                f"domains.{name}.{split}",
+                source,
+                here,
+                folder,
+                cache,
+                half=half,
+                labels=head.labels,
+            )
             for split, (source, half) in domain.splits().items()
         }
         for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
@@ -93,6 +104,7 @@ def prepare(config: SearchConfig) -> Prepared:
         evaluator,
         folder,
         config.model.dtype,
+        head,
         sources,
         domains,
         prompt_sets,
@@ -128,6 +140,19 @@ def prepare(config: SearchConfig) -> Prepared:
     return Prepared(task, fingerprints)
 
 
+def head_of(config: SearchConfig, folder: Path) -> Head:
+    """What is predicted; of classes, which there are. Raises InputError if the base cannot."""
+    task = config.model.task
+    if knows_recipe(config.evaluator):
+        head_checks.check(folder, task)
+    if task == "masked":
+        Masking.of(load_tokenizer(folder))
+    if task != "classification":
+        return Head(task)
+    given = tuple(map(str, config.model.labels))
+    return Head(task, head_checks.labels_of(given, folder, config.sources.values(), Path.cwd()))
+
+
 def _methods(config: SearchConfig) -> list[Method]:
     """Those that the search may take."""
     return possible(config, "method")
@@ -147,11 +172,11 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         )
 
 
-def _check_targets(config: SearchConfig, folder: Path) -> None:
+def _check_targets(config: SearchConfig, folder: Path, head: Head) -> None:
     """Adapters stand beside modules that the base model has."""
     targets = set(possible(config, "lora_targets")) - {"all"}
     if targets and set(possible(config, "adapter")) != {"none"}:
-        modules = models.linear_modules(folder)
+        modules = models.linear_modules(folder, head)
         for one in sorted(targets):
             adapters.targeted(modules, one)
 

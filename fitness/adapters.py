@@ -48,8 +48,13 @@ def targeted(modules: Iterable[str], targets: str) -> list[str]:
     return [module for module in known if is_target(module, targets)]
 
 
-def settings(recipe: Recipe, adapted: Mapping[str, Any]) -> Any:
-    """PEFT's configuration of the recipe's adapter beside these modules, by name."""
+def settings(
+    recipe: Recipe, adapted: Mapping[str, Any], task: str | None, whole: Iterable[str] = ()
+) -> Any:
+    """PEFT's configuration of the recipe's adapter beside these modules, by name.
+
+    `task` is PEFT's name of what the model does; the modules `whole` are trained themselves.
+    """
     import torch
     from peft import LoraConfig
 
@@ -61,7 +66,8 @@ def settings(recipe: Recipe, adapted: Mapping[str, Any]) -> Any:
         lora_dropout=recipe.adapter_dropout,
         target_modules=list(adapted),
         fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
-        task_type="CAUSAL_LM",
+        task_type=task,
+        modules_to_save=list(whole) or None,
     )
 
 

@@ -1,7 +1,7 @@
 """The builtin trainer: fine-tunes the base on a recipe's mixture, then scores what came of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import held_out_loss, measure
 from fitness.materialise import steps_until
-from fitness.mixing import Mixing
+from fitness.mixing import Batch, Mixing
 from fitness.recipe import Recipe
+from fitness.sources import separator
 from fitness.together import Trained, train_together
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
+from fitness.training.masked import Masking
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
-from fitness.training.supervised import finetune, precise
+from fitness.training.supervised import Loss, cross_entropy, finetune, precise
 
 
 class Builtin:
@@ -36,8 +38,9 @@ class Builtin:
             raise InputError("the builtin evaluator needs `model.base`")
         torch.set_num_threads(task.threads)
         self._task = task
-        self._base = Base(task.model, task.dtype)
-        self._shape = Shape.of(task.model)
+        self._base = Base(task.model, task.dtype, task.head)
+        self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
+        self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
 
@@ -88,7 +91,7 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
-        end = self._base.tokenizer.eos_token_id
+        end = separator(self._base.tokenizer)
         return Mixing(
             recipe.mixture,
             {name: deck_of(content, recipe, end) for name, content in self._contents.items()},
@@ -112,6 +115,7 @@ class Builtin:
         until = steps_until(steps, min(1.0, spec.fidelity))
         file = task.artifacts and state.file_of(task.artifacts, spec.individual, spec.seed)
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
+        batches, learn = self._learned(mixing, spec, recipe, begin.step)
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         with inheritance.parents(spec, task, self._again) as folders:
@@ -119,14 +123,16 @@ class Builtin:
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
-            stop = _stopping(task, model, recipe, steps) if task.patience else None
+            stop = self._stopping(model, task, recipe, steps) if task.patience else None
             report = train(
                 model,
                 recipe,
-                mixing.batches(recipe.batch_size, skip=begin.step),
+                batches,
                 steps=steps,
                 seed=spec.seed,
-                loss_of=objective(recipe, self._reference, base.tokenizer, seed=spec.seed),
+                loss_of=objective(
+                    recipe, self._reference, base.tokenizer, seed=spec.seed, learn=learn
+                ),
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
@@ -162,22 +168,31 @@ class Builtin:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
+    def _learned(
+        self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
+    ) -> tuple[Iterator[Batch], Loss]:
+        """The batches from a step on, and the loss of what is simply learned of them."""
+        batches = mixing.batches(recipe.batch_size, skip=step)
+        if self._masking is None:
+            return batches, cross_entropy
+        share = recipe.mask_share
+        return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
+
+    def _stopping(self, model: Any, task: Task, recipe: Recipe, steps: int) -> EarlyStopping:
+        """By the selection split, whatever split is scored afterwards."""
+        file = task.domains[task.stop_on]["selection"]
+
+        def loss() -> float:
+            with precise(model.device, recipe):
+                return held_out_loss(model, file, task.held_out_length, self._masking)
+
+        return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
+
 
 def budget_of(task: Task, spec: EvaluationSpec) -> int:
     """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
     share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
     return round(task.budget_tokens * share)
-
-
-def _stopping(task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
-    """By the selection split, whatever split is scored afterwards."""
-    file = task.domains[task.stop_on]["selection"]
-
-    def loss() -> float:
-        with precise(model.device, recipe):
-            return held_out_loss(model, file, task.held_out_length)
-
-    return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def _keep_weights(model: Any, task: Task, spec: EvaluationSpec) -> None:

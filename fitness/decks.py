@@ -20,11 +20,11 @@ from fitness.records import Records
 NO_LABEL = -100  # what torch's cross-entropy leaves out by default
 BLOCK = 4096  # permuted positions computed at once
 
-Use = Literal["learn", "compare", "rate", "answer"]
+Use = Literal["learn", "compare", "rate", "answer", "classify"]
 
 # What a method does with a source. `learn` is cross-entropy: on all of a text, on what answers a
 # prompt, on the chosen and the good ones. `compare` and `rate` are for the preference losses,
-# `answer` is for the model itself.
+# `answer` is for the model itself. A text with a class is classified, whatever the method.
 USES: Mapping[Method, Mapping[Kind, Use]] = {
     "supervised": {},
     "preference": {"preference": "compare", "rating": "rate"},
@@ -34,7 +34,7 @@ USES: Mapping[Method, Mapping[Kind, Use]] = {
 
 def use_of(kind: Kind, method: Method) -> Use:
     """What a method does with a source of a kind; most of them learn from most."""
-    return USES[method].get(kind, "learn")
+    return "classify" if kind == "label" else USES[method].get(kind, "learn")
 
 
 class Sequence(NamedTuple):
@@ -52,14 +52,14 @@ class Sequence(NamedTuple):
 class Draw(NamedTuple):
     """One draw: what it is for, where it is from, and its sequences, of which a comparison has two.
 
-    `number` tells the records of a source apart.
+    `number` tells the records of a source apart; `label` is that of `fitness.records.Row`.
     """
 
     use: Use
     source: str
     number: int
     sequences: tuple[Sequence, ...]
-    good: bool = True
+    label: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,12 @@ class RecordDeck:
             sequences = tuple(Sequence(part, part) for part in (prompt, reference))
         elif self.use == "compare":
             sequences = (self._sequence(row), self._sequence(row + 1))
+        elif self.use == "classify":
+            text = self.records.text(row, self.length)
+            sequences = (Sequence(text, np.full_like(text, NO_LABEL)),)
         else:
             sequences = (self._sequence(row),)
-        return Draw(self.use, source, number, sequences, self.records.good(row))
+        return Draw(self.use, source, number, sequences, self.records.label(row))
 
     def _sequence(self, row: int) -> Sequence:
         tokens, asked = self.records.cut(row, self.length)
@@ -181,8 +184,8 @@ def deck_of(content: np.ndarray | Records, recipe: Recipe, separator: int) -> De
         apart = separator if recipe.isolate_documents else None
         return Windows(np.asarray(content), recipe.sequence_length, apart)
     use = use_of(content.kind, recipe.method)
-    cost = {"learn": 1, "compare": 2, "rate": 1, "answer": recipe.reinforce_group}[use]
-    return RecordDeck(content, use, recipe.sequence_length, cost)
+    costs: Mapping[Use, int] = {"compare": 2, "answer": recipe.reinforce_group}
+    return RecordDeck(content, use, recipe.sequence_length, costs.get(use, 1))
 
 
 def window_starts(available: int, length: int, seed: int, source: str) -> Iterator[int]:

@@ -13,6 +13,15 @@ from typing import Any
 from fitness.errors import InputError
 from fitness.gguf import converted, is_gguf
 
+FROM_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "mpnet",
+    "longformer",
+)
 HEADER_BYTES = 100_000_000  # the longest table of contents that safetensors allows
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 
@@ -116,16 +125,28 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def told(folder: Path) -> dict[str, Any]:
+    """The model's config.json."""
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return content
+
+
 def architecture(folder: Path) -> dict[str, Any]:
     """The model's config.json: of its language model, where that is a part of it."""
-    told: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return told.get("text_config", told)
+    content = told(folder)
+    return content.get("text_config", content)
 
 
 def context(folder: Path) -> int | None:
-    """Longest sequence of the model's position embeddings, tokens; None where none is told."""
-    told = architecture(folder)
-    return told.get("max_position_embeddings") or told.get("n_positions")
+    """Longest sequence of the model's position embeddings, tokens; None where none is told.
+
+    The encoders that count positions from behind the padding token have so many fewer.
+    """
+    content = architecture(folder)
+    length = content.get("max_position_embeddings") or content.get("n_positions")
+    if length and content.get("model_type") in FROM_PADDING:
+        return int(length) - (content.get("pad_token_id", 1) or 0) - 1
+    return length
 
 
 def tensors(folder: Path) -> dict[str, list[int]]:

@@ -4,13 +4,18 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from fitness.decks import NO_LABEL, RecordDeck
+from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
-from fitness.metrics import score
+from fitness.metrics import class_scores, score
 from fitness.mixing import Rows, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
+from fitness.training.classification import class_logits
+from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
 
 BATCH_TOKENS = 4096
@@ -26,15 +31,12 @@ def measure(
     Raises Diverged for a loss that is no number: such a model cannot be sampled from.
     """
     measurements: dict[str, float] = {}
+    masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     for domain, splits in task.domains.items():
-        file = splits[spec.split]
-        loss = held_out_loss(model, file, task.held_out_length)
-        if not math.isfinite(loss):
-            raise Diverged(f"{domain}/loss is {loss}")
-        measurements[f"{domain}/loss"] = loss
-        measurements[f"{domain}/perplexity"] = math.exp(loss) if loss < 700 else math.inf
-        if file.kind == "preference":
-            measurements[f"{domain}/accuracy"] = pair_accuracy(model, file, task.held_out_length)
+        found = _scores(model, splits[spec.split], task.held_out_length, masking)
+        if not math.isfinite(found["loss"]):
+            raise Diverged(f"{domain}/loss is {found['loss']}")
+        measurements |= {f"{domain}/{name}": value for name, value in found.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][spec.split]
@@ -57,20 +59,60 @@ def measure(
     return measurements, samples
 
 
-def held_out_loss(model: Any, file: TokenFile, length: int) -> float:
+def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -> dict[str, float]:
+    """What `metrics.HELD_OUT` names for the kind of a domain."""
+    if file.kind == "label":
+        return class_scores(*_classified(model, file, length))
+    loss = held_out_loss(model, file, length, masking)
+    scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+    if file.kind == "preference" and math.isfinite(loss):
+        scores["accuracy"] = pair_accuracy(model, file, length)
+    return scores
+
+
+def held_out_loss(
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None
+) -> float:
     """Mean cross-entropy over a text cut in windows of `length`, nats per token.
 
-    Of records, over what answers the prompts: of a preference, the chosen answer.
+    Of records, over what answers the prompts: of a preference, the chosen answer; of texts with
+    classes, nats per text. With `masking`, over the masked tokens, always the same ones.
     """
     import torch
 
-    total = count = 0.0
+    if file.kind == "label":
+        return class_scores(*_classified(model, file, length))["loss"]
+    total = count = read = 0
     with torch.inference_mode():
         for rows in _rows(model, file, length):
-            summed = -token_logps(model, rows).sum().item()
-            total += summed
-            count += int((rows.labels[:, 1:] != NO_LABEL).sum())
-    return total / max(1.0, count)
+            if masking is None:
+                summed, labels = -token_logps(model, rows).sum(), rows.labels[:, 1:] != NO_LABEL
+                total, count = total + summed.item(), count + int(labels.sum())
+            else:
+                summed, masked = masking.summed(model, masking.held_out(rows, first=read))
+                total, count = total + summed.item(), count + masked
+            read += len(rows.input_ids)
+    if masking is not None and not count:
+        raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
+    return total / max(1, count)
+
+
+def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of a domain's texts, (texts,), and the model's logits, (texts, classes)."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no records")
+    deck = RecordDeck(content, "classify", length)
+    size = max(1, BATCH_TOKENS // length)
+    draws = [deck.draw("", number, length) for number in range(deck.draws)]
+    with torch.inference_mode():
+        found = [
+            class_logits(model, [draw.sequences[0] for draw in draws[first : first + size]])
+            for first in range(0, len(draws), size)
+        ]
+    return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
 
 
 def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:

@@ -49,7 +49,7 @@ def start(base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int) -> 
     `seed` decides what DARE drops.
     """
     if len(folders) < 2:
-        return read(folders[0]) if folders else None
+        return read(folders[0], base.head) if folders else None
     first = recipe.merge_weight
     how = Merge.of(recipe, (first, 1 - first))
     return merge(base, folders, how, rank=_rank(recipe), seed=seed)
@@ -108,7 +108,7 @@ def merge(
     """
     import torch
 
-    parts = [read(folder) for folder in folders]
+    parts = [read(folder, base.head) for folder in folders]
     with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PEFT, on a density of 1 and on transformers
         torch.manual_seed(seed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness import adapters
 from fitness.errors import InputError
+from fitness.heads import CAUSAL, Head
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
 
@@ -16,35 +17,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+HEAD_SEED = 0  # of a head that the base does not have
+
+
 class Base:
     """A base model on its device, with its tokenizer; `prepared` lends it to one fine-tune."""
 
-    def __init__(self, folder: Path, dtype: str = "float32") -> None:
+    def __init__(self, folder: Path, dtype: str = "float32", head: Head = CAUSAL) -> None:
         """`dtype`, float32 or bfloat16, is how weights are kept while nothing trains them."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        from transformers import AutoTokenizer
 
-        logging.disable_progress_bar()
         self.folder = folder
+        self.head = head
         self.device = _device()
         self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-        self.model: PreTrainedModel
-        self.model, loading = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        missing = sorted(loading["missing_keys"])
-        if missing:  # the library would draw them at random
+        if head.task == "causal" and self.tokenizer.eos_token_id is None:
             raise InputError(
-                f"model.base {str(folder)!r}: {len(missing)} weights of the architecture in "
-                f"config.json are not in it, such as {missing[0]}; save the whole model there"
+                f"model.base {str(folder)!r}: its tokenizer has no token that ends a text; set "
+                "`eos_token` in its tokenizer_config.json, or `model.task` for an encoder"
             )
+        self.model: PreTrainedModel = load(folder, dtype, head)
         broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
         if broken:
             raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
@@ -110,16 +105,20 @@ class Base:
 
         found = _linear_modules(self.model, recipe.lora_layers)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
-        settings = adapters.settings(recipe, adapted)
+        whole = {name: self.model.get_submodule(name) for name in _own_parts(self.model, self.head)}
+        settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
         try:
             with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
                 torch.manual_seed(seed)
                 model = get_peft_model(self.model, settings)
+            for name in whole:  # PEFT trains its copy in the precision that the base is kept in
+                trained = self.model.get_submodule(name).modules_to_save["default"].float()
+                trained.register_forward_pre_hook(_in_float32)
             self._untouched = model.disable_adapter
             yield model
         finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
-            for name, module in adapted.items():
+            for name, module in {**adapted, **whole}.items():
                 self.model.set_submodule(name, module)
             vars(self.model).pop("peft_config", None)
             for weight in self.model.parameters():
@@ -139,15 +138,77 @@ def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
             weight.data = own[name]
 
 
-def linear_modules(folder: Path) -> list[str]:
-    """Names of the linear modules inside a model's layers, from its configuration alone."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
+    """A folder's model, on the CPU. A classifier's head that is not there is always drawn alike.
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without weights
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return list(_linear_modules(model, 0))
+    Raises InputError for any other weights that are missing: the library would draw them at random.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    told = logging.get_verbosity()
+    try:
+        if head.labels:  # it would warn of what is done here on purpose
+            logging.set_verbosity_error()
+        with torch.random.fork_rng(devices=cuda_devices()):
+            torch.manual_seed(HEAD_SEED)
+            model, loading = head.model_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=False,
+                output_loading_info=True,
+                **head.settings,
+            )
+    finally:
+        logging.set_verbosity(told)
+    own = tuple(f"{part}." for part in _own_parts(model, head))
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(own))
+    if missing:
+        raise InputError(
+            f"model.base {str(folder)!r}: {len(missing)} weights of {type(model).__name__} are not "
+            f"in it, such as {missing[0]}; save the whole model there"
+        )
+    if head.labels:
+        from fitness.sources import load_tokenizer, separator
+
+        tokenizer, config = load_tokenizer(folder), model.config.get_text_config()
+        if tokenizer.pad_token_id is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+        elif config.pad_token_id is None:
+            config.pad_token_id = separator(tokenizer)
+        config.use_cache = False  # of keys and values, for tokens that will never come
+    return model
+
+
+def _own_parts(model: Any, head: Head) -> list[str]:
+    """Names of the modules that a classifier has on top of the model that reads the text."""
+    if not head.labels:
+        return []
+    body = model.base_model_prefix
+    above = [name for name, _ in model.named_children() if name != body]
+    modules = dict(model.named_modules())
+    found = [name for name in (*above, f"{body}.pooler") if name in modules]
+    return [name for name in found if any(True for _ in modules[name].parameters())]
+
+
+def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.float() for one in inputs)
+
+
+def skeleton(folder: Path, head: Head) -> Any:
+    """The model without weights, from its configuration alone."""
+    import torch
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **head.settings)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return head.model_class.from_config(config, trust_remote_code=False)
+
+
+def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
+    """Names of the linear modules inside a model's layers, from its configuration alone."""
+    return list(_linear_modules(skeleton(folder, head), 0))
 
 
 def _linear_modules(model: Any, last: int) -> dict[str, Any]:

@@ -20,18 +20,21 @@ from fitness.suggest import listed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1}  # of a record
-COLUMNS = 4  # of the index: first token, first token of the answer, end, whether it is a good one
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1}  # of a record
+COLUMNS = 4  # of the index: first token, first token of the answer, end, label
 Chat = Sequence[Mapping[str, Any]]
 Encode = Callable[[str], list[int]]
 
 
 class Row(NamedTuple):
-    """A prompt and what answers it, as tokens; `good` is False for what is rejected or rated so."""
+    """A prompt and what answers it, as tokens; or a text and the special tokens that close it.
+
+    `label` is the number of a text's class, and else 1, or 0 for what is rejected or rated so.
+    """
 
     prompt: list[int]
     answer: list[int]
-    good: bool = True
+    label: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Records:
         _, answer, end, _ = self.index[row]
         return self.tokens[answer:end]
 
-    def good(self, row: int) -> bool:
-        return bool(self.index[row, 3])
+    def label(self, row: int) -> int:
+        return int(self.index[row, 3])
 
     def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
         """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
@@ -65,6 +68,15 @@ class Records:
             answer, room = answer[:-1], 1
         kept = prompt[len(prompt) - min(room, len(prompt)) :]
         return np.concatenate([kept, answer]).astype(np.int64), len(kept)
+
+    def text(self, row: int, length: int) -> np.ndarray:
+        """At most `length` tokens of a text that has a class, int64: it loses its end.
+
+        What closes it, such as [SEP], is kept.
+        """
+        text, closing = self.prompt(row), self.answer(row)
+        room = max(length - len(closing), 0)
+        return np.concatenate([text[:room], closing])[:length].astype(np.int64)
 
 
 def rows(

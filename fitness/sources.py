@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from fitness import hub
 from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
-from fitness.records import COLUMNS, Records, rows
+from fitness.labels import labelled, tokens_around
+from fitness.records import COLUMNS, Records, Row, rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,7 +96,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             f"{folder}: no usable tokenizer in it ({error}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
-    if tokenizer.eos_token_id is None:
+    if separator(tokenizer) is None:
         raise InputError(
             f"{folder}: the tokenizer has no end-of-sequence token, which separates documents; "
             "set `eos_token` in its tokenizer_config.json"
@@ -103,10 +104,16 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
+    """The token that ends a document: EOS, or SEP of an encoder that has none."""
+    end = tokenizer.eos_token_id
+    return tokenizer.sep_token_id if end is None else end
+
+
 def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: the BOS token if the tokenizer adds one."""
+    """What stands before every document and prompt: BOS, or CLS, if the tokenizer adds one."""
     first = tokenizer("", verbose=False)["input_ids"][:1]
-    return first if first == [tokenizer.bos_token_id] else []
+    return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
 
 def tokenise(
@@ -117,18 +124,22 @@ def tokenise(
     cache: Path,
     *,
     half: Half | None = None,
+    labels: Sequence[str] = (),
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
     more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records.
+    `labels` are the names of classes by their numbers, for a source that has them.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
     whatever the source has wrong.
     """
     try:
-        key = fingerprint(source, base, tokenizer_path, half=half)
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels)
         with _writing(cache):
-            found = _cached(cache, key) or _build(source, base, tokenizer_path, cache, key, half)
+            found = _cached(cache, key) or _build(
+                source, base, tokenizer_path, cache, key, half, labels
+            )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     path = str(_tokens_path(cache, key).absolute())
@@ -136,7 +147,12 @@ def tokenise(
 
 
 def fingerprint(
-    source: Source, base: Path, tokenizer_path: Path, *, half: Half | None = None
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    *,
+    half: Half | None = None,
+    labels: Sequence[str] = (),
 ) -> str:
     """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
 
@@ -151,6 +167,8 @@ def fingerprint(
     }
     if source.kind != "text":
         settings["kind"] = source.kind
+    if source.kind == "label":
+        settings["labels"] = list(labels)
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -196,7 +214,13 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
 
 
 def _build(
-    source: Source, base: Path, tokenizer_path: Path, cache: Path, key: str, half: Half | None
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    cache: Path,
+    key: str,
+    half: Half | None,
+    labels: Sequence[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
@@ -206,7 +230,7 @@ def _build(
             counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
         else:
             every = records(source, base, half=half)
-            counts = _write_records(every, source.kind, tokenizer, dtype, file)
+            counts = _write_records(every, source, labels, tokenizer, dtype, file)
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
@@ -228,26 +252,33 @@ def _write_text(
 
 def _write_records(
     every: Iterator[tuple[str, dict[str, Any]]],
-    kind: Kind,
+    source: Source,
+    labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
     file: BinaryIO,
 ) -> dict[str, int]:
     """Tokens as they come, behind them the index."""
     opening = opening_tokens(tokenizer)
+    around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
+    def rows_of(record: dict[str, Any], where: str) -> Iterable[Row]:
+        if source.kind == "label":
+            return [labelled(record, where, source.text, labels, encode, around)]
+        return rows(record, source.kind, where, tokenizer, encode, opening)
+
     index, end, documents = array("q"), 0, 0
     for where, record in every:
         documents += 1
-        for row in rows(record, kind, where, tokenizer, encode, opening):
+        for row in rows_of(record, where):
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
-            index.extend((start, answer, end, row.good))
+            index.extend((start, answer, end, row.label))
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
@@ -270,7 +301,7 @@ def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
     """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
-    opening, closing = opening_tokens(tokenizer), [tokenizer.eos_token_id]
+    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
     texts = [piece.text for piece in batch]
     if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
         backend = tokenizer.backend_tokenizer

@@ -6,6 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from fitness import folders
+from fitness.heads import CAUSAL, Head
+
 ADAPTER = "adapter_config.json"
 
 
@@ -36,7 +39,9 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def assemble(base: Path, weights: Path, to: Path, *, dtype: str = "float32") -> None:
+def assemble(
+    base: Path, weights: Path, to: Path, *, dtype: str = "float32", head: Head = CAUSAL
+) -> None:
     """Write model and tokenizer to the folder `to`; an adapter is merged into the base.
 
     The merged weights are float32, like the adapter's, on top of the base as it was trained on:
@@ -44,23 +49,23 @@ def assemble(base: Path, weights: Path, to: Path, *, dtype: str = "float32") -> 
     """
     from transformers import AutoTokenizer
 
+    from fitness.models import load
+
     if (weights / ADAPTER).is_file():
-        _merged(base, weights, dtype).save_pretrained(to)
+        _merged(load(base, dtype, head), weights).save_pretrained(to)
     else:
         shutil.copytree(weights, to, dirs_exist_ok=True)
-    AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(to)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if head.labels and tokenizer.pad_token is None:  # by which the head knows where a text ends
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(
+            folders.architecture(to)["pad_token_id"]
+        )
+    tokenizer.save_pretrained(to)
 
 
-def _merged(base: Path, adapter: Path, dtype: str) -> Any:
-    import torch
+def _merged(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=getattr(torch, dtype), trust_remote_code=False
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
         return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload()

@@ -112,7 +112,8 @@ def recipe(view: View) -> dict[str, Any]:
     spec = history.spec(view.facts)
     fixed = spec.get("recipe") or {}
     merging = {"start": "merge"} if spec.get("parts") else {}
-    unused = idle({**fixed, **genome, **merging})
+    task = (spec.get("model") or {}).get("task", "causal")
+    unused = idle({**fixed, **genome, **merging}, task)
     return {
         "mixture": [
             (name, share, epochs.get(name))

@@ -63,7 +63,7 @@ def _half(draw: Draw, side: int) -> Draw:
     """A side of a comparison as if it had been rated alone."""
     number = 2 * draw.number + side
     one = (draw.sequences[side],)
-    return draw._replace(use="rate", number=number, sequences=one, good=side == 0)
+    return draw._replace(use="rate", number=number, sequences=one, label=int(side == 0))
 
 
 def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
@@ -113,10 +113,10 @@ def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -
         drift = (token_logps(model, mismatched).sum(1) - reference.now(mismatched)).mean()
     logps = token_logps(model, stacked(sequences)).sum(1)
     gained = logps - reference.of(draws, recipe)[0]
-    good = torch.tensor([draw.good for draw in draws], device=logps.device)
+    good = torch.tensor([bool(draw.label) for draw in draws], device=logps.device)
     signs = torch.where(good, 1.0, -1.0)
     losses = 1 - torch.sigmoid(beta * signs * (gained - drift.clamp(min=0)))
-    learned = sum(_labels(draw.sequences[0]) for draw in draws if draw.good)
+    learned = sum(_labels(draw.sequences[0]) for draw in draws if draw.label)
     return losses.mean() - recipe.preference_sft * logps[good].sum() / max(1, learned)
 
 

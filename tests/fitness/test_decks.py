@@ -99,7 +99,7 @@ def test_a_preference_is_compared_or_its_chosen_answer_learned(tmp_path: Path) -
 def test_good_ratings_are_learned_and_all_are_rated(tmp_path: Path) -> None:
     ratings = rated(PAIRS)
     judged = deck(ratings, "rating", tmp_path, method="preference", sequence_length=48)
-    assert [judged.draw("a", n, 48).good for n in range(4)] == [True, False, True, False]
+    assert [judged.draw("a", n, 48).label for n in range(4)] == [1, 0, 1, 0]
     learning = deck(ratings, "rating", tmp_path, sequence_length=48)
     assert isinstance(learning, RecordDeck)
     assert len(learning.rows) == len(PAIRS)

@@ -139,9 +139,10 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
          "search.bucket: cannot be had together with resources.checkpointing; leave one out"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
-         "be text, completion, preference, rating or prompt, got 'prompts'; did you mean prompt?"),
+         "be text, completion, preference, rating, prompt or label, got 'prompts'; did you mean "
+         "prompt?"),
         ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
-         "domains.target.kind: held out are text, completion, preference, got rating"),
+         "domains.target.kind: held out are text, completion, preference, label, got rating"),
         ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
          "domains.general: one kind, please: completion and text"),
         ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; what the search may "

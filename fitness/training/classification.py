@@ -1,0 +1,37 @@
+"""Learning the classes of texts: cross-entropy over a head's outputs, one text a draw."""
+
+from collections.abc import Sequence as Listed
+from typing import Any
+
+import numpy as np
+
+from fitness.decks import Draw, Sequence
+from fitness.mixing import stacked
+
+
+def class_logits(model: Any, texts: Listed[Sequence]) -> Any:
+    """(texts, classes), float32.
+
+    Padded behind with the model's own padding token, which tells a causal architecture where a
+    text ends: its head reads the last token that is another one.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    rows = stacked(list(texts)).input_ids
+    lengths = np.array([len(text.tokens) for text in texts])
+    there = np.arange(rows.shape[1]) < lengths[:, None]
+    padded = np.where(there, rows, model.config.get_text_config().pad_token_id)
+    return model(
+        input_ids=torch.from_numpy(padded).to(device),
+        attention_mask=torch.from_numpy(there.astype(np.int64)).to(device),
+    ).logits.float()
+
+
+def classification_loss(model: Any, draws: Listed[Draw]) -> Any:
+    """Mean cross-entropy of the draws' classes, nats per text."""
+    import torch
+
+    logits = class_logits(model, [draw.sequences[0] for draw in draws])
+    wanted = torch.tensor([draw.label for draw in draws], device=logits.device)
+    return torch.nn.functional.cross_entropy(logits, wanted)
