@@ -26,7 +26,9 @@ def plan(config: SearchConfig) -> "RenderableType":
     task = prepared.task
     data = Table("source", "documents", "tokens", "epochs if alone", title_justify="left")
     for name, file in task.sources.items():
-        epochs = config.budget.tokens / file.tokens
+        whole = file.kind == "label"  # a text is a sequence, however short
+        epoch = file.rows * task.held_out_length if whole else file.tokens
+        epochs = config.budget.tokens / epoch
         data.add_row(name, f"{file.documents:,}", f"{file.tokens:,}", f"{epochs:.1f}")
     held_out = Table("held out", "selection", "test", title_justify="left")
     for name, splits in task.domains.items():
