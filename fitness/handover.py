@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fitness import adapters, models
 from fitness.heads import CAUSAL
+from fitness.loading import skeleton
 from fitness.recipe import Recipe
 
 DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
@@ -13,7 +14,7 @@ DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
 def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
     """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
     shortest that mean these modules and no others."""
-    model = models.skeleton(folder, CAUSAL)
+    model = skeleton(folder, CAUSAL)
     found = models._linear_modules(model, recipe.lora_layers)
     wanted = adapters.targeted(found, recipe.lora_targets)
     short = sorted({name.rpartition(".")[2] for name in wanted})

@@ -19,6 +19,7 @@ from fitness import weights
 from fitness.errors import InputError
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
 from fitness.heads import CAUSAL, Head
+from fitness.loading import load
 from fitness.training.supervised import Diverged
 
 RETRAINED = "retrained-"  # begins the name of the folder for ancestors that are trained again
@@ -132,8 +133,6 @@ def _train_again(
 def read(folder: Path, head: Head = CAUSAL) -> Inherited:
     """The weights that `weights.keep` has left in a folder."""
     from safetensors.torch import load_file
-
-    from fitness.models import load
 
     if (folder / weights.ADAPTER).is_file():
         settings = json.loads((folder / weights.ADAPTER).read_text(encoding="utf-8"))

@@ -15,7 +15,8 @@ from typing import Any
 from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.inheritance import Factors, Inherited, product, read
-from fitness.models import Base, cuda_devices
+from fitness.loading import cuda_devices
+from fitness.models import Base
 from fitness.recipe import Recipe
 
 MERGED = "merged"

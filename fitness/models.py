@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fitness import adapters
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
+from fitness.loading import cuda_devices, load, own_parts, skeleton
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-HEAD_SEED = 0  # of a head that the base does not have
 
 
 class Base:
@@ -105,7 +103,7 @@ class Base:
 
         found = _linear_modules(self.model, recipe.lora_layers)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
-        whole = {name: self.model.get_submodule(name) for name in _own_parts(self.model, self.head)}
+        whole = {name: self.model.get_submodule(name) for name in own_parts(self.model, self.head)}
         settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
         try:
             with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
@@ -138,72 +136,8 @@ def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
             weight.data = own[name]
 
 
-def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
-    """A folder's model, on the CPU. A classifier's head that is not there is always drawn alike.
-
-    Raises InputError for any other weights that are missing: the library would draw them at random.
-    """
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    told = logging.get_verbosity()
-    try:
-        if head.labels:  # it would warn of what is done here on purpose
-            logging.set_verbosity_error()
-        with torch.random.fork_rng(devices=cuda_devices()):
-            torch.manual_seed(HEAD_SEED)
-            model, loading = head.model_class.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                trust_remote_code=False,
-                output_loading_info=True,
-                **head.settings,
-            )
-    finally:
-        logging.set_verbosity(told)
-    own = tuple(f"{part}." for part in _own_parts(model, head))
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(own))
-    if missing:
-        raise InputError(
-            f"model.base {str(folder)!r}: {len(missing)} weights of {type(model).__name__} are not "
-            f"in it, such as {missing[0]}; save the whole model there"
-        )
-    if head.labels:
-        from fitness.sources import load_tokenizer, separator
-
-        tokenizer, config = load_tokenizer(folder), model.config.get_text_config()
-        if tokenizer.pad_token_id is not None:
-            config.pad_token_id = tokenizer.pad_token_id
-        elif config.pad_token_id is None:
-            config.pad_token_id = separator(tokenizer)
-        config.use_cache = False  # of keys and values, for tokens that will never come
-    return model
-
-
-def _own_parts(model: Any, head: Head) -> list[str]:
-    """Names of the modules that a classifier has on top of the model that reads the text."""
-    if not head.labels:
-        return []
-    body = model.base_model_prefix
-    above = [name for name, _ in model.named_children() if name != body]
-    modules = dict(model.named_modules())
-    found = [name for name in (*above, f"{body}.pooler") if name in modules]
-    return [name for name in found if any(True for _ in modules[name].parameters())]
-
-
 def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.float() for one in inputs)
-
-
-def skeleton(folder: Path, head: Head) -> Any:
-    """The model without weights, from its configuration alone."""
-    import torch
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **head.settings)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return head.model_class.from_config(config, trust_remote_code=False)
 
 
 def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
@@ -274,10 +208,3 @@ def _has_bfloat16(device: "torch.device") -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
-
-
-def cuda_devices() -> list[int]:
-    """Devices whose random state a fork must save besides the CPU's."""
-    import torch
-
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

@@ -8,6 +8,7 @@ from typing import Any
 
 from fitness import folders
 from fitness.heads import CAUSAL, Head
+from fitness.loading import load
 
 ADAPTER = "adapter_config.json"
 
@@ -48,8 +49,6 @@ def assemble(
     in `dtype`.
     """
     from transformers import AutoTokenizer
-
-    from fitness.models import load
 
     if (weights / ADAPTER).is_file():
         _merged(load(base, dtype, head), weights).save_pretrained(to)

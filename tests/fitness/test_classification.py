@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import head_checks, models, weights
+from fitness import head_checks, weights
 from fitness.cost import Shape, cost_of, training_flops
 from fitness.decks import Draw, RecordDeck, Sequence
 from fitness.documents import Source
@@ -20,6 +20,7 @@ from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.heads import Head
+from fitness.loading import own_parts
 from fitness.metrics import class_scores
 from fitness.models import Base
 from fitness.recipe import Recipe
@@ -147,7 +148,7 @@ def test_a_classifier_is_given_back_as_it_was(
     told = recipe(adapter=adapter, dropout=0.1)
     loss_of = objective(told, Reference(base), base.tokenizer, seed=0)
     with base.prepared(told, seed=0) as model:
-        parts = models._own_parts(base.model, HEAD)
+        parts = own_parts(base.model, HEAD)
         heads_before = {n: w.detach().clone() for n, w in model.named_parameters()}
         finetune(model, told, batches_of(task, told), steps=2, seed=0, loss_of=loss_of)
         moved = [n for n, w in model.named_parameters() if not torch.equal(w, heads_before[n])]
