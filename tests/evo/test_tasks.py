@@ -8,6 +8,8 @@ import pytest
 
 from evo import config as configuration
 from evo.config import ConfigError
+from evo.export import export
+from evo.export_as import export_as
 from evo.ledger import read
 from evo.prepare import prepare
 from fitness.errors import InputError
@@ -162,8 +164,7 @@ def test_a_search_for_a_classifier_survives_and_its_best_predicts(tmp_path: Path
     assert "held/f1" in (run / "report.html").read_text()
 
     to = tmp_path / "best"
-    exported = evo("export", run, "--individual", "best", "--to", to)
-    assert exported.returncode == 0, exported.stdout + exported.stderr
+    export(run, "best", to)
     best = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
     measured = next(f for f in found if f["individual"] == best and f["split"] == "selection")
     lines = [json.loads(line) for line in (tmp_path / "selection.jsonl").read_text().splitlines()]
@@ -171,6 +172,5 @@ def test_a_search_for_a_classifier_survives_and_its_best_predicts(tmp_path: Path
     guesses: Any = classify([line["text"] for line in lines], truncation=True, max_length=32)
     right = sum(guess["label"] == line["label"] for guess, line in zip(guesses, lines, strict=True))
     assert right / len(lines) == measured["measurements"]["held/accuracy"] > 0.75
-    refused = evo("export", run, "--as", "trl", "--to", tmp_path / "trl")
-    assert refused.returncode != 0
-    assert "trl is given recipes of causal models" in refused.stdout + refused.stderr
+    with pytest.raises(InputError, match="trl is given recipes of causal models"):
+        export_as(run, "best", "trl", tmp_path / "trl")
