@@ -15,8 +15,8 @@ from evo.history import best
 from evo.history.tables import FULL
 from evo.inheritance import recorded
 from evo.ledger import Fact, read
-from evo.prepare import prepare
-from fitness import bases, weights
+from evo.prepare import head_of, prepare
+from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
@@ -61,8 +61,9 @@ def export(run: Path, individual: str, to: Path) -> Path:
     measured = [f for f in evaluations if f["individual"] == number and f["status"] == "ok"]
     if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
-    base = bases.locate(config.model.base)
-    check_same(run, facts[0], {"model": bases.fingerprint(base)})
+    base = folders.locate(config.model.base)
+    head = head_of(config, base)
+    check_same(run, facts[0], {"model": folders.fingerprint(base)})
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
         kept = weights.folder_of(run / "artifacts", number)
@@ -86,8 +87,7 @@ def export(run: Path, individual: str, to: Path) -> Path:
             )
             kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
         try:
-            purpose = Purpose(config.model.task, config.model.labels or bases.labels(base))
-            weights.assemble(base, kept, partial, dtype=config.model.dtype, purpose=purpose)
+            weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
             configuration.write_yaml(recipe, partial / "recipe.yaml")
             card = _card(config, number, measured, evaluations)
             (partial / "README.md").write_text(card, encoding="utf-8")

@@ -35,8 +35,8 @@ def export_as(run: Path, individual: str, name: str, to: Path) -> str:
     config, number, plain = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(
-            f"{run}: trains a model for {config.model.task}, which these trainers are not told how "
-            "to; `evo export` without --as writes the model"
+            f"{run}: {name} is given recipes of causal models, and model.task is "
+            f"{config.model.task}; `evo export` without --as writes the model itself"
         )
     prepared = prepare(config)
     check_same(run, facts[0], prepared.fingerprints)

@@ -7,7 +7,7 @@ from evo.config.sections import Search
 from evo.machine import available_cpus
 from evo.prepare import prepare
 from evo.schedule import idle_workers
-from fitness import bases
+from fitness import folders
 from fitness.cost import cost_of
 from fitness.evaluators import knows_recipe
 
@@ -26,7 +26,9 @@ def plan(config: SearchConfig) -> "RenderableType":
     task = prepared.task
     data = Table("source", "documents", "tokens", "epochs if alone", title_justify="left")
     for name, file in task.sources.items():
-        epochs = config.budget.tokens / file.tokens
+        whole = file.kind == "label"  # a text is a sequence, however short
+        epoch = file.rows * task.held_out_length if whole else file.tokens
+        epochs = config.budget.tokens / epoch
         data.add_row(name, f"{file.documents:,}", f"{file.tokens:,}", f"{epochs:.1f}")
     held_out = Table("held out", "selection", "test", title_justify="left")
     for name, splits in task.domains.items():
@@ -48,7 +50,7 @@ def plan(config: SearchConfig) -> "RenderableType":
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
     if task.model is not None and knows_recipe(task.evaluator):
-        size = bases.parameters(task.model)
+        size = folders.parameters(task.model)
         flops = fine_tunes * cost_of(task)(config.recipe, 1.0)
         lines.append(
             f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "

@@ -8,19 +8,20 @@ from typing import Any
 
 from evo import pools
 from evo.config import SearchConfig, largest, possible
-from fitness import adapters, bases, models
+from fitness import adapters, folders, head_checks, models
 from fitness.decks import RecordDeck, use_of
 from fitness.documents import Kind, records
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
+from fitness.heads import Head
 from fitness.merging import check_part, fingerprint_of
 from fitness.purpose import Purpose, model_class
 from fitness.recipe import Method
-from fitness.records import Records, label_in
-from fitness.sources import TokenFile, cache_folder, file_digest, tokenise
-from fitness.suggest import listed
+from fitness.records import Records
+from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
+from fitness.training.masked import Masking
 
 LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source
     "prompt": "reference",
@@ -49,9 +50,9 @@ def prepare(config: SearchConfig) -> Prepared:
     if not _reads_model(config):
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
-    folder = bases.locate(config.model.base)
-    purpose = _purpose(config, folder)
-    _check_targets(config, folder, purpose)
+    folder = folders.locate(config.model.base)
+    head = head_of(config, folder)
+    _check_targets(config, folder, head)
     cache = cache_folder()
     here = Path.cwd()
     domains = {
@@ -72,19 +73,11 @@ def prepare(config: SearchConfig) -> Prepared:
     prompts = _prompts(config, folder)
     unclean = pools.contaminated_in(config, prompts, here)
     sources = {
-        name: tokenise(
-            f"sources.{name}",
-            source,
-            here,
-            folder,
-            cache,
-            labels=purpose.labels,
-            without=unclean.get(name, ()),
-        )
+        name: tokenise(f"sources.{name}", source, here, folder, cache, labels=head.labels)
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
-    room = bases.context(folder)
+    room = folders.context(folder)
     if room is not None and longest > room:
         raise InputError(
             f"sequence_length {longest} is longer than the base model's context of {room} tokens; "
@@ -109,12 +102,27 @@ def prepare(config: SearchConfig) -> Prepared:
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
+    domains = {
+        name: {
+            split: tokenise(
+                f"domains.{name}.{split}",
+                source,
+                here,
+                folder,
+                cache,
+                half=half,
+                labels=head.labels,
+            )
+            for split, (source, half) in domain.splits().items()
+        }
+        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
+    }
     prompt_sets = config.prompts if knows_recipe(evaluator) else {}
     task = Task(
         evaluator,
         folder,
         config.model.dtype,
-        purpose,
+        head,
         sources,
         domains,
         prompt_sets,
@@ -132,7 +140,7 @@ def prepare(config: SearchConfig) -> Prepared:
         stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
     )
     fingerprints: dict[str, Any] = {
-        "model": bases.fingerprint(folder),
+        "model": folders.fingerprint(folder),
         "sources": {name: file.fingerprint for name, file in sources.items()},
         "domains": {
             name: {split: file.fingerprint for split, file in splits.items()}
@@ -149,6 +157,19 @@ def prepare(config: SearchConfig) -> Prepared:
     if parts:
         fingerprints["parts"] = {name: fingerprint_of(part) for name, part in parts.items()}
     return Prepared(task, fingerprints)
+
+
+def head_of(config: SearchConfig, folder: Path) -> Head:
+    """What is predicted; of classes, which there are. Raises InputError if the base cannot."""
+    task = config.model.task
+    if knows_recipe(config.evaluator):
+        head_checks.check(folder, task)
+    if task == "masked":
+        Masking.of(load_tokenizer(folder))
+    if task != "classification":
+        return Head(task)
+    given = tuple(map(str, config.model.labels))
+    return Head(task, head_checks.labels_of(given, folder, config.sources.values(), Path.cwd()))
 
 
 def _methods(config: SearchConfig) -> list[Method]:
@@ -183,36 +204,11 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         )
 
 
-def _purpose(config: SearchConfig, folder: Path) -> Purpose:
-    """The task with its labels; InputError where the architecture has no class for it."""
-    labels = config.model.labels
-    if config.model.task == "classification" and not labels:
-        labels = bases.labels(folder)
-        if not labels:
-            found = sorted(_labels_found(config))
-            raise InputError(
-                f"model.labels: missing, and the base model is no classifier; its data have "
-                f"{listed(found)}: write labels: [{', '.join(found)}]"
-            )
-    purpose = Purpose(config.model.task, labels)
-    model_class(purpose, folder)
-    return purpose
-
-
-def _labels_found(config: SearchConfig) -> set[str]:
-    here = Path.cwd()
-    return {
-        label_in(record, where)
-        for source in config.sources.values()
-        for where, record in records(source, here)
-    }
-
-
-def _check_targets(config: SearchConfig, folder: Path, purpose: Purpose) -> None:
+def _check_targets(config: SearchConfig, folder: Path, head: Head) -> None:
     """Adapters stand beside modules that the base model has."""
     targets = set(possible(config, "lora_targets")) - {"all"}
     if targets and set(possible(config, "adapter")) != {"none"}:
-        modules = models.linear_modules(folder, purpose)
+        modules = models.linear_modules(folder, head)
         for one in sorted(targets):
             adapters.targeted(modules, one)
 

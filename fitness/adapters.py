@@ -50,11 +50,11 @@ def targeted(modules: Iterable[str], targets: str) -> list[str]:
 
 
 def settings(
-    recipe: Recipe, adapted: Mapping[str, Any], purpose: Purpose = CAUSAL, whole: Sequence[str] = ()
+    recipe: Recipe, adapted: Mapping[str, Any], task: str | None, whole: Iterable[str] = ()
 ) -> Any:
     """PEFT's configuration of the recipe's adapter beside these modules, by name.
 
-    The modules `whole` are trained themselves, as a new head has to be.
+    `task` is PEFT's name of what the model does; the modules `whole` are trained themselves.
     """
     import torch
     from peft import LoraConfig
@@ -67,7 +67,7 @@ def settings(
         lora_dropout=recipe.adapter_dropout,
         target_modules=list(adapted),
         fan_in_fan_out=not any(isinstance(m, torch.nn.Linear) for m in adapted.values()),
-        task_type="CAUSAL_LM" if purpose.task == "causal" else None,
+        task_type=task,
         modules_to_save=list(whole) or None,
     )
 

@@ -14,9 +14,8 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import answers_each, held_out, measure
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
-from fitness.purpose import ending_token
-from fitness.ranks import ALONE
 from fitness.recipe import Recipe
+from fitness.sources import separator
 from fitness.together import Trained, train_together
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
@@ -24,7 +23,7 @@ from fitness.training.masked import Masking
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
-from fitness.training.supervised import finetune, precise
+from fitness.training.supervised import Loss, cross_entropy, finetune, precise
 
 
 class Builtin:
@@ -39,9 +38,9 @@ class Builtin:
             raise InputError("the builtin evaluator needs `model.base`")
         torch.set_num_threads(task.threads)
         self._task = task
-        self.ranks = ALONE
-        self._base = Base(task.model, task.dtype, task.purpose)
-        self._shape = Shape.of(task.model)
+        self._base = Base(task.model, task.dtype, task.head)
+        self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
+        self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
         self._masked = task.purpose.task == "masked"
@@ -97,6 +96,7 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
+        end = separator(self._base.tokenizer)
         return Mixing(
             recipe.mixture,
             self._decks(recipe),
@@ -154,8 +154,7 @@ class Builtin:
             task.artifacts, spec.individual, spec.seed, ranks.rank
         )
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
-        if len(set(ranks.all(begin.step))) > 1:  # some process's is gone
-            begin = NOT_BEGUN
+        batches, learn = self._learned(mixing, spec, recipe, begin.step)
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         answering = trained.answer_seconds if trained else 0.0
@@ -164,15 +163,15 @@ class Builtin:
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
-            stop = self._stopping(task, model, recipe, steps) if task.patience else None
+            stop = self._stopping(model, task, recipe, steps) if task.patience else None
             report = train(
                 model,
                 recipe,
-                self._batches(mixing, recipe, spec.seed, begin.step),
+                batches,
                 steps=steps,
                 seed=spec.seed,
                 loss_of=objective(
-                    recipe, self._reference, base.tokenizer, seed=spec.seed, masked=self._masked
+                    recipe, self._reference, base.tokenizer, seed=spec.seed, learn=learn
                 ),
                 begin=begin,
                 until=until,
@@ -214,6 +213,26 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+    def _learned(
+        self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
+    ) -> tuple[Iterator[Batch], Loss]:
+        """The batches from a step on, and the loss of what is simply learned of them."""
+        batches = mixing.batches(recipe.batch_size, skip=step)
+        if self._masking is None:
+            return batches, cross_entropy
+        share = recipe.mask_share
+        return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
+
+    def _stopping(self, model: Any, task: Task, recipe: Recipe, steps: int) -> EarlyStopping:
+        """By the selection split, whatever split is scored afterwards."""
+        file = task.domains[task.stop_on]["selection"]
+
+        def loss() -> float:
+            with precise(model.device, recipe):
+                return held_out_loss(model, file, task.held_out_length, self._masking)
+
+        return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:

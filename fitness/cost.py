@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from fitness import bases
+from fitness import folders
 from fitness.adapters import is_target
 from fitness.decks import Use, use_of
 from fitness.documents import Kind
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
+from fitness.heads import CAUSAL, Head
 from fitness.recipe import Recipe
+from fitness.sources import TokenFile
 
 # Forward passes besides the one that is trained through: by the reference, for KTO also over
 # mismatched answers by both, and to write answers.
@@ -39,17 +41,21 @@ class Shape:
     """Weights of each linear module inside the layers."""
 
     @classmethod
-    def of(cls, folder: Path) -> Self:
-        """From the model's config.json and the headers of its weights, without loading them."""
-        told = bases.architecture(folder)
-        layers = told.get("num_hidden_layers") or told.get("n_layer") or 0
-        width = told.get("hidden_size") or told.get("n_embd") or 0
-        table = [told.get("vocab_size", 0), width]
-        head = math.prod(table)
-        tied = bases.shapes(folder).count(table) < 2  # stored once, and it does multiply
-        looked_up = 0 if tied else head
-        weights = bases.parameters(folder) - looked_up
-        return cls(weights, head, layers, width, _modules(bases.tensors(folder)))
+    def of(cls, folder: Path, head: Head = CAUSAL) -> Self:
+        """From the model's config.json and the headers of its weights, without loading them.
+
+        A classifier looks its vocabulary up and predicts none of it, whatever the folder holds.
+        """
+        told = folders.architecture(folder)
+        layers = told.get("num_hidden_layers") or told.get("n_layer") or told.get("n_layers") or 0
+        width = told.get("hidden_size") or told.get("n_embd") or told.get("dim") or 0
+        table = [told.get("vocab_size", 0), told.get("embedding_size") or width]
+        predicts = head.task != "classification"
+        tables = folders.shapes(folder).count(table)
+        looked_up = max(0, tables - predicts)  # a tied one is stored once, and does multiply
+        weights = folders.parameters(folder) - looked_up * math.prod(table)
+        outputs = math.prod(table) if predicts else 0
+        return cls(weights, outputs, layers, width, _modules(folders.tensors(folder)))
 
     def forward(self, context: int) -> float:
         """FLOPs of one token through the model, in a sequence of `context` tokens."""
@@ -100,7 +106,7 @@ def _modules(tensors: Mapping[str, list[int]]) -> dict[str, int]:
 
 def scoring_flops(shape: Shape, task: Task) -> float:
     """FLOPs of scoring the selection split: held-out text, then prompts and what answers them."""
-    held_out = sum(splits["selection"].tokens for splits in task.domains.values())
+    held_out = sum(_read(splits["selection"], task) for splits in task.domains.values())
     total = shape.forward(task.held_out_length) * held_out
     for name, prompt_set in task.prompt_sets.items():
         for prompt in task.prompts[name]["selection"].prompts:
@@ -109,11 +115,18 @@ def scoring_flops(shape: Shape, task: Task) -> float:
     return total
 
 
+def _read(file: TokenFile, task: Task) -> int:
+    """Tokens of held-out data that the model is given: of a text with a class its beginning."""
+    if file.kind != "label":
+        return file.tokens
+    return min(file.tokens, file.rows * task.held_out_length)
+
+
 def cost_of(task: Task) -> Cost:
     """The cost of a recipe at a fidelity: FLOPs, or where somebody else trains, fidelity alone."""
     if task.model is None or not knows_recipe(task.evaluator):
         return lambda recipe, fidelity: fidelity
-    shape = Shape.of(task.model)
+    shape = Shape.of(task.model, task.head)
     scoring = scoring_flops(shape, task)
 
     def cost(recipe: Mapping[str, Any], fidelity: float) -> float:

@@ -22,7 +22,7 @@ from fitness.suggest import did_you_mean, listed
 
 FileFormat = Literal["jsonl", "parquet", "text"]
 Half = Literal["selection", "test"]
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
+Kind = Literal["text", "completion", "preference", "rating", "prompt", "label"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
@@ -52,14 +52,13 @@ class Source(BaseModel):
             description="What a record is: `text`; `completion` {prompt, completion} or "
             "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
-            "a {reference}. Each part is text, or a list of chat messages {role, content}. For "
-            "model.task classification, `label` {text, label}. `sample`: a pool of what models "
-            "wrote, {prompt, completion, individual, seed, scores}, of which the recipe's `keep_` "
-            "fields choose."
+            "a {reference}: each part of these is text, or a list of chat messages {role, "
+            "content}. `label` {text, label: the name of its class} is for classification."
         ),
     ] = "text"
     text: Annotated[
-        str, Field(description="Column or key that holds a document's text; of kind `text` alone.")
+        str,
+        Field(description="Column or key that holds the text, of kinds `text` and `label` alone."),
     ] = "text"
     split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
     limit: Annotated[
@@ -119,15 +118,17 @@ def records(
     read = kept = 0
     for where, record in islice(_records(source, base), source.limit):
         read += 1
-        if half is None or half_of(_asked(record)) == half:
+        if half is None or half_of(_asked(record, source)) == half:
             kept += 1
             yield where, record
     _check_some(source, read, kept, half)
 
 
-def _asked(record: Mapping[str, Any]) -> str:
+def _asked(record: Mapping[str, Any], source: Source) -> str:
     """What a record is told apart by: its prompt, the beginning of its conversation, its text."""
-    prompt = record.get("prompt") or (record.get("messages") or [record.get("text", "")])[0]
+    if source.kind == "label":
+        return str(record.get(source.text))
+    prompt = record.get("prompt") or (record.get("messages") or [""])[0]
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
 
 

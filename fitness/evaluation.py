@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fitness.documents import Kind
 from fitness.evaluators import EvaluatorChoice
 from fitness.generation import Prompts, PromptSet
-from fitness.purpose import CAUSAL, Purpose
+from fitness.heads import CAUSAL, Head
 from fitness.sources import TokenFile
 
 Split = Literal["selection", "test"]
@@ -104,7 +104,7 @@ class Task:
     evaluator: EvaluatorChoice
     model: Path | None = None
     dtype: str = "float32"
-    purpose: Purpose = CAUSAL
+    head: Head = CAUSAL
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fitness import adapters, models
+from fitness.heads import CAUSAL
+from fitness.loading import skeleton
 from fitness.recipe import Recipe
 
 DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
@@ -12,12 +14,7 @@ DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
 def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
     """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
     shortest that mean these modules and no others."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = skeleton(folder, CAUSAL)
     found = models._linear_modules(model, recipe.lora_layers)
     wanted = adapters.targeted(found, recipe.lora_targets)
     short = sorted({name.rpartition(".")[2] for name in wanted})

@@ -4,16 +4,18 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from fitness.decks import NO_LABEL, RecordDeck
+from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
-from fitness.metrics import score
+from fitness.metrics import class_scores, score
 from fitness.mixing import Rows, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
-from fitness.together import Answers
-from fitness.training import classification
-from fitness.training.masked import held_out_masked_loss
+from fitness.training.classification import class_logits
+from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
 
 BATCH_TOKENS = 4096
@@ -34,17 +36,12 @@ def measure(
     no number: such a model cannot be sampled from.
     """
     measurements: dict[str, float] = {}
+    masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     for domain, splits in task.domains.items():
-        file = splits[spec.split]
-        told = held_out(model, tokenizer, task, file)
-        loss = told["loss"]
-        if not math.isfinite(loss):
-            raise Diverged(f"{domain}/loss is {loss}")
-        if file.kind != "label":
-            told["perplexity"] = math.exp(loss) if loss < 700 else math.inf
-        if file.kind == "preference":
-            told["accuracy"] = pair_accuracy(model, file, task.held_out_length)
-        measurements |= {f"{domain}/{name}": value for name, value in told.items()}
+        found = _scores(model, splits[spec.split], task.held_out_length, masking)
+        if not math.isfinite(found["loss"]):
+            raise Diverged(f"{domain}/loss is {found['loss']}")
+        measurements |= {f"{domain}/{name}": value for name, value in found.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][spec.split]
@@ -62,47 +59,60 @@ def measure(
     return measurements, samples
 
 
-def answers_each(
-    model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
-) -> list[Answers]:
-    """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
-    from fitness.bucket_generation import generate_each
-
-    found: list[dict[str, list[str]]] = [{} for _ in specs]
-    for name, settings in task.prompt_sets.items():
-        prompts = task.prompts[name][specs[0].split].prompts
-        seeds = [spec.seed for spec in specs]
-        each = generate_each(model, tokenizer, prompts, **settings.sampling, seeds=seeds)
-        for own, outputs in zip(found, each, strict=True):
-            own[name] = outputs
-    return list(found)
+def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -> dict[str, float]:
+    """What `metrics.HELD_OUT` names for the kind of a domain."""
+    if file.kind == "label":
+        return class_scores(*_classified(model, file, length))
+    loss = held_out_loss(model, file, length, masking)
+    scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+    if file.kind == "preference" and math.isfinite(loss):
+        scores["accuracy"] = pair_accuracy(model, file, length)
+    return scores
 
 
-def held_out(model: Any, tokenizer: Any, task: Task, file: TokenFile) -> dict[str, float]:
-    """The loss of a held-out file under the task of the model, and what else comes with it."""
-    length = task.held_out_length
-    size = sequences_at_once(model, length)
-    if task.purpose.task == "classification":
-        return classification.scores(model, file, length, size)
-    if task.purpose.task == "masked":
-        return {"loss": held_out_masked_loss(model, tokenizer, file, length, size)}
-    return {"loss": held_out_loss(model, file, length)}
-
-
-def held_out_loss(model: Any, file: TokenFile, length: int) -> float:
+def held_out_loss(
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None
+) -> float:
     """Mean cross-entropy over a text cut in windows of `length`, nats per token.
 
-    Of records, over what answers the prompts: of a preference, the chosen answer.
+    Of records, over what answers the prompts: of a preference, the chosen answer; of texts with
+    classes, nats per text. With `masking`, over the masked tokens, always the same ones.
     """
     import torch
 
-    total = count = 0.0
+    if file.kind == "label":
+        return class_scores(*_classified(model, file, length))["loss"]
+    total = count = read = 0
     with torch.inference_mode():
         for rows in _rows(model, file, length):
-            summed = -token_logps(model, rows).sum().item()
-            total += summed
-            count += int((rows.labels[:, 1:] != NO_LABEL).sum())
-    return total / max(1.0, count)
+            if masking is None:
+                summed, labels = -token_logps(model, rows).sum(), rows.labels[:, 1:] != NO_LABEL
+                total, count = total + summed.item(), count + int(labels.sum())
+            else:
+                summed, masked = masking.summed(model, masking.held_out(rows, first=read))
+                total, count = total + summed.item(), count + masked
+            read += len(rows.input_ids)
+    if masking is not None and not count:
+        raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
+    return total / max(1, count)
+
+
+def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of a domain's texts, (texts,), and the model's logits, (texts, classes)."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no records")
+    deck = RecordDeck(content, "classify", length)
+    size = max(1, BATCH_TOKENS // length)
+    draws = [deck.draw("", number, length) for number in range(deck.draws)]
+    with torch.inference_mode():
+        found = [
+            class_logits(model, [draw.sequences[0] for draw in draws[first : first + size]])
+            for first in range(0, len(draws), size)
+        ]
+    return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
 
 
 def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from fitness import weights
 from fitness.errors import InputError
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
+from fitness.heads import CAUSAL, Head
+from fitness.loading import load
 from fitness.training.supervised import Diverged
 
 RETRAINED = "retrained-"  # begins the name of the folder for ancestors that are trained again
@@ -128,12 +130,9 @@ def _train_again(
         )
 
 
-def read(folder: Path) -> Inherited:
+def read(folder: Path, head: Head = CAUSAL) -> Inherited:
     """The weights that `weights.keep` has left in a folder."""
-    import torch
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     if (folder / weights.ADAPTER).is_file():
         settings = json.loads((folder / weights.ADAPTER).read_text(encoding="utf-8"))
@@ -152,10 +151,7 @@ def read(folder: Path) -> Inherited:
                 for module in modules
             }
         )
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False
-    )
+    model = load(folder, "float32", head)
     return Inherited(all={name: weight.data for name, weight in model.named_parameters()})
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitness import bases, weights
+from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.inheritance import Factors, Inherited, product, read
-from fitness.models import Base, cuda_devices
+from fitness.loading import cuda_devices
+from fitness.models import Base
 from fitness.recipe import Recipe
 
 MERGED = "merged"
@@ -49,7 +50,7 @@ def start(base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int) -> 
     `seed` decides what DARE drops.
     """
     if len(folders) < 2:
-        return read(folders[0]) if folders else None
+        return read(folders[0], base.head) if folders else None
     first = recipe.merge_weight
     how = Merge.of(recipe, (first, 1 - first))
     return merge(base, folders, how, rank=_rank(recipe), seed=seed)
@@ -79,7 +80,7 @@ def check_part(key: str, part: Path, base: Path) -> None:
         return
     if not list(part.glob("*.safetensors")) or not (part / "config.json").is_file():
         raise InputError(f"{key}: {part} holds neither a model nor a PEFT adapter in safetensors")
-    if sorted(bases.shapes(part)) != sorted(bases.shapes(base)):
+    if sorted(folders.shapes(part)) != sorted(folders.shapes(base)):
         raise InputError(
             f"{key}: the weights in {part} do not have the shapes of the base's in {base}; only "
             "fine-tunes of the same base can be merged"
@@ -108,7 +109,7 @@ def merge(
     """
     import torch
 
-    parts = [read(folder) for folder in folders]
+    parts = [read(folder, base.head) for folder in folders]
     with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PEFT, on a density of 1 and on transformers
         torch.manual_seed(seed)

@@ -13,6 +13,8 @@ from numbers import Real
 from pkgutil import iter_modules
 from typing import Any, Literal
 
+import numpy as np
+
 from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.generation import Prompts, PromptSet
@@ -31,18 +33,26 @@ class Measurement:
     description: str
 
 
+MACRO = "mean over all classes; a class that no text is taken for, or none is of, counts 0"
 _TABLE = (
-    Measurement("loss", "nats per token", "minimize", "mean cross-entropy of held-out text"),
+    Measurement(
+        "loss",
+        "nats",
+        "minimize",
+        "mean cross-entropy of held-out text, per token, or of the classes of texts, per text",
+    ),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
     Measurement(
         "accuracy",
         "share",
         "maximize",
-        "texts labelled as they are; preferences whose chosen answer the model finds likelier",
+        "texts whose class the model finds, or preferences whose chosen answer it finds likelier",
     ),
-    Measurement("precision", "share", "maximize", "of what gets a label, what has it; over labels"),
-    Measurement("recall", "share", "maximize", "of what has a label, what gets it; over labels"),
-    Measurement("f1", "share", "maximize", "harmonic mean of the two by label; over labels"),
+    Measurement(
+        "precision", "share", "maximize", f"texts of a class among those taken for it, {MACRO}"
+    ),
+    Measurement("recall", "share", "maximize", f"texts of a class that are taken for it, {MACRO}"),
+    Measurement("f1", "share", "maximize", f"harmonic mean of precision and recall, {MACRO}"),
     Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
     Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
     Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
@@ -72,6 +82,26 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
     """Share of outputs equal to their reference but for case and the amount of white space."""
     pairs = zip(outputs, references, strict=True)
     return share(sum(plain(output) == plain(wanted) for output, wanted in pairs), len(outputs))
+
+
+def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """What is measured of classes, (n,), and a model's logits, (n, classes); the loss in nats.
+
+    Precision, recall and F1 are means over all classes, each with the same weight; where one is
+    not defined, of a class that nothing is taken for or nothing is of, it is 0.
+    """
+    from scipy.special import log_softmax
+    from sklearn.metrics import precision_recall_fscore_support  # importing it takes a second
+
+    classes = range(logits.shape[1])
+    loss = -log_softmax(logits, axis=1)[np.arange(len(wanted)), wanted].mean()
+    found = logits.argmax(axis=1)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        wanted, found, labels=classes, average="macro", zero_division=0
+    )
+    scores = {"loss": loss, "accuracy": (found == wanted).mean()}
+    scores |= {"precision": precision, "recall": recall, "f1": f1}
+    return {name: float(value) for name, value in scores.items()}
 
 
 def distinct_n(outputs: Sequence[str], n: int) -> float:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fitness import adapters
 from fitness.errors import InputError
-from fitness.purpose import CAUSAL, Purpose, configuration, heads, load, model_class
+from fitness.heads import CAUSAL, Head
+from fitness.loading import cuda_devices, load, own_parts, skeleton
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
 
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
 class Base:
     """A base model on its device, with its tokenizer; `prepared` lends it to one fine-tune."""
 
-    def __init__(self, folder: Path, dtype: str = "float32", purpose: Purpose = CAUSAL) -> None:
+    def __init__(self, folder: Path, dtype: str = "float32", head: Head = CAUSAL) -> None:
         """`dtype`, float32 or bfloat16, is how weights are kept while nothing trains them."""
         from transformers import AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        self.folder, self.purpose = folder, purpose
+        self.folder = folder
+        self.head = head
         self.device = _device()
         self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-        self.model: PreTrainedModel = load(purpose, folder, dtype)
+        if head.task == "causal" and self.tokenizer.eos_token_id is None:
+            raise InputError(
+                f"model.base {str(folder)!r}: its tokenizer has no token that ends a text; set "
+                "`eos_token` in its tokenizer_config.json, or `model.task` for an encoder"
+            )
+        self.model: PreTrainedModel = load(folder, dtype, head)
         broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
         if broken:
             raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
@@ -98,18 +103,20 @@ class Base:
 
         found = _linear_modules(self.model, recipe.lora_layers)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
-        trained = heads(self.model) if self.purpose.task == "classification" else []
-        whole = {name: self.model.get_submodule(name) for name in trained}
-        settings = adapters.settings(recipe, adapted, self.purpose, trained)
+        whole = {name: self.model.get_submodule(name) for name in own_parts(self.model, self.head)}
+        settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
         try:
             with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
                 torch.manual_seed(seed)
                 model = get_peft_model(self.model, settings)
+            for name in whole:  # PEFT trains its copy in the precision that the base is kept in
+                trained = self.model.get_submodule(name).modules_to_save["default"].float()
+                trained.register_forward_pre_hook(_in_float32)
             self._untouched = model.disable_adapter
             yield model
         finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
-            for name, module in (*adapted.items(), *whole.items()):
+            for name, module in {**adapted, **whole}.items():
                 self.model.set_submodule(name, module)
             vars(self.model).pop("peft_config", None)
             for weight in self.model.parameters():
@@ -129,14 +136,13 @@ def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
             weight.data = own[name]
 
 
-def linear_modules(folder: Path, purpose: Purpose = CAUSAL) -> list[str]:
-    """Names of the linear modules inside a model's layers, from its configuration alone."""
-    import torch
+def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.float() for one in inputs)
 
-    found, config = model_class(purpose, folder), configuration(purpose, folder)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without weights
-        model = found.from_config(config, trust_remote_code=False)
-    return list(_linear_modules(model, 0))
+
+def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
+    """Names of the linear modules inside a model's layers, from its configuration alone."""
+    return list(_linear_modules(skeleton(folder, head), 0))
 
 
 def _linear_modules(model: Any, last: int) -> dict[str, Any]:
@@ -202,10 +208,3 @@ def _has_bfloat16(device: "torch.device") -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
-
-
-def cuda_devices() -> list[int]:
-    """Devices whose random state a fork must save besides the CPU's."""
-    import torch
-
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

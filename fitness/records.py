@@ -25,17 +25,16 @@ from fitness.suggest import did_you_mean, listed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Of a record.
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
-COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1}  # of a record
+COLUMNS = 4  # of the index: first token, first token of the answer, end, label
 Chat = Sequence[Mapping[str, Any]]
 Encode = Callable[[str], list[int]]
 
 
 class Row(NamedTuple):
-    """A prompt and what answers it, as tokens.
+    """A prompt and what answers it, as tokens; or a text and the special tokens that close it.
 
-    Its label is 0 for what is rejected or rated so, else 1; of a labelled text, the label's number.
+    `label` is the number of a text's class, and else 1, or 0 for what is rejected or rated so.
     """
 
     prompt: list[int]
@@ -79,11 +78,14 @@ class Records:
         kept = prompt[len(prompt) - min(room, len(prompt)) :]
         return np.concatenate([kept, answer]).astype(np.int64), len(kept)
 
-    def opening(self, row: int, length: int) -> np.ndarray:
-        """At most `length` of a row's tokens, int64: a prompt too long loses its end, before what
-        stands behind it."""
-        prompt, answer = self.prompt(row), self.answer(row)
-        return np.concatenate([prompt[: length - len(answer)], answer]).astype(np.int64)
+    def text(self, row: int, length: int) -> np.ndarray:
+        """At most `length` tokens of a text that has a class, int64: it loses its end.
+
+        What closes it, such as [SEP], is kept.
+        """
+        text, closing = self.prompt(row), self.answer(row)
+        room = max(length - len(closing), 0)
+        return np.concatenate([text[:room], closing])[:length].astype(np.int64)
 
 
 def rows(

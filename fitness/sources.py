@@ -5,7 +5,7 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,8 @@ import numpy as np
 from fitness import hub
 from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
-from fitness.feedback.samples import sample_in
-from fitness.purpose import ending_token
-from fitness.records import COLUMNS, Records, rows
+from fitness.labels import labelled, tokens_around
+from fitness.records import COLUMNS, Records, Row, rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,12 +107,22 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             f"{folder}: no usable tokenizer in it ({error}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
-    ending_token(tokenizer)  # there is one
+    if separator(tokenizer) is None:
+        raise InputError(
+            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents; "
+            "set `eos_token` in its tokenizer_config.json"
+        )
     return tokenizer
 
 
+def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
+    """The token that ends a document: EOS, or SEP of an encoder that has none."""
+    end = tokenizer.eos_token_id
+    return tokenizer.sep_token_id if end is None else end
+
+
 def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
+    """What stands before every document and prompt: BOS, or CLS, if the tokenizer adds one."""
     first = tokenizer("", verbose=False)["input_ids"][:1]
     return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
@@ -127,21 +136,20 @@ def tokenise(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
-    without: Collection[str] = (),
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
-    `labels` are those of labelled texts; samples whose id is in `without` are left out.
+    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records.
+    `labels` are the names of classes by their numbers, for a source that has them.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
     whatever the source has wrong.
     """
     try:
-        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels, without=without)
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels)
         with _writing(cache):
             found = _cached(cache, key) or _build(
-                source, base, tokenizer_path, cache, key, half, labels, without
+                source, base, tokenizer_path, cache, key, half, labels
             )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
@@ -156,7 +164,6 @@ def fingerprint(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
-    without: Collection[str] = (),
 ) -> str:
     """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
 
@@ -173,8 +180,6 @@ def fingerprint(
         settings["kind"] = source.kind
     if source.kind == "label":
         settings["labels"] = list(labels)
-    if without:
-        settings["without"] = sorted(without)
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -227,7 +232,6 @@ def _build(
     key: str,
     half: Half | None,
     labels: Sequence[str],
-    without: Collection[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
@@ -237,9 +241,7 @@ def _build(
             counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
         else:
             every = records(source, base, half=half)
-            if without:
-                every = (one for one in every if sample_in(one[1], one[0]).id not in without)
-            counts = _write_records(every, source.kind, labels, tokenizer, dtype, file)
+            counts = _write_records(every, source, labels, tokenizer, dtype, file)
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
@@ -261,7 +263,7 @@ def _write_text(
 
 def _write_records(
     every: Iterator[tuple[str, dict[str, Any]]],
-    kind: Kind,
+    source: Source,
     labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
@@ -269,22 +271,26 @@ def _write_records(
 ) -> dict[str, Any]:
     """Tokens as they come, behind them the index, and behind that the scores of samples."""
     opening = opening_tokens(tokenizer)
+    around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
+    def rows_of(record: dict[str, Any], where: str) -> Iterable[Row]:
+        if source.kind == "label":
+            return [labelled(record, where, source.text, labels, encode, around)]
+        return rows(record, source.kind, where, tokenizer, encode, opening)
+
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
     for where, record in every:
         documents += 1
-        for row in rows(record, kind, where, tokenizer, encode, opening, labels):
+        for row in rows_of(record, where):
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
-        if kind == "sample":
-            scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
@@ -313,7 +319,7 @@ def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
     """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
-    opening, closing = opening_tokens(tokenizer), [ending_token(tokenizer)]
+    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
     texts = [piece.text for piece in batch]
     if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
         backend = tokenizer.backend_tokenizer

@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fitness.purpose import CAUSAL, Purpose, load
+from fitness import folders
+from fitness.heads import CAUSAL, Head
+from fitness.loading import load
 
 ADAPTER = "adapter_config.json"
 
@@ -39,12 +41,7 @@ def _sync(path: Path) -> None:
 
 
 def assemble(
-    base: Path,
-    weights: Path,
-    to: Path,
-    *,
-    dtype: str = "float32",
-    purpose: Purpose = CAUSAL,
+    base: Path, weights: Path, to: Path, *, dtype: str = "float32", head: Head = CAUSAL
 ) -> None:
     """Write model and tokenizer to the folder `to`; an adapter is merged into the base.
 
@@ -54,18 +51,20 @@ def assemble(
     from transformers import AutoTokenizer
 
     if (weights / ADAPTER).is_file():
-        _merged(base, weights, dtype, purpose).save_pretrained(to)
+        _merged(load(base, dtype, head), weights).save_pretrained(to)
     else:
         shutil.copytree(weights, to, dirs_exist_ok=True)
-    AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(to)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if head.labels and tokenizer.pad_token is None:  # by which the head knows where a text ends
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(
+            folders.architecture(to)["pad_token_id"]
+        )
+    tokenizer.save_pretrained(to)
 
 
-def _merged(base: Path, adapter: Path, dtype: str, purpose: Purpose) -> Any:
+def _merged(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    model = load(purpose, base, dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
         return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload()

@@ -14,11 +14,7 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
     "ray": ("evo/cluster.py", "evo/connection.py"),
     "deap": ("population/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
-    "sklearn": (
-        "population/",
-        "fitness/training/classification.py",
-        "fitness/feedback/discriminator.py",
-    ),
+    "sklearn": ("population/", "fitness/metrics.py"),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
     "trl": ("fitness/training/trl.py",),

@@ -12,6 +12,7 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, baseline_names, inherits, largest, possible
 from evo.config.sections import SearchConfig
+from evo.config.task_checks import tasks
 from fitness.decks import USES
 from fitness.documents import Kind
 from fitness.errors import InputError
@@ -351,6 +352,7 @@ CHECKS: Checks = (
     ("prompts", _metrics),
     ("domains", _domain_kinds),
     ("evaluator sources", _kinds),
+    ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources", _thresholds),
     ("search", _strategy),

@@ -10,6 +10,7 @@ from pydantic import (
     Discriminator,
     Field,
     JsonValue,
+    StrictInt,
     StringConstraints,
     Tag,
     WithJsonSchema,
@@ -21,7 +22,7 @@ from evo.config.evaluator import Evaluator, with_python
 from fitness.documents import Half, Kind, Source
 from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
-from fitness.purpose import ModelTask
+from fitness.heads import ModelTask
 from fitness.recipe import Recipe
 from population.space import Gene
 
@@ -55,6 +56,28 @@ class Model(Section):
         default="float32",
         description="Precision in which weights are kept while nothing trains them.",
     )
+    task: ModelTask = Field(
+        default="causal",
+        description="What the model predicts: the next token (`causal`), the class of a text "
+        "(`classification`, of sources of kind `label`), or tokens that are hidden (`masked`, for "
+        "encoders such as BERT).",
+    )
+    labels: tuple[str | StrictInt, ...] = Field(
+        default=(),
+        description="The names of the classes, in the order of the head's outputs. Left out, those "
+        "of a base that is a classifier already.",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _names_apart(cls, labels: tuple[str | int, ...]) -> tuple[str, ...]:
+        names = tuple(map(str, labels))
+        if len(names) == 1:
+            raise ValueError(f"one label, {names[0]}, leaves nothing to tell apart; give two")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"label {twice[0]!r} is there twice; keep one of them")
+        return names
 
     task: ModelTask = Field(
         default="causal",

@@ -1,93 +1,101 @@
-"""Masked language modelling, for encoders: which tokens are to be told from all others.
+"""Masked language modelling: some of the tokens are hidden, and predicted from both sides.
 
-Devlin et al. 2019, section 3.1: of the tokens chosen, 80 % are covered by the mask token, 10 % are
-replaced by any token, 10 % are left as they are.
+Devlin et al. 2019, sec. 3.1: of the tokens chosen, 80 % become the mask token, 10 % another token
+at random, 10 % stay as they are. Special tokens are never chosen, nor is the first of a window: as
+in held-out text, it belongs to the window before.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from fitness.decks import NO_LABEL
-from fitness.mixing import Batch, Rows, windows
-from fitness.sources import TokenFile
+from fitness.errors import InputError
+from fitness.mixing import Batch, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-COVERED, REPLACED = 0.8, 0.1
-HELD_OUT_SHARE, HELD_OUT_SEED = 0.15, 0  # the same masks for every individual
+HIDDEN, EXCHANGED = 0.8, 0.1  # shares of the chosen tokens
+HELD_OUT_SHARE = 0.15  # the same for all recipes, so that their losses can be compared
+HELD_OUT_SEED = 2019
+TRAINING = 1  # tells the random numbers of training from those of held-out text
+
+AnyRows = TypeVar("AnyRows", Rows, Batch)
 
 
+@dataclass(frozen=True)
 class Masking:
-    """Masks of a tokenizer's tokens; special ones, and the first of a row, are never chosen."""
+    """What a tokenizer says about masks: the tokens for it, those of text, and all others."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", share: float, seed: int) -> None:
-        self._mask, self._size = tokenizer.mask_token_id, len(tokenizer)
-        self._special = np.array(sorted(tokenizer.all_special_ids))
-        self._pad = tokenizer.pad_token_id
-        self._share, self._seed = share, seed
+    mask: int
+    pad: int
+    ordinary: np.ndarray
+    special: np.ndarray
 
-    def batches(self, every: Iterator[Batch], first: int = 0) -> Iterator[Batch]:
-        """The batches from step `first` on, masked anew in each step."""
-        for step, batch in enumerate(every, start=first):
-            rows = self.masked(batch, step)
-            yield batch._replace(input_ids=rows.input_ids, labels=rows.labels)
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
+        """Raises InputError for a tokenizer without a mask or a padding token."""
+        if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+            raise InputError(
+                "model.task masked: the base's tokenizer has no mask token, or none for padding; "
+                "take an encoder such as BERT, or set `mask_token` and `pad_token` in its "
+                "tokenizer_config.json"
+            )
+        special = np.array(sorted(tokenizer.all_special_ids))
+        ordinary = np.setdiff1d(np.arange(len(tokenizer)), special)
+        return cls(tokenizer.mask_token_id, tokenizer.pad_token_id, ordinary, special)
 
-    def masked(self, rows: Rows | Batch, number: int) -> Rows:
-        """Rows with some tokens covered, and labels on those alone; padding becomes the pad token.
+    def batches(
+        self, batches: Iterable[Batch], share: float, *, seed: int, step: int
+    ) -> Iterator[Batch]:
+        """With the masks of their steps, the first of which is `step`."""
+        for number, batch in enumerate(batches, start=step):
+            generator = np.random.default_rng((TRAINING, seed, number))
+            yield self.masked(batch, share, [generator] * len(batch.input_ids))
 
-        Follows from the seed and the number alone. Where nothing would be chosen, one token is.
-        """
-        rng = np.random.default_rng([self._seed, number])
-        tokens, here = rows.input_ids, rows.labels != NO_LABEL
-        may = here & ~np.isin(tokens, self._special)
-        may[:, 0] = False
-        chosen = may & (rng.random(tokens.shape) < self._share)
-        if not chosen.any() and may.any():
-            chosen.flat[rng.choice(np.flatnonzero(may))] = True
-        fate = rng.random(tokens.shape)
-        covered = np.where(here, tokens, self._pad)
-        covered = np.where(chosen & (fate < COVERED), self._mask, covered)
-        replaced = chosen & (fate >= COVERED) & (fate < COVERED + REPLACED)
-        covered = np.where(replaced, rng.integers(self._size, size=tokens.shape), covered)
-        return Rows(covered, np.where(chosen, tokens, NO_LABEL))
+    def held_out(self, rows: Rows, first: int) -> Rows:
+        """Windows of held-out text, of which the first has this number; always with one mask."""
+        numbers = range(first, first + len(rows.input_ids))
+        generators = [np.random.default_rng((0, HELD_OUT_SEED, number)) for number in numbers]
+        return self.masked(rows, HELD_OUT_SHARE, generators)
 
+    def masked(
+        self, rows: AnyRows, share: float, generators: Iterable[np.random.Generator]
+    ) -> AnyRows:
+        """Rows with labels on the chosen tokens alone; a generator for each row."""
+        tokens, labels = rows.input_ids.copy(), np.full_like(rows.labels, NO_LABEL)
+        for place, generator in enumerate(generators):
+            there = rows.labels[place] != NO_LABEL
+            draws = generator.random((len(there), 3))
+            chosen = there & (draws[:, 0] < share) & ~np.isin(tokens[place], self.special)
+            chosen[0] = False
+            labels[place, chosen] = tokens[place, chosen]
+            hidden = chosen & (draws[:, 1] < HIDDEN)
+            exchanged = chosen & ~hidden & (draws[:, 1] < HIDDEN + EXCHANGED)
+            others = self.ordinary[(draws[:, 2] * len(self.ordinary)).astype(np.int64)]
+            tokens[place, hidden] = self.mask
+            tokens[place, exchanged] = others[exchanged]
+            tokens[place, ~there] = self.pad
+        return rows._replace(input_ids=tokens, labels=labels)
 
-def masked_loss(model: Any, rows: Batch, step: int) -> Any:
-    """Mean cross-entropy of the chosen tokens, nats per token, at any step."""
-    import torch
+    def loss(self, model: Any, batch: Batch, step: int) -> Any:
+        """Mean cross-entropy of the labels, nats per token, at any step; 0 where there are none."""
+        summed, count = self.summed(model, batch)
+        return summed / max(1, count)
 
-    logits, wanted = _told(model, rows)
-    return torch.nn.functional.cross_entropy(logits, wanted)
+    def summed(self, model: Any, rows: Rows | Batch) -> tuple[Any, int]:
+        """The summed cross-entropy of the labels, in nats, and how many there are."""
+        import torch
 
-
-def held_out_masked_loss(
-    model: Any, tokenizer: "PreTrainedTokenizerBase", file: TokenFile, length: int, batch: int
-) -> float:
-    """Mean cross-entropy over the chosen tokens of a text in windows, nats per token."""
-    import torch
-
-    masking = Masking(tokenizer, HELD_OUT_SHARE, HELD_OUT_SEED)
-    content = file.open()
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for number, rows in enumerate(windows(np.asarray(content), length, batch)):
-            logits, wanted = _told(model, masking.masked(rows, number))
-            loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
-            total, count = total + loss.item(), count + len(wanted)
-    return total / max(1, count)
-
-
-def _told(model: Any, rows: Rows | Batch) -> tuple[Any, Any]:
-    """Logits of the chosen tokens, (n, vocabulary) float32, and which they are, (n,)."""
-    import torch
-
-    device = next(model.parameters()).device
-    ids = torch.from_numpy(rows.input_ids).to(device)
-    labels = torch.from_numpy(rows.labels).to(device)
-    attended = ids != model.config.get_text_config().pad_token_id
-    logits = model(input_ids=ids, attention_mask=attended).logits
-    chosen = labels != NO_LABEL
-    return logits[chosen].float(), labels[chosen]
+        device = next(model.parameters()).device
+        ids = torch.from_numpy(rows.input_ids).to(device)
+        labels = torch.from_numpy(rows.labels).to(device)
+        logits = model(input_ids=ids, attention_mask=(ids != self.pad).long()).logits
+        wanted = labels != NO_LABEL
+        summed = torch.nn.functional.cross_entropy(
+            logits[wanted].float(), labels[wanted], reduction="sum"
+        )
+        return summed, int(wanted.sum())

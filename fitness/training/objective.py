@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from fitness.mixing import Batch
 from fitness.recipe import Recipe
 from fitness.training.classification import classification_loss
-from fitness.training.masked import masked_loss
 from fitness.training.preference import Reference, preference_loss
 from fitness.training.reinforce import reinforced
 from fitness.training.supervised import Loss, cross_entropy
@@ -22,17 +21,19 @@ def objective(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     seed: int,
-    masked: bool = False,
+    learn: Loss = cross_entropy,
 ) -> Loss:
-    """The mean over a batch's draws, each by the loss of what it is for."""
-    learned = masked_loss if masked else cross_entropy
+    """The mean over a batch's draws, each by the loss of what it is for.
+
+    `learn` is the loss of what is simply learned.
+    """
 
     def loss_of(model: Any, batch: Batch, step: int) -> Any:
         if not batch.others:
-            return learned(model, batch, step)
+            return learn(model, batch, step)
         total = 0.0
         if len(batch.input_ids):
-            total += learned(model, batch, step) * len(batch.input_ids)
+            total += learn(model, batch, step) * len(batch.input_ids)
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             if use == "classify":
@@ -40,6 +41,8 @@ def objective(
             elif use == "answer":
                 own = seed * STEPS + step
                 loss = reinforced(model, draws, recipe, reference, tokenizer, seed=own)
+            elif use == "classify":
+                loss = classification_loss(model, draws)
             else:
                 loss = preference_loss(model, draws, recipe, reference)
             total += loss * len(draws)

@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy, pad
 from fitness.bucket import PopulationLoRA
 from fitness.decks import NO_LABEL
 from fitness.errors import InputError
+from fitness.loading import cuda_devices
 from fitness.mixing import Batch
-from fitness.models import cuda_devices
 from fitness.streams import Streams
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise, rate_at

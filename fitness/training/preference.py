@@ -113,7 +113,7 @@ def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -
         drift = (token_logps(model, mismatched).sum(1) - reference.now(mismatched)).mean()
     logps = token_logps(model, stacked(sequences)).sum(1)
     gained = logps - reference.of(draws, recipe)[0]
-    good = torch.tensor([draw.label == 1 for draw in draws], device=logps.device)
+    good = torch.tensor([bool(draw.label) for draw in draws], device=logps.device)
     signs = torch.where(good, 1.0, -1.0)
     losses = 1 - torch.sigmoid(beta * signs * (gained - drift.clamp(min=0)))
     learned = sum(_labels(draw.sequences[0]) for draw in draws if draw.label)

@@ -21,7 +21,8 @@ from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Trl, TrlSettings
 from fitness.held_out import measure
-from fitness.models import Base, cuda_devices
+from fitness.loading import cuda_devices
+from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise

@@ -114,8 +114,8 @@ def test_a_finished_run_gets_every_figure_and_each_axis_a_title():
         layout = drawn[name]["layout"]
         axes = [axis for key, axis in layout.items() if key.startswith("xaxis")]
         assert any(axis.get("title", {}).get("text") for axis in axes), name
-    assert "nats per token" in json.dumps(drawn["progress"]["layout"])
-    assert "nats per token" in json.dumps(drawn["front"]["layout"])
+    assert "loss<br>(nats)" in json.dumps(drawn["progress"]["layout"])
+    assert "loss (nats)" in json.dumps(drawn["front"]["layout"])
 
 
 def test_the_page_fetches_nothing_and_runs_no_script_but_its_own():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness import bases
+from fitness import folders
 from fitness.errors import InputError
 from fitness.models import Base
 from tests.fitness.quickstart import MODEL
@@ -82,7 +82,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_becomes_a_folder_with_its_weights_and_tokenizer(file: Path, base: Base) -> None:
     before = torch.get_rng_state()
-    folder = bases.locate(str(file))
+    folder = folders.locate(str(file))
     assert torch.equal(torch.get_rng_state(), before)
     again = Base(folder)
     ids = torch.arange(40)[None]
@@ -90,17 +90,17 @@ def test_a_file_becomes_a_folder_with_its_weights_and_tokenizer(file: Path, base
         torch.testing.assert_close(again.model(ids).logits, base.model(ids).logits)
     text = "foo: n. [MIT] A sample name, for absolutely anything."
     assert again.tokenizer(text)["input_ids"] == base.tokenizer(text)["input_ids"]
-    assert bases.parameters(folder) == base.weights
-    assert bases.context(folder) == bases.context(MODEL)
+    assert folders.parameters(folder) == base.weights
+    assert folders.context(folder) == folders.context(MODEL)
 
 
 def test_a_file_is_converted_once_wherever_it_lies(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = bases.locate(str(file))
+    folder = folders.locate(str(file))
     moved = file.rename(file.with_name("MOVED.GGUF"))
     monkeypatch.setattr("fitness.gguf._convert", None)
-    assert bases.locate(str(moved)) == folder
+    assert folders.locate(str(moved)) == folder
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -111,13 +111,13 @@ def test_a_file_that_cannot_be_read_is_refused_and_leaves_nothing(
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"no model")
     with pytest.raises(InputError, match=r"small\.gguf': not a GGUF file of a language model"):
-        bases.locate(str(file))
+        folders.locate(str(file))
     assert not list((tmp_path / "cache").rglob("*.*"))
 
 
 def test_a_missing_file_is_no_hub_id() -> None:
     with pytest.raises(InputError, match=r"model\.base 'owner/none\.gguf': there is no such file"):
-        bases.locate("owner/none.gguf")
+        folders.locate("owner/none.gguf")
 
 
 def test_without_the_package_the_message_says_what_to_install(
@@ -128,4 +128,4 @@ def test_without_the_package_the_message_says_what_to_install(
         "importlib.util.find_spec", lambda name: None if name == "gguf" else found(name)
     )
     with pytest.raises(InputError, match="needs the package gguf; `pip install gguf`"):
-        bases.locate(str(file))
+        folders.locate(str(file))

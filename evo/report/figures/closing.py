@@ -189,7 +189,7 @@ def learning(view: View) -> Chart | None:
     values = [loss for id in chosen for _, loss in curves[id]]
     low, high, _ = window(values, [loss for _, loss in curves.get(view.leader, ())])
     chart.update_xaxes(title_text="tokens trained on", rangemode="tozero")
-    chart.update_yaxes(title_text="training loss (nats per token)", range=[low, high])
+    chart.update_yaxes(title_text="training loss (nats)", range=[low, high])
     caption = (
         "Loss on each one's own training mixture: a low curve means easy text, not a good model; "
         "read the shape (still falling, flat, unstable), not the level."

@@ -209,7 +209,7 @@ def safe(text: object, width: int = 60) -> str:
 
 
 def titled(measurement: str) -> str:
-    """`target/loss (nats per token)`."""
+    """`target/loss (nats)`."""
     unit = metrics.measurement(measurement).unit
     return safe(measurement, 34) + (f" ({safe(unit)})" if unit else "")
 
