@@ -22,7 +22,6 @@ from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
 from fitness.inheritance import unmeasured
-from fitness.purpose import Purpose
 
 CARD = """---
 base_model: {base}

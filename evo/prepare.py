@@ -10,14 +10,13 @@ from evo import pools
 from evo.config import SearchConfig, largest, possible
 from fitness import adapters, folders, head_checks, models
 from fitness.decks import RecordDeck, use_of
-from fitness.documents import Kind, records
+from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
 from fitness.merging import check_part, fingerprint_of
-from fitness.purpose import Purpose, model_class
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
@@ -64,7 +63,7 @@ def prepare(config: SearchConfig) -> Prepared:
                 folder,
                 cache,
                 half=half,
-                labels=purpose.labels,
+                labels=head.labels,
             )
             for split, (source, half) in domain.splits().items()
         }
@@ -73,7 +72,15 @@ def prepare(config: SearchConfig) -> Prepared:
     prompts = _prompts(config, folder)
     unclean = pools.contaminated_in(config, prompts, here)
     sources = {
-        name: tokenise(f"sources.{name}", source, here, folder, cache, labels=head.labels)
+        name: tokenise(
+            f"sources.{name}",
+            source,
+            here,
+            folder,
+            cache,
+            labels=head.labels,
+            without=unclean.get(name, ()),
+        )
         for name, source in config.sources.items()
     }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
@@ -102,21 +109,6 @@ def prepare(config: SearchConfig) -> Prepared:
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
-    domains = {
-        name: {
-            split: tokenise(
-                f"domains.{name}.{split}",
-                source,
-                here,
-                folder,
-                cache,
-                half=half,
-                labels=head.labels,
-            )
-            for split, (source, half) in domain.splits().items()
-        }
-        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
-    }
     prompt_sets = config.prompts if knows_recipe(evaluator) else {}
     task = Task(
         evaluator,

@@ -5,11 +5,10 @@ trains the length of each weight's rows or columns apart from their direction: L
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.purpose import CAUSAL, Purpose
 from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean, listed
 

@@ -11,9 +11,10 @@ from fitness.cost import Shape, training_flops
 from fitness.decks import Deck, RecordDeck, deck_of
 from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.held_out import answers_each, held_out, measure
+from fitness.held_out import answers_each, held_out_loss, measure
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
+from fitness.ranks import ALONE
 from fitness.recipe import Recipe
 from fitness.sources import separator
 from fitness.together import Trained, train_together
@@ -38,12 +39,12 @@ class Builtin:
             raise InputError("the builtin evaluator needs `model.base`")
         torch.set_num_threads(task.threads)
         self._task = task
+        self.ranks = ALONE
         self._base = Base(task.model, task.dtype, task.head)
         self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
         self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
-        self._masked = task.purpose.task == "masked"
 
     def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """`trained` is given where that was done in a bucket already. Raises Diverged."""
@@ -96,7 +97,6 @@ class Builtin:
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
-        end = separator(self._base.tokenizer)
         return Mixing(
             recipe.mixture,
             self._decks(recipe),
@@ -109,7 +109,7 @@ class Builtin:
 
     def _decks(self, recipe: Recipe) -> dict[str, Deck]:
         """By source. Raises Infeasible where one that has a share is left without any sample."""
-        end = ending_token(self._base.tokenizer)
+        end = separator(self._base.tokenizer)
         decks = {name: deck_of(content, recipe, end) for name, content in self._contents.items()}
         for name, samples in samples_kept(decks).items():
             if not samples and recipe.mixture.get(name):
@@ -119,13 +119,15 @@ class Builtin:
                 )
         return decks
 
-    def _batches(self, mixing: Mixing, recipe: Recipe, seed: int, begun: int) -> Iterator[Batch]:
-        """Those after the steps that were `begun`."""
-        batches = mixing.batches(recipe.batch_size, skip=begun)
-        if not self._masked:
-            return batches
-        masking = Masking(self._base.tokenizer, recipe.mask_share, seed)
-        return masking.batches(batches, first=begun)
+    def _learned(
+        self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
+    ) -> tuple[Iterator[Batch], Loss]:
+        """The batches from a step on, and the loss of what is simply learned of them."""
+        batches = mixing.batches(recipe.batch_size, skip=step)
+        if self._masking is None:
+            return batches, cross_entropy
+        share = recipe.mask_share
+        return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
 
     def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
         """By the selection split, whatever split is scored afterwards."""
@@ -133,7 +135,7 @@ class Builtin:
 
         def loss() -> float:
             with precise(model.device, recipe):
-                found = held_out(model, self._base.tokenizer, task, file)["loss"]
+                found = held_out_loss(model, file, task.held_out_length, self._masking)
             return self.ranks.first(found)
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
@@ -154,6 +156,8 @@ class Builtin:
             task.artifacts, spec.individual, spec.seed, ranks.rank
         )
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
+        if len(set(ranks.all(begin.step))) > 1:  # some process's is gone
+            begin = NOT_BEGUN
         batches, learn = self._learned(mixing, spec, recipe, begin.step)
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
@@ -163,7 +167,7 @@ class Builtin:
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
-            stop = self._stopping(model, task, recipe, steps) if task.patience else None
+            stop = self._stopping(task, model, recipe, steps) if task.patience else None
             report = train(
                 model,
                 recipe,
@@ -213,26 +217,6 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
-
-    def _learned(
-        self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
-    ) -> tuple[Iterator[Batch], Loss]:
-        """The batches from a step on, and the loss of what is simply learned of them."""
-        batches = mixing.batches(recipe.batch_size, skip=step)
-        if self._masking is None:
-            return batches, cross_entropy
-        share = recipe.mask_share
-        return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
-
-    def _stopping(self, model: Any, task: Task, recipe: Recipe, steps: int) -> EarlyStopping:
-        """By the selection split, whatever split is scored afterwards."""
-        file = task.domains[task.stop_on]["selection"]
-
-        def loss() -> float:
-            with precise(model.device, recipe):
-                return held_out_loss(model, file, task.held_out_length, self._masking)
-
-        return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
 
 def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:

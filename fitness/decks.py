@@ -25,7 +25,7 @@ Use = Literal["learn", "compare", "rate", "answer", "classify"]
 
 # What a method does with a source. `learn` is cross-entropy: on all of a text, on what answers a
 # prompt, on the chosen and the good ones. `compare` and `rate` are for the preference losses,
-# `answer` is for the model itself. A text with a class is classified, whatever the method.
+# `answer` is for the model itself, `classify` for a model whose task that is.
 USES: Mapping[Method, Mapping[Kind, Use]] = {
     "supervised": {"label": "classify"},
     "preference": {"preference": "compare", "rating": "rate"},
@@ -35,7 +35,7 @@ USES: Mapping[Method, Mapping[Kind, Use]] = {
 
 def use_of(kind: Kind, method: Method) -> Use:
     """What a method does with a source of a kind; most of them learn from most."""
-    return "classify" if kind == "label" else USES[method].get(kind, "learn")
+    return USES[method].get(kind, "learn")
 
 
 class Sequence(NamedTuple):
@@ -53,14 +53,14 @@ class Sequence(NamedTuple):
 class Draw(NamedTuple):
     """One draw: what it is for, where it is from, and its sequences, of which a comparison has two.
 
-    `number` tells the records of a source apart; `label` is that of `fitness.records.Row`.
+    `number` tells the records of a source apart.
     """
 
     use: Use
     source: str
     number: int
     sequences: tuple[Sequence, ...]
-    label: int = 1
+    label: int = 1  # as of `records.Row`
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,10 @@ class RecordDeck:
             reference = self.records.answer(row).astype(np.int64)
             sequences = tuple(Sequence(part, part) for part in (prompt, reference))
         elif self.use == "classify":
-            tokens = self.records.opening(row, self.length)
-            sequences = (Sequence(tokens, np.full(len(tokens), NO_LABEL)),)
-        elif self.use == "compare":
-            sequences = (self._sequence(row), self._sequence(row + 1))
-        elif self.use == "classify":
             text = self.records.text(row, self.length)
             sequences = (Sequence(text, np.full_like(text, NO_LABEL)),)
+        elif self.use == "compare":
+            sequences = (self._sequence(row), self._sequence(row + 1))
         else:
             sequences = (self._sequence(row),)
         return Draw(self.use, source, number, sequences, self.records.label(row))
@@ -193,8 +190,11 @@ def deck_of(content: np.ndarray | Records, recipe: Recipe, separator: int) -> De
         apart = separator if recipe.isolate_documents else None
         return Windows(np.asarray(content), recipe.sequence_length, apart)
     use = use_of(content.kind, recipe.method)
-    costs: Mapping[Use, int] = {"compare": 2, "answer": recipe.reinforce_group}
-    return RecordDeck(content, use, recipe.sequence_length, costs.get(use, 1))
+    cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
+    among = None
+    if content.kind == "sample":
+        among = kept(recipe, content.scores, len(content.index))
+    return RecordDeck(content, use, recipe.sequence_length, cost, among)
 
 
 def window_starts(available: int, length: int, seed: int, source: str) -> Iterator[int]:

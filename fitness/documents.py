@@ -22,7 +22,7 @@ from fitness.suggest import did_you_mean, listed
 
 FileFormat = Literal["jsonl", "parquet", "text"]
 Half = Literal["selection", "test"]
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label"]
+Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
@@ -52,8 +52,10 @@ class Source(BaseModel):
             description="What a record is: `text`; `completion` {prompt, completion} or "
             "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
-            "a {reference}: each part of these is text, or a list of chat messages {role, "
-            "content}. `label` {text, label: the name of its class} is for classification."
+            "a {reference}. Each part is text, or a list of chat messages {role, content}. For "
+            "model.task classification, `label` {text, label}. `sample`: a pool of what models "
+            "wrote, {prompt, completion, individual, seed, scores}, of which the recipe's `keep_` "
+            "fields choose."
         ),
     ] = "text"
     text: Annotated[

@@ -17,7 +17,7 @@ CLASSES: Mapping[ModelTask, str] = {
     "masked": "AutoModelForMaskedLM",
 }
 LEARNS: Mapping[ModelTask, tuple[Kind, ...]] = {  # the kinds of sources that a task learns from
-    "causal": ("text", "completion", "preference", "rating", "prompt"),
+    "causal": ("text", "completion", "preference", "rating", "prompt", "sample"),
     "classification": ("label",),
     "masked": ("text",),
 }

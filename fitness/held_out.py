@@ -14,6 +14,7 @@ from fitness.metrics import class_scores, score
 from fitness.mixing import Rows, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
+from fitness.together import Answers
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
@@ -57,6 +58,22 @@ def measure(
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
     return measurements, samples
+
+
+def answers_each(
+    model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
+) -> list[Answers]:
+    """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
+    from fitness.bucket_generation import generate_each
+
+    found: list[dict[str, list[str]]] = [{} for _ in specs]
+    for name, settings in task.prompt_sets.items():
+        prompts = task.prompts[name][specs[0].split].prompts
+        seeds = [spec.seed for spec in specs]
+        each = generate_each(model, tokenizer, prompts, **settings.sampling, seeds=seeds)
+        for own, outputs in zip(found, each, strict=True):
+            own[name] = outputs
+    return list(found)
 
 
 def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -> dict[str, float]:

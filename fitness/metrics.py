@@ -33,7 +33,7 @@ class Measurement:
     description: str
 
 
-MACRO = "mean over all classes; a class that no text is taken for, or none is of, counts 0"
+MACRO = "mean over the classes that occur; one that no text is taken for counts 0"
 _TABLE = (
     Measurement(
         "loss",
@@ -87,17 +87,16 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
 def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """What is measured of classes, (n,), and a model's logits, (n, classes); the loss in nats.
 
-    Precision, recall and F1 are means over all classes, each with the same weight; where one is
-    not defined, of a class that nothing is taken for or nothing is of, it is 0.
+    Precision, recall and F1 are means over the classes that occur, each with the same weight; a
+    class that nothing is taken for has a precision of 0.
     """
     from scipy.special import log_softmax
     from sklearn.metrics import precision_recall_fscore_support  # importing it takes a second
 
-    classes = range(logits.shape[1])
     loss = -log_softmax(logits, axis=1)[np.arange(len(wanted)), wanted].mean()
     found = logits.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        wanted, found, labels=classes, average="macro", zero_division=0
+        wanted, found, labels=np.unique(wanted), average="macro", zero_division=0
     )
     scores = {"loss": loss, "accuracy": (found == wanted).mean()}
     scores |= {"precision": precision, "recall": recall, "f1": f1}

@@ -11,7 +11,6 @@ SHARE_TOLERANCE = 1e-6
 Method = Literal["supervised", "preference", "reinforce"]
 
 
-TASK = "model.task"  # what decides beside the fields of a recipe
 # Beginnings of fields that decide nothing unless another field has one of these values.
 ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "preference_": ("method", ("preference",)),
@@ -19,7 +18,8 @@ ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "rewards": ("method", ("reinforce",)),
     "lora_": ("adapter", ("lora", "dora")),
     "merge_": ("start", ("merge",)),
-    "mask_": (TASK, ("masked",)),
+    "mask_": ("task", ("masked",)),  # of the model: no field of a recipe
+    "keep_": ("source", ("sample",)),  # the kind of one of them
 }
 
 
@@ -203,12 +203,7 @@ class Recipe(BaseModel):
     sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96
     mask_share: Annotated[
         float,
-        Field(
-            gt=0,
-            lt=1,
-            description="Share of the tokens to predict where `model.task` is masked; 4 in 5 of "
-            "them are hidden.",
-        ),
+        Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),
     ] = 0.15
     isolate_documents: Annotated[
         bool, Field(description="Whether documents that share a sequence do not see one another.")
@@ -234,12 +229,11 @@ class Recipe(BaseModel):
         return mixture
 
 
-def idle(recipe: Mapping[str, Any], task: str = "causal") -> set[str]:
-    """Names of a recipe's fields that decide nothing under its other fields and `model.task`."""
-    deciding = {**recipe, TASK: task}
+def idle(recipe: Mapping[str, Any]) -> set[str]:
+    """Names of a recipe's fields that decide nothing under its other fields."""
     return {
         name
         for name in recipe
         for beginning, (field, values) in ONLY_WHERE.items()
-        if name.startswith(beginning) and deciding.get(field, values[0]) not in values
+        if name.startswith(beginning) and recipe.get(field, values[0]) not in values
     }

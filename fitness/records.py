@@ -1,10 +1,10 @@
-"""Records that pose something and answer it: prompts, completions, preferences, ratings, labels.
+"""Records that pose something and answer it: prompts, completions, preferences, ratings.
 
 The columns are those of TRL's dataset formats. Whatever the kind, a record comes to one or two
 *rows* of tokens, each a prompt and what answers it: a preference has the chosen one's row before
 the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
-is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. A
-labelled text is a prompt that a label answers. A sample of a pool is its completion after its
+is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. Texts
+with labels: see `fitness.labels`. A sample of a pool is its completion after its
 prompt, with the end of the sequence behind it only where the model had ended it: one that was cut
 at its longest length, or that stands before a suffix, does not end there, and must not teach to.
 """
@@ -19,14 +19,14 @@ from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.feedback.samples import sample_in
 from fitness.formats import text_in
-from fitness.purpose import ending_token
-from fitness.suggest import did_you_mean, listed
+from fitness.suggest import listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1}  # of a record
-COLUMNS = 4  # of the index: first token, first token of the answer, end, label
+# Of a record.
+ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
+COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
 Chat = Sequence[Mapping[str, Any]]
 Encode = Callable[[str], list[int]]
 
@@ -95,12 +95,11 @@ def rows(
     tokenizer: "PreTrainedTokenizerBase",
     encode: Encode,
     opening: list[int],
-    labels: Sequence[str] = (),
 ) -> Iterator[Row]:
     """The rows of one record; InputError, beginning with `where`, for what it lacks.
 
     `encode` gives a text's tokens without special ones; `opening` stands before a prompt that is
-    text, the end-of-sequence token behind what answers it. `labels` are those of labelled texts.
+    text, the end-of-sequence token behind what answers it.
     """
 
     def row(prompt: Any, answer: Any, name: str, label: int = 1) -> Row:
@@ -120,14 +119,9 @@ def rows(
             )
         return Row(encode(asked), encode(whole[len(asked) :]), label)
 
-    if kind == "label":
-        closing = [tokenizer.sep_token_id] if opening == [tokenizer.cls_token_id] else []
-        number = labels.index(_named_label(record, labels, where))
-        yield Row(opening + encode(text_in(record, "text", where)), closing, number)
-        return
     if kind == "sample":
         sample = sample_in(record, where)
-        end = [ending_token(tokenizer)]
+        end = [tokenizer.eos_token_id]
         prompt = opening + encode(sample.prompt) or end  # as a prompt of nothing is generated from
         closed = sample.ended and not sample.suffix
         yield Row(prompt, encode(sample.completion) + (end if closed else []))
@@ -150,25 +144,6 @@ def rows(
     else:
         label = 1 if kind != "rating" else int(_rated(record, where))
         yield row(prompt, text_or_chat(record, "completion", where), "completion", label)
-
-
-def label_in(record: Mapping[str, Any], where: str) -> str:
-    """A labelled text's label: a name, or a whole number as its text."""
-    label = record.get("label")
-    if isinstance(label, str | int) and not isinstance(label, bool):
-        return str(label)
-    told = f"{label!r:.40}" if "label" in record else f"none among {listed(record)}"
-    raise InputError(f"{where}: 'label' must be a name or a whole number, got {told}")
-
-
-def _named_label(record: Mapping[str, Any], labels: Sequence[str], where: str) -> str:
-    label = label_in(record, where)
-    if label not in labels:
-        raise InputError(
-            f"{where}: label {label!r} is not among model.labels, which are {listed(labels)}"
-            f"{did_you_mean(label, labels)}"
-        )
-    return label
 
 
 def text_or_chat(record: Mapping[str, Any], column: str, where: str) -> Any:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from fitness import hub
 from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
+from fitness.feedback.samples import sample_in
 from fitness.labels import labelled, tokens_around
 from fitness.records import COLUMNS, Records, Row, rows
 
@@ -122,7 +123,7 @@ def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
 
 
 def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: BOS, or CLS, if the tokenizer adds one."""
+    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
     first = tokenizer("", verbose=False)["input_ids"][:1]
     return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
@@ -136,20 +137,22 @@ def tokenise(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records.
-    `labels` are the names of classes by their numbers, for a source that has them.
+    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
+    `labels` are the names of classes by their numbers; samples whose id is in `without` are left
+    out.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
     whatever the source has wrong.
     """
     try:
-        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels)
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels, without=without)
         with _writing(cache):
             found = _cached(cache, key) or _build(
-                source, base, tokenizer_path, cache, key, half, labels
+                source, base, tokenizer_path, cache, key, half, labels, without
             )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
@@ -164,6 +167,7 @@ def fingerprint(
     *,
     half: Half | None = None,
     labels: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> str:
     """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
 
@@ -180,6 +184,8 @@ def fingerprint(
         settings["kind"] = source.kind
     if source.kind == "label":
         settings["labels"] = list(labels)
+    if without:
+        settings["without"] = sorted(without)
     if is_on_hub(source):
         dataset = hub.parse(source.path, source.split)
         settings["data"] = [str(dataset), hub.revision(dataset)]
@@ -232,6 +238,7 @@ def _build(
     key: str,
     half: Half | None,
     labels: Sequence[str],
+    without: Collection[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
@@ -241,6 +248,8 @@ def _build(
             counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
         else:
             every = records(source, base, half=half)
+            if without:
+                every = (one for one in every if sample_in(one[1], one[0]).id not in without)
             counts = _write_records(every, source, labels, tokenizer, dtype, file)
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
@@ -291,11 +300,13 @@ def _write_records(
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
+        if source.kind == "sample":
+            scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
     counts = {"tokens": end, "documents": documents, "rows": len(index) // COLUMNS}
-    if kind != "sample":
+    if source.kind != "sample":
         return {**counts, "bytes": written}
     names = sorted({name for one in scores for name in one})
     for name in names:

@@ -14,7 +14,11 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
     "ray": ("evo/cluster.py", "evo/connection.py"),
     "deap": ("population/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
-    "sklearn": ("population/", "fitness/metrics.py"),
+    "sklearn": (
+        "population/",
+        "fitness/metrics.py",
+        "fitness/feedback/discriminator.py",
+    ),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
     "trl": ("fitness/training/trl.py",),

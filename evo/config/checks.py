@@ -14,7 +14,6 @@ from evo.config.genomes import Constraint, baseline_names, inherits, largest, po
 from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
 from fitness.decks import USES
-from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, resolve
@@ -132,40 +131,6 @@ def _domain_kinds(config: SearchConfig) -> Found:
         elif not kinds <= HELD_OUT.keys():
             message = f"held out are {', '.join(HELD_OUT)}, got {kinds.pop()}"
             yield Problem(("domains", name, "kind"), message)
-
-
-def _task(config: SearchConfig) -> Found:
-    """What goes with the task of the model, and what only causal language models can."""
-    task, labels = config.model.task, config.model.labels
-    wanted: Kind = "label" if task == "classification" else "text"
-    for section in ("sources", "domains"):
-        for name, one in getattr(config, section).items():
-            known = one.kind == wanted if task != "causal" else one.kind != "label"
-            if not known:
-                remedy = f"set kind: {wanted}" if task != "causal" else "set model.task"
-                message = f"model.task {task} cannot use the kind {one.kind}; {remedy}"
-                yield Problem((section, name, "kind"), message)
-    key: Key = ("model", "labels")
-    if labels and task != "classification":
-        yield Problem(key, f"model.task {task} tells no labels apart; leave them out")
-    elif len(labels) == 1 or len(set(labels)) < len(labels):
-        yield Problem(key, f"needs two labels or more, each once, got {', '.join(labels)}")
-    if task != "masked" and "mask_share" in config.genome:
-        message = f"decides nothing under model.task {task}; take it out of the genome"
-        yield Problem(("genome", "mask_share"), message)
-    if task == "causal":
-        return
-    against: dict[Key, bool] = {
-        ("evaluator",): config.evaluator != BUILTIN,
-        ("prompts",): bool(config.prompts),
-        ("parts",): bool(config.parts),
-        ("search", "bucket"): config.search.bucket != 1,
-        _place(config, "method"): set(possible(config, "method")) != {"supervised"},
-        _place(config, "start"): set(possible(config, "start")) != {"scratch"},
-        _place(config, "isolate_documents"): any(possible(config, "isolate_documents")),
-    }
-    for key in (key for key, there in against.items() if there):
-        yield Problem(key, f"cannot be had with model.task {task}; leave it out")
 
 
 def _place(config: SearchConfig, field: str) -> Key:
@@ -356,7 +321,6 @@ CHECKS: Checks = (
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources", _thresholds),
     ("search", _strategy),
-    ("evaluator model sources domains prompts parts search genome recipe", _task),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (

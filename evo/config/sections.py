@@ -79,17 +79,6 @@ class Model(Section):
             raise ValueError(f"label {twice[0]!r} is there twice; keep one of them")
         return names
 
-    task: ModelTask = Field(
-        default="causal",
-        description="What the model does, which decides its class: `causal` language modelling, "
-        "`classification` of texts (sources of kind `label`), or `masked` language modelling.",
-    )
-    labels: tuple[Name, ...] = Field(
-        default=(),
-        description="Of classification, in the order of the model's outputs; left out, those of a "
-        "base that is a classifier already.",
-    )
-
 
 class TwoFiles(Section):
     """Held-out text in two files: the search reads `selection`, the closing comparison `test`."""

@@ -7,7 +7,6 @@ from evo.config.genomes import inherits, possible
 from evo.config.sections import SearchConfig
 from fitness.evaluators import BUILTIN
 from fitness.heads import LEARNS
-from fitness.recipe import TASK, idle
 
 
 def tasks(config: SearchConfig) -> Iterator[Problem]:
@@ -17,9 +16,9 @@ def tasks(config: SearchConfig) -> Iterator[Problem]:
         message = f"only a classification has labels, model.task is {task}; leave them out"
         yield Problem(("model", "labels"), message)
     yield from _kinds(config)
-    genes = dict.fromkeys(config.genome)
-    for name in idle(genes, task) - idle(genes, "masked"):
-        yield Problem(("genome", name), f"decides nothing unless {TASK} is masked; leave it out")
+    if task != "masked" and "mask_share" in config.genome:
+        message = "decides nothing unless model.task is masked; leave it out"
+        yield Problem(("genome", "mask_share"), message)
     if task == "causal":
         return
     if config.evaluator != BUILTIN:

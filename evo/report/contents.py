@@ -112,8 +112,10 @@ def recipe(view: View) -> dict[str, Any]:
     spec = history.spec(view.facts)
     fixed = spec.get("recipe") or {}
     merging = {"start": "merge"} if spec.get("parts") else {}
-    task = (spec.get("model") or {}).get("task", "causal")
-    unused = idle({**fixed, **genome, **merging}, task)
+    task = {"task": (spec.get("model") or {}).get("task", "causal")}
+    kinds = {source.get("kind", "text") for source in (spec.get("sources") or {}).values()}
+    source = {"source": "sample" if "sample" in kinds else "text"}
+    unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
         "mixture": [
             (name, share, epochs.get(name))

@@ -11,8 +11,7 @@ from fitness.feedback.samples import Sample
 from fitness.held_out import sequences_at_once
 from fitness.mixing import stacked
 from fitness.models import Base
-from fitness.purpose import ending_token
-from fitness.sources import opening_tokens
+from fitness.sources import opening_tokens, separator
 from fitness.training.supervised import token_logps
 
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
@@ -74,7 +73,7 @@ def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
         base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         for text in (sample.prompt, sample.completion, sample.suffix)
     )
-    prompt = opening + prompt or [ending_token(base.tokenizer)]
+    prompt = opening + prompt or [separator(base.tokenizer)]
     completion = completion[: longest - 1]
     prompt = prompt[-(longest - len(completion)) :]
     end = len(prompt) + len(completion)

@@ -41,8 +41,6 @@ def objective(
             elif use == "answer":
                 own = seed * STEPS + step
                 loss = reinforced(model, draws, recipe, reference, tokenizer, seed=own)
-            elif use == "classify":
-                loss = classification_loss(model, draws)
             else:
                 loss = preference_loss(model, draws, recipe, reference)
             total += loss * len(draws)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fitness.decks import NO_LABEL
-from fitness.loading import cuda_devices
 from fitness.mixing import Batch, Rows
+from fitness.models import cuda_devices
+from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import bases, models
+from fitness import models
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.models import Base
