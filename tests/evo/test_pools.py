@@ -116,4 +116,5 @@ def test_a_search_chooses_among_samples_and_records_how_many_were_kept(spec: Pat
         kept = fact["details"]["samples_kept"]["pool"]
         assert kept == pytest.approx(share * COUNT, abs=1)
     assert len({fact["details"]["samples_kept"]["pool"] for fact in trained}) > 1
+    assert main(["resume", str(run)]) == 0
     assert main(["report", str(run)]) == 0
