@@ -132,7 +132,7 @@ def test_labels_that_nobody_gives_are_listed_before_anything_trains(tmp_path: Pa
 
 def test_a_label_outside_the_set_is_told_with_file_and_line(tmp_path: Path) -> None:
     config = configuration.load(written(tmp_path, CLASSIFICATION, "[austen", "[austin"))
-    told = r"sources\.plain: .*plain\.jsonl:1: label 'austen' is not among .*mean 'austin'"
+    told = r"selection: .*selection\.jsonl:1: label 'austen' is not among .*mean 'austin'"
     with pytest.raises(InputError, match=told):
         prepare(config)
 
