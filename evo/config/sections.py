@@ -221,11 +221,12 @@ class Budget(Section):
         "its best weights. Left out, all tokens are spent.",
     )
     inherit_share: float = Field(
-        default=0.25,
+        default=1.0,
         gt=0,
         le=1,
         description="The share of these tokens that a child trains on if it begins with its "
-        "parents' weights (`start` in recipe or genome); it counts as such a part of a fine-tune.",
+        "parents' weights (`start` in recipe or genome); it counts as such a part of a fine-tune. "
+        "Many short fine-tunes with 1 have done better than long ones with a quarter.",
     )
 
 

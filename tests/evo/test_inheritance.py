@@ -51,7 +51,7 @@ genome:
 objectives: {{target/loss: minimize}}
 baselines: []
 search: {{strategy: nsga2, population: 5, parallel: 2, replicates: 2}}
-budget: {{evaluations: 7, tokens: 768}}
+budget: {{evaluations: 7, tokens: 768, inherit_share: 0.25}}
 comparison: {{seeds: 1}}
 """
 
@@ -275,7 +275,7 @@ def test_who_begins_with_whose_weights(
             "nobody begins with weights of parents under optuna:tpe",
         ),
         ("replicates: 2", "rungs: [0.5]", "a parent whose fine-tune has paused"),
-        ("tokens: 768", "tokens: 768, inherit_share: 0.1", "less than one step"),
+        ("inherit_share: 0.25", "inherit_share: 0.1", "less than one step"),
     ],
 )
 def test_what_does_not_go_with_inheritance_is_said_before_anything_trains(
