@@ -174,6 +174,35 @@ def _export(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _generate(options: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from evo.generate import DEFAULT_FILTERS, generate, summary
+    from fitness.feedback.generate import Generation
+
+    given = {name: getattr(options, name) for name in Generation.model_fields}
+    try:
+        settings = Generation(**{n: value for n, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        named = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
+        raise InputError(f"{named}{first['msg'].removeprefix('Value error, ')}") from None
+    samples = generate(
+        options.run,
+        options.individual,
+        options.to,
+        settings,
+        prompts=options.prompts,
+        filters=options.filters.split(",") if options.filters else DEFAULT_FILTERS,
+        seed=options.seed,
+    )
+    console = Console()
+    console.print(summary(samples))
+    console.print(f"pool: {options.to}", soft_wrap=True)
+    return DONE
+
+
 def _replay(options: argparse.Namespace) -> int:
     _one_thread()
     from evo.replay import POPULATION, check_search, read_table, replay, to_json
@@ -228,6 +257,28 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text!r}")
     return count
+
+
+def _generate_arguments(generate: argparse.ArgumentParser) -> None:
+    generate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
+    generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
+    generate.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}")
+    generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    generate.add_argument(
+        "--filters", metavar="NAME,...", help="what scores them (default: all but likelihood)"
+    )
+    for name, kind, text in (
+        ("samples", int, "how many (default 200)"),
+        ("max-new-tokens", int, "longest completion (default 64)"),
+        ("temperature", float, "0 is greedy (default 0.8)"),
+        ("top-p", float, "sample among the likeliest tokens of this mass (default 0.95)"),
+        ("from-documents", float, "weight of those from openings of real texts (default 1)"),
+        ("from-prompts", float, "weight of those that go on from prompts (default 0)"),
+        ("from-nothing", float, "weight of those from nothing (default 0)"),
+        ("opening-words", int, "of an opening of a real text (default 8)"),
+    ):
+        generate.add_argument(f"--{name}", type=kind, metavar="N", help=text)
 
 
 def _replay_arguments(replay: argparse.ArgumentParser) -> None:
@@ -315,6 +366,9 @@ def _parser() -> argparse.ArgumentParser:
         help="not the model but its recipe and data, as this trainer reads them",
     )
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+
+    writing = "have an individual write samples, and score them"
+    _generate_arguments(command("generate", _generate, writing))
 
     _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))
 

@@ -1,0 +1,136 @@
+"""`evo generate`: an individual of a run writes samples, and filters score them: a pool."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evo.config import SearchConfig
+from evo.export import chosen, export
+from evo.files import write_whole
+from evo.ledger import read
+from fitness import folders
+from fitness.errors import InputError
+from fitness.feedback.contamination import CONTAMINATED
+from fitness.feedback.filters import FILTERS, Given, check_filter, scored
+from fitness.feedback.generate import Generation, write
+from fitness.feedback.references import drawn, evaluated_texts, texts_of
+from fitness.feedback.samples import Sample, to_lines
+from fitness.feedback.thresholds import CONTAMINATION
+from fitness.feedback.yields import columns
+from fitness.formats import json_records, text_in
+from fitness.generation import read_prompts
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EXAMPLES, SHOWN = 3, 300  # samples in the summary, and characters of each
+DOCUMENTS = 2000  # of all sources together, to go on from and to compare with
+DEFAULT_FILTERS = tuple(name for name in FILTERS if name != "likelihood")  # needs a second model
+
+
+def generate(
+    run: Path,
+    individual: str,
+    to: Path,
+    settings: Generation,
+    *,
+    prompts: Path | None = None,
+    filters: Sequence[str] = DEFAULT_FILTERS,
+    seed: int = 0,
+) -> list[Sample]:
+    """Write the file `to`, a pool of scored samples, and return them. Raises InputError.
+
+    Openings are drawn from the sources by the shares of the individual's mixture, and so are the
+    real texts that the discriminator compares with. Weights that are gone are trained again.
+    """
+    if to.exists():
+        raise InputError(f"{to} exists; name a new file")
+    for name in filters:
+        check_filter(name)
+    facts = read(run)
+    config, number, recipe = chosen(run, facts, individual)
+    if config.model.task != "causal":
+        raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
+    asked = _prompts(prompts) if prompts else []
+    rng = np.random.default_rng(seed)
+    real = _documents(config, recipe["mixture"], rng)
+    from fitness.models import Base
+
+    with tempfile.TemporaryDirectory() as temporary:
+        best = export(run, str(number), Path(temporary) / "model")
+        writer = Base(best)
+        samples = write(
+            writer, settings, prompts=asked, documents=real, individual=number, seed=seed
+        )
+    given = Given(
+        seed=seed,
+        base=Base(folders.locate(config.model.base), config.model.dtype),
+        real=real,
+        training=lambda: (
+            text for source in config.sources.values() for text in texts_of(source, Path.cwd())
+        ),
+        evaluated=_evaluated(config),
+    )
+    samples = scored(samples, filters, given)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(to, "".join(to_lines(samples)))
+    return samples
+
+
+def summary(samples: Sequence[Sample]) -> "RenderableType":
+    """How the scores lie, and some of what was written, for the terminal."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("score", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("told of", "10 %", "median", "90 %"):
+        table.add_column(name, justify="right")
+    for name, values in columns(samples).items():
+        known = values[~np.isnan(values)]
+        low, middle, high = np.quantile(known, (0.1, 0.5, 0.9)) if len(known) else (np.nan,) * 3
+        table.add_row(name, f"{len(known):,}", f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}")
+    dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
+    told = f"{len(samples):,} samples; {dirty:,} hold what is measured on and are never learned"
+    shown = [
+        Text.assemble((one.prompt, "dim"), one.completion, "\n")[:SHOWN]
+        for one in samples[:EXAMPLES]
+    ]
+    return Group(Text(told), table, *shown)
+
+
+def _documents(
+    config: SearchConfig, mixture: dict[str, float], rng: np.random.Generator
+) -> list[str]:
+    """Real texts, of each source by its share of a mixture."""
+    found: list[str] = []
+    for name, share in mixture.items():
+        count = round(DOCUMENTS * share)
+        if count and name in config.sources:
+            found += drawn(texts_of(config.sources[name], Path.cwd()), count, rng)
+    return found
+
+
+def _evaluated(config: SearchConfig) -> list[str]:
+    """All that the run measures on, selection and test."""
+    folder = folders.locate(config.model.base)
+    halves = (half for domain in config.domains.values() for half in domain.splits().values())
+    asked = (
+        read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
+        for name, prompt_set in config.prompts.items()
+        for split, path in prompt_set.files().items()
+    )
+    return evaluated_texts(halves, asked, Path.cwd())
+
+
+def _prompts(file: Path) -> list[str]:
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file of prompts")
+    found = [text_in(record, "prompt", f"{file}:{line}") for line, record in json_records(file)]
+    if not found:
+        raise InputError(f'{file}: holds no prompts; every line must look like {{"prompt": "..."}}')
+    return found

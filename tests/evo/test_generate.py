@@ -1,0 +1,82 @@
+"""`evo generate`: a run's individual writes a pool, and a search can learn from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evo import config as configuration
+from evo.cli import main
+from evo.generate import DEFAULT_FILTERS
+from evo.prepare import prepare
+from fitness.feedback.samples import read_samples
+from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
+
+FEW = ("--samples", "6", "--max-new-tokens", "8")
+
+
+def pool_of(run: Path, to: Path, *options: str) -> Path:  # noqa: F811
+    assert main(["generate", str(run), "--to", str(to), *FEW, *options]) == 0
+    return to
+
+
+def test_a_pool_is_written_scored_and_can_be_a_source(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pool = pool_of(run, tmp_path / "pools" / "a.jsonl", "--individual", str(LORA))
+    told = capsys.readouterr().out
+    assert "6 samples; 0 hold what is measured on" in told
+    samples = list(read_samples(pool))
+    assert {one.individual for one in samples} == {LORA}
+    names = {name for one in samples for name in one.scores}
+    assert names == {*DEFAULT_FILTERS, "text_perplexity"}
+    again = pool_of(run, tmp_path / "again.jsonl", "--individual", str(LORA))
+    assert again.read_text() == pool.read_text()
+
+    spec = tmp_path / "next.yaml"
+    source = f"sources:\n  pool: {{path: {pool}, kind: sample}}"
+    gene = "genome:\n  keep_realness: {type: float, low: 0.5, high: 1}"
+    spec.write_text(SPEC.replace("sources:", source, 1).replace("genome:", gene, 1))
+    prepared = prepare(configuration.load(spec))
+    assert prepared.task.sources["pool"].documents == 6
+    assert "realness" in prepared.task.sources["pool"].scores
+
+
+def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None:  # noqa: F811
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": "frob: v. "}))
+    weights = ("--prompts", str(prompts), "--from-prompts", "1", "--from-documents", "0")
+    pool = pool_of(run, tmp_path / "a.jsonl", *weights, "--filters", "length,repetition")
+    samples = list(read_samples(pool))
+    assert {one.prompt for one in samples} == {"frob: v. "}
+    assert {name for one in samples for name in one.scores} == {"length", "repetition"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--individual", "99"), "has no individual '99'"),
+        (("--filters", "realnes"), "did you mean 'realness'"),
+        (("--filters", "likelihood"), "filter 'likelihood': needs a model"),
+        (("--samples", "0"), "--samples: Input should be greater than or equal to 1"),
+        (("--from-documents", "0"), "are all 0; raise one"),
+        (("--from-prompts", "1"), "there are no prompts to go on from"),
+        (("--prompts", "nowhere.jsonl"), "nowhere.jsonl: there is no such file of prompts"),
+    ],
+)
+def test_what_cannot_be_done_is_told_and_leaves_no_file(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    options: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = tmp_path / "a.jsonl"
+    assert main(["generate", str(run), "--to", str(to), *FEW, *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not to.exists()
+    to.write_text("mine")
+    assert main(["generate", str(run), "--to", str(to), *FEW]) == 2
+    assert to.read_text() == "mine"
