@@ -1,11 +1,11 @@
 """A sitting of people who judge a run: what they are shown, by which settings, until it ends."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from evo.feedback.drafts import answers, individuals
 from evo.feedback.server import Server
 from evo.files import write_whole
 from evo.ledger import ledger_file, read
@@ -36,6 +36,8 @@ def collect(
     if items is not None:
         new = add_items(folder, list(own_items(items)))
     else:
+        from evo.feedback.drafts import answers, individuals  # pandas
+
         facts = read(run)
         try:
             written = answers(facts, individuals(facts, named))
@@ -74,7 +76,8 @@ def serve(
             store.release(annotator)
         with Server(store, port) as server:
             ready(server.url)
-            server.serve_forever()
+            with suppress(KeyboardInterrupt):
+                server.serve_forever()
 
 
 def export(run: Path, shape: str, path: Path, *, threshold: int = THRESHOLD) -> int:
