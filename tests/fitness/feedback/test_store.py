@@ -111,7 +111,9 @@ def test_annotators_at_once_are_never_handed_the_same_item(tmp_path: Path) -> No
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(id for items_of_one in had.values() for id in items_of_one) == sorted(item.id for item in items)
+    assert sorted(id for items_of_one in had.values() for id in items_of_one) == sorted(
+        item.id for item in items
+    )
 
 
 def test_the_repeated_share_is_handed_to_exactly_two(tmp_path: Path) -> None:
