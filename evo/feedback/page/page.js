@@ -84,7 +84,6 @@ function show(told) {
   find("labels-field").hidden = !labels.length;
   fill(find("labels"), labels, (label, n) => [
     label, LABEL_KEYS[n] || "", (said.labels || []).includes(label), () => toggle(label)]);
-  find("next").disabled = !Object.keys(said).length;
   showWords(said);
 }
 
