@@ -21,7 +21,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 failed, 2 bad input, 130 stopped by request."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_action(sys.argv[1:] if arguments is None else arguments))
     warnings.formatwarning = lambda message, *_: f"evo: warning: {message}\n"
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -233,6 +233,65 @@ def _replay(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _feedback(options: argparse.Namespace) -> int:
+    from evo.feedback.session import collect, serve
+
+    named = [name.strip() for name in options.individuals.split(",")]
+    new, all_items = collect(
+        options.run,
+        items=options.items,
+        named=named,
+        pairs=options.pairs,
+        seed=options.seed or 0,
+    )
+    labels = options.labels
+
+    def ready(url: str) -> None:
+        print(f"{all_items} items to judge, {new} of them new; Ctrl-C ends\n{url}", flush=True)
+
+    serve(
+        options.run,
+        port=options.port,
+        labels=None
+        if labels is None
+        else [one.strip() for one in labels.split(",") if one.strip()],
+        repeat=options.repeat,
+        seed=options.seed,
+        release=options.release,
+        ready=ready,
+    )
+    return DONE
+
+
+def _feedback_report(options: argparse.Namespace) -> int:
+    from evo.feedback.summary import summarise, tables
+
+    found = summarise(options.run)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        from rich.console import Console
+
+        Console().print(tables(found))
+    return DONE
+
+
+def _feedback_export(options: argparse.Namespace) -> int:
+    from evo.feedback.session import export
+
+    count = export(options.run, options.shape, options.file, threshold=options.threshold)
+    print(f"{options.file}: {count} records")
+    return DONE
+
+
+def _feedback_import(options: argparse.Namespace) -> int:
+    from evo.feedback.session import take_in
+
+    count, new, items = take_in(options.run, options.file, options.annotator)
+    print(f"{options.file}: {count} judgements, {new} of them new; {items} new items")
+    return DONE
+
+
 def _init(options: argparse.Namespace) -> int:
     from evo.config import init
 
@@ -300,6 +359,76 @@ def _replay_arguments(replay: argparse.ArgumentParser) -> None:
         "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
     )
     replay.add_argument("--json", action="store_true", help="one JSON object")
+
+
+FEEDBACK = ("open", "report", "export", "import")
+
+
+def _with_action(arguments: Sequence[str]) -> Sequence[str]:
+    """`evo feedback RUN` is short for `evo feedback open RUN`."""
+    first, *rest = arguments or [""]
+    if first != "feedback" or not rest or rest[0] in (*FEEDBACK, "-h", "--help"):
+        return arguments
+    return [first, FEEDBACK[0], *rest]
+
+
+def _feedback_arguments(feedback: argparse.ArgumentParser) -> None:
+    actions = feedback.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, call: Callable, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=call)
+        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+        return sub
+
+    serve = action("open", _feedback, "serve the page on this machine; `open` may be left out")
+    serve.add_argument(
+        "--items", type=Path, metavar="FILE", help="your own drafts as JSONL, not the run's"
+    )
+    serve.add_argument(
+        "--individuals",
+        default="front",
+        metavar="N,N",
+        help="whose drafts: numbers, `best` or `front` (default)",
+    )
+    serve.add_argument(
+        "--pairs", type=int, default=3, metavar="N", help="pairs of drafts a prompt (default 3)"
+    )
+    serve.add_argument("--labels", metavar="A,B", help="labels to choose from")
+    serve.add_argument(
+        "--repeat", type=float, metavar="SHARE", help="share of items that two people get"
+    )
+    serve.add_argument("--seed", type=int, help="of the order of drafts and items (default 0)")
+    serve.add_argument("--port", type=int, default=0, help="default: one that is free")
+    serve.add_argument(
+        "--release",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="give what this annotator left unfinished to others",
+    )
+
+    report = action("report", _feedback_report, "counts by kind and annotator, and agreement")
+    report.add_argument("--json", action="store_true", help="one JSON object")
+
+    export = action("export", _feedback_export, "write what was judged as data to train on")
+    export.add_argument(
+        "--as",
+        dest="shape",
+        required=True,
+        choices=("preference", "completion", "rating", "label", "critique", "argilla"),
+        help="the shape of its records",
+    )
+    export.add_argument(
+        "--threshold", type=int, default=4, choices=range(1, 6), help="a good rating (default 4)"
+    )
+    export.add_argument("file", type=Path, metavar="FILE")
+
+    take_in = action("import", _feedback_import, "read judgements made elsewhere")
+    take_in.add_argument(
+        "--annotator", default="imported", metavar="NAME", help="whose, where records do not say"
+    )
+    take_in.add_argument("file", type=Path, metavar="FILE")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -371,6 +500,9 @@ def _parser() -> argparse.ArgumentParser:
     _generate_arguments(command("generate", _generate, writing))
 
     _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))
+
+    feedback = "let people judge what models wrote, and make data of it"
+    _feedback_arguments(commands.add_parser("feedback", help=feedback, description=feedback))
 
     init = command("init", _init, "write a commented spec to start from")
     init.add_argument("folder", type=Path, metavar="DIR")

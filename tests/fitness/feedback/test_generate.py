@@ -31,9 +31,8 @@ def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -
 
 
 def test_what_the_model_ends_itself_is_told_apart(base: Base) -> None:
-    cut = write(
-        base, Generation(samples=8, max_new_tokens=1), documents=DOCUMENTS, individual=0, seed=0
-    )
+    short, long = (Generation(samples=8, max_new_tokens=tokens) for tokens in (1, 100))
+    cut = write(base, short, documents=DOCUMENTS, individual=0, seed=0)
     assert not any(one.ended for one in cut if one.completion)
     whole = write(base, long, documents=DOCUMENTS, individual=0, seed=0)
     assert any(one.ended for one in whole)

@@ -1,0 +1,66 @@
+"""What a run's models wrote, from its ledger: the drafts that people may judge."""
+
+from collections.abc import Iterable, Sequence
+
+from evo import history
+from evo.ledger import Fact
+from fitness.errors import InputError
+from fitness.feedback.items import Draft
+from fitness.suggest import listed
+
+Answers = dict[tuple[str, str], list[Draft]]  # by prompt set and prompt
+FULL = 1.0
+
+
+def individuals(facts: Sequence[Fact], named: Sequence[str]) -> list[int]:
+    """The individuals named by number, `best` or `front`; each once, in the order named."""
+    born = {fact["id"] for fact in facts if fact["fact"] == "individual"}
+    found: list[int] = []
+    for name in named:
+        if name == "front":
+            found += [int(id) for id in history.front(facts)["individual"]]
+        elif name == "best":
+            best = history.best(facts)
+            found += [] if best is None else [best]
+        elif name.isdecimal() and int(name) in born:
+            found.append(int(name))
+        else:
+            raise InputError(
+                f"there is no individual {name!r} in this run, which has {len(born)}, from number "
+                "0 on; name numbers, `best` or `front`"
+            )
+    return list(dict.fromkeys(found))
+
+
+def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
+    """What the chosen wrote on the selection split, by prompt; the test split is never shown.
+
+    Of an individual that was evaluated under several seeds, what it wrote under the first.
+    """
+    written: dict[int, Fact] = {}
+    for fact in facts:
+        if (
+            fact["fact"] == "evaluation"
+            and (fact["split"], fact["fidelity"], fact["status"]) == ("selection", FULL, "ok")
+            and _samples(fact)
+        ):
+            written.setdefault(fact["individual"], fact)
+    found: Answers = {}
+    for individual in chosen:
+        fact = written.get(individual, {})
+        for origin, samples in _samples(fact).items():
+            for sample in samples:
+                draft = Draft(sample["output"], individual, fact["seed"])
+                found.setdefault((origin, sample["prompt"]), []).append(draft)
+    if not found:
+        raise InputError(
+            f"individuals {listed(map(str, chosen))} of this run left no samples: the ledger "
+            "keeps what is written for a spec's `prompts` on the selection split; give your own "
+            "texts with --items FILE"
+        )
+    return found
+
+
+def _samples(fact: Fact) -> dict[str, list[dict[str, str]]]:
+    samples = (fact.get("details") or {}).get("samples")
+    return samples if isinstance(samples, dict) else {}

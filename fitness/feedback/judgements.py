@@ -1,0 +1,86 @@
+"""What a person says of an item: one judgement of one kind, checked."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from fitness.errors import InputError
+from fitness.feedback.items import Item
+from fitness.suggest import listed
+
+Kind = Literal["rating", "preference", "labels", "correction", "critique", "skip"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+OF_PAIRS: tuple[Kind, ...] = ("preference", "skip")
+CLOSING: tuple[Kind, ...] = ("preference", "skip")  # after these one goes on to the next item
+RATINGS = range(1, 6)
+SIDES = ("first", "second", "tie")  # of the item's drafts, whatever the order they were shown in
+LONGEST_NAME = 64
+LONGEST_TEXT = 500_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One annotator's word on an item.
+
+    The value is 1 to 5 for a rating, one of SIDES for a preference, a list of labels, the whole
+    corrected text, what is wrong in words, or None for a skip.
+    """
+
+    item: str
+    annotator: str
+    kind: Kind
+    value: Any
+
+
+def checked(item: Item, annotator: str, kind: str, value: Any) -> Judgement:
+    """The judgement if it can be one of this item, else InputError."""
+    if kind not in KINDS:
+        raise InputError(f"kind of judgement {kind!r}: there are {listed(KINDS)}")
+    if item.pair and kind not in OF_PAIRS:
+        raise InputError(f"a {kind} is of one draft, and item {item.id} shows two to choose from")
+    if not item.pair and kind == "preference":
+        raise InputError(f"a preference is between two drafts, and item {item.id} shows one")
+    fault = _fault(item, kind, value)
+    if fault:
+        raise InputError(f"{kind} of item {item.id}: {fault}")
+    if kind == "labels":
+        value = list(dict.fromkeys(label.strip() for label in value))
+    return Judgement(item.id, named(annotator), kind, value)
+
+
+def named(annotator: Any) -> str:
+    """An annotator's name as it is kept, or InputError."""
+    name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise InputError(
+            f"the name of an annotator is 1 to {LONGEST_NAME} printable characters, "
+            f"got {annotator!r:.80}"
+        )
+    return name
+
+
+def _fault(item: Item, kind: Kind, value: Any) -> str:
+    if kind == "rating":
+        good = type(value) is int and value in RATINGS
+        return "" if good else f"must be a whole number from 1 to 5, got {value!r:.40}"
+    if kind == "preference":
+        return "" if value in SIDES else f"must be one of {listed(SIDES)}, got {value!r:.40}"
+    if kind == "skip":
+        return "" if value is None else "a skip has no value"
+    if kind == "labels":
+        good = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
+        return "" if good else f"must be a list of names, got {value!r:.40}"
+    return _fault_of_text(value) or (
+        "is the draft as it stands; undo takes a correction back"
+        if kind == "correction" and value == item.drafts[0].text
+        else ""
+    )
+
+
+def _fault_of_text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        return f"must be a text that is not blank, got {value!r:.40}"
+    if len(value) > LONGEST_TEXT:
+        return f"may have {LONGEST_TEXT} characters, got {len(value)}"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "holds half a surrogate pair, which is no text"
+    return ""

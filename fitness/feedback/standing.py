@@ -1,0 +1,118 @@
+"""What holds after all that was said: judgements that stand, and who has which item in hand.
+
+Facts are only ever applied in the order in which they were written, so that a server that was
+killed finds everything as it was. Undoing is a fact too: it takes back the annotator's last step.
+"""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+from fitness.errors import InputError
+from fitness.facts import Fact
+from fitness.feedback.judgements import CLOSING, Judgement, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is judged: labels to choose from, the share of items that two people get."""
+
+    labels: tuple[str, ...] = ()
+    repeat: float = 0.0
+    seed: int = 0
+
+    def to_fact(self) -> Fact:
+        return {"fact": "settings", **asdict(self), "labels": list(self.labels)}
+
+
+class Step(NamedTuple):
+    """What an undo takes back: a judgement made in place of another, or going on to the next."""
+
+    item: str
+    kind: Kind | None
+    before: Judgement | None
+
+
+@dataclass
+class Standing:
+    """The state that the facts so far have led to."""
+
+    settings: Settings = Settings()
+    said: dict[tuple[str, str], dict[Kind, Judgement]] = field(default_factory=dict)
+    holders: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    in_hand: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    steps: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
+
+    def of(self, item: str, annotator: str) -> dict[Kind, Judgement]:
+        """An annotator's judgements of an item, by their kinds."""
+        return self.said.get((item, annotator), {})
+
+    def judgements(self) -> list[Judgement]:
+        """All that stand, in the order in which items were first judged; skipped items have none
+        but the skip."""
+        return [
+            judgement
+            for kinds in self.said.values()
+            for judgement in ([kinds["skip"]] if "skip" in kinds else kinds.values())
+        ]
+
+    def apply(self, fact: Fact) -> None:
+        """Go on by one fact; InputError or KeyError for one that cannot follow."""
+        match fact["fact"]:
+            case "settings":
+                labels, repeat, seed = (fact[name] for name in ("labels", "repeat", "seed"))
+                self.settings = Settings(tuple(labels), repeat, seed)
+            case "handed":
+                self.holders[fact["item"]].append(fact["annotator"])
+                self.in_hand[fact["annotator"]].append(fact["item"])
+            case "judgement":
+                self._say(judgement_of(fact), undoable=True)
+            case "next":
+                self._put_down(fact["annotator"], fact["item"])
+                self.steps[fact["annotator"]].append(Step(fact["item"], None, None))
+            case "undo":
+                self._undo(fact["annotator"])
+            case "released":
+                self._release(fact["annotator"])
+            case "imported":
+                for one in fact["judgements"]:
+                    self._say(judgement_of(one), undoable=False)
+            case other:
+                raise InputError(f"there is no fact {other!r}")
+
+    def _say(self, judgement: Judgement, *, undoable: bool) -> None:
+        item, annotator, kind = judgement.item, judgement.annotator, judgement.kind
+        kinds = self.said.setdefault((item, annotator), {})
+        if undoable:
+            self.steps[annotator].append(Step(item, kind, kinds.get(kind)))
+        elif annotator not in self.holders[item]:
+            self.holders[item].append(annotator)
+        kinds[kind] = judgement
+        if kind in CLOSING:
+            self._put_down(annotator, item)
+
+    def _put_down(self, annotator: str, item: str) -> None:
+        if item in self.in_hand[annotator]:
+            self.in_hand[annotator].remove(item)
+
+    def _undo(self, annotator: str) -> None:
+        step = self.steps[annotator].pop()
+        if step.kind is not None:
+            kinds = self.said[step.item, annotator]
+            del kinds[step.kind]
+            if step.before is not None:
+                kinds[step.kind] = step.before
+            if not kinds:
+                del self.said[step.item, annotator]
+        self._put_down(annotator, step.item)
+        self.in_hand[annotator].insert(0, step.item)
+
+    def _release(self, annotator: str) -> None:
+        for item in self.in_hand.pop(annotator, []):
+            if not self.of(item, annotator):
+                self.holders[item].remove(annotator)
+        self.steps.pop(annotator, None)
+
+
+def judgement_of(fact: Fact) -> Judgement:
+    return Judgement(fact["item"], fact["annotator"], fact["kind"], fact["value"])

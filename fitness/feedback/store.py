@@ -1,0 +1,206 @@
+"""The feedback of a run on disk, and what an annotator may do with it, each step a fact.
+
+`feedback/judgements.jsonl` has one writer at a time, who holds the lock of that folder: a server
+or an import. It is not the lock of the search, so people can judge while a search goes on.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fitness.errors import InputError
+from fitness.facts import Fact, FactFile, lock, read_facts
+from fitness.feedback import items as shown
+from fitness.feedback.items import Item, read_items
+from fitness.feedback.judgements import Judgement, checked, named
+from fitness.feedback.standing import Settings, Standing
+from fitness.suggest import did_you_mean, listed
+
+FOLDER = "feedback"
+FILE = "judgements.jsonl"
+LOCK = "judging"
+REMEDY = "cut it before this line, which loses what was said after it"
+
+
+class Conflict(InputError):
+    """What an annotator asked for is no longer so, such as an item that is not in their hands."""
+
+
+def read_standing(folder: Path) -> Standing:
+    """What holds by the judgements of a folder; needs no lock."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Standing, int]:
+    path, standing = folder / FILE, Standing()
+    if not path.exists():
+        return standing, 0
+    facts, whole = read_facts(path, REMEDY)
+    for number, fact in enumerate(facts, 1):
+        try:
+            standing.apply(fact)
+        except (InputError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}:{number}: does not follow from the lines before it ({error!r:.80}); "
+                f"restore the file from a copy, or {REMEDY}"
+            ) from None
+    return standing, whole
+
+
+def _check_known(folder: Path, items: Mapping[str, Item], standing: Standing) -> None:
+    unknown = standing.holders.keys() - items.keys()
+    if unknown:
+        raise InputError(
+            f"{folder / shown.FILE}: lacks {listed(sorted(unknown), at_most=3)}, which "
+            f"{FILE} speaks of; restore the file from a copy"
+        )
+
+
+class Store:
+    """A feedback folder, locked for writing; its methods may be called from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._lock = lock(folder, LOCK)
+        self._turn = threading.RLock()
+        try:
+            self.items = read_items(folder)
+            self.standing, whole = _read(folder)
+            _check_known(folder, self.items, self.standing)
+            self._file = FactFile(folder / FILE, whole)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._size = self._bytes_of_items()
+
+    def set(self, settings: Settings) -> None:
+        """Judge by these settings from now on."""
+        if not 0 <= settings.repeat <= 1:
+            raise InputError(f"the share of repeated items is from 0 to 1, got {settings.repeat}")
+        if settings != self.standing.settings:
+            self._write(settings.to_fact())
+
+    def current(self, annotator: str) -> Item | None:
+        """The item in an annotator's hands, or else the next one free, handed out herewith."""
+        with self._turn:
+            in_hand = self.standing.in_hand.get(annotator)
+            if in_hand:
+                return self.items[in_hand[0]]
+            self._see_new_items()
+            for item in self.items.values():
+                holders = self.standing.holders.get(item.id, ())
+                if annotator not in holders and len(holders) < self.wanted(item):
+                    self._write({"fact": "handed", "item": item.id, "annotator": annotator})
+                    return item
+            return None
+
+    def wanted(self, item: Item) -> int:
+        """How many people are to judge an item: two for the repeated share, drawn by the seed."""
+        return 1 + (self._drawn("repeat", item.id) < self.standing.settings.repeat)
+
+    def swapped(self, item: Item, annotator: str) -> bool:
+        """Whether an annotator sees the second draft of a pair first, drawn by the seed."""
+        return item.pair and self._drawn("order", item.id, annotator) < 0.5
+
+    def judge(self, item: str, annotator: str, kind: str, value: Any) -> None:
+        """Write one judgement of the item in hand; InputError for one that cannot be."""
+        with self._turn:
+            judgement = checked(self._held(item, annotator), annotator, kind, value)
+            labels = self.standing.settings.labels
+            if kind == "labels" and (strange := [v for v in judgement.value if v not in labels]):
+                near = did_you_mean(strange[0], labels)
+                raise InputError(f"there is no label {strange[0]!r} among {listed(labels)}{near}")
+            self._write({"fact": "judgement", **asdict(judgement)})
+
+    def go_on(self, item: str, annotator: str) -> None:
+        """Put an item down that has been judged."""
+        with self._turn:
+            self._held(item, annotator)
+            if not self.standing.of(item, annotator):
+                raise InputError("say something of this item first, or skip it")
+            self._write({"fact": "next", "item": item, "annotator": annotator})
+
+    def undo(self, annotator: str) -> None:
+        """Take back the annotator's last step, and show its item again."""
+        with self._turn:
+            if not self.standing.steps.get(annotator):
+                raise InputError("there is nothing to undo")
+            self._write({"fact": "undo", "annotator": annotator})
+
+    def release(self, annotator: str) -> int:
+        """Take what an annotator has in hand away from them, for others; how many items."""
+        with self._turn:
+            count = len(self.standing.in_hand.get(annotator, ()))
+            if not count:
+                known = sorted(name for name, items in self.standing.in_hand.items() if items)
+                raise InputError(
+                    f"{annotator!r} has no item in hand{did_you_mean(annotator, known)}"
+                    f"; in whose hands items are: {listed(known) or 'nobody'}"
+                )
+            self._write({"fact": "released", "annotator": annotator})
+            return count
+
+    def progress(self, annotator: str) -> dict[str, int]:
+        """Items that the annotator has done, that anybody has, and that there are."""
+        with self._turn:
+            in_hand = self.standing.in_hand
+            done = {(i, by) for i, by in self.standing.said if i not in in_hand.get(by, ())}
+            mine = sum(by == annotator for _, by in done)
+            return {"mine": mine, "all": len({i for i, _ in done}), "items": len(self.items)}
+
+    def take_in(self, name: str, items: Iterable[Item], judgements: list[Judgement]) -> int:
+        """Add judgements made elsewhere, all or none; how many were not known already."""
+        with self._turn:
+            shown.add_items(self._folder, items)
+            self._see_new_items()
+            new = [j for j in judgements if self.standing.of(j.item, j.annotator).get(j.kind) != j]
+            if new:
+                self._write({"fact": "imported", "file": name, "judgements": [*map(asdict, new)]})
+            return len(new)
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def _held(self, item: str, annotator: str) -> Item:
+        in_hand = self.standing.in_hand.get(named(annotator))
+        if not in_hand or in_hand[0] != item:
+            raise Conflict("this item is no longer in your hands; here is the one that is")
+        return self.items[item]
+
+    def _write(self, fact: Fact) -> None:
+        fact["time"] = round(time.time(), 3)
+        self._file.append(fact)
+        self.standing.apply(fact)
+
+    def _drawn(self, *what: str) -> float:
+        """A number from 0 to 1 that follows from the seed and what it is for."""
+        text = "\n".join([str(self.standing.settings.seed), *what])
+        digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"evomix feedback").digest()
+        return int.from_bytes(digest) / 2**64
+
+    def _bytes_of_items(self) -> int:
+        path = self._folder / shown.FILE
+        return path.stat().st_size if path.exists() else 0
+
+    def _see_new_items(self) -> None:
+        """Others may have appended some; read the file again if it has grown."""
+        if (size := self._bytes_of_items()) != self._size:
+            self.items, self._size = read_items(self._folder), size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
