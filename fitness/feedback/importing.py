@@ -15,7 +15,7 @@ from fitness.feedback.conversion import ALL_SHAPES
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement, checked, named
 from fitness.formats import json_records, reading, text_in
-from fitness.records import label_in
+from fitness.labels import label_in
 from fitness.suggest import listed
 
 RATED = {True: 5, False: 1}  # a rating of which only good or bad is known
