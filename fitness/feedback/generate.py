@@ -1,6 +1,8 @@
 """What a model writes by itself: samples that go on from prompts, from real texts, from nothing."""
 
+import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
@@ -106,6 +108,12 @@ def _beginnings(
         begun = list(weights)[chosen]
         text = texts[begun][int(rng.integers(len(texts[begun])))]
         if begun == "document":
-            text = " ".join(text.split()[: settings.opening_words])
+            text = _opening(text, settings.opening_words)
         found.append((begun, text))
     return found
+
+
+def _opening(text: str, words: int) -> str:
+    """The first words of a text as they stand there, with the white space before and between."""
+    stands = [word.end() for word in islice(re.finditer(r"\S+", text), words)]
+    return text[: stands[-1]] if stands else ""

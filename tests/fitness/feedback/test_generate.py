@@ -30,6 +30,15 @@ def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -
     assert written(1) != written(2)
 
 
+def test_an_opening_of_a_document_keeps_its_line_breaks_and_indents(base: Base) -> None:
+    code = "def f(x):\n    if  x:\n        return 1\n"
+    settings = Generation(samples=2, opening_words=4, max_new_tokens=1)
+    found = write(base, settings, documents=[code], individual=0, seed=0)
+    assert {one.prompt for one in found} == {"def f(x):\n    if  x:"}
+    empty = write(base, settings, documents=[" \n"], individual=0, seed=0)
+    assert {one.prompt for one in empty} == {""}
+
+
 def test_what_the_model_ends_itself_is_told_apart(base: Base) -> None:
     short, long = (Generation(samples=8, max_new_tokens=tokens) for tokens in (1, 100))
     cut = write(base, short, documents=DOCUMENTS, individual=0, seed=0)
