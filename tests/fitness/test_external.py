@@ -1,5 +1,6 @@
 """A trainer of one's own as a command: what it is given, and everything that it can do wrong."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,17 +9,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import psutil
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evo.machine import worker_variables
+from fitness import materialise
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Command
 from fitness.transcript import BEGINNING, END
-from tests.fitness.quickstart import MIXTURE, MODEL
+from tests.fitness.quickstart import CORPUS, MIXTURE, MODEL, small_task
 
 OK = "write({'loss': 1.5})"
 START = """
@@ -56,29 +61,6 @@ def run(tmp_path: Path) -> Run:
         return Evaluator(task).evaluate(spec)
 
     return run
-
-
-@pytest.mark.slow
-def test_a_command_may_start_several_processes_that_train_together(run: Run) -> None:
-    """As on several GPUs: torchrun starts one process a GPU, here on the CPU, by gloo."""
-    program = (
-        "if 'RANK' not in os.environ:\n"
-        "    line = [sys.executable, '-m', 'torch.distributed.run', '--standalone',\n"
-        "            '--nproc-per-node=2', __file__]\n"
-        "    sys.exit(subprocess.call(line))\n"
-        "import torch\n"
-        "torch.distributed.init_process_group('gloo')\n"
-        "rank = torch.distributed.get_rank()\n"
-        "model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))\n"
-        "model(torch.full((1, 1), float(rank))).sum().backward()\n"
-        "slope = next(model.parameters()).grad.item()\n"
-        "torch.distributed.destroy_process_group()\n"
-        "if rank == 0:\n"
-        "    write({'slope': slope})\n"
-    )
-    evaluation = run(program, timeout=120)
-    assert evaluation.status is Status.OK, evaluation.message
-    assert evaluation.measurements == {"slope": 0.5}, "the mean of what both computed"
 
 
 def test_a_command_is_given_what_is_asked_and_its_numbers_come_back(run: Run) -> None:
@@ -148,6 +130,46 @@ def test_a_program_that_is_not_there_is_told_with_the_machine(run: Run, tmp_path
     assert absent.status is Status.ERROR
     assert f"cannot be started on {os.uname().nodename} (No such file" in absent.message
     assert "Exec format error" in started(script).message
+
+
+@pytest.mark.slow
+def test_the_sharded_trainer_of_the_readme_trains_one_model_by_two_processes(
+    tmp_path: Path,
+) -> None:
+    """Started by torchrun as on two GPUs, here on the CPU and joined by gloo."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (script,) = [part for part in re.findall(r"```python\n(.*?)```", readme, re.S) if "fsdp" in part]
+    (tmp_path / "sharded.py").write_text(script)
+    (held_out := tmp_path / "data" / "held_out").mkdir(parents=True)
+    lines = (CORPUS / "held_out" / "jargon.selection.jsonl").read_text().splitlines()[:6]
+    (held_out / "jargon.jsonl").write_text("\n".join(lines))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    arguments = (str(tmp_path / "sharded.py"), "{recipe}", "{measurements}")
+    command = Command(command=(*torchrun, *arguments), data="jsonl")
+    task = replace(small_task(tmp_path), evaluator=command)
+    recipe = {"mixture": MIXTURE, "sequence_length": 48, "step_size": 3e-4}
+    evaluation = Evaluator(task).evaluate(EvaluationSpec(7, recipe, 3))
+    assert evaluation.status is Status.OK, evaluation.message
+
+    model = AutoModelForCausalLM.from_pretrained(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4)
+
+    def loss_alone(line: str) -> Any:
+        tokens = tokenizer(json.loads(line)["text"], return_tensors="pt").input_ids[:, :512]
+        return model(input_ids=tokens, labels=tokens).loss
+
+    untouched = mean([loss_alone(line).item() for line in lines[::2]])
+    drawn = materialise.drawn(task, recipe, seed=3, fidelity=1.0)
+    materialise.write_jsonl(tmp_path / "drawn.jsonl", drawn, tokenizer)
+    data = (tmp_path / "drawn.jsonl").read_text().splitlines()
+    for one, other in zip(data[::2], data[1::2], strict=False):
+        ((loss_alone(one) + loss_alone(other)) / 2).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    alone = mean([loss_alone(line).item() for line in lines[::2]])
+    assert alone < untouched - 0.01
+    assert evaluation.measurements == {"loss": pytest.approx(alone, abs=1e-4)}
 
 
 def is_alive(process: int) -> bool:
