@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Marks = Mapping[Path, str | int]
 
-MOST_SECONDS = 86_400.0  # that processes wait for one another
 ROOM_SECONDS = 120.0  # without any worker, before the search gives up
 TELL_SECONDS = 10.0
 LOAD_SECONDS = 300.0
@@ -94,16 +93,22 @@ class _Evaluator:
         return []
 
     def meeting_place(self, here: bool) -> str:
+        import ray
+
         from fitness.ranks import meeting_place
 
-        return meeting_place(here=here)
+        by_file = here and not ray.get_gpu_ids()  # which nccl would go on to read
+        return meeting_place(None if by_file else ray.util.get_node_ip_address())
 
     def meet(self, url: str) -> None:
         """Wait for the other processes of this worker."""
+        import ray
+
         from fitness.ranks import meet
 
-        seconds = min(self._task.timeout, MOST_SECONDS)
-        self._evaluator.join(meet(url, self._rank, self._task.processes, seconds))
+        task, own_gpu = self._task, bool(ray.get_gpu_ids())
+        ranks = meet(url, self._rank, task.processes, seconds=task.timeout, own_gpu=own_gpu)
+        self._evaluator.join(ranks)
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         return self._evaluator.fastest_bucket(recipe)
@@ -280,12 +285,14 @@ class Cluster:
             if isinstance(error.cause, InputError):
                 raise InputError(f"worker {worker.name}: {error.cause}") from None
             return self._stillborn(worker, reason(error.cause))
+        if specs and len(worker.actors) > 1:
+            self._noticed(worker, place)
         if len(worker.answers) < len(worker.actors):
-            if specs:
-                self._noticed(worker, place)
             return []
         first, *others = [worker.answers[place] for place in range(len(worker.actors))]
         if specs:
+            if worker.failure and worker.failure.status is Status.LOST:
+                return self._overdue(worker)
             self._free.append(worker)
             recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in first]
             worker.specs, worker.failure = (), None
@@ -304,12 +311,17 @@ class Cluster:
         return []
 
     def _noticed(self, worker: _Worker, place: int) -> None:
-        """A process that failed alone leaves the others waiting for it: they are ended soon."""
+        """A process that failed alone leaves the others waiting for it: they are ended soon.
+
+        One that only missed another does not know why: the other one's answer counts, or its death.
+        """
         (evaluation,) = worker.answers[place]
-        if evaluation.status not in (Status.OK, Status.DIVERGED) and not worker.failure:
+        if evaluation.status in (Status.OK, Status.DIVERGED):
+            return
+        if worker.failure is None or worker.failure.status is Status.LOST:
             worker.failure = evaluation
-            worker.limit = min(worker.limit, time.monotonic() + GRACE_SECONDS)
-            self._soonest = min(self._soonest, worker.limit)
+        worker.limit = min(worker.limit, time.monotonic() + GRACE_SECONDS)
+        self._soonest = min(self._soonest, worker.limit)
 
     def _load(self, worker: _Worker, absent: list[Path]) -> None:
         """Let it load, and send what its machine lacks through the object store."""
@@ -362,6 +374,9 @@ class Cluster:
     def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
         if not worker.specs:
             return self._stillborn(worker, f"not done after {LOAD_SECONDS:.0f} s")
+        if worker.failure and worker.failure.status is Status.LOST:
+            self._replace(worker)
+            return self._lost(worker, worker.failure.message)
         if worker.failure:
             return self._too_much(worker, worker.failure.status, worker.failure.message)
         why = f"over its limit of {self._resources.timeout:g} s (resources.timeout)"

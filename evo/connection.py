@@ -1,7 +1,6 @@
 """Joining Ray, and what its errors say: the cluster that is started here, or another one."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +48,6 @@ def connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
     local = resources.address == "local"
     variables = worker_variables(resources.cpus, import_paths)
     settings: dict[str, Any]
-    if local and sys.platform == "linux":
-        variables["GLOO_SOCKET_IFNAME"] = "lo"  # for processes that train together
     if local:  # workers inherit this process's variables, which is a second faster
         settings = {"include_dashboard": False, "num_cpus": logical_cpus(resources)}
     else:

@@ -18,7 +18,7 @@ from evo.ledger import Fact, read
 from evo.prepare import prepare
 from fitness import bases, weights
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
 from fitness.inheritance import unmeasured
@@ -148,7 +148,7 @@ def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
 
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
-    evaluation = Evaluator(unmeasured(task)).evaluate(spec)
+    evaluation, *_ = by_several(unmeasured(task), [spec])
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")
     folder = weights.folder_of(task.artifacts, spec.individual)

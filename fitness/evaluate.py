@@ -1,8 +1,10 @@
 """One recipe in, one evaluation out: whoever measures it, expected failure is turned into data."""
 
+import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from numbers import Real
 from typing import Any
 
@@ -12,7 +14,7 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
 from fitness.metrics import load_function
-from fitness.ranks import Ranks
+from fitness.ranks import Parted, Ranks, meet, meeting_place
 from fitness.together import Trained
 from fitness.training.supervised import Diverged
 from fitness.training.trl import by_trl
@@ -52,6 +54,9 @@ class Evaluator:
             return failed(spec, Status.DIVERGED, error)
         except Infeasible as error:
             return failed(spec, Status.INFEASIBLE, error)
+        except Parted as error:
+            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.LOST
+            return failed(spec, status, error)
         except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
             status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())
@@ -79,6 +84,23 @@ class Evaluator:
             if isinstance(error, InputError) or _is_out_of_memory(error):
                 return 1
             raise
+
+
+def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
+    """As a worker of the cluster does, `task.processes` of them if several, on this machine."""
+    if task.processes == 1:
+        evaluator = Evaluator(task)
+        return [evaluator.evaluate(spec) for spec in specs]
+    url, context = meeting_place(None), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(task.processes, mp_context=context) as pool:
+        answers = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
+        return answers[0].result()
+
+
+def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -> list[Evaluation]:
+    evaluator = Evaluator(task)
+    evaluator.join(meet(url, rank, task.processes, seconds=task.timeout, own_gpu=False))
+    return [evaluator.evaluate(spec) for spec in specs]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

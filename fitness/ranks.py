@@ -4,10 +4,13 @@ Data-parallel: all of them hold the whole model, gradients are added up after ea
 pass, so that a step is that of one process up to the order of sums.
 """
 
+import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +19,12 @@ from typing import Any
 from fitness.mixing import Batch
 from fitness.training.accumulation import parts
 
+MOST_SECONDS = 86_400.0  # that processes wait for one another
 STREAM = 1_000_003  # between the seeds of the ranks' dropout masks
+
+
+class Parted(RuntimeError):
+    """Another process is gone, or did not come to where this one waited for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +53,33 @@ class Ranks:
                 yield part
 
     def add(self, loss: float, weights: Sequence[Any]) -> float:
-        """Add up the gradients of the weights over all processes, and return the summed loss."""
+        """Add up the gradients of the weights over all processes, and return the summed loss.
+
+        A weight that nobody has a gradient of keeps none: an optimiser leaves it as it is.
+        """
         if self.size == 1:
             return loss
         import torch
 
-        for weight in weights:
-            if weight.grad is None:  # no part of the batch was left for this process
-                weight.grad = torch.zeros_like(weight)
-        flat = torch.cat([weight.grad.flatten() for weight in weights])
-        told = torch.cat([flat, torch.tensor([loss], dtype=flat.dtype, device=flat.device)])
-        torch.distributed.all_reduce(told)
-        begin = 0
-        for weight in weights:
-            weight.grad.copy_(told[begin : begin + weight.numel()].view_as(weight.grad))
-            begin += weight.numel()
-        return float(told[-1])
+        device = weights[0].device
+        held = [weight.grad is not None for weight in weights]
+        gradients = [
+            weight.grad if has else torch.zeros_like(weight)
+            for weight, has in zip(weights, held, strict=True)
+        ]
+        told = torch.cat(
+            [
+                *(gradient.flatten() for gradient in gradients),
+                torch.tensor([*held, loss], dtype=torch.float32, device=device),
+            ]
+        )
+        with _together():
+            torch.distributed.all_reduce(told)
+        sizes = [weight.numel() for weight in weights]
+        *sums, holders, losses = told.split([*sizes, len(weights), 1])
+        for weight, total, count in zip(weights, sums, holders.tolist(), strict=True):
+            weight.grad = total.view_as(weight).to(weight.dtype) if count else None
+        return float(losses)
 
     def first(self, value: float) -> float:
         """The first process's value, in all of them."""
@@ -72,30 +91,52 @@ class Ranks:
             return [value]
         import torch
 
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
-        return values
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        own = torch.tensor([value], dtype=torch.float64, device=device)
+        values = [torch.empty_like(own) for _ in range(self.size)]
+        with _together():
+            torch.distributed.all_gather(values, own)
+        return [float(one) for one in values]
 
 
 ALONE = Ranks()
 
 
-def meeting_place(*, here: bool) -> str:
-    """A URL where the processes find one another: a file if all are `here`, else a free port."""
-    if here:
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise Parted(f"another process of this worker is gone ({error})") from None
+
+
+def meeting_place(address: str | None) -> str:
+    """A URL where the processes find one another: a free port at this machine's address.
+
+    None for a file, which opens no port, if all of them are on this machine.
+    """
+    if address is None:
         return (Path(tempfile.mkdtemp(prefix="evomix-")) / "ranks").as_uri()
-    with socket.socket() as found:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as found:
         found.bind(("", 0))
-        return f"tcp://{socket.gethostbyname(socket.gethostname())}:{found.getsockname()[1]}"
+        host = f"[{address}]" if family == socket.AF_INET6 else address
+        return f"tcp://{host}:{found.getsockname()[1]}"
 
 
-def meet(url: str, rank: int, size: int, seconds: float) -> Ranks:
+def meet(url: str, rank: int, size: int, *, seconds: float, own_gpu: bool) -> Ranks:
     """Wait for all processes; whatever they do together later fails after so many seconds."""
     import torch
 
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if url.startswith("file:") and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else where the machine's name leads to
     torch.distributed.init_process_group(
-        backend, init_method=url, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
+        "nccl" if own_gpu else "gloo",  # nccl refuses processes that share a GPU
+        init_method=url,
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=min(seconds, MOST_SECONDS)),
+        device_id=torch.device("cuda", 0) if own_gpu else None,
     )
     torch.distributed.barrier()
     if rank == 0 and url.startswith("file:"):

@@ -138,7 +138,9 @@ def test_the_sharded_trainer_of_the_readme_trains_one_model_by_two_processes(
 ) -> None:
     """Started by torchrun as on two GPUs, here on the CPU and joined by gloo."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (script,) = [part for part in re.findall(r"```python\n(.*?)```", readme, re.S) if "fsdp" in part]
+    (script,) = [
+        part for part in re.findall(r"```python\n(.*?)```", readme, re.S) if "fsdp" in part
+    ]
     (tmp_path / "sharded.py").write_text(script)
     (held_out := tmp_path / "data" / "held_out").mkdir(parents=True)
     lines = (CORPUS / "held_out" / "jargon.selection.jsonl").read_text().splitlines()[:6]

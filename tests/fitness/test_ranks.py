@@ -1,7 +1,8 @@
 """Processes that train one individual together: who computes what, and that it is as if alone."""
 
-import subprocess
-import sys
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fitness import weights
 from fitness.decks import NO_LABEL
-from fitness.evaluation import EvaluationSpec, Status
+from fitness.evaluate import by_several
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.mixing import Batch
-from fitness.ranks import ALONE, Ranks, meet
-from tests.evo.driving import ROOT, environment
+from fitness.ranks import ALONE, Parted, Ranks, meet, meeting_place
 from tests.fitness.quickstart import small_recipe, small_task
 from tests.fitness.records import PAIRS, record_file
 
-# Three sequences a step and 3 * 3 + 1 sequences in all: nothing divides evenly by two processes,
-# and one of them has no part of the last batch.
-TOKENS = 10 * 48
+# 20 steps of three draws and one step more of a single one: nothing divides evenly by two
+# processes, and one of them has no part of the last batch.
+TOKENS = (20 * 3 + 1) * 48
 RECIPES: dict[str, dict[str, Any]] = {
-    "all weights": {},
-    "LoRA, micro-batches": {"adapter": "lora", "lora_rank": 4},
+    "all weights": {"clip_norm": 0.5},
+    "LoRA": {"adapter": "lora", "lora_rank": 4},
     "preference": {"method": "preference", "mixture": {"jargon": 0.4, "pairs": 0.6}},
+    "dropout": {"dropout": 0.1},
     "diverging": {"learning_rate": 10.0, "weight_decay": 10.0, "warmup_share": 0.0},
 }
 
@@ -59,80 +62,140 @@ def test_a_process_alone_has_all_of_a_batch_and_seeds_of_its_own() -> None:
     assert len({Ranks(rank, 3).seed(7) for rank in range(3)}) == 3
 
 
-def evaluate(folder: Path, name: str, ranks: Ranks) -> tuple[Status, str]:
-    """One fine-tune of a recipe, its weights kept in the folder by the process that leads."""
-    from fitness.evaluate import Evaluator
-
-    recipe = small_recipe(batch_size=3, **{"mixture": {"jargon": 1.0}, **RECIPES[name]})
-    folder.mkdir(exist_ok=True)
-    task = small_task(
-        folder,
-        prompt_sets={},
-        prompts={},
-        budget_tokens=TOKENS * 6 if name == "diverging" else TOKENS,
-    )
+def task_in(folder: Path, **changes: Any) -> Task:
+    task = small_task(folder, prompt_sets={}, prompts={}, budget_tokens=TOKENS)
     sources = {**task.sources, "pairs": record_file(PAIRS, "preference", folder)}
-    micro = 2 if "micro" in name else None
-    task = replace(
-        task, sources=sources, artifacts=folder / "kept", micro_batch=micro, processes=ranks.size
-    )
-    evaluator = Evaluator(task)
-    evaluator.join(ranks)
-    evaluation = evaluator.evaluate(EvaluationSpec(1, recipe.model_dump(mode="json"), 0))
-    return evaluation.status, evaluation.message
+    return replace(task, sources=sources, artifacts=folder / "kept", **changes)
 
 
-def together(folder: Path, name: str) -> None:
-    """The same by two processes, each in its own interpreter."""
-    url = (folder / "meeting" / "ranks").as_uri()
-    (folder / "meeting").mkdir(parents=True)
-    line = [sys.executable, "-m", "tests.fitness.test_ranks", str(folder), name, url]
-    running = [
-        subprocess.Popen(
-            [*line, str(rank)],
-            cwd=ROOT,
-            env=environment(OMP_NUM_THREADS=1, GLOO_SOCKET_IFNAME="lo"),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
+def specs_of(names: Sequence[str], **asked: Any) -> list[EvaluationSpec]:
+    """Individual n has the n-th of all recipes."""
+    recipes = {
+        name: small_recipe(batch_size=3, **{"mixture": {"jargon": 1.0}, **changes})
+        for name, changes in RECIPES.items()
+    }
+    return [
+        EvaluationSpec(list(RECIPES).index(name), recipes[name].model_dump(mode="json"), 0, **asked)
+        for name in names
     ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+
+
+def kept(task: Task, name: str) -> Mapping[str, torch.Tensor]:
+    assert task.artifacts is not None
+    folder = weights.folder_of(task.artifacts, list(RECIPES).index(name))
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+Trained = tuple[Task, dict[str, Evaluation]]
+
+
+def trained(folder: Path, processes: int) -> Trained:
+    folder.mkdir()
+    task = task_in(folder, processes=processes)
+    evaluations = by_several(task, specs_of(list(RECIPES)))
+    return task, dict(zip(RECIPES, evaluations, strict=True))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("alone") / "1", 1)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("both") / "2", 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_train_as_one(tmp_path: Path, name: str) -> None:
-    status, message = evaluate(tmp_path / "one", name, ALONE)
-    together(tmp_path / "two", name)
-    if name == "diverging":
-        assert status is Status.DIVERGED, message
-        assert not (tmp_path / "two" / "kept").exists()
-        return
-    assert status is Status.OK, message
-    one, two = (
-        next((tmp_path / who / "kept" / "individual-1").glob("*.safetensors"))
-        for who in ("one", "two")
-    )
-    alone, shared = load_file(one), load_file(two)
-    assert alone.keys() == shared.keys()
-    for weight in alone:
-        apart = (alone[weight] - shared[weight]).abs()
+@pytest.mark.parametrize("name", ["all weights", "LoRA", "preference"])
+def test_two_processes_train_as_one(alone: Trained, both: Trained, name: str) -> None:
+    (one, by_one), (two, by_two) = alone, both
+    for evaluation in (by_one[name], by_two[name]):
+        assert evaluation.status is Status.OK, evaluation.message
+    assert by_two[name].cost["tokens"] == by_one[name].cost["tokens"] == TOKENS
+    assert by_two[name].measurements == pytest.approx(by_one[name].measurements, rel=1e-4)
+    curves = [np.array(by[name].details["learning_curve"]) for by in (by_one, by_two)]
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+    single, shared = kept(one, name), kept(two, name)
+    assert single.keys() == shared.keys()
+    for weight in single:
+        apart = (single[weight] - shared[weight]).abs()
         # AdamW divides by the size of a gradient: where that is all but zero its rounding counts.
         assert apart.max() < 1e-4, weight
         assert apart.mean() < 1e-6, weight
 
 
-def main() -> None:
-    folder, name, url, rank = sys.argv[1:]
-    ranks = meet(url, int(rank), 2, 60.0)
-    status, message = evaluate(Path(folder), name, ranks)
-    wanted = Status.DIVERGED if name == "diverging" else Status.OK
+@pytest.mark.slow
+def test_each_process_has_dropout_masks_of_its_own(alone: Trained, both: Trained) -> None:
+    one, two = (dict(kept(task, "dropout")) for task, _ in (alone, both))
+    apart = max(float((one[weight] - two[weight]).abs().max()) for weight in one)
+    assert apart > 1e-3
+
+
+@pytest.mark.slow
+def test_all_processes_see_a_divergence_at_the_same_step(alone: Trained, both: Trained) -> None:
+    (_, by_one), (task, by_two) = alone, both
+    assert by_one["diverging"].status is by_two["diverging"].status is Status.DIVERGED
+    told = [by["diverging"].message.rpartition("at step")[2] for by in (by_one, by_two)]
+    assert told[0] == told[1]
+    assert task.artifacts is not None
+    assert not weights.folder_of(task.artifacts, list(RECIPES).index("diverging")).exists()
+
+
+@pytest.mark.slow
+def test_paused_retried_and_stopped_fine_tunes_come_out_the_same(
+    both: Trained, tmp_path: Path
+) -> None:
+    """By two processes: with what both have kept, with what one of them has, and stopped early."""
+    task = task_in(tmp_path, processes=2)
+    assert task.artifacts is not None
+    (half,) = specs_of(["dropout"], fidelity=0.5, keep_state=True)
+    (whole,) = specs_of(["dropout"], continue_from=0.5)
+    paused, resumed = by_several(task, [half, whole])
+    assert paused.status is resumed.status is Status.OK, (paused.message, resumed.message)
+    assert resumed.details["continued_from"] == pytest.approx(0.5, abs=0.05)
+    straight, in_parts = kept(both[0], "dropout"), kept(task, "dropout")
+    assert all(in_parts[weight].equal(straight[weight]) for weight in straight)
+    own = [f"state-{half.individual}-0{rank}.safetensors" for rank in ("", "-1")]
+    assert {path.name for path in task.artifacts.glob("state-*")} == set(own)
+
+    (task.artifacts / own[1]).unlink()
+    patient = replace(task, patience=1, stop_on="target")
+    specs = specs_of(["all weights", "LoRA"])
+    again, *stopped = by_several(patient, [whole, *specs])
+    assert again.details["continued_from"] == 0.0
+    alone = by_several(replace(patient, processes=1, artifacts=None), specs)
+    for one, two in zip(alone, stopped, strict=True):
+        assert two.details["best_step"] == one.details["best_step"] > 0
+        assert two.cost["tokens"] == one.cost["tokens"]
+
+
+def summed(url: str, rank: int) -> tuple[float, list[list[float] | None], str]:
+    """The sums over two processes, of which the second one leaves before the last of them."""
+    ranks = meet(url, rank, 2, seconds=60.0, own_gpu=False)
+    present = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    present[0].grad = torch.tensor([1.0, 2.0]) * (rank + 1)
+    if rank == 0:
+        present[1].grad = torch.tensor([5.0, 6.0])
+    loss = ranks.add(0.25 + rank, present)
+    assert ranks.all(rank * 2**40 + 1) == [1.0, 2**40 + 1.0]
+    assert ranks.first(float(rank)) == 0.0
+    found = [None if one.grad is None else one.grad.tolist() for one in present]
+    told = ""
+    if rank == 0:
+        with pytest.raises(Parted) as parted:
+            ranks.all(0.0)
+        told = str(parted.value)
     torch.distributed.destroy_process_group()
-    assert status is wanted, message
+    return loss, found, told
 
 
-if __name__ == "__main__":
-    main()
+@pytest.mark.slow
+def test_gradients_add_up_where_one_process_has_none_and_a_process_that_is_gone_is_noticed() -> (
+    None
+):
+    url = meeting_place(None)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        first, second = pool.map(summed, [url, url], range(2))
+    assert first[:2] == second[:2] == (1.5, [[3.0, 6.0], [5.0, 6.0], None])
+    assert first[2].startswith("another process of this worker is gone (")
