@@ -89,21 +89,21 @@ def kept(task: Task, name: str) -> Mapping[str, torch.Tensor]:
 Trained = tuple[Task, dict[str, Evaluation]]
 
 
-def trained(folder: Path, processes: int) -> Trained:
-    folder.mkdir()
-    task = task_in(folder, processes=processes)
+def trained(folder: Path, **changes: Any) -> Trained:
+    task = task_in(folder, **changes)
     evaluations = by_several(task, specs_of(list(RECIPES)))
     return task, dict(zip(RECIPES, evaluations, strict=True))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return trained(tmp_path_factory.mktemp("alone") / "1", 1)
+    """By one process with the same parts, since AdamW makes much of rounding where it begins."""
+    return trained(tmp_path_factory.mktemp("alone"), micro_batch=2)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return trained(tmp_path_factory.mktemp("both") / "2", 2)
+    return trained(tmp_path_factory.mktemp("both"), processes=2)
 
 
 @pytest.mark.slow
@@ -113,16 +113,13 @@ def test_two_processes_train_as_one(alone: Trained, both: Trained, name: str) ->
     for evaluation in (by_one[name], by_two[name]):
         assert evaluation.status is Status.OK, evaluation.message
     assert by_two[name].cost["tokens"] == by_one[name].cost["tokens"] == TOKENS
-    assert by_two[name].measurements == pytest.approx(by_one[name].measurements, rel=1e-4)
+    assert by_two[name].measurements == pytest.approx(by_one[name].measurements, rel=1e-5)
     curves = [np.array(by[name].details["learning_curve"]) for by in (by_one, by_two)]
-    np.testing.assert_allclose(*curves, rtol=1e-4)
+    np.testing.assert_allclose(*curves, rtol=1e-5)
     single, shared = kept(one, name), kept(two, name)
     assert single.keys() == shared.keys()
     for weight in single:
-        apart = (single[weight] - shared[weight]).abs()
-        # AdamW divides by the size of a gradient: where that is all but zero its rounding counts.
-        assert apart.max() < 1e-4, weight
-        assert apart.mean() < 1e-6, weight
+        assert (single[weight] - shared[weight]).abs().max() < 1e-5, weight
 
 
 @pytest.mark.slow
