@@ -160,8 +160,8 @@ class Builtin:
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         answering = trained.answer_seconds if trained else 0.0
         with inheritance.parents(spec, task, self._again, ranks) as folders:
-            begins = spec.parents and ranks.leads
-            inherited = merging.start(base, recipe, folders, seed=spec.seed) if begins else None
+            mine = folders if ranks.leads else []
+            inherited = merging.start(base, recipe, mine, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)

@@ -89,7 +89,7 @@ def test_one_process_that_fails_or_hangs_ends_the_evaluation_for_all(
     artifacts = tmp_path / "artifacts"
     artifacts.mkdir()
     save_file({"weight": torch.zeros(1)}, artifacts / "state-1-0-1.safetensors")  # and no header
-    task = small_task(tmp_path, artifacts=artifacts, processes=2, timeout=20.0)
+    task = small_task(tmp_path, artifacts=artifacts, processes=2, timeout=12.0)
     recipe = small_recipe().model_dump(mode="json")
     cluster = Cluster(Resources(workers=1, processes=2, timeout=task.timeout), task)
 
