@@ -162,11 +162,14 @@ class Builtin:
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         answering = trained.answer_seconds if trained else 0.0
-        with inheritance.parents(spec, task, self._again) as folders:
-            inherited = merging.start(base, recipe, folders, seed=spec.seed)
+        with inheritance.parents(spec, task, self._again, ranks) as folders:
+            mine = folders if ranks.leads else []
+            inherited = merging.start(base, recipe, mine, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
                 inheritance.begin(model, inherited)
+            if spec.parents:
+                ranks.share([weight for weight in model.parameters() if weight.requires_grad])
             stop = self._stopping(task, model, recipe, steps) if task.patience else None
             report = train(
                 model,

@@ -14,11 +14,12 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
 from fitness.metrics import load_function
-from fitness.ranks import Parted, Ranks, meet, meeting_place
+from fitness.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.together import Trained
 from fitness.training.supervised import Diverged
 from fitness.training.trl import by_trl
 
+FINE = (Status.OK, Status.DIVERGED)  # how several processes end together
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -87,20 +88,32 @@ class Evaluator:
 
 
 def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
-    """As a worker of the cluster does, `task.processes` of them if several, on this machine."""
+    """As a worker of the cluster does, `task.processes` of them if several, on this machine.
+
+    Several end with the first that fails.
+    """
     if task.processes == 1:
         evaluator = Evaluator(task)
         return [evaluator.evaluate(spec) for spec in specs]
     url, context = meeting_place(None), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(task.processes, mp_context=context) as pool:
-        answers = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
-        return answers[0].result()
+        calls = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
+        answers = [call.result() for call in calls]
+    why = [one for some in answers for one in some[-1:] if one.status not in FINE]
+    why.sort(key=lambda one: one.status is Status.LOST)  # who misses another does not know why
+    return [*answers[0][:-1], why[0]] if why else answers[0]
 
 
 def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -> list[Evaluation]:
     evaluator = Evaluator(task)
     evaluator.join(meet(url, rank, task.processes, seconds=task.timeout, own_gpu=False))
-    return [evaluator.evaluate(spec) for spec in specs]
+    evaluations = []
+    for spec in specs:
+        evaluations.append(evaluator.evaluate(spec))
+        if evaluations[-1].status not in FINE:
+            break  # and leave, so that no other one waits for this one
+    leave()
+    return evaluations
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 from fitness import weights
 from fitness.errors import InputError
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
-from fitness.heads import CAUSAL, Head
-from fitness.loading import load
+from fitness.ranks import ALONE, Ranks
 from fitness.training.supervised import Diverged
 
 RETRAINED = "retrained-"  # begins the name of the folder for ancestors that are trained again
@@ -45,17 +44,22 @@ class Inherited:
 
 @contextmanager
 def parents(
-    spec: EvaluationSpec, task: Task, train: Callable[[EvaluationSpec, Task], Evaluation]
+    spec: EvaluationSpec,
+    task: Task,
+    train: Callable[[EvaluationSpec, Task], Evaluation],
+    ranks: Ranks = ALONE,
 ) -> Iterator[list[Path]]:
     """The folders with the weights of the spec's parents.
 
     Whose are gone is trained again for the time being, and so are its own parents if they are gone
     too: the same weights on the same machine, so that only the cost depends on what was there.
+    Of several `ranks`, all of which train, the first one alone has and reads the folders.
     """
 
     def kept(individual: int) -> Path | None:
         folder = task.artifacts and weights.folder_of(task.artifacts, individual)
-        return folder if folder and folder.is_dir() else None
+        there = bool(folder and folder.is_dir())
+        return (folder or Path()) if ranks.first(there) else None
 
     found = [kept(parent) for parent in spec.parents]
     there = [folder for folder in found if folder is not None]
@@ -67,10 +71,11 @@ def parents(
         room = Path(temporary)
         for ancestor in _needed(spec, kept):
             folder = kept(ancestor.individual)
-            if folder is not None:
+            if folder is None:
+                again = replace(unmeasured(task), artifacts=room)
+                _train_again(ancestor, spec, again, train, ranks)
+            elif ranks.leads:
                 weights.folder_of(room, ancestor.individual).symlink_to(folder.resolve())
-            else:
-                _train_again(ancestor, spec, replace(unmeasured(task), artifacts=room), train)
         yield [weights.folder_of(room, parent) for parent in spec.parents]
 
 
@@ -103,6 +108,7 @@ def _train_again(
     spec: EvaluationSpec,
     task: Task,
     train: Callable[[EvaluationSpec, Task], Evaluation],
+    ranks: Ranks,
 ) -> None:
     again = replace(
         spec,
@@ -122,7 +128,8 @@ def _train_again(
     except (Diverged, InputError) as error:
         why = str(error)
     assert task.artifacts is not None
-    if status is not Status.OK or not weights.folder_of(task.artifacts, again.individual).is_dir():
+    there = weights.folder_of(task.artifacts, again.individual).is_dir()
+    if status is not Status.OK or (ranks.leads and not there):
         raise InputError(
             f"individual {spec.individual} begins with the weights of its ancestor "
             f"{again.individual}, which are gone and could not be trained again "

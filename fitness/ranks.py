@@ -81,6 +81,14 @@ class Ranks:
             weight.grad = total.view_as(weight).to(weight.dtype) if count else None
         return float(losses)
 
+    def share(self, weights: Sequence[Any]) -> None:
+        """Give all processes the first one's weights."""
+        import torch
+
+        for weight in weights if self.size > 1 else ():
+            with _together():
+                torch.distributed.broadcast(weight.data, 0)
+
     def first(self, value: float) -> float:
         """The first process's value, in all of them."""
         return self.all(value)[0]
@@ -142,3 +150,10 @@ def meet(url: str, rank: int, size: int, *, seconds: float, own_gpu: bool) -> Ra
     if rank == 0 and url.startswith("file:"):
         shutil.rmtree(Path(url.removeprefix("file://")).parent, ignore_errors=True)
     return Ranks(rank, size)
+
+
+def leave() -> None:
+    """Part with the other processes: whoever still waits for this one is told."""
+    import torch
+
+    torch.distributed.destroy_process_group()

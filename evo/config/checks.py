@@ -15,7 +15,7 @@ from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
 from fitness.decks import USES
 from fitness.errors import InputError
-from fitness.evaluators import BUILTIN, knows_recipe, mixes
+from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
@@ -199,11 +199,12 @@ def _processes(config: SearchConfig) -> Found:
     """What several processes can train together."""
     if config.resources.processes == 1:
         return
+    command = isinstance(config.evaluator, Command)
     against = {
-        "another evaluator than builtin": config.evaluator != BUILTIN,
+        "a command, which takes all its GPUs by resources.gpus": command,
+        "another evaluator than builtin": config.evaluator != BUILTIN and not command,
         "parts": bool(config.parts),
         "search.bucket": config.search.bucket != 1,
-        "`start` at parents' weights": inherits(config),
     }
     for name in (name for name, there in against.items() if there):
         message = f"cannot be had together with {name}; leave one out"
@@ -330,6 +331,6 @@ LATER_CHECKS: Checks = (
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
-    ("evaluator genome recipe parts resources search", _processes),
+    ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
 )

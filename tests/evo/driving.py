@@ -71,9 +71,13 @@ def wait_until(driver: "subprocess.Popen[str]", run: Path, kind: str, count: int
 
 def workers_of(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The driver's worker processes that hold an evaluator."""
+    return evaluators(psutil.Process(driver.pid))
+
+
+def evaluators(driver: psutil.Process) -> list[psutil.Process]:
     return [
         process
-        for process in psutil.Process(driver.pid).children(recursive=True)
+        for process in driver.children(recursive=True)
         if "_Evaluator" in process.name() or "_Evaluator" in " ".join(process.cmdline())
     ]
 

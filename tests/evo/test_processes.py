@@ -7,12 +7,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
+import torch
+from safetensors.torch import save_file
 
+from evo.cluster import Cluster, Lost
+from evo.config import Resources
 from evo.ledger import read
 from evo.machine import fitting
 from fitness.errors import InputError
-from tests.evo.driving import evo, start, wait_until, workers_of
-from tests.fitness.quickstart import CORPUS
+from fitness.evaluation import Evaluation, EvaluationSpec, Status
+from tests.evo.driving import evaluators, evo, start, wait_until, workers_of
+from tests.fitness.quickstart import CORPUS, small_recipe, small_task
 
 TOKENS = 3840
 
@@ -75,9 +81,56 @@ def test_the_death_of_one_process_or_of_the_driver_changes_nothing(tmp_path: Pat
     assert outcome(harmed) == outcome(calm)
 
 
-def test_room_is_counted_in_processes() -> None:
-    from evo.config import Resources
+@pytest.mark.slow
+def test_one_process_that_fails_or_hangs_ends_the_evaluation_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evo.cluster.GRACE_SECONDS", 0.5)
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    save_file({"weight": torch.zeros(1)}, artifacts / "state-1-0-1.safetensors")  # and no header
+    task = small_task(tmp_path, artifacts=artifacts, processes=2, timeout=12.0)
+    recipe = small_recipe().model_dump(mode="json")
+    cluster = Cluster(Resources(workers=1, processes=2, timeout=task.timeout), task)
 
+    def answer(spec: EvaluationSpec) -> Evaluation | Lost:
+        cluster.submit(spec)
+        while not (answers := cluster.poll(1.0)):
+            pass
+        return answers[0]
+
+    def workers() -> list[psutil.Process]:
+        return evaluators(psutil.Process())
+
+    try:
+        by_one = answer(EvaluationSpec(1, recipe, 0, continue_from=0.5))
+        assert isinstance(by_one, Evaluation)
+        assert by_one.status is Status.ERROR
+        assert "state.load" in by_one.message, "what the second process said"
+        unharmed = answer(EvaluationSpec(2, recipe, 0))
+        assert isinstance(unharmed, Evaluation)
+        assert unharmed.status is Status.OK, unharmed.message
+        former = workers()
+        assert len(former) == 2, "those of the first worker are gone"
+        former[-1].suspend()
+        by_none = answer(EvaluationSpec(3, recipe, 0))
+        assert isinstance(by_none, Evaluation)
+        assert by_none.status is Status.TIMED_OUT
+        _, alive = psutil.wait_procs(former, timeout=30)
+        assert alive == []
+        groups = ray.util.placement_group_table().values()
+        assert [group["state"] for group in groups if group["state"] != "REMOVED"] in (
+            ["CREATED"],
+            ["PENDING"],
+        )
+        latter = workers()
+    finally:
+        cluster.close()
+    _, alive = psutil.wait_procs(latter, timeout=30)
+    assert alive == []
+
+
+def test_room_is_counted_in_processes() -> None:
     offers = [{"CPU": 4.0}, {"CPU": 3.0}]
     assert fitting(Resources(processes=3, cpus=1), offers) == 2
     assert fitting(Resources(processes=3, cpus=2), offers) == 1, "on two machines together"

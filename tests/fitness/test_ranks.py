@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from fitness import weights
 from fitness.decks import NO_LABEL
 from fitness.evaluate import by_several
-from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
 from fitness.mixing import Batch
 from fitness.ranks import ALONE, Parted, Ranks, meet, meeting_place
 from tests.fitness.quickstart import small_recipe, small_task
@@ -165,6 +165,28 @@ def test_paused_retried_and_stopped_fine_tunes_come_out_the_same(
     for one, two in zip(alone, stopped, strict=True):
         assert two.details["best_step"] == one.details["best_step"] > 0
         assert two.cost["tokens"] == one.cost["tokens"]
+
+
+@pytest.mark.slow
+def test_children_of_weights_that_are_there_and_that_are_gone_begin_alike(tmp_path: Path) -> None:
+    task = task_in(tmp_path, processes=2, budget_tokens=TOKENS // 4)
+    recipe = small_recipe(batch_size=3, dropout=0.1).model_dump(mode="json")
+    child = {**recipe, "start": "parent", "mixture": {"jargon": 1.0}}
+    parent = EvaluationSpec(0, recipe, 4)
+    heirs = [
+        EvaluationSpec(heir, child, 5, parents=(of,), ancestors=(Ancestor(of, recipe, 4),))
+        for heir, of in ((1, 0), (2, 7))
+    ]
+    evaluations = by_several(task, [parent, *heirs])
+    assert [one.status for one in evaluations] == [Status.OK] * 3, evaluations
+    assert evaluations[1].measurements == evaluations[2].measurements != evaluations[0].measurements
+    assert task.artifacts is not None
+    there, gone = (
+        load_file(next(weights.folder_of(task.artifacts, heir).glob("*.safetensors")))
+        for heir in (1, 2)
+    )
+    assert all(there[weight].equal(gone[weight]) for weight in there)
+    assert not list(task.artifacts.glob("retrained-*"))
 
 
 def summed(url: str, rank: int) -> tuple[float, list[list[float] | None], str]:
