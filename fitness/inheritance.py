@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from fitness import weights
 from fitness.errors import InputError
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
+from fitness.heads import CAUSAL, Head
+from fitness.loading import load
 from fitness.ranks import ALONE, Ranks
 from fitness.training.supervised import Diverged
 

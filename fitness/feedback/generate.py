@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fitness.models import Base
 
 
+LONG_WORD = 16  # characters, with the space behind it
+
+
 class Generation(BaseModel):
     """How many samples, what they begin with, and how they are drawn."""
 
@@ -114,6 +117,9 @@ def _beginnings(
 
 
 def _opening(text: str, words: int) -> str:
-    """The first words of a text as they stand there, with the white space before and between."""
+    """The first words of a text as they stand there, with the white space before and between.
+
+    What has no spaces, such as Chinese, ends where so many words usually do.
+    """
     stands = [word.end() for word in islice(re.finditer(r"\S+", text), words)]
-    return text[: stands[-1]] if stands else ""
+    return text[: min(stands[-1], words * LONG_WORD)] if stands else ""
