@@ -203,6 +203,15 @@ def _generate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _pool(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evo.report.pool import table_of
+
+    Console().print(table_of(options.pool, options.keep))
+    return DONE
+
+
 def _replay(options: argparse.Namespace) -> int:
     _one_thread()
     from evo.replay import POPULATION, check_search, read_table, replay, to_json
@@ -498,6 +507,12 @@ def _parser() -> argparse.ArgumentParser:
 
     writing = "have an individual write samples, and score them"
     _generate_arguments(command("generate", _generate, writing))
+
+    pool = command("pool", _pool, "what cuts by its scores would leave of a pool")
+    pool.add_argument("pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote")
+    pool.add_argument(
+        "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
+    )
 
     _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))
 

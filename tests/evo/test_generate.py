@@ -9,7 +9,7 @@ from evo import config as configuration
 from evo.cli import main
 from evo.generate import DEFAULT_FILTERS
 from evo.prepare import prepare
-from fitness.feedback.samples import read_samples
+from fitness.feedback.samples import Sample, read_samples, to_lines
 from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
 
 FEW = ("--samples", "6", "--max-new-tokens", "8")
@@ -42,6 +42,31 @@ def test_a_pool_is_written_scored_and_can_be_a_source(
     prepared = prepare(configuration.load(spec))
     assert prepared.task.sources["pool"].documents == 6
     assert "realness" in prepared.task.sources["pool"].scores
+
+
+def test_what_cuts_would_leave_of_a_pool_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores: list[dict[str, float]] = [{"realness": n / 10} for n in range(9)]
+    samples = [
+        Sample(f"p{n}", f" completion {n}", 0, 0, scores=one) for n, one in enumerate([*scores, {}])
+    ]
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(to_lines(samples)))
+    assert main(["pool", str(pool), "--keep", "realness=0.33"]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 10 samples are kept" in told
+    assert "dropped by realness (0): p0[...] completion 0" in told
+    for options, error in (
+        (("--keep", "realnes=0.5"), "did you mean 'realness'"),
+        (("--keep", "realness"), "write it as realness=0.5"),
+        (("--keep", "realness=2"), "--keep realness=2: Input should be less than"),
+        (("--keep", "repetition=0.5"), "score it with this filter"),
+    ):
+        assert main(["pool", str(pool), *options]) == 2
+        assert error in capsys.readouterr().err
+    assert main(["pool", str(tmp_path / "nowhere.jsonl")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
 
 
 def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None:  # noqa: F811
