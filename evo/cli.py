@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evo.arguments import parser, with_action
 from fitness.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 failed, 2 bad input, 130 stopped by request."""
-    options = _parser().parse_args(_with_action(sys.argv[1:] if arguments is None else arguments))
+    options = parser(CALLS).parse_args(
+        with_action(sys.argv[1:] if arguments is None else arguments)
+    )
     warnings.formatwarning = lambda message, *_: f"evo: warning: {message}\n"
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -316,215 +319,24 @@ def _schema(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _count(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text!r}")
-    return count
-
-
-def _generate_arguments(generate: argparse.ArgumentParser) -> None:
-    generate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
-    generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
-    generate.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}")
-    generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
-    generate.add_argument(
-        "--filters", metavar="NAME,...", help="what scores them (default: all but likelihood)"
-    )
-    for name, kind, text in (
-        ("samples", int, "how many (default 200)"),
-        ("max-new-tokens", int, "longest completion (default 64)"),
-        ("temperature", float, "0 is greedy (default 0.8)"),
-        ("top-p", float, "sample among the likeliest tokens of this mass (default 0.95)"),
-        ("from-documents", float, "weight of those from openings of real texts (default 1)"),
-        ("from-prompts", float, "weight of those that go on from prompts (default 0)"),
-        ("from-nothing", float, "weight of those from nothing (default 0)"),
-        ("opening-words", int, "of an opening of a real text (default 8)"),
-    ):
-        generate.add_argument(f"--{name}", type=kind, metavar="N", help=text)
-
-
-def _replay_arguments(replay: argparse.ArgumentParser) -> None:
-    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="a finished run a row")
-    replay.add_argument(
-        "--roles", type=Path, required=True, metavar="ROLES.yaml", help="what its columns are"
-    )
-    replay.add_argument("--strategy", required=True, metavar="NAME", help="what breeds, by name")
-    replay.add_argument(
-        "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
-    )
-    replay.add_argument(
-        "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
-    )
-    replay.add_argument(
-        "--population", type=_count, metavar="N", help="individuals a generation; default: a spec's"
-    )
-    replay.add_argument(
-        "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
-    )
-    replay.add_argument("--json", action="store_true", help="one JSON object")
-
-
-FEEDBACK = ("open", "report", "export", "import")
-
-
-def _with_action(arguments: Sequence[str]) -> Sequence[str]:
-    """`evo feedback RUN` is short for `evo feedback open RUN`."""
-    first, *rest = arguments or [""]
-    if first != "feedback" or not rest or rest[0] in (*FEEDBACK, "-h", "--help"):
-        return arguments
-    return [first, FEEDBACK[0], *rest]
-
-
-def _feedback_arguments(feedback: argparse.ArgumentParser) -> None:
-    actions = feedback.add_subparsers(required=True, metavar="ACTION")
-
-    def action(name: str, call: Callable, text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=call)
-        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-        return sub
-
-    serve = action("open", _feedback, "serve the page on this machine; `open` may be left out")
-    serve.add_argument(
-        "--items", type=Path, metavar="FILE", help="your own drafts as JSONL, not the run's"
-    )
-    serve.add_argument(
-        "--individuals",
-        default="front",
-        metavar="N,N",
-        help="whose drafts: numbers, `best` or `front` (default)",
-    )
-    serve.add_argument(
-        "--pairs", type=int, default=3, metavar="N", help="pairs of drafts a prompt (default 3)"
-    )
-    serve.add_argument("--labels", metavar="A,B", help="labels to choose from")
-    serve.add_argument(
-        "--repeat", type=float, metavar="SHARE", help="share of items that two people get"
-    )
-    serve.add_argument("--seed", type=int, help="of the order of drafts and items (default 0)")
-    serve.add_argument("--port", type=int, default=0, help="default: one that is free")
-    serve.add_argument(
-        "--release",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="give what this annotator left unfinished to others",
-    )
-
-    report = action("report", _feedback_report, "counts by kind and annotator, and agreement")
-    report.add_argument("--json", action="store_true", help="one JSON object")
-
-    export = action("export", _feedback_export, "write what was judged as data to train on")
-    export.add_argument(
-        "--as",
-        dest="shape",
-        required=True,
-        choices=("preference", "completion", "rating", "label", "critique", "argilla"),
-        help="the shape of its records",
-    )
-    export.add_argument(
-        "--threshold", type=int, default=4, choices=range(1, 6), help="a good rating (default 4)"
-    )
-    export.add_argument("file", type=Path, metavar="FILE")
-
-    take_in = action("import", _feedback_import, "read judgements made elsewhere")
-    take_in.add_argument(
-        "--annotator", default="imported", metavar="NAME", help="whose, where records do not say"
-    )
-    take_in.add_argument("file", type=Path, metavar="FILE")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="evo", description="Evolve how a language model is fine-tuned."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, call: Callable, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=call)
-        return sub
-
-    def run_argument(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-
-    def driving(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key"
-        )
-        sub.add_argument("--json", action="store_true", help="print every fact as a JSON line")
-
-    launch = command("launch", _launch, "start a search")
-    launch.add_argument("spec", help="a search.yaml, or `quickstart`")
-    launch.add_argument("--run", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
-    launch.add_argument("--address", help="a Ray cluster: auto, host:port or ray://host:port")
-    launch.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
-    driving(launch)
-
-    resume = command("resume", _resume, "go on with a run after anything at all")
-    run_argument(resume)
-    driving(resume)
-
-    status = command("status", _status, "how far a run is")
-    run_argument(status)
-    status.add_argument("--json", action="store_true", help="one JSON object")
-
-    history = command("history", _history, "every evaluation of a run as a table")
-    run_argument(history)
-    form = history.add_mutually_exclusive_group()
-    form.add_argument("--csv", metavar="FILE", help="`-` is standard output (the default)")
-    form.add_argument("--parquet", metavar="FILE", help="`-` is standard output")
-
-    report = command("report", _report, "write report.html and print the summary")
-    run_argument(report)
-
-    compare = command("compare", _compare, "lay runs over one another")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    compare.add_argument(
-        "--html",
-        type=Path,
-        metavar="FILE",
-        help="the curves (default compare.html)",
-    )
-    compare.add_argument("--json", action="store_true", help="one JSON object")
-
-    export = command("export", _export, "write an individual as a model, or for another trainer")
-    run_argument(export)
-    export.add_argument("--individual", default="best", help="its number, or `best` (default)")
-    export.add_argument(
-        "--as",
-        dest="trainer",
-        choices=("trl", "axolotl", "llamafactory"),
-        help="not the model but its recipe and data, as this trainer reads them",
-    )
-    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
-
-    writing = "have an individual write samples, and score them"
-    _generate_arguments(command("generate", _generate, writing))
-
-    pool = command("pool", _pool, "what cuts by its scores would leave of a pool")
-    pool.add_argument("pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote")
-    pool.add_argument(
-        "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
-    )
-
-    _replay_arguments(command("replay", _replay, "a search on a table of finished runs"))
-
-    feedback = "let people judge what models wrote, and make data of it"
-    _feedback_arguments(commands.add_parser("feedback", help=feedback, description=feedback))
-
-    init = command("init", _init, "write a commented spec to start from")
-    init.add_argument("folder", type=Path, metavar="DIR")
-
-    command("schema", _schema, "print the JSON Schema of a spec, for editors")
-    return parser
-
+CALLS = {
+    "launch": _launch,
+    "resume": _resume,
+    "status": _status,
+    "history": _history,
+    "report": _report,
+    "compare": _compare,
+    "export": _export,
+    "generate": _generate,
+    "pool": _pool,
+    "replay": _replay,
+    "feedback open": _feedback,
+    "feedback report": _feedback_report,
+    "feedback export": _feedback_export,
+    "feedback import": _feedback_import,
+    "init": _init,
+    "schema": _schema,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
