@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,11 +76,13 @@ def workers_of(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 def evaluators(driver: psutil.Process) -> list[psutil.Process]:
-    return [
-        process
-        for process in driver.children(recursive=True)
-        if "_Evaluator" in process.name() or "_Evaluator" in " ".join(process.cmdline())
-    ]
+    """Those below it that hold an evaluator, without any that ends while one looks."""
+    found = []
+    for process in driver.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "_Evaluator" in process.name() or "_Evaluator" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def kill_group(driver: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:
