@@ -14,8 +14,7 @@ from evo.arguments import parser, with_action
 from fitness.errors import InputError
 
 if TYPE_CHECKING:
-    from evo.config import SearchConfig
-    from evo.progress import Progress
+    from evo.drive import Watching
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
@@ -49,7 +48,7 @@ def _one_thread() -> None:
 def _launch(options: argparse.Namespace) -> int:
     _one_thread()
     from evo import config as configuration
-    from evo.run import launch
+    from evo.drive import launch
 
     overrides = [*options.set]
     if options.address:
@@ -63,34 +62,27 @@ def _launch(options: argparse.Namespace) -> int:
         Console().print(plan(config))
         return DONE
     run = options.run or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _drive(options, run, lambda progress: launch(config, run, progress), config)
+    return _drive(options, run, lambda watching: launch(config, run, watching))
 
 
 def _resume(options: argparse.Namespace) -> int:
     _one_thread()
-    from evo import config as configuration
-    from evo.ledger import read
-    from evo.run import resume
+    from evo.drive import resume
 
-    config = configuration.of(read(options.run))
-    return _drive(
-        options, options.run, lambda progress: resume(options.run, options.set, progress), config
-    )
+    return _drive(options, options.run, lambda watching: resume(options.run, options.set, watching))
 
 
 def _drive(
     options: argparse.Namespace,
     run: Path,
-    go: "Callable[[Progress], bool]",
-    config: "SearchConfig",
+    go: "Callable[[Watching], bool]",
 ) -> int:
     from evo.cluster import ClusterError
     from evo.progress import Mode, Progress
 
     mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
     try:
-        with Progress(config, run, mode) as progress:
-            finished = go(progress)
+        finished = go(lambda config, folder: Progress(config, folder, mode))
     except ClusterError as error:
         print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
         return FAILED

@@ -13,11 +13,12 @@ from typing import Any
 from evo import inheritance
 from evo.cluster import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
+from evo.controls import CONTROL, controls
 from evo.inheritance import Lineage, Lineages
 from evo.ledger import Fact, Ledger
 from evo.schedule import Breed, Learn, Step
 from fitness.errors import InputError
-from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Purpose, Status, Writing
 from fitness.evaluators import BUILTIN
 from fitness.together import shared
 from population.individual import ANCHOR, Individual
@@ -29,12 +30,16 @@ Key = tuple[int, int, float, str]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one slot of the schedule, or one part of the closing comparison, evaluates."""
+    """What one slot of the schedule, or one part of the closing comparison, evaluates.
+
+    Or what an individual writes, for the split `samples`.
+    """
 
     individual: Individual
     seed: int
     fidelity: float = 1.0
-    split: Split = "selection"
+    split: Purpose = "selection"
+    writing: Writing | None = None
 
     @property
     def key(self) -> Key:
@@ -82,6 +87,7 @@ class Evaluations:
             fact["id"]: fact for fact in facts if fact["fact"] == "individual"
         }
         self._winner = next((f["individual"] for f in facts[::-1] if f["fact"] == "winner"), None)
+        self._controls = {fact["id"] for fact in facts if fact["fact"] == "control"}
         self._done: dict[Key, Evaluation] = {}
         self._same: dict[tuple[Any, ...], EvaluationSpec] = {}
         self._twins: dict[Key, list[EvaluationSpec]] = {}
@@ -186,7 +192,10 @@ class Evaluations:
     def _wanted(self, job: Job) -> EvaluationSpec | None:
         """What answers a job; None where something else that was asked for does."""
         recipe = decode(self._config, job.individual.genome)
-        lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
+        if job.writing is not None:
+            lineage = self.lineages.itself(job.individual)
+        else:
+            lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
         spec = EvaluationSpec(
             job.individual.id,
             recipe,
@@ -199,6 +208,7 @@ class Evaluations:
             parents=lineage.parents,
             seen=lineage.seen,
             ancestors=lineage.ancestors,
+            writing=job.writing,
         )
         genome = self._genome_key(job.individual.genome)
         same = (genome, lineage.parents, job.seed, job.fidelity, job.split)
@@ -241,6 +251,21 @@ class Evaluations:
         """The individuals that stand for what one would do without a search."""
         bred = map(self.individual, self._individuals)
         return [individual for individual in bred if individual.operator.startswith(ANCHOR)]
+
+    def controls(self, winner: Individual) -> list[Individual]:
+        """The winner with another diet, see `evo.controls`; written down before they are tested."""
+        found = list(controls(self._config, winner))
+        for control in found:
+            if control.id not in self._controls:
+                self._controls.add(control.id)
+                self._write(
+                    "control",
+                    id=control.id,
+                    name=control.operator.removeprefix(CONTROL),
+                    individual=winner.id,
+                    genome=control.genome,
+                )
+        return found
 
     def name_winner(self, winner: Individual) -> None:
         """Write down who won on the selection split, before the test split is read."""
@@ -299,7 +324,7 @@ class Evaluations:
         """As it came, or failed where an objective or a constraint was not measured."""
         wanted = [*self._config.objectives, *(c.name for c in constraints(self._config))]
         absent = [name for name in wanted if name not in evaluation.measurements]
-        if evaluation.status is not Status.OK or not absent:
+        if evaluation.status is not Status.OK or not absent or evaluation.spec.split == "samples":
             return evaluation
         why = (
             f"{absent[0]} was not measured, only {', '.join(evaluation.measurements) or 'nothing'}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evo.config import SearchConfig
+from evo import texts
 from evo.export import chosen, export
 from evo.files import write_whole
 from evo.ledger import read
@@ -16,12 +16,10 @@ from fitness.errors import InputError
 from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.filters import FILTERS, Given, check_filter, scored
 from fitness.feedback.generate import Generation, write
-from fitness.feedback.references import drawn, evaluated_texts, texts_of
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
 from fitness.formats import json_records, text_in
-from fitness.generation import read_prompts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,9 +52,9 @@ def generate(
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
-    asked = _prompts(prompts) if prompts else []
+    asked = prompts_in(prompts) if prompts else []
     rng = np.random.default_rng(seed)
-    real = _documents(config, recipe["mixture"], rng)
+    real = texts.documents(config, recipe["mixture"], DOCUMENTS, rng)
     from fitness.models import Base
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -69,10 +67,8 @@ def generate(
         seed=seed,
         base=Base(folders.locate(config.model.base), config.model.dtype),
         real=real,
-        training=lambda: (
-            text for source in config.sources.values() for text in texts_of(source, Path.cwd())
-        ),
-        evaluated=_evaluated(config),
+        training=lambda: texts.training(config),
+        evaluated=texts.evaluated(config),
     )
     samples = scored(samples, filters, given)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -103,31 +99,7 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
     return Group(Text(told), table, *shown)
 
 
-def _documents(
-    config: SearchConfig, mixture: dict[str, float], rng: np.random.Generator
-) -> list[str]:
-    """Real texts, of each source by its share of a mixture."""
-    found: list[str] = []
-    for name, share in mixture.items():
-        count = round(DOCUMENTS * share)
-        if count and name in config.sources:
-            found += drawn(texts_of(config.sources[name], Path.cwd()), count, rng)
-    return found
-
-
-def _evaluated(config: SearchConfig) -> list[str]:
-    """All that the run measures on, selection and test."""
-    folder = folders.locate(config.model.base)
-    halves = (half for domain in config.domains.values() for half in domain.splits().values())
-    asked = (
-        read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
-        for name, prompt_set in config.prompts.items()
-        for split, path in prompt_set.files().items()
-    )
-    return evaluated_texts(halves, asked, Path.cwd())
-
-
-def _prompts(file: Path) -> list[str]:
+def prompts_in(file: Path) -> list[str]:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file of prompts")
     found = [text_in(record, "prompt", f"{file}:{line}") for line, record in json_records(file)]

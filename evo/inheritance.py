@@ -93,7 +93,15 @@ class Lineages:
         """Its parents must have been evaluated. An equal one's evaluation stands for its own."""
         if (known := self._known.get(individual.id)) is not None:
             return known
-        parents = self.origins(individual)
+        lineage = self._known[individual.id] = self._from(self.origins(individual))
+        return lineage
+
+    def itself(self, individual: Individual) -> Lineage:
+        """What takes over an evaluated individual's own weights, to put them to use."""
+        return self._from((self.trained(individual.id),))
+
+    def _from(self, parents: tuple[int, ...]) -> Lineage:
+        """Of whatever begins with the weights of these."""
         chain: dict[int, Ancestor] = {}
         for parent in parents:
             begun = self.of(self._individual(parent))
@@ -104,8 +112,7 @@ class Lineages:
         seen: dict[str, int] = {}
         for ancestor in ancestors:
             seen = added(seen, self._own(ancestor))
-        lineage = self._known[individual.id] = Lineage(parents, seen, ancestors)
-        return lineage
+        return Lineage(parents, seen, ancestors)
 
     def needed(self, living: Collection[int], others: Iterable[int]) -> set[int]:
         """Whose weights may still be asked for.

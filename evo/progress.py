@@ -95,6 +95,8 @@ class Progress:
         if fact["split"] == "test":
             self._compared += 1
             return
+        if fact["split"] == "samples":
+            return
         ok = fact["status"] == "ok"
         if fact["fidelity"] == 0:
             self._baselines["base"] = fact["measurements"]
@@ -124,6 +126,9 @@ class Progress:
                 if objective in fact["measurements"]
             )
             seconds = fact["finished"] - fact["started"]
+            if fact["split"] == "samples":
+                count = len(fact["details"].get("samples", ()))
+                return f"{done} {who} wrote {count} samples  {seconds:.1f} s"
             where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
             where += " from scratch" if fact["fidelity"] > 1 else ""
             return f"{done} {who}{where}: {values or fact['status']}  {seconds:.1f} s"
@@ -131,6 +136,18 @@ class Progress:
             return f"{done} individual {fact['individual']}: worker lost, tried again"
         if fact["fact"] == "winner":
             return f"{done} named individual {fact['individual']}; comparing on the test split"
+        if fact["fact"] == "round":
+            name = next(iter(self._config.objectives))
+            pool = f"; {fact['pool']['pool']} samples in the pool" if "pool" in fact else ""
+            return (
+                f"round {fact['round']}: individual {fact['individual']}, {name} "
+                f"{fact['measurements'][name]:.4f} on the selection split{pool}"
+            )
+        if fact["fact"] == "waiting":
+            return (
+                f"round {fact['round']}: {fact['judgements']} items wait to be judged; "
+                f"`evo feedback {self._run.parent}`, then `evo resume {self._run.parent}`"
+            )
         return {
             "search": f"{done} launched: {self._run}",
             "resumed": f"{done} resumed: {self._run}",

@@ -3,7 +3,7 @@
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +24,19 @@ from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from population.strategies import PLANNED
 
-MAY_CHANGE = ("resources.", "budget.evaluations", "comparison.", "evaluator.timeout")
+Watch = Callable[[Fact], None]
+Then = Callable[[Evaluations], None]  # what a search is asked to do before it ends
+
+MAY_CHANGE = (
+    *("resources.", "budget.evaluations", "comparison.", "evaluator.timeout"),
+    *("rounds.limit", "rounds.patience", "rounds.target"),
+    *("rounds.judgements", "rounds.annotator"),
+)
 
 
-def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
+def launch(config: SearchConfig, run: Path, watch: Progress, then: Then | None = None) -> bool:
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
-    if (run / FILE).exists():
-        changed = _difference(configuration.of(read(run)), config)
-        raise InputError(
-            f"{run} holds a run already; `evo resume {run}` goes on with it"
-            + (f". This spec differs from it: {'; '.join(changed)}" if changed else "")
-        )
+    check_new(config, run)
     prepared = prepare(config)
     with _cluster(config, prepared, run) as cluster:
         config = _measured(config, cluster)
@@ -52,7 +54,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress) -> bool:
         )
         with ledger:
             watch(ledger.facts[0])
-            return _drive(config, prepared, ledger, cluster, run, watch)
+            return _drive(config, prepared, ledger, cluster, run, watch, then)
 
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
@@ -61,18 +63,31 @@ def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
     begun = configuration.of(facts)
     if not (run / "config.yaml").exists():
         configuration.write_config(begun, run / "config.yaml")
-    config = configuration.load(run / "config.yaml", overrides)
-    _check_changes(run, begun, config)
+    return go_on(run, configuration.load(run / "config.yaml", overrides), watch)
+
+
+def go_on(
+    run: Path,
+    config: SearchConfig,
+    watch: Progress,
+    then: Then | None = None,
+    *,
+    again: bool = False,
+) -> bool:
+    """Resume with a config that may have changed where it can; a finished run only `again`."""
+    facts = read(run)
+    begun = configuration.of(facts)
+    check_changes(run, begun, config)
     prepared = prepare(config)
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
-    if _finished(facts) and config == begun:
+    if finished(facts) and config == begun and not again:
         return True
     with Ledger(run) as ledger, _cluster(config, prepared, run) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         resumed = {"time": time.time(), "versions": versions(), "workers": cluster.size}
         watch(ledger.append("resumed", **resumed, **changed))
-        return _drive(config, prepared, ledger, cluster, run, watch)
+        return _drive(config, prepared, ledger, cluster, run, watch, then)
 
 
 def _drive(
@@ -82,6 +97,7 @@ def _drive(
     cluster: Cluster,
     run: Path,
     watch: Progress,
+    then: Then | None,
 ) -> bool:
     asked = Asked()
     key = configuration.space(config).key
@@ -93,6 +109,8 @@ def _drive(
             cost = cost_of(prepared.task)
             winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
             compare(config, winner, evaluations)
+            if then is not None:
+                then(evaluations)
         except Stopped:
             watch(ledger.append("stopped", time=time.time()))
             return False
@@ -107,6 +125,16 @@ def _drive(
     return True
 
 
+def check_new(config: SearchConfig, run: Path) -> None:
+    """InputError where there is a run in the folder already, with what its spec has otherwise."""
+    if (run / FILE).exists():
+        changed = _difference(configuration.of(read(run)), config)
+        raise InputError(
+            f"{run} holds a run already; `evo resume {run}` goes on with it"
+            + (f". This spec differs from it: {'; '.join(changed)}" if changed else "")
+        )
+
+
 def _measured(config: SearchConfig, cluster: Cluster) -> SearchConfig:
     """With the size of a bucket that a worker finds fastest, where the spec leaves it to that."""
     if config.search.bucket != "auto":
@@ -117,7 +145,7 @@ def _measured(config: SearchConfig, cluster: Cluster) -> SearchConfig:
     return config.model_copy(update={"search": search})
 
 
-def _finished(facts: Sequence[Fact]) -> bool:
+def finished(facts: Sequence[Fact]) -> bool:
     return facts[-1]["fact"] == "finished"
 
 
@@ -151,7 +179,7 @@ def _difference(old: SearchConfig, new: SearchConfig) -> list[str]:
     return configuration.difference(configuration.to_plain(old), configuration.to_plain(new))
 
 
-def _check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
+def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
     refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
     if refused:
         raise InputError(

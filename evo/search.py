@@ -111,6 +111,9 @@ def evolve(
 def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
     """The untouched base, the baselines and the winner on the test split, under fresh seeds.
 
+    A winner that learned from what models wrote also meets its own recipe without any of that, and
+    with all of it, on as many tokens.
+
     A winner that began with its parents' weights also meets its own recipe from scratch, on as
     many tokens as its whole lineage took.
     """
@@ -118,6 +121,7 @@ def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) 
     contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
     if evaluations.lineages.of(winner).parents:
         contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
+    contenders += [(control, 1.0) for control in evaluations.controls(winner)]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
     for job in jobs:

@@ -25,6 +25,7 @@ from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Loss, cross_entropy, finetune, precise
+from fitness.writing import written
 
 
 class Builtin:
@@ -48,6 +49,8 @@ class Builtin:
 
     def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """`trained` is given where that was done in a bucket already. Raises Diverged."""
+        if spec.writing is not None:
+            return self._written(spec)
         if spec.fidelity == 0:
             return self._untouched(spec)
         recipe = Recipe.model_validate(dict(spec.recipe))
@@ -75,6 +78,12 @@ class Builtin:
         seconds = time.perf_counter() - started
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
         return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+
+    def _written(self, spec: EvaluationSpec) -> Evaluation:
+        if not self.ranks.leads:
+            return Evaluation(spec, Status.OK)
+        cost, details = written(self._base, spec, self._task, self._again)
+        return Evaluation(spec, Status.OK, {}, cost, details)
 
     def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
         """The parts merged by the recipe's mixture; nothing is trained."""

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from fitness.documents import Kind
 from fitness.evaluators import EvaluatorChoice
+from fitness.feedback.generate import Generation
 from fitness.generation import Prompts, PromptSet
 from fitness.heads import CAUSAL, Head
 from fitness.sources import TokenFile
 
 Split = Literal["selection", "test"]
+Purpose = Literal["selection", "test", "samples"]
 MESSAGE_CHARACTERS = 2000
 
 
@@ -41,6 +43,21 @@ class Ancestor:
 
 
 @dataclass(frozen=True, slots=True)
+class Writing:
+    """What an individual is asked to write: how, beginning with what, scored by which filters.
+
+    Of the filters, those that need the base alone; the driver has the others. `real` are texts
+    that samples may begin with or go on from.
+    """
+
+    settings: Generation
+    round: int = 1
+    prompts: tuple[str, ...] = ()
+    real: tuple[str, ...] = field(default=(), repr=False)
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationSpec:
     """What is asked of a worker. Equal by individual, seed, fidelity and split.
 
@@ -50,19 +67,22 @@ class EvaluationSpec:
 
     With `parents` it begins with their weights, and with the data after what they have `seen`.
     `ancestors` are all of its lineage, oldest first: whose weights are gone is trained again.
+
+    In place of a split to be scored on, `samples` has it write what `writing` asks for.
     """
 
     individual: int
     recipe: Mapping[str, Any] = field(compare=False)
     seed: int
     fidelity: float = 1.0
-    split: Split = "selection"
+    split: Purpose = "selection"
     continue_from: float = field(default=0.0, compare=False)  # 0: from the start
     keep_state: bool = field(default=False, compare=False)  # so that a later one can continue
     keep_weights: bool = field(default=True, compare=False)  # of the selection split
     parents: tuple[int, ...] = field(default=(), compare=False)
     seen: Mapping[str, int] = field(default_factory=dict, compare=False)  # tokens by source
     ancestors: tuple[Ancestor, ...] = field(default=(), compare=False, repr=False)
+    writing: Writing | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,16 +36,18 @@ def measure(
     `answers` are given where a bucket has written them already. Raises Diverged for a loss that is
     no number: such a model cannot be sampled from.
     """
+    split = spec.split
+    assert split != "samples"  # which are written, not scored
     measurements: dict[str, float] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     for domain, splits in task.domains.items():
-        found = _scores(model, splits[spec.split], task.held_out_length, masking)
+        found = _scores(model, splits[split], task.held_out_length, masking)
         if not math.isfinite(found["loss"]):
             raise Diverged(f"{domain}/loss is {found['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in found.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
-        asked = task.prompts[name][spec.split]
+        asked = task.prompts[name][split]
         if answers is not None:
             outputs = answers[name]
         else:
@@ -66,9 +68,11 @@ def answers_each(
     """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
     from fitness.bucket_generation import generate_each
 
+    split = specs[0].split
+    assert split != "samples"
     found: list[dict[str, list[str]]] = [{} for _ in specs]
     for name, settings in task.prompt_sets.items():
-        prompts = task.prompts[name][specs[0].split].prompts
+        prompts = task.prompts[name][split].prompts
         seeds = [spec.seed for spec in specs]
         each = generate_each(model, tokenizer, prompts, **settings.sampling, seeds=seeds)
         for own, outputs in zip(found, each, strict=True):

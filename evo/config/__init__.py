@@ -35,12 +35,8 @@ from evo.config.genomes import (
     violation,
 )
 from evo.config.resolve import resolve_spec, resolved
-from evo.config.sections import (
-    NAME_PATTERN,
-    Resources,
-    SearchConfig,
-    json_schema,
-)
+from evo.config.section import NAME_PATTERN
+from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
 from evo.files import write_whole
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from evo.config import genome_checks
+from evo.config import genome_checks, round_checks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Found
@@ -170,7 +170,7 @@ def _methods(config: SearchConfig) -> Found:
 def _thresholds(config: SearchConfig) -> Found:
     """What chooses among samples has a pool to choose from."""
     kinds = {source.kind for source in config.sources.values()}
-    if not knows_recipe(config.evaluator) or "sample" in kinds:
+    if not knows_recipe(config.evaluator) or "sample" in kinds or config.rounds:
         return
     fields = {name: one for name, one in Recipe.model_fields.items() if name.startswith("keep_")}
     cutting = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
@@ -320,7 +320,9 @@ CHECKS: Checks = (
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
-    ("evaluator genome recipe sources", _thresholds),
+    ("evaluator genome recipe sources rounds", _thresholds),
+    ("rounds evaluator parts model search resources genome sources", round_checks.rounds),
+    ("rounds genome recipe", round_checks.filters),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )
@@ -333,4 +335,5 @@ LATER_CHECKS: Checks = (
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
+    ("rounds domains prompts", round_checks.ends),
 )

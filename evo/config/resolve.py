@@ -8,6 +8,7 @@ from typing import Any
 from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, nearest
 from evo.config.genomes import filled_genes, mixable
+from evo.config.rounds import Rounds
 from evo.config.sections import QUICKSTART, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
@@ -64,7 +65,16 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         prompts=_rooted(config.prompts, folder),
         recipe=recipe,
         genome=filled_genes(config),
+        rounds=_rounds(config.rounds, folder),
     )
+
+
+def _rounds(rounds: Rounds | None, folder: Path) -> Rounds | None:
+    if rounds is None:
+        return None
+    prompts = rounds.prompts and _absolute(rounds.prompts, folder)
+    moved: Rounds = _moved(rounds, prompts=prompts, second=_base(rounds.second, folder))
+    return moved
 
 
 def _rooted(value: Any, folder: Path) -> Any:

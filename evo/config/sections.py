@@ -5,13 +5,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     JsonValue,
     StrictInt,
-    StringConstraints,
     Tag,
     WithJsonSchema,
     field_validator,
@@ -19,6 +16,8 @@ from pydantic import (
 )
 
 from evo.config.evaluator import Evaluator, with_python
+from evo.config.rounds import Rounds
+from evo.config.section import Name, Section
 from fitness.documents import Half, Kind, Source
 from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
@@ -32,16 +31,6 @@ ONLY = "only "
 SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` shows what it keeps busy
 
 SEED_STEP = 1000  # between the seeds of a search; those of the closing comparison lie in between
-
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-
-
-class Section(BaseModel):
-    """Frozen, and closed: a key that is not declared is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Model(Section):
@@ -375,6 +364,25 @@ class SearchConfig(Section):
     comparison: Comparison = Field(
         default_factory=Comparison, description="The closing comparison on the test split."
     )
+    rounds: Rounds | None = Field(
+        default=None,
+        description="Evolve again and again, each time with what the best models wrote as one more "
+        "source; left out, there is one search.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _general_domains(cls, spec: Any) -> Any:
+        """Rounds with one objective get the losses of the other domains as well."""
+        if not (isinstance(spec, Mapping) and isinstance(rounds := spec.get("rounds"), Mapping)):
+            return spec
+        named, domains = spec.get("objectives"), spec.get("domains")
+        if not (isinstance(named, Mapping) and isinstance(domains, Mapping)):
+            return spec
+        if len(named) != 1 or rounds.get("general") is False:
+            return spec
+        others = [one for one in domains if not str(next(iter(named))).startswith(f"{one}/")]
+        return {**spec, "objectives": {**named, **{f"{one}/loss": "minimize" for one in others}}}
 
 
 def json_schema() -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Verdict:
 def comparison(facts: Facts) -> pd.DataFrame:
     """Test-split results, a row per contender (winner, base, then the baselines) and measurement.
 
+    Then its recipe without what models wrote, and with all of it, where it learned from that.
     Last comes the winner's recipe from scratch, where the winner began with parents' weights.
 
     Columns: contender, individual, measurement, n (seeds that succeeded), failed, mean,
@@ -57,6 +58,11 @@ def comparison(facts: Facts) -> pd.DataFrame:
     groups = {WINNER: trained[trained["individual"] == won]} if won is not None else {}
     groups[BASE] = rows[rows["fidelity"] == UNTOUCHED]
     groups |= {n: trained[trained["individual"] == i] for n, i in baselines(facts).items()}
+    groups |= {
+        f["name"]: trained[trained["individual"] == f["id"]]
+        for f in facts
+        if f["fact"] == "control" and f["individual"] == won
+    }
     groups[COLD] = rows[rows["fidelity"] > FULL]
     found: list[dict[str, Any]] = []
     for name, column in Columns.of(facts).measurements.items():

@@ -1,0 +1,86 @@
+"""Somebody judges what a round wrote: people on their page, or a function in their place."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo.config.rounds import JUDGED, PEOPLE, Rounds
+from evo.files import write_whole
+from fitness.errors import InputError
+from fitness.facts import as_line
+from fitness.feedback import items as shown
+from fitness.feedback.conversion import records
+from fitness.feedback.items import Draft, Item, add_items, items_of, read_items, to_fact
+from fitness.feedback.judgements import checked
+from fitness.feedback.samples import Sample
+from fitness.feedback.store import FOLDER, Store, read_standing
+from fitness.metrics import load_function
+
+
+def judge(
+    rounds: Rounds, run: Path, own: Path, number: int, samples: Sequence[Sample], *, seed: int
+) -> tuple[int, dict[str, Any]]:
+    """How many items of a round nobody has judged yet, and what judgements have come to so far.
+
+    `run` is the folder of all rounds, whose feedback they share, and `own` the round's. Where none
+    is missing, all that was ever judged becomes data there, by source.
+    """
+    folder = run / FOLDER
+    if wanted := needed(rounds, number):
+        if not (own / shown.FILE).exists():
+            chosen = _chosen(samples, wanted, folder, np.random.default_rng([seed, number]))
+            write_whole(own / shown.FILE, b"".join(as_line(to_fact(item)) for item in chosen))
+        items = read_items(own)
+        add_items(folder, items.values())
+        if rounds.annotator != PEOPLE:
+            _ask(rounds.annotator, folder, items)
+        judged = {judgement.item for judgement in read_standing(folder).judgements()}
+        if missing := len(items.keys() - judged):
+            return missing, {}
+    judgements = read_standing(folder).judgements()
+    known = read_items(folder)
+    found = {name: records(known, judgements, kind) for name, kind in JUDGED.items()}
+    if not any(record["label"] for record in found["ratings"]):
+        del found["ratings"]  # nothing of them is learned
+    for name, lines in found.items():
+        if lines:
+            write_whole(own / f"{name}.jsonl", b"".join(map(as_line, lines)))
+    counts = {name: len(lines) for name, lines in found.items() if lines}
+    return 0, {"judged": counts, "judgements": len(judgements)}
+
+
+def needed(rounds: Rounds, number: int) -> int:
+    """Judgements wanted after a round: half as many after each further one, and one at least."""
+    return max(1, rounds.judgements >> (number - 1)) if rounds.judgements else 0
+
+
+def _chosen(
+    samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator
+) -> list[Item]:
+    """The items of a round: of what was written, single and in pairs, nothing that is known."""
+    answers: dict[tuple[str, str], list[Draft]] = {}
+    for sample in samples:
+        draft = Draft(sample.completion, sample.individual, sample.seed)
+        answers.setdefault((f"round {sample.round}", sample.prompt), []).append(draft)
+    known = read_items(folder)
+    return [item for item in items_of(answers, pairs=1, rng=rng) if item.id not in known][:count]
+
+
+def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
+    """Ask a function for what is missing, and write each answer down before the next question."""
+    function = load_function(annotator, "annotator")
+    judged = {judgement.item for judgement in read_standing(folder).judgements()}
+    with Store(folder) as store:
+        for item in items.values():
+            if item.id in judged:
+                continue
+            said: Any = function(item.prompt, [draft.text for draft in item.drafts])
+            if not isinstance(said, Mapping):
+                raise InputError(
+                    f"annotator {annotator!r}: gave {said!r:.60}; it must give {{kind: value}}, "
+                    'such as {"rating": 4}, or {"skip": None}'
+                )
+            found = [checked(item, annotator, str(kind), value) for kind, value in said.items()]
+            store.take_in(annotator, [], found)

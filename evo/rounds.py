@@ -1,0 +1,261 @@
+"""Rounds: evolve, let the best write, filter, pool, judge, and evolve again with the pool.
+
+Each round is a run folder of its own within the run, with a spec that follows from the whole's and
+from the rounds before. The run's own ledger holds what came of each round, so that resuming is the
+same code: finished rounds are read, and the one that was under way goes on.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo import config as configuration
+from evo import history, judging, pooling, run
+from evo.config import Constraint, SearchConfig
+from evo.config.rounds import POOL
+from evo.config.sections import SEED_STEP
+from evo.evaluations import Evaluations, Job
+from evo.export import export
+from evo.generate import prompts_in
+from evo.ledger import FILE, Fact, Ledger, read
+from evo.pooling import POOL_FILE
+from evo.prepare import prepare, versions
+from evo.progress import Progress
+from evo.round_spec import Legacy, different, first_spec, spec_after
+from fitness.errors import InputError
+from fitness.evaluation import Writing
+from fitness.writing import of_the_worker
+
+CHUNK = 64  # samples that a worker writes at a time
+BEST = "best"  # the folder of the round's best model, where rounds begin with it
+Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
+
+
+def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
+    """A new run of rounds; whether it finished (or waits for people, or was asked to stop)."""
+    run.check_new(config, folder)
+    prepare(first_spec(config))
+    facts = {"config": configuration.to_plain(config), "versions": versions(), "time": time.time()}
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration.write_config(config, folder / "config.yaml")
+    with Ledger.create(folder, facts) as ledger:
+        return _drive(config, folder, ledger, watching)
+
+
+def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
+    """Go on with the round that was under way, and with those after it."""
+    facts = read(folder)
+    begun = configuration.of(facts)
+    config = configuration.load(folder / "config.yaml", overrides)
+    run.check_changes(folder, begun, config)
+    if run.finished(facts) and config == begun:
+        return True
+    with Ledger(folder) as ledger:
+        changed = {} if config == begun else {"config": configuration.to_plain(config)}
+        ledger.append("resumed", time=time.time(), versions=versions(), **changed)
+        return _drive(config, folder, ledger, watching)
+
+
+def rounds_of(facts: Sequence[Fact]) -> list[Fact]:
+    """What came of each finished round, oldest first."""
+    return [fact for fact in facts if fact["fact"] == "round"]
+
+
+def best_of(done: Sequence[Fact]) -> Fact:
+    """The round whose winner is the best on the selection split; the earliest of equal ones."""
+    return min(done, key=lambda fact: (fact["violation"], fact["loss"]))
+
+
+def folder_of(run_folder: Path, number: int) -> Path:
+    """A round's own run folder."""
+    return run_folder / f"round-{number}"
+
+
+def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
+    done = rounds_of(ledger.facts)
+    while not (why := _ended(config, done)):
+        number = len(done) + 1
+        own = folder_of(folder, number)
+        spec = _spec(config, folder, done)
+        with watching(spec, own) as watch:
+            ahead = partial(_write, config, spec, own, done)
+            if not (own / FILE).exists():
+                finished = run.launch(spec, own, watch, ahead)
+            else:
+                again = _owes_samples(config, own, done)
+                finished = run.go_on(own, spec, watch, ahead, again=again)
+            if not finished:
+                ledger.append("stopped", time=time.time())
+                return False
+            found = _outcome(own, done)
+            if not _ended(config, [*done, found]):
+                left, found["pool"] = _pool(config, folder, own, done)
+                if left:
+                    watch(ledger.append("waiting", round=number, judgements=left))
+                    return False
+            done.append(ledger.append(**found, time=time.time()))
+            watch(done[-1])
+    ledger.append("finished", why=why, time=time.time())
+    return True
+
+
+def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
+    """Why there are no more rounds; empty where there is another."""
+    rounds = config.rounds
+    assert rounds is not None
+    if not done:
+        return ""
+    best = best_of(done)
+    if rounds.target is not None:
+        target = Constraint.parse(rounds.target)
+        value = best["measurements"].get(target.name)
+        if best["violation"] == 0 and value is not None and not target.excess({target.name: value}):
+            return f"the target is met: {target.name} is {value:.4g}"
+    since = len(done) - best["round"]
+    if since >= rounds.patience:
+        return f"no better model in the last {since} of them"
+    if len(done) >= rounds.limit:
+        return f"{rounds.limit} were asked for"
+    if "pool" in done[-1] and not _files(Path(), done[-1]):
+        return "nothing that was written can be learned"
+    return ""
+
+
+def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchConfig:
+    """Of the next round."""
+    if not done:
+        return first_spec(config)
+    assert config.rounds is not None
+    best, last = best_of(done), done[-1]
+    genomes = [best["genome"], *best["front"], *last["front"]]
+    where, seed = None, config.seed
+    if config.rounds.begin == "best":
+        where = folder_of(folder, best["round"]) / BEST
+        if not where.exists():
+            export(where.parent, "best", where)
+        seed += SEED_STEP**2 * len(done)  # else the data would come in the order it came in before
+    files = _files(folder_of(folder, last["round"]), last)
+    spec = spec_after(config, Legacy(files, different(genomes), where))
+    return spec.model_copy(update={"seed": seed})
+
+
+def _files(own: Path, fact: Fact) -> dict[str, Path]:
+    """What a round leaves to learn from, by source."""
+    pool = {POOL: own / POOL_FILE} if fact["pool"]["pool"] else {}
+    return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
+
+
+def _outcome(own: Path, done: Sequence[Fact]) -> dict[str, Any]:
+    """What a round whose winner is named came to."""
+    facts = read(own)
+    winner = history.winner(facts)
+    row = history.scores(facts).query("individual == @winner").iloc[0].to_dict()
+    known = history.Columns.of(facts).measurements
+    genomes = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
+    first = history.loss_columns(facts)[0]
+    found: dict[str, Any] = {
+        "fact": "round",
+        "round": len(done) + 1,
+        "individual": winner,
+        "genome": genomes[winner],
+        "front": [genomes[one] for one in _writers(facts)],
+        "seeds": int(row["seeds"]),
+        "loss": float(row[first]),
+        "violation": float(row["violation"]),
+        "measurements": {name: float(row[column]) for name, column in known.items()},
+    }
+    return found
+
+
+def _writers(facts: Sequence[Fact]) -> list[int]:
+    """The winner, and the others of the front, best first."""
+    winner = history.winner(facts)
+    assert winner is not None
+    return list(dict.fromkeys([winner, *map(int, history.front(facts)["individual"])]))
+
+
+def _owes_samples(config: SearchConfig, own: Path, done: Sequence[Fact]) -> bool:
+    """Whether a round ended as the last one, before more were asked for."""
+    facts = read(own)
+    if not run.finished(facts) or _ended(config, [*done, _outcome(own, done)]):
+        return False
+    return not pooling.samples_of(facts, own)
+
+
+def _write(
+    config: SearchConfig,
+    spec: SearchConfig,
+    own: Path,
+    done: Sequence[Fact],
+    evaluations: Evaluations,
+) -> None:
+    """Have the best of a round write, unless it is the last one."""
+    if _ended(config, [*done, _outcome(own, done)]):
+        return
+    jobs = list(_jobs(config, spec, read(own), len(done) + 1, evaluations))
+    for job in jobs:
+        evaluations.request(job)
+    results = [evaluations.result(job) for job in jobs]
+    if all(one.status != "ok" for one in results):
+        raise InputError(
+            f"round {len(done) + 1}: nobody could write: {results[0].message.strip()[-500:]}"
+        )
+
+
+def _jobs(
+    config: SearchConfig,
+    spec: SearchConfig,
+    facts: Sequence[Fact],
+    number: int,
+    evaluations: Evaluations,
+) -> list[Job]:
+    """The samples of a round in chunks, each with a seed of its own and texts to begin with."""
+    rounds = config.rounds
+    assert rounds is not None
+    prompts = tuple(prompts_in(Path(rounds.prompts))) if rounds.prompts else ()
+    writers = _writers(facts)[: rounds.writers]
+    total = rounds.writing.samples
+    size = max(CHUNK, -(-total // SEED_STEP))
+    sizes = [min(size, total - first) for first in range(0, total, size)]
+    found = []
+    for chunk, count in enumerate(sizes):
+        writer = evaluations.individual(writers[chunk % len(writers)])
+        seed = (config.seed + number) * SEED_STEP + chunk
+        rng = np.random.default_rng(seed)
+        mixture: Any = writer.genome["mixture"]
+        real = pooling.real_texts(config, mixture, rng) if rounds.writing.from_documents else []
+        begun = [real[place] for place in rng.permutation(len(real))[:count]]
+        settings = rounds.writing.model_copy(update={"samples": count})
+        writing = Writing(settings, number, prompts, tuple(begun), of_the_worker(rounds.filters))
+        found.append(Job(writer, seed, split="samples", writing=writing))
+    return found
+
+
+def _pool(
+    config: SearchConfig, folder: Path, own: Path, done: Sequence[Fact]
+) -> tuple[int, dict[str, Any]]:
+    """Score and pool what a round wrote, and have it judged: how many judgements are still
+    missing, and what came of it all."""
+    rounds = config.rounds
+    assert rounds is not None
+    facts, number = read(own), len(done) + 1
+    before = _files(folder_of(folder, done[-1]["round"]), done[-1]) if done else {}
+    earlier = pooling.read_pool(before.get(POOL))
+    rng = np.random.default_rng([config.seed, number])
+    real = pooling.real_texts(config, _outcome(own, done)["genome"]["mixture"], rng)
+    scored = own / "written.jsonl"
+    if not scored.exists():
+        samples = pooling.score(config, pooling.samples_of(facts, own), earlier, real)
+        pooling.write_samples(scored, samples)
+    samples = pooling.read_pool(scored)
+    left, judged = judging.judge(rounds, folder, own, number, samples, seed=config.seed)
+    if left:
+        return left, {}
+    found = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE)
+    return 0, {**asdict(found), **judged}
