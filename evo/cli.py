@@ -99,10 +99,14 @@ def _drive(
 
 
 def _status(options: argparse.Namespace) -> int:
-    from evo.history import status
+    from evo.history import rounds, status
     from evo.ledger import in_use, read
 
-    found = status(read(options.run), alive=in_use(options.run))
+    facts, alive = read(options.run), in_use(options.run)
+    if rounds.has(facts):
+        found = rounds.status(options.run, facts, alive=alive)
+    else:
+        found = status(facts, alive=alive)
     if options.json:
         print(json.dumps(found))
     else:
@@ -112,10 +116,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from evo.history import table, to_csv, to_parquet
+    from evo.history import rounds, table, to_csv, to_parquet
     from evo.ledger import read
 
-    rows = table(read(options.run))
+    facts = read(options.run)
+    every = rounds.has(facts)
+    rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
     if options.parquet:
         to_parquet(rows, options.parquet)
     else:
@@ -126,14 +132,21 @@ def _history(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from evo.history import rounds
     from evo.ledger import read
     from evo.report import summary, write
 
     facts = read(options.run)
     path = options.run / "report.html"
-    write(facts, path)
     console = Console()
-    console.print(summary(facts))
+    if rounds.has(facts):
+        from evo.report import rounds as of_rounds
+
+        of_rounds.write(options.run, facts)
+        console.print(of_rounds.summary(options.run, facts))
+    else:
+        write(facts, path)
+        console.print(summary(facts))
     console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
     return DONE
 
@@ -158,6 +171,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from evo.history.rounds import search_of
+
+    options.run = search_of(options.run)
     if options.trainer:
         from evo.export_as import export_as
 
@@ -174,6 +190,7 @@ def _generate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from evo.generate import DEFAULT_FILTERS, generate, summary
+    from evo.history.rounds import search_of
     from fitness.feedback.generate import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
@@ -184,7 +201,7 @@ def _generate(options: argparse.Namespace) -> int:
         named = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
         raise InputError(f"{named}{first['msg'].removeprefix('Value error, ')}") from None
     samples = generate(
-        options.run,
+        search_of(options.run),
         options.individual,
         options.to,
         settings,

@@ -78,7 +78,7 @@ def _with_pool(genome: Mapping[str, Any], share: float) -> dict[str, Any]:
 
 
 def different(genomes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each once, with nothing in it that decides nothing: absent sources, cuts of an absent pool."""
+    """Each once, without what decides nothing: absent sources, cuts of an absent pool."""
     found: list[dict[str, Any]] = []
     for genome in genomes:
         mixture = {name: share for name, share in genome["mixture"].items() if share}

@@ -129,8 +129,11 @@ def write(found: Overlay, path: Path) -> None:
         "name": listed(run.name for run in found.runs),
         "notes": found.notes(),
         "tables": tables(found),
+        "verdict": None,
+        "links": (),
+        "footer": "evo compare RUN RUN --json",
     }
-    write_whole(path, rendered("compare.html.j2", {"overlay": _chart(found)}, said))
+    write_whole(path, rendered("tables.html.j2", {"overlay": _chart(found)}, said))
 
 
 def _chart(found: Overlay) -> Chart:

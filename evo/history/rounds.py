@@ -1,0 +1,202 @@
+"""What rounds came to, one after the other, and whether what models wrote was of any use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evo import history
+from evo.config.rounds import JUDGED, POOL
+from evo.controls import NOTHING_GENERATED, UNFILTERED
+from evo.history.comparison import CLEAR, WINNER, Tone, Verdict, plus_minus
+from evo.ledger import FILE, Fact, read
+from fitness.errors import InputError
+
+HUMAN = tuple(JUDGED)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round as its own ledger has it; `fact` is what the run's says of it, once it is over."""
+
+    number: int
+    folder: Path
+    facts: Sequence[Fact]
+    fact: Mapping[str, Any]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the winner's mixture: what was `real`, `generated`, and from `people`'s feedback."""
+        mixture: Mapping[str, float] = (self.fact.get("genome") or {}).get("mixture") or {}
+        people = sum(mixture.get(name, 0.0) for name in HUMAN)
+        generated = mixture.get(POOL, 0.0)
+        return {"real": 1 - generated - people, "generated": generated, "people": people}
+
+    def tested(self, contender: str, measurement: str) -> pd.Series | None:
+        """The row of the closing comparison, or None."""
+        rows = history.comparison(self.facts)
+        found = rows[(rows["contender"] == contender) & (rows["measurement"] == measurement)]
+        found = found[found["n"] > 0]
+        return None if found.empty else found.iloc[0]
+
+    def selected(self, measurement: str) -> tuple[float, float]:
+        """The winner's mean on the selection split, and its standard error."""
+        rows = history.scores(self.facts)
+        row = rows[rows["individual"] == self.fact["individual"]].iloc[0]
+        column = history.Columns.of(self.facts).measurements[measurement]
+        return float(row[column]), float(row.get(f"errors.{measurement}", float("nan")))
+
+
+def rounds(run: Path, facts: Sequence[Fact]) -> list[Round]:
+    """Every round that was begun, oldest first."""
+    over = {fact["round"]: fact for fact in facts if fact["fact"] == "round"}
+    found = []
+    for number in range(1, len(over) + 2):
+        folder = run / f"round-{number}"
+        if (folder / FILE).is_file():
+            found.append(Round(number, folder, read(folder), over.get(number, {})))
+    return found
+
+
+def table(found: Sequence[Round]) -> pd.DataFrame:
+    """Every evaluation of every round, with the round first."""
+    frames = [history.table(one.facts).assign(round=one.number) for one in found]
+    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"round": []})
+    return whole[["round", *(name for name in whole if name != "round")]]
+
+
+def has(facts: Sequence[Fact]) -> bool:
+    """Whether these are the facts of a run of rounds, and not of one search."""
+    return bool(history.spec(facts).get("rounds"))
+
+
+def search_of(run: Path) -> Path:
+    """The folder with the search to take a model from: of rounds, the best one that is over."""
+    facts = read(run)
+    if not has(facts):
+        return run
+    over = [one for one in rounds(run, facts) if one.fact]
+    if not over:
+        raise InputError(f"{run}: no round is over yet; name one of its own, such as {run}/round-1")
+    return best(over).folder
+
+
+def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
+    """Where the rounds stand: those over, and the one under way, as JSON values."""
+    found = rounds(run, facts)
+    over = [one for one in found if one.fact]
+    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
+    state = ends[-1] if ends and ends[-1] != "resumed" else "running"
+    last = facts[-1]
+    return {
+        "name": history.spec(facts).get("name"),
+        "state": "stopped" if state == "running" and not alive else state,
+        "why": last.get("why"),
+        "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
+        "rounds_over": len(over),
+        "rounds_at_most": history.spec(facts)["rounds"]["limit"],
+        "best_round": best(over).number if over else None,
+        "best": {name: best(over).selected(name)[0] for name in history.objectives(facts)}
+        if over
+        else None,
+        "round_under_way": history.status(found[-1].facts, alive=alive)
+        if found and not found[-1].fact
+        else None,
+    }
+
+
+def best(over: Sequence[Round]) -> Round:
+    """Whose winner is the best on the selection split; the earliest of equal ones."""
+    return min(over, key=lambda one: (one.fact["violation"], one.fact["loss"]))
+
+
+def verdict(found: Sequence[Round]) -> Verdict:
+    """Whether the rounds got anywhere on the test split, and what generated data had to do with it.
+
+    Differences are clear from CLEAR standard errors of the difference on.
+    """
+    over = [one for one in found if one.fact]
+    if not over:
+        return Verdict("open", "No round is over yet.")
+    name = next(iter(history.objectives(over[0].facts)))
+    top, first = best(over), over[0]
+    value, before = top.tested(WINNER, name), first.tested(WINNER, name)
+    notes = [note for one in over for note in _warnings(one, name)]
+    if value is None or before is None:
+        return Verdict("open", f"Round {top.number} has no value on the test split.", tuple(notes))
+    told = f"{name} {plus_minus(value['mean'], value['standard_error'])} on the test split"
+    if top.number == first.number:
+        text = (
+            f"No later round found a better model than the first one, whose winner reached {told}: "
+            "what models wrote did not help here."
+        )
+        return Verdict("bad", text, tuple(notes))
+    share = top.shares["generated"]
+    gain, clearness = _difference(before, value, history.sign(first.facts, name))
+    than = (
+        f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'} than that of round 1 "
+        f"({plus_minus(before['mean'], before['standard_error'])}; {abs(clearness):.1f} standard "
+        "errors of the difference)"
+    )
+    text = f"The winner of round {top.number} reached {told}, {than}."
+    if not share:
+        text += " But it learned nothing that models wrote: their share of its mixture is 0."
+    tone: Tone = "mixed" if gain > 0 else "bad"
+    if clearness > CLEAR and share:
+        tone = "good"
+    return Verdict(tone, text, (*_controlled(top, name), *notes))
+
+
+def _difference(worse: pd.Series, better: pd.Series, sign: int) -> tuple[float, float]:
+    """By how much the second is better, and in standard errors; NaN without errors."""
+    gain = float(sign * (worse["mean"] - better["mean"]))
+    spread = float((worse["standard_error"] ** 2 + better["standard_error"] ** 2) ** 0.5)
+    return gain, gain / spread if spread > 0 else float("nan")
+
+
+def _controlled(one: Round, name: str) -> list[str]:
+    """The winner of a round against itself on other diets."""
+    notes = []
+    for control, diet in ((NOTHING_GENERATED, "nothing generated"), (UNFILTERED, "no filter")):
+        row = one.tested(control, name)
+        if row is None:
+            continue
+        clear = "clearly " if abs(row["margin_se"]) > CLEAR else "not clearly "
+        how = "better" if row["margin"] > 0 else "worse"
+        value = plus_minus(row["mean"], row["standard_error"])
+        notes.append(
+            f"The same recipe with {diet}, on as many tokens, has {value}: with it the winner is "
+            f"{clear}{how} ({abs(row['margin']):.4f}, {abs(row['margin_se']):.1f} standard errors)."
+        )
+    return notes
+
+
+def _warnings(one: Round, name: str) -> list[str]:
+    """Where a round's generated data helped what it was chosen by, and not what it was tested on;
+    or were left out, because they collapsed."""
+    notes = []
+    pool = one.fact.get("pool") or {}
+    if pool.get("collapsed"):
+        ratio = pool["diversity"]["distinct_ratio"]
+        notes.append(
+            f"Round {one.number}: what was written has {ratio:.0%} of the distinct pairs of words "
+            "of real text; it was left out of the pool."
+        )
+    row = one.tested(NOTHING_GENERATED, name)
+    rivals = history.scores(one.facts)
+    column = f"mixture.{POOL}"
+    if row is None or column not in rivals or not row["margin"] <= 0:
+        return notes
+    loss = f"losses.{name}"
+    without = rivals[(rivals[column] == 0) & (rivals["violation"] == 0)][loss].min()
+    ahead = without - one.fact["loss"]
+    if ahead > 0:
+        notes.append(
+            f"Warning, round {one.number}: with generated data the winner is {ahead:.4f} better on "
+            "the selection split than the best without, but on the test split "
+            f"{-row['margin']:.4f} worse than its own recipe without them. They fit what they "
+            "were chosen by."
+        )
+    return notes

@@ -1,0 +1,176 @@
+"""Rounds for people: report.html of the whole, each round's own beside it, and the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evo import history, report
+from evo.config import decode
+from evo.config import of as config_of
+from evo.files import write_whole
+from evo.history import rounds as told
+from evo.history.comparison import WINNER, number, plus_minus
+from evo.history.rounds import Round
+from evo.ledger import Fact
+from evo.report.contents import samples
+from evo.report.figures.rounds import charts
+from evo.report.figures.style import View
+from evo.report.overlay import Table
+from evo.report.rendering import rendered
+from fitness.feedback.samples import read_samples
+from fitness.feedback.yields import yields
+from fitness.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+POOL_FILE = "pool.jsonl"
+SELECTED = 1  # the column of the selection split in the table of quality
+SHOWN = 6  # samples before and after
+EXAMPLE = 160  # characters
+
+
+def write(run: Path, facts: Sequence[Fact]) -> None:
+    """report.html of the run, and of each round in its own folder."""
+    found = told.rounds(run, facts)
+    for one in found:
+        report.write(one.facts, one.folder / "report.html")
+    verdict = told.verdict(found)
+    said = {
+        "name": config_of(facts).name,
+        "verdict": verdict,
+        "notes": (),
+        "tables": tables(found),
+        "links": [(f"round {one.number}", f"{one.folder.name}/report.html") for one in found],
+        "footer": "evo history RUN",
+    }
+    write_whole(run / "report.html", rendered("tables.html.j2", charts(found), said))
+
+
+def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
+    """The verdict and a line a round, for a terminal of 80 columns."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    found = told.rounds(run, facts)
+    verdict = told.verdict(found)
+    style = {"good": "bold green", "mixed": "bold yellow", "bad": "bold red"}
+    parts: list[RenderableType] = [Text(verdict.text, style.get(verdict.tone, "bold"))]
+    parts += [*map(Text, verdict.notes), Text()]
+    table = _quality(found)
+    shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, cell in enumerate(table.head):
+        if place != SELECTED:  # which flatters
+            shown.add_column(Text(cell), justify="right" if place else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for place, cell in enumerate(row) if place != SELECTED))
+    last = facts[-1]
+    state = f"over: {last['why']}" if last["fact"] == "finished" else "not over"
+    return Group(*parts, shown, Text(f"{len(found)} rounds, {state}"))
+
+
+def tables(found: Sequence[Round]) -> list[Table]:
+    """Quality by round, the controls, what the filters did, and what was written before and now."""
+    over = [one for one in found if one.fact]
+    made = [_quality(found), *([_pools(over)] if any("pool" in o.fact for o in over) else [])]
+    made += [table for one in over if (table := _yields(one, over)) is not None]
+    if over and (table := _samples(over[0], told.best(over))) is not None:
+        made.append(table)
+    return made
+
+
+def _quality(found: Sequence[Round]) -> Table:
+    over = [one for one in found if one.fact]
+    names = list(history.objectives(found[0].facts))[:2] if found else []
+    rows = []
+    for one in over:
+        cells = [str(one.number), plus_minus(*one.selected(names[0]))]
+        for name in names:
+            row = one.tested(WINNER, name)
+            cells.append("-" if row is None else plus_minus(row["mean"], row["standard_error"]))
+        cells += [f"{share:.0%}" for share in one.shares.values()]
+        rows.append(cells)
+    head = ["round", f"{names[0]} selected" if names else "", *(f"{n} test" for n in names)]
+    caption = (
+        "The winner of each round: mean and standard error over its seeds, and what its mixture "
+        "is made of. It is named on the selection split; nothing is decided by the test split."
+    )
+    return Table("Quality by round", caption, [*head, "real", "generated", "people"], rows)
+
+
+def _pools(over: Sequence[Round]) -> Table:
+    rows = []
+    for one in over:
+        pool = one.fact.get("pool")
+        if pool is None:
+            continue
+        varied = pool["diversity"]
+        rows.append(
+            [
+                str(one.number),
+                f"{pool['written']:,}",
+                f"{pool['contaminated']:,}",
+                f"{varied['distinct_ratio']:.2f}",
+                f"{varied['entropy_ratio']:.2f}",
+                f"{varied['self_bleu']:.3f} ({varied['self_bleu_real']:.3f})",
+                "yes" if pool["collapsed"] else "no",
+                f"{pool['pool']:,}",
+                f"{pool['judgements']:,}",
+            ]
+        )
+    head = ["after round", "written", "contaminated", "distinct pairs", "entropy", "self-BLEU"]
+    caption = (
+        "Contaminated samples hold text that is measured on and are never learned. Distinct pairs "
+        "of words and the entropy of words as shares of those of as much real text; self-BLEU, "
+        "likeness to one another, with that of real text in brackets. What collapsed was left out."
+    )
+    return Table("The pool", caption, [*head, "left out", "in the pool", "judgements"], rows)
+
+
+def _yields(one: Round, over: Sequence[Round]) -> Table | None:
+    """What the recipe of the next winner made of the pool that a round left."""
+    after = next((o for o in over if o.number == one.number + 1), None)
+    if after is None or "pool" not in one.fact or not (one.folder / POOL_FILE).is_file():
+        return None
+    recipe = Recipe.model_validate(decode(config_of(after.facts), after.fact["genome"]))
+    found = yields(list(read_samples(one.folder / POOL_FILE)), recipe)
+    rows = [
+        [
+            row["filter"],
+            f"{row['dropped']:,}",
+            f"{row['dropped_alone']:,}",
+            f"{row['yield']:.0%}",
+            "; ".join(_example(example) for example in row["examples"][:2]),
+        ]
+        for row in found["filters"]
+    ]
+    title = f"Filters of round {after.number}'s winner"
+    kept = f"{found['kept']:,} of {found['samples']:,} samples in the pool pass all of them."
+    head = ["filter", "dropped", "dropped by it alone", "passes", "furthest from passing"]
+    return Table(title, kept, head, rows)
+
+
+def _example(example: dict[str, Any]) -> str:
+    score = "no score" if example["score"] is None else number(example["score"])
+    return f"{example['completion'].strip()[:EXAMPLE]!r} ({score})"
+
+
+def _samples(first: Round, last: Round) -> Table | None:
+    """What the base, the first winner and the best one wrote for the same prompts."""
+    before = {(s["set"], s["prompt"]): s for s in samples(View.of(first.facts))}
+    after = samples(View.of(last.facts))
+    rows = [
+        [
+            s["prompt"],
+            s["base"],
+            before.get((s["set"], s["prompt"]), {}).get("output", ""),
+            s["output"],
+        ]
+        for s in after[:SHOWN]
+    ]
+    if not rows:
+        return None
+    head = ["prompt", "base", "winner of round 1", f"winner of round {last.number}"]
+    return Table("What they write", "The same prompts, before and after.", head, rows)
