@@ -26,6 +26,11 @@ from population.individual import ANCHOR, Individual
 POLL_SECONDS = 0.5
 LINEAGE = ("cumulative_tokens", "inherited_from")  # details that an equal one's hold for as well
 Key = tuple[int, int, float, str]
+Recalled = Callable[[EvaluationSpec], Evaluation | None]  # what was measured elsewhere
+
+
+def unknown(_: EvaluationSpec) -> None:
+    """Nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Evaluations:
         asked: Asked,
         watch: Callable[[Fact], None],
         genome_key: Callable[[Mapping[str, Any]], str],
+        recalled: Recalled = unknown,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -82,6 +88,7 @@ class Evaluations:
         self._asked = asked
         self._watch = watch
         self._genome_key = genome_key
+        self._recalled = recalled
         facts = ledger.facts
         self._individuals: dict[int, Fact] = {
             fact["id"]: fact for fact in facts if fact["fact"] == "individual"
@@ -214,6 +221,8 @@ class Evaluations:
         same = (genome, lineage.parents, job.seed, job.fidelity, job.split)
         first = self._same.setdefault(same, spec)
         if first is spec:
+            if job.key not in self._done and (known := self._recalled(spec)) is not None:
+                self._record(known)
             return spec
         if job.key in self._done:
             return None

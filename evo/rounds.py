@@ -27,6 +27,7 @@ from evo.ledger import FILE, Fact, Ledger, read
 from evo.pooling import POOL_FILE
 from evo.prepare import prepare, versions
 from evo.progress import Progress
+from evo.recall import Recall
 from evo.round_spec import Legacy, different, first_spec, spec_after
 from fitness.errors import InputError
 from fitness.evaluation import Writing
@@ -78,13 +79,19 @@ def folder_of(run_folder: Path, number: int) -> Path:
 
 
 def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
+    assert config.rounds is not None
     done = rounds_of(ledger.facts)
     while not (why := _ended(config, done)):
         number = len(done) + 1
         own = folder_of(folder, number)
         spec = _spec(config, folder, done)
         with watching(spec, own) as watch:
-            ahead = partial(_write, config, spec, own, done)
+            earlier = done if config.rounds.begin == "base" else []  # else other models
+            measured = [folder_of(folder, fact["round"]) for fact in earlier]
+            ahead = run.Round(
+                partial(_write, config, spec, own, done),
+                Recall(config, own / "artifacts", measured),
+            )
             if not (own / FILE).exists():
                 finished = run.launch(spec, own, watch, ahead)
             else:

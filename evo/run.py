@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from evo import config as configuration
 from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
-from evo.evaluations import Asked, Evaluations, Stopped
+from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
 from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
@@ -25,7 +25,15 @@ from fitness.evaluators import BUILTIN
 from population.strategies import PLANNED
 
 Watch = Callable[[Fact], None]
-Then = Callable[[Evaluations], None]  # what a search is asked to do before it ends
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a search that is one of several rounds does besides."""
+
+    then: Callable[[Evaluations], None]  # before it ends
+    recalled: Recalled  # what was measured before it began
+
 
 MAY_CHANGE = (
     *("resources.", "budget.evaluations", "comparison.", "evaluator.timeout"),
@@ -34,7 +42,7 @@ MAY_CHANGE = (
 )
 
 
-def launch(config: SearchConfig, run: Path, watch: Progress, then: Then | None = None) -> bool:
+def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None = None) -> bool:
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
     check_new(config, run)
     prepared = prepare(config)
@@ -54,7 +62,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, then: Then | None =
         )
         with ledger:
             watch(ledger.facts[0])
-            return _drive(config, prepared, ledger, cluster, run, watch, then)
+            return _drive(config, prepared, ledger, cluster, run, watch, round)
 
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
@@ -70,7 +78,7 @@ def go_on(
     run: Path,
     config: SearchConfig,
     watch: Progress,
-    then: Then | None = None,
+    round: Round | None = None,
     *,
     again: bool = False,
 ) -> bool:
@@ -87,7 +95,7 @@ def go_on(
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         resumed = {"time": time.time(), "versions": versions(), "workers": cluster.size}
         watch(ledger.append("resumed", **resumed, **changed))
-        return _drive(config, prepared, ledger, cluster, run, watch, then)
+        return _drive(config, prepared, ledger, cluster, run, watch, round)
 
 
 def _drive(
@@ -97,11 +105,12 @@ def _drive(
     cluster: Cluster,
     run: Path,
     watch: Progress,
-    then: Then | None,
+    round: Round | None,
 ) -> bool:
     asked = Asked()
     key = configuration.space(config).key
-    evaluations = Evaluations(config, ledger, cluster, asked, watch, key)
+    recalled = round.recalled if round else unknown
+    evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
     if idle := idle_workers(config.search, cluster.size):
         warnings.warn(idle, stacklevel=2)
     with _signals(asked):
@@ -109,8 +118,8 @@ def _drive(
             cost = cost_of(prepared.task)
             winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
             compare(config, winner, evaluations)
-            if then is not None:
-                then(evaluations)
+            if round is not None:
+                round.then(evaluations)
         except Stopped:
             watch(ledger.append("stopped", time=time.time()))
             return False

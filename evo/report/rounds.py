@@ -132,7 +132,12 @@ def _pools(over: Sequence[Round]) -> Table:
 def _yields(one: Round, over: Sequence[Round]) -> Table | None:
     """What the recipe of the next winner made of the pool that a round left."""
     after = next((o for o in over if o.number == one.number + 1), None)
-    if after is None or "pool" not in one.fact or not (one.folder / POOL_FILE).is_file():
+    if (
+        after is None
+        or not after.shares["generated"]
+        or "pool" not in one.fact
+        or not (one.folder / POOL_FILE).is_file()
+    ):
         return None
     recipe = Recipe.model_validate(decode(config_of(after.facts), after.fact["genome"]))
     found = yields(list(read_samples(one.folder / POOL_FILE)), recipe)

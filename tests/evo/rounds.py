@@ -1,0 +1,71 @@
+"""A small search in rounds, and an annotator, filter and harm of its own; names for its files."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.fitness.quickstart import CORPUS
+
+SPEC = f"""\
+name: rounds
+model: {{base: quickstart}}
+sources:
+  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
+  devil: {{path: {CORPUS}/sources/devil.jsonl}}
+domains:
+  target:
+    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 8}}
+    test: {{path: {CORPUS}/held_out/jargon.test.jsonl, limit: 8}}
+  general:
+    selection: {{path: {CORPUS}/held_out/general.selection.jsonl, limit: 4}}
+    test: {{path: {CORPUS}/held_out/general.test.jsonl, limit: 4}}
+recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
+genome:
+  mixture: {{type: simplex}}
+  keep_realness: {{type: float, low: 0.3, high: 1}}
+objectives: {{target/loss: minimize}}
+baselines: [uniform]
+search: {{population: 4, replicates: 1, parallel: 2}}
+budget: {{evaluations: 5, tokens: 576}}
+resources: {{workers: 2}}
+comparison: {{seeds: 2}}
+rounds:
+  limit: 2
+  writers: 2
+  like: [jargon]
+  writing: {{samples: 70, max_new_tokens: 12}}
+"""
+LOG = "EVOMIX_TEST_LOG"  # the file in which calls are counted
+KILL = "EVOMIX_TEST_KILL"  # a file; while it is there, the next call of its name ends the process
+
+
+def spec(folder: Path, more: str = "") -> Path:
+    path = folder / "search.yaml"
+    path.write_text(SPEC + more)
+    return path
+
+
+def annotator(prompt: str, drafts: list[str]) -> dict[str, Any]:
+    """Longer ones are better; every single draft is cut by its last word."""
+    _called("annotator", prompt + "".join(drafts))
+    if len(drafts) == 2:
+        return {"preference": "first" if len(drafts[0]) > len(drafts[1]) else "second"}
+    words = drafts[0].split()
+    corrected = {"correction": " ".join(words[:-1])} if len(words) > 2 else {}
+    return {"rating": min(5, 1 + len(words) // 2), **corrected}
+
+
+def bright(prompts: list[str], completions: list[str]) -> list[float]:
+    """A filter of one's own: the share of vowels."""
+    _called("filter", str(len(completions)))
+    return [sum(c in "aeiou" for c in text) / max(1, len(text)) for text in completions]
+
+
+def _called(name: str, what: str) -> None:
+    if (kill := os.environ.get(KILL)) and Path(kill).exists() and Path(kill).read_text() == name:
+        Path(kill).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if log := os.environ.get(LOG):
+        with Path(log).open("a") as file:
+            file.write(f"{name} {what!r}\n")
