@@ -153,9 +153,10 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from evo.compare import overlay, to_json
+    from evo.history.rounds import search_of
     from evo.report.overlay import summary, write
 
-    found = overlay(options.runs)
+    found = overlay([search_of(run) for run in options.runs])
     path = options.html or (None if options.json else Path("compare.html"))
     if path is not None:
         write(found, path)

@@ -44,6 +44,11 @@ def plan(config: SearchConfig) -> "RenderableType":
         f"{config.search.population}, {_schedule(config.search)}; then "
         f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
     )
+    if config.rounds is not None:
+        lines.append(
+            f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
+            f"{config.rounds.writers} individuals write {config.rounds.writing.samples:,} samples"
+        )
     workers = config.resources.workers
     if config.resources.address == "local" and not config.resources.gpus:
         workers = workers or max(1, available_cpus() // config.resources.cpus)

@@ -15,11 +15,14 @@ from evo.config.rounds import Rounds
 from evo.controls import NOTHING_GENERATED, UNFILTERED, controls
 from evo.judging import needed
 from evo.ledger import read
+from evo.pooling import pooled, read_pool
 from evo.round_spec import Legacy, different, first_spec, spec_after
 from evo.rounds import _ended
+from fitness.feedback.samples import Sample
 from population.individual import Individual
 from tests.evo import rounds as small
 from tests.evo.driving import LEDGER, evo, start, wait_until
+from tests.fitness.feedback.pools import JARGON
 
 HERE = "tests.evo.rounds"
 JUDGED = f"  judgements: 8\n  annotator: {HERE}:annotator\n"
@@ -239,3 +242,25 @@ def test_rounds_wait_for_people_and_go_on_with_what_they_said(
     assert rounds == {"1", "2"}
     assert main(["export", str(run), "--to", str(tmp_path / "model")]) == 0
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def samples(*completions: str, **scores: float) -> list[Sample]:
+    return [Sample("to be", text, 1, n, scores=scores) for n, text in enumerate(completions)]
+
+
+def test_the_pool_keeps_everything_but_what_collapsed(tmp_path: Path):
+    to, real = tmp_path / "pool.jsonl", list(JARGON)
+    earlier = samples(" or not to be")
+    varied = [one[:200] for one in JARGON[:5]]
+    found = pooled(Rounds(), samples(*varied), earlier, real, to)
+    assert (found.written, found.collapsed, found.pool) == (5, False, 6)
+    assert [one.completion for one in read_pool(to)] == [" or not to be", *varied]
+    found = pooled(Rounds(), samples(*["again and again and again"] * 5), earlier, real, to)
+    assert (found.written, found.collapsed, found.pool) == (5, True, 1)
+
+
+def test_contaminated_samples_stay_as_evidence_and_count_for_nothing(tmp_path: Path):
+    dirty = samples(*(one[:200] for one in JARGON[:5]), contamination=1.0)
+    found = pooled(Rounds(), dirty, [], list(JARGON), tmp_path / "pool.jsonl")
+    assert (found.contaminated, found.pool) == (5, 0)
+    assert len(read_pool(tmp_path / "pool.jsonl")) == 5
