@@ -78,6 +78,7 @@ def _drive(
     go: "Callable[[Watching], bool]",
 ) -> int:
     from evo.cluster import ClusterError
+    from evo.ledger import read
     from evo.progress import Mode, Progress
 
     mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
@@ -90,6 +91,11 @@ def _drive(
         print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)
         return FAILED
     if not finished:
+        last = read(run)[-1]
+        if last["fact"] == "waiting":
+            print(
+                f"{last['judgements']} items wait to be judged: evo feedback {run}", file=sys.stderr
+            )
         print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
         return STOPPED
     if not options.json:

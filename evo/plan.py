@@ -6,6 +6,7 @@ from evo.config import SearchConfig
 from evo.config.sections import Search
 from evo.machine import available_cpus
 from evo.prepare import prepare
+from evo.rounds import check as check_rounds
 from evo.schedule import idle_workers
 from fitness import folders
 from fitness.cost import cost_of
@@ -22,6 +23,8 @@ def plan(config: SearchConfig) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
 
+    if config.rounds is not None:
+        check_rounds(config)
     prepared = prepare(config)
     task = prepared.task
     data = Table("source", "documents", "tokens", "epochs if alone", title_justify="left")

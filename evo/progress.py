@@ -143,11 +143,6 @@ class Progress:
                 f"round {fact['round']}: individual {fact['individual']}, {name} "
                 f"{fact['measurements'][name]:.4f} on the selection split{pool}"
             )
-        if fact["fact"] == "waiting":
-            return (
-                f"round {fact['round']}: {fact['judgements']} items wait to be judged; "
-                f"`evo feedback {self._run.parent}`, then `evo resume {self._run.parent}`"
-            )
         return {
             "search": f"{done} launched: {self._run}",
             "resumed": f"{done} resumed: {self._run}",

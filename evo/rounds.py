@@ -6,6 +6,7 @@ same code: finished rounds are read, and the one that was under way goes on.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ import numpy as np
 from evo import config as configuration
 from evo import history, judging, pooling, run
 from evo.config import Constraint, SearchConfig
+from evo.config.checks import importing_from
 from evo.config.rounds import POOL
 from evo.config.sections import SEED_STEP
 from evo.evaluations import Evaluations, Job
@@ -29,6 +31,7 @@ from evo.prepare import prepare, versions
 from evo.progress import Progress
 from evo.recall import Recall
 from evo.round_spec import Legacy, different, first_spec, spec_after
+from fitness import folders
 from fitness.errors import InputError
 from fitness.evaluation import Writing
 from fitness.writing import of_the_worker
@@ -41,11 +44,11 @@ Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
 def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
     """A new run of rounds; whether it finished (or waits for people, or was asked to stop)."""
     run.check_new(config, folder)
-    prepare(first_spec(config))
+    check(config)
     facts = {"config": configuration.to_plain(config), "versions": versions(), "time": time.time()}
     folder.mkdir(parents=True, exist_ok=True)
     configuration.write_config(config, folder / "config.yaml")
-    with Ledger.create(folder, facts) as ledger:
+    with Ledger.create(folder, facts) as ledger, importing_from(Path(config.import_from)):
         return _drive(config, folder, ledger, watching)
 
 
@@ -57,10 +60,33 @@ def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
     run.check_changes(folder, begun, config)
     if run.finished(facts) and config == begun:
         return True
-    with Ledger(folder) as ledger:
+    with Ledger(folder) as ledger, importing_from(Path(config.import_from)):
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         ledger.append("resumed", time=time.time(), versions=versions(), **changed)
         return _drive(config, folder, ledger, watching)
+
+
+def check(config: SearchConfig) -> None:
+    """Everything that a later round would stumble over. Raises InputError."""
+    rounds = config.rounds
+    assert rounds is not None
+    prepare(first_spec(config))
+    if rounds.prompts:
+        prompts_in(Path(rounds.prompts))
+    if rounds.second:
+        folders.locate(rounds.second)
+    room = folders.context(folders.locate(config.model.base))
+    if room is not None and rounds.writing.max_new_tokens >= room:
+        raise InputError(
+            f"rounds.writing.max_new_tokens is {rounds.writing.max_new_tokens}, which leaves no "
+            f"room for a beginning in the base model's context of {room} tokens; lower it"
+        )
+    if config.domains and len(config.objectives) == 1:
+        warnings.warn(
+            "rounds measure nothing but what they improve: what the model forgets is not seen; "
+            "name a domain of general text, or another objective",
+            stacklevel=2,
+        )
 
 
 def rounds_of(facts: Sequence[Fact]) -> list[Fact]:
@@ -104,7 +130,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
             if not _ended(config, [*done, found]):
                 left, found["pool"] = _pool(config, folder, own, done)
                 if left:
-                    watch(ledger.append("waiting", round=number, judgements=left))
+                    ledger.append("waiting", round=number, judgements=left, time=time.time())
                     return False
             done.append(ledger.append(**found, time=time.time()))
             watch(done[-1])

@@ -31,7 +31,7 @@ def check(config: SearchConfig, sound: Iterable[str], folder: Path) -> list[Prob
     """
     usable, found = set(sound), dict[Key, Problem]()
     checks_of_spec: Checks = (("evaluator model", partial(_evaluator, folder=folder)), *CHECKS)
-    with _importing_from(folder / config.import_from):
+    with importing_from(folder / config.import_from):
         for checks in (checks_of_spec, LATER_CHECKS):
             for sections, examine in checks:
                 if usable.issuperset(sections.split()):
@@ -42,7 +42,8 @@ def check(config: SearchConfig, sound: Iterable[str], folder: Path) -> list[Prob
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def importing_from(folder: Path) -> Iterator[None]:
+    """With the working directory and a folder among where modules are looked up."""
     before = list(sys.path)
     sys.path[:0] = [str(Path.cwd()), str(folder)]
     try:

@@ -216,11 +216,13 @@ def test_rounds_wait_for_people_and_go_on_with_what_they_said(
     run = tmp_path / "run"
     spec = small.spec(tmp_path, "  judgements: 2\n  begin: best\n")
     assert main(["launch", str(spec), "--run", str(run)]) == 130
-    assert "2 items wait to be judged; `evo feedback" in capsys.readouterr().err
+    assert "2 items wait to be judged: evo feedback" in capsys.readouterr().err
     assert main(["status", str(run), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["waits_for_judgements"]) == ("waiting", 2)
-    items = [json.loads(line) for line in (run / "round-1" / "items.jsonl").open()]
+    items = [
+        json.loads(line) for line in (run / "round-1" / "items.jsonl").read_text().splitlines()
+    ]
     said = tmp_path / "said.jsonl"
     rows = [
         {"prompt": one["prompt"], "chosen": "As I say.", "rejected": one["drafts"][0]["text"]}
