@@ -181,7 +181,7 @@ def _generate(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
     from rich.console import Console
 
-    from evo.generate import DEFAULT_FILTERS, generate, summary
+    from evo.generate import generate, summary
     from fitness.feedback.generate import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
@@ -197,7 +197,7 @@ def _generate(options: argparse.Namespace) -> int:
         options.to,
         settings,
         prompts=options.prompts,
-        filters=options.filters.split(",") if options.filters else DEFAULT_FILTERS,
+        filters=options.filters.split(",") if options.filters else None,
         seed=options.seed,
     )
     console = Console()
@@ -246,15 +246,20 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _feedback(options: argparse.Namespace) -> int:
-    from evo.feedback.session import collect, serve
+    from evo.feedback.session import COUNT, collect, serve
 
+    if options.count and not options.choose:
+        raise InputError("--count: says how many to choose; add --choose active or random")
     named = [name.strip() for name in options.individuals.split(",")]
     new, all_items = collect(
         options.run,
         items=options.items,
+        pool=options.pool,
         named=named,
         pairs=options.pairs,
         seed=options.seed or 0,
+        choose=options.choose,
+        count=options.count or COUNT,
     )
     labels = options.labels
 

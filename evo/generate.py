@@ -1,7 +1,7 @@
 """`evo generate`: an individual of a run writes samples, and filters score them: a pool."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,18 @@ import numpy as np
 
 from evo.config import SearchConfig
 from evo.export import chosen, export
+from evo.feedback.session import judged
 from evo.files import write_whole
 from evo.ledger import read
 from fitness import folders
 from fitness.errors import InputError
 from fitness.feedback.contamination import CONTAMINATED
-from fitness.feedback.filters import FILTERS, Given, check_filter, scored
+from fitness.feedback.filters import FILTERS, Given, check_filter, needs, scored
 from fitness.feedback.generate import Generation, write
+from fitness.feedback.items import Item
+from fitness.feedback.judgements import Judgement
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
+from fitness.feedback.reward import enough
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
@@ -28,7 +32,10 @@ if TYPE_CHECKING:
 
 EXAMPLES, SHOWN = 3, 300  # samples in the summary, and characters of each
 DOCUMENTS = 2000  # of all sources together, to go on from and to compare with
-DEFAULT_FILTERS = tuple(name for name in FILTERS if name != "likelihood")  # needs a second model
+# Without those that need a second model, or people's judgements.
+DEFAULT_FILTERS = tuple(
+    name for name in FILTERS if name != "likelihood" and needs(name) != "judgements"
+)
 
 
 def generate(
@@ -38,19 +45,24 @@ def generate(
     settings: Generation,
     *,
     prompts: Path | None = None,
-    filters: Sequence[str] = DEFAULT_FILTERS,
+    filters: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Sample]:
     """Write the file `to`, a pool of scored samples, and return them. Raises InputError.
 
     Openings are drawn from the sources by the shares of the individual's mixture, and so are the
-    real texts that the discriminator compares with. Weights that are gone are trained again.
+    real texts that the discriminator compares with. Weights that are gone are trained again. Not
+    told which, DEFAULT_FILTERS score, and those that go by people's judgements where the run has
+    enough of them.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
-    for name in filters:
+    for name in filters or ():
         check_filter(name)
     facts = read(run)
+    items, judgements = judged(run)
+    if filters is None:
+        filters = [*DEFAULT_FILTERS, *_by_people(items, judgements)]
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
@@ -73,11 +85,19 @@ def generate(
             text for source in config.sources.values() for text in texts_of(source, Path.cwd())
         ),
         evaluated=_evaluated(config),
+        items=items,
+        judgements=judgements,
     )
     samples = scored(samples, filters, given)
     to.parent.mkdir(parents=True, exist_ok=True)
     write_whole(to, "".join(to_lines(samples)))
     return samples
+
+
+def _by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
+    """The filters that can go by these judgements."""
+    found = ["reward"] if enough(items, judgements) else []
+    return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
 
 
 def summary(samples: Sequence[Sample]) -> "RenderableType":
