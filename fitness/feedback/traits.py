@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FEATURES = 2**14  # of each kind of n-gram
 TOPICS = 48  # directions of the n-grams
-END = re.compile(r"[.!?\u2026\u3002][\"')\]\u201d\u2019]*\s*$")
+END = re.compile(r"[.!?\u2026\u3002][\"')\]\u201d\u2019]*$")
 BEYOND = 4.0  # standard deviations that a measure may lie from the mean; further is no more
 
 
@@ -97,7 +97,7 @@ def _measures(
 
 
 def _measured(prompt: str, text: str) -> list[float]:
-    said, asked = words(text), set(words(prompt))
+    text, said, asked = text.strip(), words(text), set(words(prompt))
     length = math.log1p(len(said))
     letters = sum(character.isalpha() for character in text)
     return [
@@ -109,5 +109,5 @@ def _measured(prompt: str, text: str) -> list[float]:
         share(letters, len(text)),
         share(sum(map(len, said)), len(said)),
         share(sum(word in asked for word in said), len(said)),
-        float(text.strip().count("\n") > 0),
+        float("\n" in text),
     ]

@@ -35,12 +35,7 @@ def test_what_the_model_is_least_sure_of_comes_first_and_every_fifth_is_blind() 
     assert np.mean(blind) < np.mean(picked)
 
 
-def test_what_is_strange_is_asked_before_what_is_plain() -> None:
-    strange = Item("new:", (Draft(" " + "x = [1, 2]\nprint(x)\n" * 5),))
-    assert strange in choose([*FRESH, strange], 4)
-
-
-def test_an_answer_that_is_sure_tells_little_and_one_of_equal_drafts_nothing() -> None:
+def test_two_drafts_that_seem_equal_tell_nothing_and_their_order_does_not_matter() -> None:
     reward = fitted(known(pairs(60)), preferred(pairs(60)), seed=0)
     assert reward is not None
     text = texts(400)[390]
@@ -50,6 +45,15 @@ def test_an_answer_that_is_sure_tells_little_and_one_of_equal_drafts_nothing() -
     turned = Item(pair.prompt, pair.drafts[::-1])
     np.testing.assert_allclose(*(information([one], reward) for one in (pair, turned)))
     np.testing.assert_allclose(compared([pair], reward), -compared([turned], reward))
+
+
+def test_a_sure_answer_tells_less_than_an_open_one() -> None:
+    reward = fitted(known(JUDGED), SAID, seed=0)
+    assert reward is not None
+    every = texts(200)[60:]
+    sure = [Item("", tuple(map(Draft, every[n : n + 3 : 2]))) for n in range(0, 60, 3)]
+    open_ones = [Item("", tuple(map(Draft, every[n : n + 4 : 3]))) for n in range(0, 60, 3)]
+    assert np.median(information(sure, reward)) < np.median(information(open_ones, reward))
 
 
 def test_items_taken_together_tell_more_than_those_that_tell_most_alone() -> None:
