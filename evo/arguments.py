@@ -83,6 +83,11 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
     )
 
+    pool.add_argument(
+        "--judged-in", type=Path, metavar="RUN", help="score it by what people said there, to --to"
+    )
+    pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file")
+
     _replay(command("replay", "a search on a table of finished runs"))
 
     feedback = "let people judge what models wrote, and make data of it"

@@ -211,7 +211,16 @@ def _pool(options: argparse.Namespace) -> int:
 
     from evo.report.pool import table_of
 
-    Console().print(table_of(options.pool, options.keep))
+    pool = options.pool
+    if options.judged_in:
+        from evo.feedback.pool import score_again
+        from evo.feedback.session import judged
+
+        if not options.to:
+            raise InputError("--judged-in: scores the pool again; name a new file with --to")
+        score_again(pool, *judged(options.judged_in), options.to)
+        pool = options.to
+    Console().print(table_of(pool, options.keep))
     return DONE
 
 

@@ -1,7 +1,7 @@
 """`evo generate`: an individual of a run writes samples, and filters score them: a pool."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from evo.config import SearchConfig
 from evo.export import chosen, export
+from evo.feedback.pool import filters_by_people
 from evo.feedback.session import judged
 from evo.files import write_whole
 from evo.ledger import read
@@ -17,10 +18,7 @@ from fitness.errors import InputError
 from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.filters import FILTERS, Given, check_filter, needs, scored
 from fitness.feedback.generate import Generation, write
-from fitness.feedback.items import Item
-from fitness.feedback.judgements import Judgement
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
-from fitness.feedback.reward import enough
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
@@ -62,7 +60,7 @@ def generate(
     facts = read(run)
     items, judgements = judged(run)
     if filters is None:
-        filters = [*DEFAULT_FILTERS, *_by_people(items, judgements)]
+        filters = [*DEFAULT_FILTERS, *filters_by_people(items, judgements)]
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
@@ -92,12 +90,6 @@ def generate(
     to.parent.mkdir(parents=True, exist_ok=True)
     write_whole(to, "".join(to_lines(samples)))
     return samples
-
-
-def _by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
-    """The filters that can go by these judgements."""
-    found = ["reward"] if enough(items, judgements) else []
-    return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
 
 
 def summary(samples: Sequence[Sample]) -> "RenderableType":

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from evo.feedback.pool import pool_items
 from evo.feedback.server import Server
 from evo.files import write_whole
 from evo.ledger import ledger_file, read
@@ -16,17 +17,15 @@ from fitness.facts import as_line
 from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import THRESHOLD, records
 from fitness.feedback.importing import read_judgements
-from fitness.feedback.items import Draft, Item, add_items, items_of, own_items, read_items
+from fitness.feedback.items import Item, add_items, items_of, own_items, read_items
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import LEAST, enough
-from fitness.feedback.samples import read_samples
 from fitness.feedback.standing import Settings
 from fitness.feedback.store import FOLDER, Store, read_standing
 
 Choose = Literal["active", "random"]
 PAIRS = 3  # of drafts for each prompt
 COUNT = 50  # items that are chosen
-POOL = "pool"  # the origin of items that are samples of a pool
 
 
 def feedback_of(run: Path) -> Path:
@@ -77,32 +76,6 @@ def collect(
     if choose is not None:
         candidates = _chosen(run, candidates, choose, count, scores, rng)
     return add_items(folder, candidates), len(read_items(folder))
-
-
-def pool_items(
-    pool: Path, *, pairs: int, rng: np.random.Generator
-) -> tuple[list[Item], dict[str, dict[str, float]]]:
-    """The samples of a pool as items, as those of `items_of`; and their filters' scores by item, of
-    two drafts the means.
-
-    Without infilled ones, which cannot be judged apart from what follows them.
-    """
-    samples = [one for one in read_samples(pool) if not one.suffix]
-    answers: dict[tuple[str, str], list[Draft]] = {}
-    scores = {}
-    for one in samples:
-        draft = Draft(one.completion, one.individual, one.seed)
-        answers.setdefault((POOL, one.prompt), []).append(draft)
-        scores[one.prompt, one.completion] = one.scores
-    found = items_of(answers, pairs=pairs, rng=rng)
-    if not found:
-        raise InputError(f"{pool}: holds no samples that could be judged, only blank ones")
-    by_item = {}
-    for item in found:
-        each = [scores[item.prompt, draft.text] for draft in item.drafts]
-        shared = set.intersection(*(set(one) for one in each))
-        by_item[item.id] = {name: sum(one[name] for one in each) / len(each) for name in shared}
-    return found, by_item
 
 
 def _chosen(

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evo.cli import main
-from evo.feedback.session import POOL, collect, feedback_of, pool_items
+from evo.feedback.pool import POOL, pool_items
+from evo.feedback.session import collect, feedback_of
 from fitness.errors import InputError
 from fitness.feedback.choice import chosen
 from fitness.feedback.items import Item, read_items
 from fitness.feedback.reward import LEAST
-from fitness.feedback.samples import Sample, to_lines
+from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.feedback.store import Store
 from tests.evo.feedback.sitting import opened, run_with_samples
 from tests.fitness.feedback.people import rated, singles, texts
@@ -54,8 +56,6 @@ def test_the_samples_of_a_pool_are_judged_alone_and_in_pairs(tmp_path: Path) -> 
 
 
 def test_active_choice_shows_what_the_judgements_so_far_leave_open(tmp_path: Path) -> None:
-    import numpy as np
-
     run, pool = judged_run(tmp_path), pool_of(tmp_path)
     first = added(run, pool=pool, choose="active", count=10)
     rng = np.random.default_rng(0)
@@ -80,6 +80,32 @@ def test_with_too_few_judgements_a_choice_is_random_and_says_so(tmp_path: Path) 
     run = judged_run(tmp_path, LEAST - 1)
     with pytest.warns(UserWarning, match="too little yet to learn from.*chosen at random"):
         assert len(added(run, pool=pool_of(tmp_path), choose="active", count=5)) == 5
+
+
+def test_a_pool_is_scored_again_by_what_people_said_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, pool, to = run_with_samples(tmp_path / "run"), pool_of(tmp_path), tmp_path / "b.jsonl"
+    again = ("pool", str(pool), "--judged-in", str(run), "--to", str(to))
+    assert main(again) == 2
+    assert "nobody has said enough yet" in capsys.readouterr().err
+    items = [one for one in added(run, pool=pool) if not one.pair][:LEAST]
+    with Store(feedback_of(run)) as store:
+        store.take_in("told", [], rated(items))
+    assert main([*again, "--keep", "rating=0.01"]) == 0
+    values = [one.value for one in rated(items)]
+    texts_rated = [item.prompt + item.drafts[0].text for item in items]
+    told = dict(zip(texts_rated, values, strict=True))
+    samples = list(read_samples(to))
+    assert all({"realness", "reward"} <= one.scores.keys() for one in samples)
+    found = {one.text: one.scores["rating"] for one in samples if "rating" in one.scores}
+    assert found == told
+    best = sum(value == 5 for value in told.values())
+    assert f"{60 - LEAST + best} of 60 samples are kept" in capsys.readouterr().out
+    assert main(again) == 2
+    assert "b.jsonl exists" in capsys.readouterr().err
+    assert main(again[:4]) == 2
+    assert "name a new file with --to" in capsys.readouterr().err
 
 
 def test_infilled_and_blank_samples_are_not_shown(tmp_path: Path) -> None:
