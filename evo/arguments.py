@@ -83,6 +83,11 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
     )
 
+    pool.add_argument(
+        "--judged-in", type=Path, metavar="RUN", help="score it by what people said there, to --to"
+    )
+    pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file")
+
     _replay(command("replay", "a search on a table of finished runs"))
 
     feedback = "let people judge what models wrote, and make data of it"
@@ -113,7 +118,7 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}")
     generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
     generate.add_argument(
-        "--filters", metavar="NAME,...", help="what scores them (default: all but likelihood)"
+        "--filters", metavar="NAME,...", help="what scores them (default: all that can)"
     )
     for name, kind, text in (
         ("samples", int, "how many (default 200)"),
@@ -167,9 +172,19 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         return sub
 
     serve = action("open", "serve the page on this machine; `open` may be left out")
-    serve.add_argument(
+    drafts = serve.add_mutually_exclusive_group()
+    drafts.add_argument(
         "--items", type=Path, metavar="FILE", help="your own drafts as JSONL, not the run's"
     )
+    drafts.add_argument(
+        "--pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote, not the run's"
+    )
+    serve.add_argument(
+        "--choose",
+        choices=("active", "random"),
+        help="not all of the drafts: those that tell most of what people like, or any",
+    )
+    serve.add_argument("--count", type=_count, metavar="N", help="how many to choose (default 50)")
     serve.add_argument(
         "--individuals",
         default="front",

@@ -196,7 +196,7 @@ def _generate(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
     from rich.console import Console
 
-    from evo.generate import DEFAULT_FILTERS, generate, summary
+    from evo.generate import generate, summary
     from evo.history.rounds import search_of
     from fitness.feedback.generate import Generation
 
@@ -213,7 +213,7 @@ def _generate(options: argparse.Namespace) -> int:
         options.to,
         settings,
         prompts=options.prompts,
-        filters=options.filters.split(",") if options.filters else DEFAULT_FILTERS,
+        filters=options.filters.split(",") if options.filters else None,
         seed=options.seed,
     )
     console = Console()
@@ -227,7 +227,16 @@ def _pool(options: argparse.Namespace) -> int:
 
     from evo.report.pool import table_of
 
-    Console().print(table_of(options.pool, options.keep))
+    pool = options.pool
+    if options.judged_in:
+        from evo.feedback.pool import score_again
+        from evo.feedback.session import judged
+
+        if not options.to:
+            raise InputError("--judged-in: scores the pool again; name a new file with --to")
+        score_again(pool, *judged(options.judged_in), options.to)
+        pool = options.to
+    Console().print(table_of(pool, options.keep))
     return DONE
 
 
@@ -262,15 +271,20 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _feedback(options: argparse.Namespace) -> int:
-    from evo.feedback.session import collect, serve
+    from evo.feedback.session import COUNT, collect, serve
 
+    if options.count and not options.choose:
+        raise InputError("--count: says how many to choose; add --choose active or random")
     named = [name.strip() for name in options.individuals.split(",")]
     new, all_items = collect(
         options.run,
         items=options.items,
+        pool=options.pool,
         named=named,
         pairs=options.pairs,
         seed=options.seed or 0,
+        choose=options.choose,
+        count=options.count or COUNT,
     )
     labels = options.labels
 

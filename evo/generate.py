@@ -9,12 +9,14 @@ import numpy as np
 
 from evo import texts
 from evo.export import chosen, export
+from evo.feedback.pool import filters_by_people
+from evo.feedback.session import judged
 from evo.files import write_whole
 from evo.ledger import read
 from fitness import folders
 from fitness.errors import InputError
 from fitness.feedback.contamination import CONTAMINATED
-from fitness.feedback.filters import FILTERS, Given, check_filter, scored
+from fitness.feedback.filters import FILTERS, Given, check_filter, needs, scored
 from fitness.feedback.generate import Generation, write
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 EXAMPLES, SHOWN = 3, 300  # samples in the summary, and characters of each
 DOCUMENTS = 2000  # of all sources together, to go on from and to compare with
-DEFAULT_FILTERS = tuple(name for name in FILTERS if name != "likelihood")  # needs a second model
+# Without those that need a second model, or people's judgements.
+DEFAULT_FILTERS = tuple(
+    name for name in FILTERS if name != "likelihood" and needs(name) != "judgements"
+)
 
 
 def generate(
@@ -36,19 +41,24 @@ def generate(
     settings: Generation,
     *,
     prompts: Path | None = None,
-    filters: Sequence[str] = DEFAULT_FILTERS,
+    filters: Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Sample]:
     """Write the file `to`, a pool of scored samples, and return them. Raises InputError.
 
     Openings are drawn from the sources by the shares of the individual's mixture, and so are the
-    real texts that the discriminator compares with. Weights that are gone are trained again.
+    real texts that the discriminator compares with. Weights that are gone are trained again. Not
+    told which, DEFAULT_FILTERS score, and those that go by people's judgements where the run has
+    enough of them.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
-    for name in filters:
+    for name in filters or ():
         check_filter(name)
     facts = read(run)
+    items, judgements = judged(run)
+    if filters is None:
+        filters = [*DEFAULT_FILTERS, *filters_by_people(items, judgements)]
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
@@ -69,6 +79,8 @@ def generate(
         real=real,
         training=lambda: texts.training(config),
         evaluated=texts.evaluated(config),
+        items=items,
+        judgements=judgements,
     )
     samples = scored(samples, filters, given)
     to.parent.mkdir(parents=True, exist_ok=True)

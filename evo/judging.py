@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from evo.config.rounds import JUDGED, PEOPLE, Rounds
+from evo.feedback.pool import sample_items, scored_by_people
 from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_line
 from fitness.feedback import items as shown
+from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import records
-from fitness.feedback.items import Draft, Item, add_items, items_of, read_items, to_fact
+from fitness.feedback.items import Item, add_items, read_items, to_fact
 from fitness.feedback.judgements import checked
 from fitness.feedback.samples import Sample
 from fitness.feedback.store import FOLDER, Store, read_standing
@@ -51,6 +53,13 @@ def judge(
     return 0, {"judged": counts, "judgements": len(judgements)}
 
 
+def score(run: Path, samples: Sequence[Sample], *, seed: int) -> list[Sample]:
+    """The samples with what people have said so far as scores, if that is enough for any."""
+    folder = run / FOLDER
+    judgements = read_standing(folder).judgements()
+    return scored_by_people(samples, read_items(folder), judgements, seed=seed)
+
+
 def needed(rounds: Rounds, number: int) -> int:
     """Judgements wanted after a round: half as many after each further one, and one at least."""
     return max(1, rounds.judgements >> (number - 1)) if rounds.judgements else 0
@@ -59,13 +68,11 @@ def needed(rounds: Rounds, number: int) -> int:
 def _chosen(
     samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator
 ) -> list[Item]:
-    """The items of a round: of what was written, single and in pairs, nothing that is known."""
-    answers: dict[tuple[str, str], list[Draft]] = {}
-    for sample in samples:
-        draft = Draft(sample.completion, sample.individual, sample.seed)
-        answers.setdefault((f"round {sample.round}", sample.prompt), []).append(draft)
-    known = read_items(folder)
-    return [item for item in items_of(answers, pairs=1, rng=rng) if item.id not in known][:count]
+    """The items of a round: the most telling of what was written, see `feedback.choice`."""
+    known, judgements = read_items(folder), read_standing(folder).judgements()
+    candidates, scores = sample_items(samples, pairs=1, rng=rng)
+    new = [item for item in candidates if item.id not in known]
+    return chosen(new, count, items=known, judgements=judgements, rng=rng, scores=scores)
 
 
 def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:

@@ -1,6 +1,6 @@
 """What becomes of a round's samples: each is scored once, and they join the pool, or do not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ import numpy as np
 
 from evo import texts
 from evo.config import SearchConfig
-from evo.config.rounds import Rounds
+from evo.config.rounds import JUDGEMENTS, Rounds
 from evo.files import write_whole
 from evo.generate import DOCUMENTS
 from fitness import folders
 from fitness.feedback.contamination import CONTAMINATED
-from fitness.feedback.diversity import diversity, passages
+from fitness.feedback.diversity import diversity
 from fitness.feedback.filters import Given, needs, scored
 from fitness.feedback.samples import Sample, read_samples, sample_in, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
@@ -50,7 +50,7 @@ def score(
     from fitness.models import Base
 
     assert config.rounds is not None
-    left = [name for name in config.rounds.filters if needs(name) != "base"]
+    left = [name for name in config.rounds.filters if needs(name) not in ("base", JUDGEMENTS)]
     second = config.rounds.second
     given = Given(
         seed=config.seed,
@@ -71,17 +71,19 @@ def pooled(
     earlier: Sequence[Sample],
     real: Sequence[str],
     to: Path,
+    judge: Callable[[Sequence[Sample]], list[Sample]] = list,
 ) -> Yield:
     """Write the pool after a round: what was there, and the round's samples unless they collapsed.
 
-    Contaminated ones stay in the file, as evidence; no search ever learns them.
+    `judge` adds what people's judgements say of all of them by now. Contaminated ones stay in the
+    file, as evidence; no search ever learns them.
     """
     completions = [one.completion for one in samples]
-    measured = diversity(completions, passages(real, completions))
+    measured = diversity(completions, real)
     collapsed = measured["distinct_ratio"] < rounds.diversity
     whole = [*earlier, *([] if collapsed else samples)]
     once = {one.id: one for one in reversed(whole)}  # the first of equal ones
-    kept = [one for one in whole if once[one.id] is one]
+    kept = judge([one for one in whole if once[one.id] is one])
     write_samples(to, kept)
     dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
     clean = sum(one.scores.get(CONTAMINATION, 0.0) < CONTAMINATED for one in kept)

@@ -1,6 +1,6 @@
 """The spec of one round: that of the whole, with what was written and judged as more sources."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from evo.config import SearchConfig
 from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, KEEP, POOL
 from fitness.documents import Kind, Source
+from fitness.feedback.thresholds import SCORES
 from population.space import Simplex
 
 CARRIED = 0.5  # of a population, at most, that earlier rounds may fill
@@ -21,6 +22,7 @@ class Legacy:
     files: Mapping[str, Path]
     genomes: Sequence[Mapping[str, Any]]  # the best of them first
     best: Path | None = None  # a model folder, where rounds begin with the best one
+    scores: frozenset[str] = frozenset()  # that samples of the pool have
 
 
 def first_spec(config: SearchConfig) -> SearchConfig:
@@ -43,12 +45,14 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     genome = {
         name: widened(gene, tuple(new), most) if isinstance(gene, Simplex) else gene
         for name, gene in config.genome.items()
-        if POOL in new or not name.startswith(KEEP)
+        if not absent(name, legacy.scores)
     }
+    recipe = {n: value for n, value in config.recipe.items() if not absent(n, legacy.scores)}
     bare = config.model_copy(
         update={
             "rounds": None,
             "sources": {**config.sources, **new},
+            "recipe": recipe,
             "genome": genome,
             "baselines": (),
         }
@@ -61,6 +65,14 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     if legacy.best is not None:
         update["model"] = config.model.model_copy(update={"base": str(legacy.best)})
     return bare.model_copy(update=update)
+
+
+def absent(field: str, scores: Collection[str]) -> bool:
+    """Whether a field of the recipe cuts by a score that no sample has."""
+    if not field.startswith(KEEP):
+        return False
+    name = field.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
+    return name not in scores if name in SCORES else not scores
 
 
 def widened(gene: Simplex, new: Sequence[str], most: float) -> Simplex:

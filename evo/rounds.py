@@ -174,7 +174,8 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchCon
             export(where.parent, "best", where)
         seed += SEED_STEP**2 * len(done)  # else the data would come in the order it came in before
     files = _files(folder_of(folder, last["round"]), last)
-    spec = spec_after(config, Legacy(files, different(genomes), where))
+    scores = {name for one in pooling.read_pool(files.get(POOL)) for name in one.scores}
+    spec = spec_after(config, Legacy(files, different(genomes), where, frozenset(scores)))
     return spec.model_copy(update={"seed": seed})
 
 
@@ -290,5 +291,6 @@ def _pool(
     left, judged = judging.judge(rounds, folder, own, number, samples, seed=config.seed)
     if left:
         return left, {}
-    found = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE)
+    said = partial(judging.score, folder, seed=config.seed)
+    found = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, said)
     return 0, {**asdict(found), **judged}

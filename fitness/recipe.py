@@ -149,6 +149,18 @@ class Recipe(BaseModel):
     keep_length_high: Annotated[
         float, Field(ge=0.5, le=1, description="Up to this quantile of it.")
     ] = 1.0
+    keep_reward: Annotated[
+        float,
+        Field(gt=0, le=1, description="The share that people would like best, by a reward model."),
+    ] = 1.0
+    keep_rating: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Of the samples that people rated, the share rated best; others are kept.",
+        ),
+    ] = 1.0
     keep_own: Annotated[
         float,
         Field(gt=0, le=1, description="The share highest by each filter of your own."),

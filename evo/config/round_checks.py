@@ -60,6 +60,7 @@ def filters(config: SearchConfig) -> Found:
         message = "missing, and the filter likelihood needs it; name a model, or leave that out"
         yield Problem(("rounds", "second"), message)
     given = {score for name in asked.filters for score in GIVES.get(name, (name,))}
+    given |= {"reward", "rating"} if asked.judgements else set()
     for section in ("genome", "recipe"):
         for name in (name for name in getattr(config, section) if name.startswith(KEEP)):
             score = name.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
@@ -67,6 +68,8 @@ def filters(config: SearchConfig) -> Found:
             idle = section == "recipe" and config.recipe[name] == default
             if score in SCORES and score not in given and not idle:
                 message = f"cuts by a score that no filter of rounds.filters gives; add {score!r}"
+                if score in ("reward", "rating"):
+                    message = "goes by what people say, and nobody is asked: set rounds.judgements"
                 yield Problem((section, name), message)
 
 

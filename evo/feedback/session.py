@@ -1,23 +1,31 @@
 """A sitting of people who judge a run: what they are shown, by which settings, until it ends."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from evo.feedback.pool import pool_items
 from evo.feedback.server import Server
 from evo.files import write_whole
 from evo.ledger import ledger_file, read
 from fitness.errors import InputError
 from fitness.facts import as_line
+from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import THRESHOLD, records
 from fitness.feedback.importing import read_judgements
-from fitness.feedback.items import add_items, items_of, own_items, read_items
+from fitness.feedback.items import Item, add_items, items_of, own_items, read_items
+from fitness.feedback.judgements import Judgement
+from fitness.feedback.reward import LEAST, enough
 from fitness.feedback.standing import Settings
 from fitness.feedback.store import FOLDER, Store, read_standing
 
+Choose = Literal["active", "random"]
 PAIRS = 3  # of drafts for each prompt
+COUNT = 50  # items that are chosen
 
 
 def feedback_of(run: Path) -> Path:
@@ -25,28 +33,70 @@ def feedback_of(run: Path) -> Path:
     return ledger_file(run).parent / FOLDER
 
 
-def collect(
-    run: Path, *, items: Path | None, named: Sequence[str], pairs: int, seed: int
-) -> tuple[int, int]:
-    """Add what a file holds, or else what individuals wrote; how many are new, and all.
+def judged(run: Path) -> tuple[dict[str, Item], list[Judgement]]:
+    """The items of a run and what people said of them; none of either where nobody was asked."""
+    folder = feedback_of(run)
+    return read_items(folder), read_standing(folder).judgements()
 
-    Without a file, a run that left no samples is an error only if there is nothing else to judge.
+
+def collect(
+    run: Path,
+    *,
+    items: Path | None = None,
+    pool: Path | None = None,
+    named: Sequence[str],
+    pairs: int,
+    seed: int,
+    choose: Choose | None = None,
+    count: int = COUNT,
+) -> tuple[int, int]:
+    """Add what a file of items or a pool holds, or else what individuals wrote; how many are new,
+    and all.
+
+    All of it, or `count` items that are new, chosen at random or as those that tell most. Without a
+    file, a run that left no samples is an error only if there is nothing else to judge.
     """
     folder = feedback_of(run)
+    rng = np.random.default_rng(seed)
+    scores: dict[str, dict[str, float]] = {}
     if items is not None:
-        new = add_items(folder, list(own_items(items)))
+        candidates = list(own_items(items))
+    elif pool is not None:
+        candidates, scores = pool_items(pool, pairs=pairs, rng=rng)
     else:
         from evo.feedback.drafts import answers, individuals  # pandas
 
         facts = read(run)
         try:
-            written = answers(facts, individuals(facts, named))
-            new = add_items(folder, items_of(written, pairs=pairs, rng=np.random.default_rng(seed)))
+            candidates = items_of(answers(facts, individuals(facts, named)), pairs=pairs, rng=rng)
         except InputError:
             if not read_items(folder):
                 raise
-            new = 0
-    return new, len(read_items(folder))
+            candidates = []
+    if choose is not None:
+        candidates = _chosen(run, candidates, choose, count, scores, rng)
+    return add_items(folder, candidates), len(read_items(folder))
+
+
+def _chosen(
+    run: Path,
+    candidates: Sequence[Item],
+    choose: Choose,
+    count: int,
+    scores: Mapping[str, Mapping[str, float]],
+    rng: np.random.Generator,
+) -> list[Item]:
+    items, judgements = judged(run)
+    new = [item for item in candidates if item.id not in items]
+    if choose == "random":
+        return [new[place] for place in rng.permutation(len(new))[:count]]
+    if not enough(items, judgements):
+        warnings.warn(
+            f"--choose active: there is too little yet to learn from, which takes {LEAST} ratings, "
+            "preferences and corrections that do not all say the same; chosen at random",
+            stacklevel=2,
+        )
+    return chosen(new, count, items=items, judgements=judgements, rng=rng, scores=scores)
 
 
 def serve(

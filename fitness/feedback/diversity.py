@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -13,12 +12,15 @@ COMPARED = 50  # texts, each held against the others, for self-BLEU
 
 
 def diversity(texts: Sequence[str], real: Sequence[str]) -> dict[str, float]:
-    """Of texts, and as shares of the same in real ones; `real` are passages of the same lengths.
+    """Of texts, and as shares of the same in as much real text.
 
     `distinct_2`: different pairs of words (Li et al. 2016). `entropy`: of single words, in nats.
     `self_bleu`: likeness to one another, 0 to 1, the lower the more varied (Zhu et al. 2018,
-    Texygen). `distinct_ratio` and `entropy_ratio` are 1 where they are as varied as real text.
+    Texygen). `distinct_ratio` and `entropy_ratio` are 1 where they are as varied as real text. All
+    of them depend on the length: where there is less real text, so many fewer texts are compared.
     """
+    beside = passages(real, texts)
+    texts, real = texts[: len(beside)] if beside else texts, beside
     distinct, usual = distinct_n(texts, 2), distinct_n(real, 2)
     found, expected = entropy(texts), entropy(real)
     return {
@@ -61,17 +63,14 @@ def _bleu(place: int, counts: Sequence[Sequence[Counter[tuple[str, ...]]]]) -> f
 
 
 def passages(texts: Sequence[str], like: Sequence[str]) -> list[str]:
-    """A passage of real text for each of `like`, of as many words, from anywhere in the texts.
-
-    In the order of the texts, read one after the other, again from the start if they are used up.
-    """
+    """A passage of real text for each of `like`, of as many words, one behind the other, as long as
+    there is real text left."""
     words = [word for text in texts for word in text.split()]
-    if not words:
-        return []
     found, place = [], 0
     for text in like:
-        length = len(text.split())
-        taken = [words[(place + i) % len(words)] for i in range(length)]
-        found.append(" ".join(islice(taken, length)))
-        place = (place + length) % len(words)
+        end = place + len(text.split())
+        if end > len(words):
+            break
+        found.append(" ".join(words[place:end]))
+        place = end
     return found

@@ -57,7 +57,7 @@ def duplicates(samples: Sequence[Sample], *, seed: int = 0) -> list[float]:
     index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
     first: dict[Set[Gram], float] = {}
     for place, (one, signature) in enumerate(zip(distinct, hashed, strict=True)):
-        likenesses = (_jaccard(one, distinct[other]) for other in index.query(signature))
+        likenesses = (likeness(one, distinct[other]) for other in index.query(signature))
         first[one] = max(likenesses, default=0.0)
         index.insert(place, signature)
     seen: set[Set[Gram]] = set()
@@ -113,6 +113,7 @@ def _densest(places: Sequence[tuple[int, Gram]], span: int) -> int:
     return most
 
 
-def _jaccard(one: Set[Gram], other: Set[Gram]) -> float:
+def likeness(one: Set[Gram], other: Set[Gram]) -> float:
+    """Jaccard similarity of two sets of shingles, 0 to 1; 0 of empty ones."""
     common = len(one & other)
-    return common / (len(one) + len(other) - common)
+    return common / ((len(one) + len(other) - common) or 1)

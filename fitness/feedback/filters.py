@@ -14,6 +14,8 @@ from fitness.errors import InputError
 from fitness.feedback.contamination import contamination
 from fitness.feedback.discriminator import realness
 from fitness.feedback.duplicates import completion_shingles, copied, duplicates
+from fitness.feedback.items import Item
+from fitness.feedback.judgements import Judgement
 from fitness.feedback.samples import Sample, is_score
 from fitness.metrics import load_function, name_in_measurements, repeated
 from fitness.suggest import did_you_mean, listed
@@ -21,7 +23,7 @@ from fitness.suggest import did_you_mean, listed
 if TYPE_CHECKING:
     from fitness.models import Base
 
-Needs = Literal["base", "second", "real", "training", "evaluated", "samples"]
+Needs = Literal["base", "second", "real", "training", "evaluated", "judgements", "samples"]
 MODELS: tuple[Needs, ...] = ("base", "second")
 
 
@@ -35,6 +37,8 @@ class Given:
     real: Sequence[str] = ()  # documents, see `references.drawn`
     training: Callable[[], Iterable[str]] = tuple  # streams all that is trained on
     evaluated: Sequence[str] = field(default=(), repr=False)  # `references.evaluated_texts`
+    items: Mapping[str, Item] = field(default_factory=dict, repr=False)  # that people judged
+    judgements: Sequence[Judgement] = field(default=(), repr=False)
 
 
 Scores = Mapping[str, Sequence[float]]  # by the name of a score, NaN where there is none
@@ -65,6 +69,35 @@ def _likelihood(samples: Sequence[Sample], given: Given) -> Scores:
     return {"likelihood": [one.completion for one in found]}
 
 
+def _reward(samples: Sequence[Sample], given: Given) -> Scores:
+    from fitness.feedback.reward import LEAST, fitted
+
+    reward = fitted(given.items, given.judgements, seed=given.seed, base=given.base)
+    if reward is None:
+        raise InputError(
+            f"filter 'reward': there is too little to learn from; it takes {LEAST} ratings, "
+            "preferences and corrections that do not all say the same: judge more with `evo "
+            "feedback`, or leave the filter out"
+        )
+    means, _ = reward.scores([one.prompt for one in samples], [one.completion for one in samples])
+    return {"reward": means.tolist()}
+
+
+def _rating(samples: Sequence[Sample], given: Given) -> Scores:
+    rated: dict[tuple[str, str], list[float]] = {}
+    for one in given.judgements:
+        if one.kind == "rating":
+            item = given.items[one.item]
+            rated.setdefault((item.prompt, item.drafts[0].text), []).append(one.value)
+    means = {text: sum(values) / len(values) for text, values in rated.items()}
+    return {
+        "rating": [
+            math.nan if one.suffix else means.get((one.prompt, one.completion), math.nan)
+            for one in samples
+        ]
+    }
+
+
 def _held(base: "Base | None", name: str) -> "Base":
     if base is None:
         raise InputError(f"filter {name!r}: needs a model; give it one, or leave the filter out")
@@ -92,6 +125,8 @@ FILTERS: Mapping[str, Filter] = {
         "evaluated",
         lambda samples, given: {"contamination": contamination(samples, given.evaluated)},
     ),
+    "reward": Filter("judgements", _reward),
+    "rating": Filter("judgements", _rating),
     "repetition": Filter(
         "samples",
         lambda samples, given: {

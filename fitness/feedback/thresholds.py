@@ -3,7 +3,9 @@
 Cuts are shares of the pool, not values, so that they mean the same in every round and under every
 model. Each goes by its own score over the whole pool, whatever the others cut, and a sample must
 pass all of them. Samples that tie with the last one kept are kept too: a larger share never keeps
-less, and no order of the pool decides. What lacks a score does not pass a cut by it.
+less, and no order of the pool decides. What lacks a score does not pass a cut by it; but nobody
+rates every sample, so those without a rating are spared by `keep_rating`, and so is a whole pool
+that nobody has rated.
 """
 
 import math
@@ -28,6 +30,7 @@ class Score:
     unit: str
     keeps: Side
     description: str
+    spares: bool = False  # samples that have no such score
 
 
 SCORES: Mapping[str, Score] = {
@@ -38,6 +41,8 @@ SCORES: Mapping[str, Score] = {
     "duplicate": Score("share", "lowest", "likeness to the nearest sample before it in the pool"),
     "copied": Score("share", "lowest", "of the completion that stands in one place of a source"),
     "repetition": Score("share", "lowest", "4-grams of words that the completion has had before"),
+    "reward": Score("log-odds", "highest", "that people prefer it to the average draft, predicted"),
+    "rating": Score("1 to 5", "highest", "by people, of this very sample: the mean", spares=True),
     "length": Score("words", "band", "of the completion"),
 }
 OWN = Score("", "highest", "as its own function defines it")
@@ -60,7 +65,11 @@ def band(recipe: Recipe, name: str) -> tuple[float, float]:
 def lacking(recipe: Recipe, names: Iterable[str]) -> list[str]:
     """Scores that a recipe cuts by and that are not among those of a pool."""
     had = set(names)
-    wanted = [name for name in SCORES if name not in had and band(recipe, name) != (0, 1)]
+    wanted = [
+        name
+        for name, one in SCORES.items()
+        if name not in had and not one.spares and band(recipe, name) != (0, 1)
+    ]
     own = recipe.keep_own != 1 and had <= SCORES.keys() | {CONTAMINATION}
     return [*wanted, *(["own"] if own else [])]
 
@@ -81,6 +90,7 @@ def passing(
     bands = {name: band(recipe, name) for name in scores if name != CONTAMINATION}
     return {
         name: _between(np.asarray(scores[name]), *limits)
+        | (score(name).spares & np.isnan(scores[name]))
         for name, limits in bands.items()
         if limits != (0, 1)
     }

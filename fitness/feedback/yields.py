@@ -38,7 +38,7 @@ def yields(samples: Sequence[Sample], recipe: Recipe) -> dict[str, Any]:
         others = [other for known, other in masks.items() if known != name]
         alone = ~mask & np.logical_and.reduce([np.ones(len(clean), dtype=bool), *others])
         values = scores[name]
-        passed = values[mask]
+        passed = values[mask & ~np.isnan(values)]
         limits = (float(passed.min()), float(passed.max())) if len(passed) else (None, None)
         rows.append(
             {
@@ -75,7 +75,7 @@ def _contamination(found: Sequence[Sample], samples: int) -> dict[str, Any]:
 def _furthest(values: np.ndarray, mask: np.ndarray) -> list[int]:
     """Places of what was dropped, those first whose scores lie furthest from the ones that passed;
     behind them those that have no score."""
-    passed = values[mask]
+    passed = values[mask & ~np.isnan(values)]
     low, high = (passed.min(), passed.max()) if len(passed) else (np.inf, -np.inf)
     beyond = np.maximum(low - values, values - high)
     dropped = np.flatnonzero(~mask)

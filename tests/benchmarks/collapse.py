@@ -26,7 +26,7 @@ from evo.texts import documents
 from fitness import weights
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Ancestor, EvaluationSpec, Writing
-from fitness.feedback.diversity import diversity, passages
+from fitness.feedback.diversity import diversity
 from fitness.feedback.generate import Generation
 from fitness.feedback.samples import Sample, sample_in
 from tests.fitness.quickstart import CORPUS, MODEL
@@ -101,8 +101,7 @@ def course(folder: Path, seed: int, *, guarded: bool) -> list[dict[str, float]]:
             mixture = {"jargon": 0.5, POOL: 0.5} if guarded else {POOL: 1.0}
         loss, samples, model = trained(own, model, mixture, pool, seed, cut=guarded)
         written = [one.completion for one in samples]
-        real = passages(_real(seed), written)
-        found.append({"test_loss": loss, **diversity(written, real)})
+        found.append({"test_loss": loss, **diversity(written, _real(seed))})
         if guarded:
             config = configuration.from_plain(_spec(MODEL, None)).model_copy(
                 update={"rounds": Rounds(like=("jargon",))}

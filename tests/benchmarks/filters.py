@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from fitness.documents import Source
 from fitness.feedback.contamination import CONTAMINATED, contamination
-from fitness.feedback.filters import FILTERS, Given, scored
+from fitness.feedback.filters import FILTERS, Given, needs, scored
 from fitness.feedback.references import evaluated_texts, texts_of
 from fitness.feedback.samples import Sample
 from fitness.feedback.thresholds import score
@@ -160,7 +160,7 @@ def scores_of(pool: list[Sample], base: Base, second: Base, seed: int) -> dict[s
         evaluated=EVALUATED,
     )
     target = Given(seed=seed, real=texts("sources/jargon"))
-    every = scored(pool, FILTERS, given)
+    every = scored(pool, [name for name in FILTERS if needs(name) != "judgements"], given)
     narrow = scored(pool, ["realness"], target)
     found = {
         name: np.array([one.scores[name] for one in every])

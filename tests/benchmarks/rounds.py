@@ -25,6 +25,7 @@ from evo.prepare import prepare
 from evo.round_spec import Legacy, spec_after
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec
+from fitness.feedback.samples import read_samples
 from fitness.recipe import Recipe
 from tests.evo.driving import ROOT, command, environment
 
@@ -92,7 +93,8 @@ def of_diets(run: Path, name: str) -> dict[str, Any]:
         "filtered": {**genome, **(own or {**whole, **CUTS}), "mixture": mixed},
         "unfiltered": {**genome, **whole, "mixture": mixed},
     }
-    spec = spec_after(config, Legacy({POOL: pool}, [genome]))
+    scores = frozenset(name for one in read_samples(pool) for name in one.scores)
+    spec = spec_after(config, Legacy({POOL: pool}, [genome], scores=scores))
     evaluator = Evaluator(prepare(spec).task)
     found: dict[str, Any] = {"share": share}
     for diet, changed in diets.items():

@@ -10,7 +10,9 @@ from evo.cli import main
 from evo.generate import DEFAULT_FILTERS
 from evo.prepare import prepare
 from fitness.feedback.samples import Sample, read_samples, to_lines
+from fitness.feedback.store import FOLDER, Store
 from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
+from tests.fitness.feedback.people import rated, singles
 
 FEW = ("--samples", "6", "--max-new-tokens", "8")
 
@@ -42,6 +44,23 @@ def test_a_pool_is_written_scored_and_can_be_a_source(
     prepared = prepare(configuration.load(spec))
     assert prepared.task.sources["pool"].documents == 6
     assert "realness" in prepared.task.sources["pool"].scores
+
+
+def test_a_run_that_people_judged_scores_by_what_they_said(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ("--individual", "0", "--filters", "length,reward")
+    to = tmp_path / "a.jsonl"
+    assert main(["generate", str(run), "--to", str(to), *FEW, *few]) == 2
+    assert "filter 'reward': there is too little to learn from" in capsys.readouterr().err
+    items = singles(30)
+    with Store(run / FOLDER) as store:
+        store.take_in("told", items, rated(items))
+    pool = pool_of(run, tmp_path / "b.jsonl", "--individual", "0")
+    names = [one.scores.keys() for one in read_samples(pool)]
+    assert all(one == {*DEFAULT_FILTERS, "text_perplexity", "reward"} for one in names)
 
 
 def test_what_cuts_would_leave_of_a_pool_is_told(

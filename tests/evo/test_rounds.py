@@ -25,6 +25,7 @@ from tests.evo.driving import LEDGER, evo, start, wait_until
 from tests.fitness.feedback.pools import JARGON
 
 HERE = "tests.evo.rounds"
+SCORES = frozenset({"realness", "contamination"})
 JUDGED = f"  judgements: 8\n  annotator: {HERE}:annotator\n"
 OWN_FILTER = f"  filters: [perplexity, realness, duplicate, '{HERE}:bright']\n"
 
@@ -52,7 +53,7 @@ def test_rounds_measure_what_is_forgotten_unless_told_otherwise(tmp_path: Path):
 def test_a_later_round_mixes_the_pool_in_up_to_what_must_be_real(tmp_path: Path):
     config = load(tmp_path, "  real_share: 0.7\n")
     files = {"pool": tmp_path / "pool.jsonl", "corrections": tmp_path / "corrections.jsonl"}
-    later = spec_after(config, Legacy(files, [genome(jargon=0.8, devil=0.2)]))
+    later = spec_after(config, Legacy(files, [genome(jargon=0.8, devil=0.2)], scores=SCORES))
     gene: Any = later.genome["mixture"]
     assert gene.over == ("jargon", "devil", "pool", "corrections")
     assert gene.bounds[1].tolist() == pytest.approx([1, 1, 0.3, 1])
@@ -115,7 +116,7 @@ def test_fewer_judgements_are_asked_for_from_round_to_round():
 
 def test_a_winner_is_held_against_itself_on_other_diets(tmp_path: Path):
     files = {"pool": tmp_path / "pool.jsonl"}
-    later = spec_after(load(tmp_path), Legacy(files, [genome(jargon=1.0)]))
+    later = spec_after(load(tmp_path), Legacy(files, [genome(jargon=1.0)], scores=SCORES))
     winner = Individual(3, genome(jargon=0.6, devil=0.2, pool=0.2))
     bare, whole = controls(later, winner)
     assert [bare.operator, whole.operator] == [

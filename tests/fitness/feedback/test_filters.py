@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from fitness.documents import Source
 from fitness.errors import InputError
 from fitness.feedback.filters import FILTERS, MODELS, Given, needs, scored
+from fitness.feedback.items import Draft, Item
+from fitness.feedback.judgements import Judgement
 from fitness.feedback.likelihood import likelihoods, perplexity
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
+from fitness.feedback.reward import LEAST
 from fitness.feedback.samples import Sample
 from fitness.feedback.thresholds import CONTAMINATION, SCORES
 from fitness.generation import Prompts
 from fitness.models import Base
+from tests.fitness.feedback.people import known, liking, rated, singles, texts
 from tests.fitness.feedback.pools import JARGON, good, sample
 from tests.fitness.quickstart import CORPUS
 
@@ -24,8 +29,16 @@ def test_every_filter_scores_every_sample_and_each_score_is_one_that_recipes_kno
     base: Base,
 ) -> None:
     pool = good(6)
+    drafts = [Item(one.prompt, (Draft(one.completion),)) for one in pool]
+    judged = singles(LEAST)
     given = Given(
-        base=base, second=base, real=JARGON[40:], training=lambda: JARGON[20:], evaluated=JARGON[:1]
+        base=base,
+        second=base,
+        real=JARGON[40:],
+        training=lambda: JARGON[20:],
+        evaluated=JARGON[:1],
+        items=known([*judged, *drafts]),
+        judgements=rated([*judged, *drafts]),
     )
     found = scored(pool, FILTERS, given)
     assert all(one.scores.keys() == SCORES.keys() | {CONTAMINATION} for one in found)
@@ -109,6 +122,32 @@ def test_own_functions_are_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(InputError, match=message):
             scored(pool, [f"own_filters:{name}"], Given())
     del sys.modules["own_filters"]
+
+
+def test_what_people_said_of_a_sample_is_its_rating_and_what_they_would_say_its_reward() -> None:
+    pool = [sample(text, f"pool {n}:") for n, text in enumerate(texts(120)[60:])]
+    mine, other = (Item(one.prompt, (Draft(one.completion),)) for one in pool[:2])
+    both = Item(pool[2].prompt, (Draft(pool[2].completion), Draft(" x")))
+    judged = [*singles(60), mine, other, both]
+    judgements = [
+        *rated(judged[:60]),
+        *rated([mine], "Ada", -1),
+        *rated([mine], "Bob", -2),
+        Judgement(other.id, "Ada", "critique", "bad"),
+        Judgement(both.id, "Ada", "preference", "first"),
+    ]
+    given = Given(items=known(judged), judgements=judgements)
+    pool.append(replace(pool[0], suffix=" and more"))
+    found = scored(pool, ["reward", "rating"], given)
+    assert [one.scores.get("rating") for one in found[:3]] == [3.5, None, None]
+    assert "rating" not in found[-1].scores, "which nobody saw with what follows"
+    best = [one.scores["reward"] for one in found if liking(one.completion) == 5]
+    rest = [one.scores["reward"] for one in found if liking(one.completion) < 5]
+    assert np.median(best) > max(np.quantile(rest, 0.75), 0)
+    few = Given(items=known(judged), judgements=judgements[: LEAST - 1])
+    with pytest.raises(InputError, match=f"too little to learn from; it takes {LEAST} ratings"):
+        scored(pool, ["reward"], few)
+    assert not any(one.scores for one in scored(pool, ["rating"], Given()))
 
 
 def test_unknown_filters_and_missing_models_are_told() -> None:

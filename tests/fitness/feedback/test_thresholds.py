@@ -52,6 +52,20 @@ def test_what_could_not_be_scored_passes_no_cut_by_it() -> None:
     assert of(Recipe(keep_realness=0.5), "realness", [nan, nan]) == [False, False]
 
 
+def test_a_cut_by_ratings_spares_what_nobody_rated() -> None:
+    nan = float("nan")
+    recipe = Recipe(keep_rating=0.5)
+    assert of(recipe, "rating", [nan, 5, 1, nan]) == [True, True, False, True]
+    assert of(recipe, "rating", [nan, nan]) == [True, True]
+    assert kept(recipe, {}, 2).tolist() == [True, True]
+    assert lacking(recipe, ["length"]) == []
+    assert lacking(Recipe(keep_reward=0.5), ["length"]) == ["reward"]
+    table = yields([sample(" a", rating=2.0), sample(" b", rating=4.0), sample(" c")], recipe)
+    [row] = table["filters"]
+    assert (table["kept"], row["dropped"], row["least"], row["greatest"]) == (2, 1, 4.0, 4.0)
+    assert [one["score"] for one in row["examples"]] == [2.0]
+
+
 def test_cuts_meet_and_two_that_contradict_each_other_leave_nothing() -> None:
     scores = {"realness": np.array([0.1, 0.9]), "likelihood": np.array([-1.0, -2.0])}
     recipe = Recipe(keep_realness=0.5, keep_likelihood=0.5)
@@ -105,7 +119,7 @@ def test_without_a_pool_the_cuts_decide_nothing() -> None:
     fields = Recipe().model_dump()
     unused = idle({**fields, "source": "text"}) - idle({**fields, "source": "sample"})
     assert unused == {name for name in fields if name.startswith("keep_")}
-    assert len(unused) == 12
+    assert len(unused) == 14
 
 
 def test_the_table_tells_what_each_filter_dropped_with_the_furthest_examples() -> None:

@@ -1,0 +1,95 @@
+"""A pool of samples and people: its samples as items, and what was said of them as scores."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evo.files import write_whole
+from fitness.errors import InputError
+from fitness.feedback.filters import Given, scored
+from fitness.feedback.items import Draft, Item, items_of
+from fitness.feedback.judgements import Judgement
+from fitness.feedback.reward import enough
+from fitness.feedback.samples import Sample, read_samples, to_lines
+
+POOL = "pool"  # the origin of items that are samples of a pool
+
+
+def pool_items(
+    pool: Path, *, pairs: int, rng: np.random.Generator
+) -> tuple[list[Item], dict[str, dict[str, float]]]:
+    """The samples of a pool as items, as those of `items_of`; and their filters' scores by item, of
+    two drafts the means.
+
+    Raises InputError where there are none.
+    """
+    found = sample_items(list(read_samples(pool)), pairs=pairs, rng=rng)
+    if not found[0]:
+        raise InputError(f"{pool}: holds no samples that could be judged, only blank ones")
+    return found
+
+
+def sample_items(
+    samples: Sequence[Sample], *, pairs: int, rng: np.random.Generator
+) -> tuple[list[Item], dict[str, dict[str, float]]]:
+    """`pool_items`, of samples.
+
+    Without infilled ones, which cannot be judged apart from what follows them.
+    """
+    samples = [one for one in samples if not one.suffix]
+    answers: dict[tuple[str, str], list[Draft]] = {}
+    scores = {}
+    for one in samples:
+        draft = Draft(one.completion, one.individual, one.seed)
+        answers.setdefault((POOL, one.prompt), []).append(draft)
+        scores[one.prompt, one.completion] = one.scores
+    found = items_of(answers, pairs=pairs, rng=rng)
+    by_item = {}
+    for item in found:
+        each = [scores[item.prompt, draft.text] for draft in item.drafts]
+        shared = set.intersection(*(set(one) for one in each))
+        by_item[item.id] = {name: sum(one[name] for one in each) / len(each) for name in shared}
+    return found, by_item
+
+
+def filters_by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
+    """The filters that can go by these judgements."""
+    found = ["reward"] if enough(items, judgements) else []
+    return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
+
+
+def scored_by_people(
+    samples: Sequence[Sample],
+    items: Mapping[str, Item],
+    judgements: Sequence[Judgement],
+    *,
+    seed: int,
+) -> list[Sample]:
+    """The samples with what people have said as scores, as far as they have said enough."""
+    given = Given(seed=seed, items=items, judgements=judgements)
+    return scored(samples, filters_by_people(items, judgements), given)
+
+
+def score_again(
+    pool: Path,
+    items: Mapping[str, Item],
+    judgements: Sequence[Judgement],
+    to: Path,
+    *,
+    seed: int = 0,
+) -> list[Sample]:
+    """Write the file `to`, the pool with what people have said meanwhile as scores, and return it.
+
+    Raises InputError where they have not said enough for any such score.
+    """
+    if to.exists():
+        raise InputError(f"{to} exists; name a new file")
+    if not filters_by_people(items, judgements):
+        raise InputError(
+            f"{pool}: nobody has said enough yet to score it by; judge more with `evo feedback`"
+        )
+    samples = scored_by_people(list(read_samples(pool)), items, judgements, seed=seed)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(to, "".join(to_lines(samples)))
+    return samples
