@@ -29,7 +29,7 @@ baselines: [uniform]
 search: {{population: 4, replicates: 1, parallel: 2}}
 budget: {{evaluations: 5, tokens: 576}}
 resources: {{workers: 2}}
-comparison: {{seeds: 2}}
+comparison: {{seeds: 1}}
 rounds:
   limit: 2
   writers: 2

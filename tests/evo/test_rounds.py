@@ -182,11 +182,11 @@ def test_rounds_killed_in_every_phase_end_as_if_nothing_had_happened(tmp_path: P
     driver = start("launch", spec, "--run", run, **harm)  # evolving
     wait_until(driver, run / "round-1", '"fact":"evaluation"', 3)
     driver.kill()
-    driver.wait()
+    driver.communicate()
     driver = start("resume", run, **harm)  # generating
     wait_until(driver, run / "round-1", '"split":"samples"', 1)
     driver.kill()
-    driver.wait()
+    driver.communicate()
     for phase in ("filter", "annotator"):
         kill.write_text(phase)
         assert evo("resume", run, **harm).returncode == -signal.SIGKILL
