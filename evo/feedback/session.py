@@ -66,8 +66,10 @@ def collect(
     else:
         from evo.feedback.drafts import answers, individuals  # pandas
 
-        facts = read(run)
+        from evo.history.rounds import search_of
+
         try:
+            facts = read(search_of(run))
             candidates = items_of(answers(facts, individuals(facts, named)), pairs=pairs, rng=rng)
         except InputError:
             if not read_items(folder):

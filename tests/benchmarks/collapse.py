@@ -3,9 +3,11 @@
 A model is fine-tuned on real text, and then five times again, each time beginning with the model
 before, on what that one wrote. Without guards it learns nothing else, and only what was written
 last. With guards half of what it learns is real (`rounds.real_share`), everything that was ever
-written is kept, and the filters' middle is learned. The recipe, tokens, and how much is written are
-the same. Contaminated samples are left out in both: nothing can turn that off. One thread; values
-are means over the seeds. `--plot FILE.png` draws both.
+written is kept, the filters' middle is learned, and a model that is worse on the selection split
+than the best before it is not built upon, as `rounds.begin: best` has it. The recipe, tokens, and
+how much is written are the same. `own_loss` is of the model that was just trained, `test_loss` of
+the one that is kept. Contaminated samples are left out in both: nothing can turn that off. One
+thread; values are means over the seeds. `--plot FILE.png` draws both.
 """
 
 import argparse
@@ -79,7 +81,7 @@ def main() -> None:
                 if len(changes) > 1
                 else None,
             }
-            for name in ("test_loss", "distinct_ratio", "entropy_ratio")
+            for name in ("test_loss", "own_loss", "distinct_2", "entropy")
         }
         for arm, courses in arms.items()
     }
@@ -92,16 +94,21 @@ def main() -> None:
 def course(folder: Path, seed: int, *, guarded: bool) -> list[dict[str, float]]:
     """What each model is worth: the first one, of real text, and those after it."""
     model, pool = MODEL, list[Sample]()
-    found = []
+    best: tuple[float, float, Path] | None = None  # selected, tested, and its folder
+    found: list[dict[str, float]] = []
     for number in range(ROUNDS + 1):
         own = folder / str(number)
         own.mkdir(parents=True)
         mixture = {"jargon": 1.0}
         if number and pool:
             mixture = {"jargon": 0.5, POOL: 0.5} if guarded else {POOL: 1.0}
-        loss, samples, model = trained(own, model, mixture, pool, seed, cut=guarded)
+        latest, samples = trained(own, model, mixture, pool, seed, cut=guarded)
+        best = latest if best is None else min(best, latest)
+        kept = best if guarded else latest
+        model = kept[2]
         written = [one.completion for one in samples]
-        found.append({"test_loss": loss, **diversity(written, _real(seed))})
+        losses = {"test_loss": kept[1], "own_loss": latest[1]}
+        found.append({**losses, **diversity(written, _real(seed))})
         if guarded:
             config = configuration.from_plain(_spec(MODEL, None)).model_copy(
                 update={"rounds": Rounds(like=("jargon",))}
@@ -124,8 +131,8 @@ def trained(
     seed: int,
     *,
     cut: bool,
-) -> tuple[float, list[Sample], Path]:
-    """A fine-tune of a model: its loss on the test split, what it writes, and its folder."""
+) -> tuple[tuple[float, float, Path], list[Sample]]:
+    """A fine-tune of a model: its losses, selected and tested, its folder, and what it writes."""
     file = None
     if POOL in mixture:
         file = own / "pool.jsonl"
@@ -150,7 +157,8 @@ def trained(
     assert written.status == "ok", written.message
     samples = [sample_in(record, "here") for record in written.details["samples"]]
     weights.assemble(model, weights.folder_of(own, 0), own / "model")
-    return tested.measurements["target/loss"], samples, own / "model"
+    losses = (one.measurements["target/loss"] for one in (done, tested))
+    return (*losses, own / "model"), samples
 
 
 def _spec(model: Path, pool: Path | None) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def draw(means: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     names = {
         "test_loss": "target/loss (nats), test split",
-        "distinct_ratio": "distinct pairs of words\n(share of real text's)",
+        "distinct_2": "distinct pairs of words (share)",
         "self_bleu": "self-BLEU",
     }
     figure, panels = plt.subplots(1, len(names), figsize=(12, 3.6), layout="constrained")
