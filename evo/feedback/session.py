@@ -65,7 +65,6 @@ def collect(
         candidates, scores = pool_items(pool, pairs=pairs, rng=rng)
     else:
         from evo.feedback.drafts import answers, individuals  # pandas
-
         from evo.history.rounds import search_of
 
         try:
