@@ -208,6 +208,9 @@ def test_rounds_killed_in_every_phase_end_as_if_nothing_had_happened(tmp_path: P
         facts = [one for one in map(json.loads, lines) if one["fact"] == "evaluation"]
         keys = [(f["individual"], f["seed"], f["fidelity"], f["split"]) for f in facts]
         assert len(keys) == len(set(keys))
+    recalled = [one for one in facts if "recalled" in one["details"]]  # of the second round
+    assert len([one for one in recalled if one["fidelity"]]) >= 2
+    assert not any(one["cost"] for one in recalled)
 
 
 @pytest.mark.slow
