@@ -1,13 +1,16 @@
-"""What came of the feedback on a run: counts by kind and annotator, and agreement."""
+"""What came of the feedback on a run: counts, agreement, and what can be learned from it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo.feedback.session import feedback_of
+from evo.feedback.session import judged
 from fitness.feedback.agreement import SCALES, agreement
-from fitness.feedback.items import read_items
-from fitness.feedback.judgements import KINDS
-from fitness.feedback.store import read_standing
+from fitness.feedback.items import Item
+from fitness.feedback.judgements import KINDS, Judgement
+from fitness.feedback.need import WANTED, curve, known, more
+from fitness.feedback.reward import LEAST, fitted, said
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,9 +19,8 @@ Summary = dict[str, Any]
 
 
 def summarise(run: Path) -> Summary:
-    """As JSON values: items, judgements by annotator and kind, alpha by kind."""
-    folder = feedback_of(run)
-    judgements = read_standing(folder).judgements()
+    """As JSON values: items, judgements by annotator and kind, alpha by kind, the reward model."""
+    items, judgements = judged(run)
     counts: dict[str, dict[str, int]] = {}
     for judgement in judgements:
         if judgement.value != []:  # labels that were all taken back
@@ -26,10 +28,31 @@ def summarise(run: Path) -> Summary:
             by_kind[judgement.kind] += 1
     agreements = {kind: agreement(judgements, kind) for kind in SCALES}
     return {
-        "items": len(read_items(folder)),
+        "items": len(items),
         "judged": len({judgement.item for judgement in judgements}),
         "annotators": counts,
         "agreement": {k: {"alpha": a.alpha, "items": a.items} for k, a in agreements.items()},
+        "reward": _reward(items, judgements),
+    }
+
+
+def _reward(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> Summary:
+    """How well it foretells judgements, by how many it has, and how many more it needs.
+
+    Without the base model's likelihood, which `evo generate` adds: no model is loaded here.
+    """
+    reward = fitted(items, judgements, seed=0)
+    if reward is None:
+        count = len(said(items, judgements))
+        return {"judgements": count, "least": LEAST, "learned": False}
+    share = known(reward, items)
+    return {
+        "judgements": reward.judgements,
+        "learned": True,
+        "held_out": asdict(reward.held_out),
+        "curve": [asdict(step) for step in curve(reward, items, judgements, seed=0)],
+        "known": share,
+        "more": more(reward.judgements, share),
     }
 
 
@@ -49,4 +72,34 @@ def tables(summary: Summary) -> "Group":
     for kind, found in summary["agreement"].items():
         told = "not defined" if found["alpha"] is None else f"{found['alpha']:.3f}"
         alphas.add_row(f"{kind} ({SCALES[kind]})", told, str(found["items"]))
-    return Group(counts, alphas)
+    return Group(counts, alphas, *_told(summary["reward"]))
+
+
+def _told(reward: Summary) -> list[str]:
+    """The reward model in sentences."""
+    count = reward["judgements"]
+    if not reward["learned"]:
+        return [
+            f"reward model: {count} judgements that rate, prefer or correct; it takes "
+            f"{reward['least']} that do not all say the same"
+        ]
+    held_out, told = reward["held_out"], []
+    if held_out["accuracy"] is not None:
+        told.append(
+            f"{held_out['accuracy']:.2f} of {held_out['pairs']} preferences and corrections"
+        )
+    if held_out["correlation"] is not None:
+        correlation, ratings = held_out["correlation"], held_out["ratings"]
+        told.append(f"a rank correlation of {correlation:.2f} with {ratings} ratings")
+    lines = [f"reward model of {count} judgements, held-out: {', '.join(told) or 'nothing told'}"]
+    if reward["curve"]:
+        steps = [
+            f"{s['judgements']}: {s['accuracy']:.2f} ± {s['error']:.2f}" for s in reward["curve"]
+        ]
+        lines.append(f"texts put in people's order, by judgements learned from: {', '.join(steps)}")
+    if reward["more"] is not None:
+        need = f"{reward['more']} more judgements for" if reward["more"] else "enough, with"
+        lines.append(
+            f"known of how drafts differ: {reward['known']:.0%}; {need} {WANTED:.0%} or more"
+        )
+    return lines

@@ -79,6 +79,7 @@ class Reward:
     """Rewards in log-odds of being preferred to the average text that people were shown."""
 
     traits: Traits
+    prior: np.ndarray = field(repr=False)  # variances of the weights, (d,)
     whole: Posterior
     parts: tuple[Posterior, ...] = field(repr=False)  # each without the texts of its fold
     folds: Mapping[str, int] = field(repr=False)  # by completion
@@ -139,20 +140,19 @@ def fitted(
 ) -> Reward | None:
     """The reward model of these judgements, or None where there is too little to learn from.
 
-    With `base`, how
-    likely that finds a text is one more trait. The same for the same arguments.
+    With `base`, how likely that finds a text is one more trait. The same for the same arguments.
     """
     if not enough(items, judgements):
         return None
     every = said(items, judgements)
-    texts = list(dict.fromkeys(text for one in every for text in (one.text, one.other) if text))
     shown = [Text(one.prompt, draft.text) for one in items.values() for draft in one.drafts]
-    traits = learned(*zip(*dict.fromkeys([*shown, *texts]), strict=True), seed=seed, base=base)
-    vectors = dict(zip(texts, traits.of(*zip(*texts, strict=True)), strict=True))
+    texts = dict.fromkeys([*shown, *_texts(every)])
+    traits = learned(*zip(*texts, strict=True), seed=seed, base=base)
+    vectors = vectors_of(every, traits)
     prior = _prior(every, vectors, traits.measures, np.random.default_rng(seed))
     whole = posterior(every, vectors, prior, np.random.default_rng(seed))
     folds = folds_of(every, np.random.default_rng(seed))
-    away = [folds[_key(one.text.completion)] for one in every]
+    away = [fold_of(one, folds) for one in every]
     parts = [
         posterior(
             [one for one, fold in zip(every, away, strict=True) if fold != number],
@@ -163,7 +163,18 @@ def fitted(
         for number in range(max(away) + 1)
     ]
     held_out = _held_out(every, away, vectors, parts)
-    return Reward(traits, whole, tuple(parts), folds, len(every), held_out)
+    return Reward(traits, prior, whole, tuple(parts), folds, len(every), held_out)
+
+
+def vectors_of(every: Sequence[Said], traits: Traits) -> dict[Text, np.ndarray]:
+    """The traits, (d,), of each text that something was said of."""
+    texts = _texts(every)
+    return dict(zip(texts, traits.of(*zip(*texts, strict=True)), strict=True))
+
+
+def fold_of(one: Said, folds: Mapping[str, int]) -> int:
+    """The fold of what was said, that of its texts."""
+    return folds[_key(one.text.completion)]
 
 
 def folds_of(every: Sequence[Said], rng: np.random.Generator) -> dict[str, int]:
@@ -323,6 +334,12 @@ def _held_out(
         len(rated),
         float(spearmanr(ratings, rewards).statistic) if told else None,
     )
+
+
+def _texts(every: Sequence[Said]) -> list[Text]:
+    """Each once."""
+    both = (text for one in every for text in (one.text, one.other) if text is not None)
+    return list(dict.fromkeys(both))
 
 
 def _key(completion: str) -> str:

@@ -12,8 +12,11 @@ from evo.cli import main
 from evo.history import front
 from evo.ledger import read
 from fitness.feedback.items import read_items
+from fitness.feedback.reward import LEAST
 from fitness.feedback.store import FOLDER, Store
 from tests.evo.feedback.sitting import facts, opened, run_with_samples
+from tests.fitness.feedback.people import pairs as couples
+from tests.fitness.feedback.people import preferred, rated, singles
 from tests.fitness.quickstart import CORPUS
 
 
@@ -114,6 +117,27 @@ def test_the_report_counts_and_compares(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["agreement"]["preference"] == {"alpha": None, "items": 4}
     assert main(["feedback", "report", str(run)]) == 0
     assert "not defined" in capsys.readouterr().out
+
+
+def test_the_report_tells_how_well_judgements_are_foretold_and_how_many_more_to_ask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_samples(tmp_path / "run")
+    assert main(["feedback", "report", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["reward"]
+    assert found == {"judgements": 0, "least": LEAST, "learned": False}
+    with Store(run / FOLDER) as store:
+        both = [*singles(60), *couples(20)]
+        store.take_in("told", both, [*rated(both[:60]), *preferred(both[60:])])
+    assert main(["feedback", "report", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["reward"]
+    assert (found["judgements"], found["learned"]) == (80, True)
+    assert (found["held_out"]["pairs"], found["held_out"]["ratings"]) == (20, 60)
+    assert [step["judgements"] for step in found["curve"]] == [16, 32, 64]
+    assert main(["feedback", "report", str(run)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{found['held_out']['accuracy']:.2f} of 20 preferences and corrections" in told
+    assert f"known of how drafts differ: {found['known']:.0%}" in told
 
 
 def test_what_was_exported_can_be_imported_into_another_run(
