@@ -1,9 +1,8 @@
-"""What a small model makes of critiques: `make bench NAME=language ARGS='--model FOLDER'`, 30 items.
+"""What a model makes of critiques: `make bench NAME=language ARGS='--model FOLDER'`, 30 items.
 
 The model writes a draft for each prompt, criticises two thirds of them, and a rule that can be
-checked criticises the rest: at most so many words. Then it refines them all as `evo feedback refine`
-does. For the rule, what is accepted can be held against what was asked for, and against a choice
-at random.
+checked criticises the rest: at most so many words. Then it refines them all as `evo feedback
+refine` does. For the rule, the best refinements can be held against what was asked for.
 """
 
 import argparse
@@ -88,7 +87,7 @@ def figures(refined: Sequence[Refined]) -> dict[str, float]:
 
 
 def obeyed(refined: Sequence[Refined]) -> dict[str, float]:
-    """Shares of texts that obey the rule: drafts, all refinements, the best by odds of each draft."""
+    """Shares of texts that obey the rule: drafts, refinements, the best by odds of each draft."""
 
     def share(texts: Sequence[str]) -> float:
         return round(float(np.mean([len(text.split()) <= WORDS for text in texts])), 2)

@@ -7,7 +7,7 @@ protocol around our own generation, and can be told to fail.
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,7 +55,7 @@ class Served:
     logprobs: str = "told"  # or `missing`, or `refused` as by `transformers serve`
     key: str = ""  # that it wants
     body: bytes | None = None  # in place of an answer
-    said: str | None = None  # in place of what the model says
+    say: Callable[[str, int], str] | None = None  # of question and seed, in place of the model
 
     def endpoint(self, **settings: Any) -> Endpoint:
         """With the pauses that it takes written to `pauses`, not taken."""
@@ -103,17 +103,16 @@ def serving(base: Base) -> Iterator[Served]:
             return 200, {"choices": [self._choice(asked)]}
 
         def _choice(self, asked: dict[str, Any]) -> dict[str, Any]:
-            ((text,),) = local.answers(
-                [asked["messages"]],
-                1,
-                temperature=asked["temperature"],
-                max_new_tokens=asked["max_tokens"],
-                seed=asked["seed"],
-            )
-            text = text if served.said is None else served.said
+            chat = asked["messages"]
+            if served.say is not None:
+                text = served.say(chat[0]["content"], asked["seed"])
+                top = [{"token": text, "logprob": -0.1}, {"token": "?", "logprob": -3.1}]
+            else:
+                drawn = {name: asked[name] for name in ("temperature", "seed")}
+                ((text,),) = local.answers([chat], 1, max_new_tokens=asked["max_tokens"], **drawn)
+                top = top_tokens(base, chat, asked.get("top_logprobs", 0))
             choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
             if asked.get("logprobs") and served.logprobs == "told":
-                top = top_tokens(base, asked["messages"], asked["top_logprobs"])
                 choice["logprobs"] = {"content": [{"token": text, "top_logprobs": top}]}
             return choice
 

@@ -135,7 +135,7 @@ def test_the_key_is_sent_and_never_told(
 ) -> None:
     monkeypatch.setenv("MY_KEY", f" {SECRET}\n")
     served.key, served.refusing = SECRET, 0 if status == 200 else status
-    served.said = f"you are {SECRET}"
+    served.say = lambda *_: f"you are {SECRET}"
     endpoint = served.endpoint(key_variable="MY_KEY")
     if status == 200:
         told = answer(endpoint)[0][0]
@@ -232,7 +232,7 @@ def test_a_server_without_log_probabilities_is_asked_for_votes(
 ) -> None:
     served.logprobs = logprobs
     for said, odds in (("Yes.", 17.0), (" no", 1 / 17), ("Perhaps", 1.0)):
-        served.said = said
+        served.say = lambda *_, said=said: said
         with pytest.warns(UserWarning, match=f"by {VOTES} votes"):
             found = served.endpoint().odds([CHAT], "Yes", "No")
         assert found == pytest.approx([math.log(odds)])
