@@ -192,20 +192,21 @@ def _of(run: Path, *, critic: bool) -> list[Criticised]:
 
 def _written(run: Path, speaker: Speaker, to: Path, outcome: Outcome) -> Outcome:
     """Write both files, each whole; where there is nothing to write, none is left."""
-    if outcome.refined and outcome.rate >= HOPELESS:
-        completions, pairs = [], []
+    completions: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    if outcome.rate >= HOPELESS:
         for one, text in outcome.accepted:
             said = {"critique": one.of.critique, "annotator": one.of.annotator, "by": speaker.name}
             completions.append({"prompt": one.of.prompt, "completion": text, **said})
             both = {"prompt": one.of.prompt, "chosen": text, "rejected": one.of.draft}
             pairs.append({**both, **said})
-    else:
+    elif outcome.refined:
         completions, pairs = _corrections(run)
-        if not completions:
-            for name in (REFINEMENTS, PAIRED):
-                (to / name).unlink(missing_ok=True)
-            raise InputError(_nothing(run, speaker, outcome))
         outcome = replace(outcome, corrections=len(completions))
+    if not completions:
+        for name in (REFINEMENTS, PAIRED):
+            (to / name).unlink(missing_ok=True)
+        raise InputError(_nothing(run, speaker, outcome))
     for name, records in ((REFINEMENTS, completions), (PAIRED, pairs)):
         write_whole(to / name, b"".join(map(as_line, records)))
     return outcome
