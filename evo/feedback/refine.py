@@ -1,5 +1,6 @@
 """`evo feedback refine` and `evo feedback judge`: models rewrite by critiques, and judge pairs."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from fitness.facts import as_line
 from fitness.feedback import conversion
 from fitness.feedback.asked import Asked
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.judgements import JUDGE, LONGEST_NAME, Judgement
+from fitness.feedback.judgements import JUDGE, LONGEST_NAME, Judgement, named
 from fitness.feedback.judging import verdict
 from fitness.feedback.language import (
     HOPELESS,
@@ -77,6 +78,8 @@ def refine_run(
     Where less than HOPELESS is accepted, people's corrections are written in their place. Raises
     InputError where there is nothing to refine, or nothing to write.
     """
+    if math.isnan(threshold):
+        raise InputError("the threshold is a log-odds, such as 0 for even, got nan")
     given = list(criticised_in(critiques, critic=critic)) if critiques else _of(run, critic=critic)
     if not given:
         raise InputError(
@@ -109,7 +112,7 @@ def judge_run(run: Path, speaker: Speaker, name: str | None = None) -> Counter[s
         raise InputError(
             f"{run}: shows no pairs of drafts; add some with `evo feedback {run} --items FILE`"
         )
-    annotator = f"{JUDGE}{name or speaker.name}"[:LONGEST_NAME]
+    annotator = named(f"{JUDGE}{name or speaker.name}"[:LONGEST_NAME])
     found: list[Judgement] = []
     counts: Counter[str] = Counter()
     folder = feedback_of(run)
@@ -141,6 +144,8 @@ def table(outcome: Outcome, to: Path) -> "Group":
     asked = len(outcome.refined) + len(outcome.refused) + outcome.uncriticised
     rate = f"{len(accepted)} ({100 * outcome.rate:.0f} %)"
     rows = [("items", str(asked)), ("refined", str(len(outcome.refined))), ("accepted", rate)]
+    if cut := sum(one.cut for one in outcome.refined):
+        rows.append(("refinements left out, cut at --max-new-tokens", str(cut)))
     if outcome.refused:
         rows.append(("could not be asked", str(len(outcome.refused))))
     if outcome.uncriticised:
@@ -157,8 +162,8 @@ def table(outcome: Outcome, to: Path) -> "Group":
         shown.append(
             Text(
                 f"Fewer than {100 * HOPELESS:.0f} % were accepted, which is chance: the model "
-                f"cannot refine these drafts. {outcome.corrections} corrections by people were "
-                "written in their place.\n",
+                "cannot refine these drafts. People's corrections were written in their place: "
+                f"{outcome.corrections}.\n",
                 style="bold",
             )
         )

@@ -17,6 +17,8 @@ class Asked:
     """A file of what was said by a digest of what was asked, locked for writing."""
 
     def __init__(self, folder: Path, name: str) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; name a folder")
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.jsonl"
         self._lock = lock(folder, name)

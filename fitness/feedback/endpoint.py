@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fitness.errors import InputError
-from fitness.feedback.speakers import Refused, says
+from fitness.feedback.speakers import Answer, Refused, says
 from fitness.records import Chat
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -34,6 +34,7 @@ AT_ONCE = 8  # requests
 ANSWER_BYTES = 10_000_000
 TOP = 20  # log-probabilities of a token: the most that the protocol gives
 VOTES = 8  # in place of log-probabilities
+AGAIN = (408, 429)  # and 500 and above
 UNFIT = (400, 413, 422)  # this request cannot be answered, but another may
 
 
@@ -114,7 +115,7 @@ class Endpoint:
         temperature: float,
         max_new_tokens: int,
         seed: int,
-    ) -> list[list[str]]:
+    ) -> list[list[Answer]]:
         """So many answers to each chat; each is asked for under a seed of its own."""
         asked = [
             {
@@ -126,8 +127,8 @@ class Endpoint:
             for chat in chats
             for sample in range(samples)
         ]
-        texts = self._all(lambda one: _text(self._choice(one)), asked)
-        return [texts[begin : begin + samples] for begin in range(0, len(texts), samples)]
+        said = self._all(lambda one: _answer(self._choice(one)), asked)
+        return [said[begin : begin + samples] for begin in range(0, len(said), samples)]
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
         """Log-odds that a chat is answered by one word rather than by another, (chats,).
@@ -155,7 +156,7 @@ class Endpoint:
         if top:
             return odds_among(top, this, other), False
         votes = [
-            _text(self._choice({**asked, "max_tokens": 4, "temperature": 1, "seed": seed}))
+            _answer(self._choice({**asked, "max_tokens": 4, "temperature": 1, "seed": seed})).text
             for seed in range(VOTES)
         ]
         ayes, noes = (sum(says(vote, word) for vote in votes) for word in (this, other))
@@ -193,7 +194,7 @@ class Endpoint:
                     return self._without_key(response.read(ANSWER_BYTES))
             except urllib.error.HTTPError as error:
                 with error:
-                    if error.code != 429 and error.code < 500:
+                    if error.code not in AGAIN and error.code < 500:
                         raise self._refusal(error) from None
                     why = f"HTTP {error.code} {self._told(error)}"
                     wait = max(wait, _seconds_in(error.headers.get("Retry-After", "")))
@@ -261,11 +262,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _text(choice: Any) -> str:
-    """A choice's text; empty where a server gives none."""
-    content = (choice.get("message") or {}).get("content") if isinstance(choice, dict) else None
+def _answer(choice: Any) -> Answer:
+    """A choice's text, empty where a server gives none."""
+    told = choice if isinstance(choice, dict) else {}
+    content = (told.get("message") or {}).get("content")
     text = content if isinstance(content, str) else ""
-    return text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    whole = text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    return Answer(whole, told.get("finish_reason") != "length")
 
 
 def _top_logprobs(choice: Any) -> dict[str, float]:

@@ -130,12 +130,14 @@ class Asking:
 @dataclass(frozen=True, slots=True)
 class Refined:
     """A draft with its different refinements, and the mean log-odds that each incorporates the
-    critique, in the same order; `draft_odds` are those of the draft itself."""
+    critique, in the same order; `draft_odds` are those of the draft itself. `cut` more were cut at
+    their longest length: whoever learns from those learns to stop anywhere."""
 
     of: Criticised
     refinements: tuple[str, ...]
     odds: tuple[float, ...]
     draft_odds: float
+    cut: int = 0
 
     def accepted(self, threshold: float = THRESHOLD) -> str | None:
         """The best refinement, if it is above the threshold and above the draft."""
@@ -167,7 +169,7 @@ def criticise(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -
     def ask(seed: int) -> str:
         settings = {**drawn, "seed": seed}
         ((critique,),) = speaker.answers([_chat(CRITICISE, one)], 1, **settings)
-        return critique.strip()
+        return critique.text.strip()
 
     content = {"edition": EDITION, "prompt": one.prompt, "draft": one.draft}
     critique = asked.once("critique", {**content, "by": speaker.identity, **drawn}, ask)
@@ -186,12 +188,13 @@ def refine(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -> R
             max_new_tokens=asking.max_new_tokens,
             seed=seed,
         )
-        stripped = dict.fromkeys(text.strip() for text in written)
+        stripped = dict.fromkeys(text.strip() for text, ended in written if ended)
+        cut = sum(not ended for _, ended in written)
         kept = [text for text in stripped if text and text != one.draft.strip()]
         if not kept:
-            return {"refinements": [], "odds": [], "draft_odds": 0.0}
+            return {"refinements": [], "odds": [], "draft_odds": 0.0, "cut": cut}
         draft_odds, *odds = incorporates(speaker, one, [one.draft.strip(), *kept])
-        return {"refinements": kept, "odds": odds, "draft_odds": draft_odds}
+        return {"refinements": kept, "odds": odds, "draft_odds": draft_odds, "cut": cut}
 
     texts = {"prompt": one.prompt, "draft": one.draft, "critique": one.critique}
     content = {"edition": EDITION, **texts}
@@ -202,6 +205,7 @@ def refine(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -> R
         tuple(before + text for text in said["refinements"]),
         tuple(said["odds"]),
         said["draft_odds"],
+        said["cut"],
     )
 
 

@@ -1,8 +1,10 @@
 """Who speaks when a model is asked in words: one held here, or behind a server (`endpoint.py`)."""
 
+import hashlib
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fitness import folders
 from fitness.errors import InputError
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 
 class Refused(InputError):
     """One question that cannot be asked, such as one too long; others may be."""
+
+
+class Answer(NamedTuple):
+    """What was said; `ended` unless it was cut at its longest length."""
+
+    text: str
+    ended: bool
 
 
 class Speaker(Protocol):
@@ -34,7 +43,7 @@ class Speaker(Protocol):
         temperature: float,
         max_new_tokens: int,
         seed: int,
-    ) -> list[list[str]]:
+    ) -> list[list[Answer]]:
         """So many answers to each chat. Raises Refused."""
         ...
 
@@ -49,17 +58,19 @@ class Speaker(Protocol):
 class Local:
     """Speaks for a model in this process. The same call gets the same answers."""
 
-    def __init__(self, base: "Base") -> None:
+    def __init__(self, base: "Base", name: str) -> None:
         """Raises InputError for a model without a chat template."""
-        if base.tokenizer.chat_template is None:
+        template = base.tokenizer.chat_template
+        if template is None:
             raise InputError(
                 f"{base.folder}: its tokenizer has no chat template, so it cannot be asked in "
                 "words; name a model that was tuned to follow instructions"
             )
         self._base = base
         self._context = folders.context(base.folder)
-        self.name = base.folder.name
-        self.identity = folders.fingerprint(base.folder)
+        self.name = name
+        content = f"{folders.fingerprint(base.folder)}\n{template}"
+        self.identity = hashlib.sha256(content.encode()).hexdigest()
 
     def answers(
         self,
@@ -69,7 +80,7 @@ class Local:
         temperature: float,
         max_new_tokens: int,
         seed: int,
-    ) -> list[list[str]]:
+    ) -> list[list[Answer]]:
         asked = [self._encoded(chat, max_new_tokens) for chat in chats for _ in range(samples)]
         tokenizer = self._base.tokenizer
         answers = continued(
@@ -80,8 +91,8 @@ class Local:
             temperature=temperature,
             seed=seed,
         )
-        texts = [decoded(tokenizer, tokens) for tokens in answers]
-        return [texts[begin : begin + samples] for begin in range(0, len(texts), samples)]
+        said = [Answer(decoded(tokenizer, ids), len(ids) < max_new_tokens) for ids in answers]
+        return [said[begin : begin + samples] for begin in range(0, len(said), samples)]
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
         """By the probabilities of whole words, in each way to spell them, however many tokens.
@@ -133,7 +144,7 @@ def speaker_of(given: str, *, key_variable: str) -> Speaker:
         raise InputError(f"{given!r}: a server's address begins with http:// or https://")
     from fitness.models import Base
 
-    return Local(Base(folders.locate(given)))
+    return Local(Base(folders.locate(given)), Path(given).name)
 
 
 def spellings(word: str) -> list[str]:

@@ -17,7 +17,7 @@ from fitness.errors import InputError
 from fitness.facts import Fact, FactFile, lock, read_facts
 from fitness.feedback import items as shown
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.judgements import Judgement, by_judge, checked, named
+from fitness.feedback.judgements import JUDGE, Judgement, by_judge, checked, named
 from fitness.feedback.standing import Settings, Standing
 from fitness.suggest import did_you_mean, listed
 
@@ -88,6 +88,8 @@ class Store:
 
     def current(self, annotator: str) -> Item | None:
         """The item in an annotator's hands, or else the next one free, handed out herewith."""
+        if by_judge(annotator):
+            raise InputError(f"names that begin with {JUDGE!r} are of models; take another")
         with self._turn:
             in_hand = self.standing.in_hand.get(annotator)
             if in_hand:

@@ -7,6 +7,7 @@ refine` does. For the rule, the best refinements can be held against what was as
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitness import folders
 from fitness.feedback.asked import Asked
+from fitness.feedback.endpoint import KEY_VARIABLE
 from fitness.feedback.language import HOPELESS, Asking, Criticised, Refined, criticise, refine
-from fitness.feedback.speakers import Local
-from fitness.models import Base
+from fitness.feedback.speakers import Speaker, speaker_of
 
 WORDS = 12  # at most, by the rule
 RULE = f"This is too long. Answer in a single short sentence of at most {WORDS} words."
@@ -59,14 +59,14 @@ PROMPTS = (
 )
 
 
-def items(speaker: Local, asking: Asking, asked: Asked) -> list[Criticised]:
+def items(speaker: Speaker, asking: Asking, asked: Asked) -> list[Criticised]:
     """A greedy draft of an answer to each prompt, every third of them criticised by the rule."""
     chats = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     drafts = speaker.answers(
         chats, 1, temperature=0, max_new_tokens=asking.max_new_tokens, seed=asking.seed
     )
     found = []
-    for place, (prompt, (draft,)) in enumerate(zip(PROMPTS, drafts, strict=True)):
+    for place, (prompt, ((draft, _),)) in enumerate(zip(PROMPTS, drafts, strict=True)):
         if place % 3 == 2:
             found.append(Criticised(prompt, draft, RULE, BY_RULE))
         else:
@@ -82,7 +82,8 @@ def figures(refined: Sequence[Refined]) -> dict[str, float]:
         "accepted": sum(one.accepted() is not None for one in refined),
         "beats_draft": sum(one.accepted(-np.inf) is not None for one in refined),
         "best_odds": round(float(np.mean([max(one.odds) for one in refined if one.odds])), 2),
-        "draft_odds": round(float(np.mean([one.draft_odds for one in refined])), 2),
+        "draft_odds": round(float(np.mean([o.draft_odds for o in refined if o.odds])), 2),
+        "cut": sum(one.cut for one in refined),
     }
 
 
@@ -116,13 +117,16 @@ def shown(one: Refined) -> str:
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    speaker = Local(Base(folders.locate(options.model)))
+    speaker = speaker_of(options.model, key_variable=KEY_VARIABLE)
     asking = Asking(options.samples, max_new_tokens=options.tokens, seed=options.seed)
     with tempfile.TemporaryDirectory() as folder, Asked(Path(folder), "asked") as asked:
         began = time.perf_counter()
         given = [one for one in items(speaker, asking, asked) if one.critique]
         written = time.perf_counter()
-        refined = [refine(speaker, one, asking, asked) for one in given]
+        refined = []
+        for place, one in enumerate(given, 1):
+            refined.append(refine(speaker, one, asking, asked))
+            print(f"{place} of {len(given)}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         done = time.perf_counter()
         again = [refine(speaker, one, asking, asked) for one in given]
         resumed = time.perf_counter() - done
@@ -156,8 +160,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=language", description=__doc__)
     parser.add_argument("--model", required=True, help="a folder or Hub id, with a chat template")
-    parser.add_argument("--samples", type=int, default=4, help="refinements a draft (default 4)")
-    parser.add_argument("--tokens", type=int, default=48, help="longest text (default 48)")
+    parser.add_argument("--samples", type=int, default=3, help="refinements a draft (default 3)")
+    parser.add_argument("--tokens", type=int, default=64, help="longest text (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write all best refinements")
     return parser.parse_args()

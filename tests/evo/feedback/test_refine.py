@@ -111,7 +111,7 @@ def test_a_local_model_refines_to_the_same_files_for_the_same_seed(
     file = tmp_path / "given.jsonl"
     record = {"prompt": "bug: n.", "draft": " a fly", "critique": CRITIQUE, "annotator": "Bob"}
     file.write_text(json.dumps(record) + "\n")
-    few = ("--critiques", file, "--samples", 2, "--max-new-tokens", 5, "--threshold=-99")
+    few = ("--critiques", file, "--samples", 6, "--max-new-tokens", 60, "--threshold=-99")
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         assert refine(run, str(model), tmp_path / name, *few, "--seed", seed) == 0
     one, same, other = (
@@ -119,7 +119,8 @@ def test_a_local_model_refines_to_the_same_files_for_the_same_seed(
         for name in "abc"
     )
     assert one == same != other
-    assert lines(tmp_path / "a" / "refinements.jsonl")
+    (fact,) = lines(tmp_path / "a" / "asked.jsonl")
+    assert 0 < len(fact["said"]["refinements"]) == 6 - fact["said"]["cut"] < 6
 
 
 def test_another_threshold_asks_nothing(run: Path, served: Served, tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_where_hardly_any_is_accepted_corrections_take_their_place(
     to = tmp_path / "to"
     assert refine(run, at(served), to) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "cannot refine these drafts. 1 corrections by people were written" in out
+    assert "People's corrections were written in their place: 1." in out
     (completion,), (pair,) = lines(to / "refinements.jsonl"), lines(to / "pairs.jsonl")
     assert completion["completion"] == pair["chosen"] == " an error, corrected"
     assert pair["rejected"] == " a fly 3"

@@ -68,7 +68,7 @@ def serving(base: Base) -> Iterator[Served]:
     """A real server of the protocol on a port of this machine."""
     served = Served()
     turn = threading.Lock()
-    local = Local(base)
+    local = Local(base, MODEL_NAME)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -105,13 +105,16 @@ def serving(base: Base) -> Iterator[Served]:
         def _choice(self, asked: dict[str, Any]) -> dict[str, Any]:
             chat = asked["messages"]
             if served.say is not None:
-                text = served.say(chat[0]["content"], asked["seed"])
+                text, ended = served.say(chat[0]["content"], asked["seed"]), True
                 top = [{"token": text, "logprob": -0.1}, {"token": "?", "logprob": -3.1}]
             else:
                 drawn = {name: asked[name] for name in ("temperature", "seed")}
-                ((text,),) = local.answers([chat], 1, max_new_tokens=asked["max_tokens"], **drawn)
+                (((text, ended),),) = local.answers(
+                    [chat], 1, max_new_tokens=asked["max_tokens"], **drawn
+                )
                 top = top_tokens(base, chat, asked.get("top_logprobs", 0))
             choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+            choice["finish_reason"] = "stop" if ended else "length"
             if asked.get("logprobs") and served.logprobs == "told":
                 choice["logprobs"] = {"content": [{"token": text, "top_logprobs": top}]}
             return choice

@@ -9,9 +9,9 @@ import pytest
 
 from fitness.errors import InputError
 from fitness.feedback.endpoint import ATTEMPTS, VOTES, Endpoint, odds_among, place_of
-from fitness.feedback.speakers import Local, Refused
+from fitness.feedback.speakers import Answer, Local, Refused
 from fitness.models import Base
-from tests.fitness.feedback.talking import SECRET, Served, serving, talking, top_tokens
+from tests.fitness.feedback.talking import MODEL_NAME, SECRET, Served, serving, talking, top_tokens
 
 CHAT = [{"role": "user", "content": "What is a bug"}]
 
@@ -28,14 +28,16 @@ def served(base: Base, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield found
 
 
-def answer(endpoint: Endpoint, samples: int = 1) -> list[list[str]]:
+def answer(endpoint: Endpoint, samples: int = 1) -> list[list[Answer]]:
     return endpoint.answers([CHAT], samples, temperature=1.0, max_new_tokens=5, seed=3)
 
 
 def test_each_answer_is_asked_for_under_a_seed_of_its_own(served: Served, base: Base) -> None:
     first = answer(served.endpoint(), 3)
     expected = [
-        Local(base).answers([CHAT], 1, temperature=1.0, max_new_tokens=5, seed=3 + n)[0][0]
+        Local(base, MODEL_NAME).answers([CHAT], 1, temperature=1.0, max_new_tokens=5, seed=3 + n)[
+            0
+        ][0]
         for n in range(3)
     ]
     assert first == answer(served.endpoint(), 3) == [expected]
@@ -102,12 +104,12 @@ def test_what_is_no_completion_is_said_to_be(served: Served, body: bytes) -> Non
 @pytest.mark.parametrize("choice", [{}, {"message": None}, {"message": {"content": None}}, 5])
 def test_an_answer_without_text_is_blank(served: Served, choice: object) -> None:
     served.body = json.dumps({"choices": [choice]}).encode()
-    assert answer(served.endpoint()) == [[""]]
+    assert answer(served.endpoint()) == [[Answer("", True)]]
 
 
 def test_half_a_character_is_no_text(served: Served) -> None:
     served.body = b'{"choices": [{"message": {"content": "a\\ud800b"}}]}'
-    assert answer(served.endpoint()) == [["a?b"]]
+    assert answer(served.endpoint()) == [[Answer("a?b", True)]]
 
 
 def test_a_question_that_a_server_refuses_is_no_end_of_all(served: Served) -> None:
@@ -138,7 +140,7 @@ def test_the_key_is_sent_and_never_told(
     served.say = lambda *_: f"you are {SECRET}"
     endpoint = served.endpoint(key_variable="MY_KEY")
     if status == 200:
-        told = answer(endpoint)[0][0]
+        told = answer(endpoint)[0][0].text
         assert told == "you are ***"
     else:
         with pytest.raises(InputError) as caught:

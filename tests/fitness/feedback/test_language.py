@@ -18,11 +18,11 @@ from fitness.feedback.language import (
     criticised_in,
     refine,
 )
-from fitness.feedback.speakers import Local
+from fitness.feedback.speakers import Answer, Local
 from fitness.models import Base
 from tests.fitness.feedback.talking import talking
 
-FEW = Asking(samples=3, max_new_tokens=6)
+FEW = Asking(samples=2, max_new_tokens=6)
 BUG = Criticised("bug: n.", " a small animal", "It should be about programs.", "Ada")
 HACK = Criticised("hack: n.", " chop", "Too short {and} in braces.", "Bob")
 
@@ -40,9 +40,12 @@ class Counted:
     def identity(self) -> str:
         return self.inner.identity
 
-    def answers(self, chats: Any, samples: int, **settings: Any) -> list[list[str]]:
+    def answers(self, chats: Any, samples: int, **settings: Any) -> list[list[Answer]]:
         self.calls.append(f"answers {chats[0][0]['content']}")
-        return [list(self.given)] if self.given else self.inner.answers(chats, samples, **settings)
+        if self.given:
+            return [[Answer(text, not text.endswith("...")) for text in self.given]]
+        written = self.inner.answers(chats, samples, **settings)  # which is cut, as it never ends
+        return [[answer._replace(ended=True) for answer in some] for some in written]
 
     def odds(self, chats: Any, this: str, other: str) -> list[float]:
         self.calls += [f"odds {chat[0]['content']}" for chat in chats]
@@ -51,7 +54,7 @@ class Counted:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
-    return Local(Base(talking(tmp_path_factory.mktemp("talking") / "model")))
+    return Local(Base(talking(tmp_path_factory.mktemp("talking") / "model")), "quick")
 
 
 def refined_in(folder: Path, speaker: Any, *some: Criticised, asking: Asking = FEW) -> Any:
@@ -60,12 +63,13 @@ def refined_in(folder: Path, speaker: Any, *some: Criticised, asking: Asking = F
 
 
 def test_an_item_comes_out_the_same_whatever_else_is_asked(tmp_path: Path, local: Local) -> None:
-    both = refined_in(tmp_path / "both", local, HACK, BUG)
-    (alone,) = refined_in(tmp_path / "alone", local, BUG)
+    speaker = Counted(local)
+    both = refined_in(tmp_path / "both", speaker, HACK, BUG)
+    (alone,) = refined_in(tmp_path / "alone", speaker, BUG)
     assert both[1] == alone
-    assert len(alone.refinements) == len(alone.odds) == 3
-    other = Asking(samples=3, max_new_tokens=6, seed=1)
-    assert refined_in(tmp_path / "other", local, BUG, asking=other)[0] != alone
+    assert len(alone.refinements) == len(alone.odds) == 2
+    other = Asking(samples=2, max_new_tokens=6, seed=1)
+    assert refined_in(tmp_path / "other", speaker, BUG, asking=other)[0] != alone
 
 
 def test_nothing_is_asked_twice_unless_something_changed(tmp_path: Path, local: Local) -> None:
@@ -74,8 +78,8 @@ def test_nothing_is_asked_twice_unless_something_changed(tmp_path: Path, local: 
     asked = len(speaker.calls)
     assert refined_in(tmp_path, speaker, BUG, HACK) == first
     assert len(speaker.calls) == asked
-    refined_in(tmp_path, speaker, BUG, asking=Asking(samples=2, max_new_tokens=6))
-    assert len(speaker.calls) == asked + 1 + 3 * len(WORDINGS)
+    refined_in(tmp_path, speaker, BUG, asking=Asking(samples=1, max_new_tokens=6))
+    assert len(speaker.calls) == asked + 1 + 2 * len(WORDINGS)
 
 
 def test_every_wording_shows_prompt_draft_critique_and_refinement(
@@ -116,12 +120,14 @@ def test_odds_are_means_over_the_wordings_and_the_draft_is_asked_about_too(
     assert found.draft_odds == pytest.approx(mean("a small animal"), abs=1e-4)
 
 
-def test_blank_and_equal_refinements_and_the_draft_itself_are_no_candidates(
+def test_blank_equal_and_cut_refinements_and_the_draft_itself_are_no_candidates(
     tmp_path: Path, local: Local
 ) -> None:
     speaker = Counted(local, given=["", " \n", "a small animal\n", "an error", " an error"])
     (found,) = refined_in(tmp_path, speaker, BUG)
     assert found.refinements == (" an error",)  # parted from the prompt as the draft is
+    (whole,) = refined_in(tmp_path / "cut", Counted(local, given=["an err...", "an error"]), BUG)
+    assert (whole.refinements, whole.cut) == ((" an error",), 1)
     (none,) = refined_in(tmp_path / "none", Counted(local, given=["", "a small animal"]), BUG)
     assert (none.refinements, none.accepted(-99)) == ((), None)
 

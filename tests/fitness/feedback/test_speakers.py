@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fitness.errors import InputError
-from fitness.feedback.speakers import Local, Refused, says, speaker_of
+from fitness.feedback.speakers import Answer, Local, Refused, says, speaker_of
 from fitness.models import Base
 from fitness.records import rendered
 from tests.fitness.feedback.talking import talking
@@ -19,17 +19,19 @@ OTHER = [{"role": "user", "content": "hack: n. a much longer question than that 
 
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory: pytest.TempPathFactory) -> Local:
-    return Local(Base(talking(tmp_path_factory.mktemp("talking") / "model")))
+    return Local(Base(talking(tmp_path_factory.mktemp("talking") / "model")), "quick")
 
 
 def test_the_same_seed_gets_the_same_answers_and_another_others(speaker: Local) -> None:
-    def answers(seed: int, temperature: float = 1.0) -> list[list[str]]:
+    def answers(seed: int, temperature: float = 1.0) -> list[list[Answer]]:
         return speaker.answers([CHAT], 3, temperature=temperature, max_new_tokens=6, seed=seed)
 
     state = torch.get_rng_state()
     assert answers(1) == answers(1) != answers(2)
     assert torch.equal(state, torch.get_rng_state())
     assert len(set(answers(1)[0])) == 3
+    long = speaker.answers([CHAT], 12, temperature=1.0, max_new_tokens=60, seed=0)[0]
+    assert {ended for _, ended in long} == {True, False}
     assert len({*answers(1, 0)[0], *answers(2, 0)[0]}) == 1
 
 
