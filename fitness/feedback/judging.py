@@ -10,6 +10,7 @@ from fitness.feedback.judgements import Judgement, by_judge
 from fitness.feedback.speakers import Speaker
 from fitness.records import Chat
 
+EDITION = 1  # of the wording below; a verdict after another one is asked for again
 FIRST, SECOND = "First", "Second"
 
 JUDGE = """\
@@ -53,7 +54,8 @@ def verdict(speaker: Speaker, item: Item, asked: Asked) -> str:
         chats = [_chat(item.prompt, first, second), _chat(item.prompt, second, first)]
         return speaker.odds(chats, FIRST, SECOND)
 
-    content = {"prompt": item.prompt, "drafts": [draft.text for draft in item.drafts]}
+    drafts = [draft.text for draft in item.drafts]
+    content = {"edition": EDITION, "prompt": item.prompt, "drafts": drafts}
     straight, swapped = asked.once("verdict", {**content, "by": speaker.identity}, ask)
     if straight > 0 > swapped:
         return "first"

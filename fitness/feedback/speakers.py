@@ -144,7 +144,8 @@ def speaker_of(given: str, *, key_variable: str) -> Speaker:
         raise InputError(f"{given!r}: a server's address begins with http:// or https://")
     from fitness.models import Base
 
-    return Local(Base(folders.locate(given)), Path(given).name)
+    folder = folders.locate(given)
+    return Local(Base(folder), Path(given).name or folder.name)
 
 
 def spellings(word: str) -> list[str]:

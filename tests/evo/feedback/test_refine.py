@@ -14,7 +14,10 @@ import pytest
 from evo.cli import main
 from evo.feedback.summary import summarise
 from fitness.documents import Source
+from fitness.errors import InputError
+from fitness.feedback.asked import Asked
 from fitness.feedback.items import Draft, Item, add_items, read_items
+from fitness.feedback.judgements import Judgement
 from fitness.feedback.store import FOLDER, Store
 from fitness.models import Base
 from fitness.sources import tokenise
@@ -173,8 +176,6 @@ def test_a_killed_run_goes_on_to_the_same_files_and_asks_nothing_twice(
 def test_two_at_once_in_one_folder_are_refused(
     run: Path, served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fitness.feedback.asked import Asked
-
     with Asked(tmp_path / "to", "asked"):
         assert refine(run, at(served), tmp_path / "to") == 2
     assert "is in use by process" in capsys.readouterr().err
@@ -279,8 +280,6 @@ def judged_by_people(run: Path, pairs: int) -> None:
     add_items(run / FOLDER, items)
     with Store(run / FOLDER) as store:
         judgements = []
-        from fitness.feedback.judgements import Judgement
-
         for n, item in enumerate(items):
             good = "first" if item.drafts[0].text.startswith("good") else "second"
             bad = "second" if good == "first" else "first"
@@ -346,6 +345,8 @@ def test_what_a_judge_has_judged_people_still_get(tmp_path: Path, served: Served
     assert judge(run, served) == 0
     with Store(run / FOLDER) as store:
         assert store.progress("Ada") == {"mine": 0, "all": 0, "items": 1}
+        with pytest.raises(InputError, match="are of models"):
+            store.current("judge:me")
         item = store.current("Ada")
         assert item is not None
         store.judge(item.id, "Ada", "preference", "second")
