@@ -277,7 +277,7 @@ def _top_logprobs(choice: Any) -> dict[str, float]:
         told = choice["logprobs"]["content"][0]["top_logprobs"]
         found: dict[str, float] = {}
         for one in told:
-            token, logp = str(one["token"]), float(one["logprob"])
+            token, logp = str(one["token"]), min(float(one["logprob"]), 0.0)
             if math.isfinite(logp):
                 found[token] = max(logp, found.get(token, logp))
         return found

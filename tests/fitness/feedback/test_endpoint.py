@@ -131,6 +131,17 @@ def test_a_redirect_is_not_followed(served: Served, monkeypatch: pytest.MonkeyPa
     assert len(served.asked) == 3
 
 
+def test_a_proxy_has_no_part_in_what_this_machine_is_asked(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert answer(served.endpoint())
+    assert served.pauses == []
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
 def test_the_key_is_sent_and_never_told(
     served: Served, monkeypatch: pytest.MonkeyPatch, status: int
@@ -226,6 +237,20 @@ def test_odds_sum_the_spellings_of_a_word() -> None:
     assert odds_among({"Yes": -0.5, "What": -4.0}, "Yes", "No") == pytest.approx(3.5)
     assert odds_among({"Yes": -0.5, "What": -4.0}, "No", "Yes") == pytest.approx(-3.5)
     assert odds_among({"<think>": -0.1, "What": -4.0}, "Yes", "No") == 0
+
+
+def test_strange_log_probabilities_do_no_harm(served: Served) -> None:
+    told = [("Yes", 1e6), ("No", -1e6), ("Nope", "x"), ("no", math.nan), ("yes", -math.inf)]
+    for top in (told[:2], [*told[:2], *told[3:]]):
+        found = [{"token": token, "logprob": logp} for token, logp in top]
+        choice = {"logprobs": {"content": [{"top_logprobs": found}]}}
+        served.body = json.dumps({"choices": [choice]}).encode()
+        assert served.endpoint().odds([CHAT], "Yes", "No") == [1e6]
+    found = [{"token": token, "logprob": logp} for token, logp in told]
+    choice = {"logprobs": {"content": [{"top_logprobs": found}]}, "message": {"content": "No"}}
+    served.body = json.dumps({"choices": [choice]}).encode()
+    with pytest.warns(UserWarning, match="votes"):
+        assert served.endpoint().odds([CHAT], "Yes", "No")[0] < 0
 
 
 @pytest.mark.parametrize("logprobs", ["missing", "refused"])
