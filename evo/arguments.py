@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-FEEDBACK = ("open", "report", "export", "import")
+FEEDBACK = ("open", "report", "export", "import", "refine", "judge")
 Calls = Mapping[str, Callable[[argparse.Namespace], int]]
 
 
@@ -229,3 +229,53 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         "--annotator", default="imported", metavar="NAME", help="whose, where records do not say"
     )
     take_in.add_argument("file", type=Path, metavar="FILE")
+
+    refine = action("refine", "have a model rewrite drafts by what critiques say of them")
+    _speaking(refine)
+    refine.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder, which may hold a part of it",
+    )
+    refine.add_argument(
+        "--critiques", type=Path, metavar="FILE", help="JSONL of {prompt, draft, critique}"
+    )
+    refine.add_argument(
+        "--critic", action="store_true", help="let the model criticise what nobody did"
+    )
+    for name, kind, text in (
+        ("samples", _count, "refinements of a draft (default 5)"),
+        ("temperature", float, "0 is greedy (default 1)"),
+        ("max-new-tokens", _count, "longest refinement (default 256)"),
+        ("seed", int, "of all draws (default 0)"),
+    ):
+        refine.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+    refine.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="log-odds that a refinement does what the critique asks for (default 0, even)",
+    )
+
+    judge = action("judge", "have a model choose between two drafts, beside people")
+    _speaking(judge)
+    judge.add_argument("--name", help="kept as `judge:NAME` (default: the model's)")
+
+
+def _speaking(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--with",
+        dest="speaker",
+        required=True,
+        metavar="MODEL",
+        help="a model's folder, a Hub id, or http://host:port/v1#model of a server",
+    )
+    sub.add_argument(
+        "--key-variable",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="the environment variable with the server's key (default OPENAI_API_KEY)",
+    )

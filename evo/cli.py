@@ -334,6 +334,44 @@ def _feedback_import(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _feedback_refine(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evo.feedback.refine import refine_run, table
+    from evo.feedback.session import feedback_of
+    from fitness.feedback.language import Asking
+    from fitness.feedback.speakers import speaker_of
+
+    feedback_of(options.run)  # before a model is loaded for nothing
+    names = ("samples", "temperature", "max_new_tokens", "seed")
+    given = {name: getattr(options, name) for name in names}
+    outcome = refine_run(
+        options.run,
+        speaker_of(options.speaker, key_variable=options.key_variable),
+        options.to,
+        Asking(**{name: value for name, value in given.items() if value is not None}),
+        critiques=options.critiques,
+        critic=options.critic,
+        threshold=options.threshold,
+    )
+    Console().print(table(outcome, options.to), soft_wrap=True)
+    return DONE
+
+
+def _feedback_judge(options: argparse.Namespace) -> int:
+    from evo.feedback.refine import judge_run
+    from evo.feedback.session import feedback_of
+    from fitness.feedback.speakers import speaker_of
+
+    feedback_of(options.run)
+    speaker = speaker_of(options.speaker, key_variable=options.key_variable)
+    counts = judge_run(options.run, speaker, options.name)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"pairs: {told}", flush=True)
+    options.json = False
+    return _feedback_report(options)
+
+
 def _init(options: argparse.Namespace) -> int:
     from evo.config import init
 
@@ -364,6 +402,8 @@ CALLS = {
     "feedback report": _feedback_report,
     "feedback export": _feedback_export,
     "feedback import": _feedback_import,
+    "feedback refine": _feedback_refine,
+    "feedback judge": _feedback_judge,
     "init": _init,
     "schema": _schema,
 }

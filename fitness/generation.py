@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from fitness.documents import Half, existing
@@ -254,12 +255,9 @@ def _continue(
     top_p: float,
 ) -> list[list[int]]:
     """The tokens that follow each encoded prompt, up to its EOS and without it."""
-    import torch
     from transformers import GenerationConfig
 
-    longest = max(map(len, encoded))
-    padded = [[eos] * (longest - len(ids)) + ids for ids in encoded]
-    attended = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded]
+    padded, attended = _padded(encoded, eos, device)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -269,12 +267,8 @@ def _continue(
         pad_token_id=eos,
         **sampling,
     )
-    output = model.generate(
-        torch.tensor(padded, device=device),
-        attention_mask=torch.tensor(attended, device=device),
-        generation_config=config,
-    )
-    new = output[:, longest:].tolist()
+    output = model.generate(padded, attention_mask=attended, generation_config=config)
+    new = output[:, padded.shape[1] :].tolist()
     return [tokens[: tokens.index(eos)] if eos in tokens else tokens for tokens in new]
 
 
@@ -335,3 +329,38 @@ def _seeded(device: "torch.device", mixed: int) -> Iterator[None]:
     elif device.type != "cpu":
         torch.get_device_module(device).manual_seed(mixed)
     yield
+
+
+def next_logps(
+    model: "PreTrainedModel", encoded: list[list[int]], *, pad: int, batch_size: int = 16
+) -> np.ndarray:
+    """Log-probabilities of what follows each row of tokens, natural; (rows, vocabulary) float64."""
+    import torch
+    from transformers import GenerationConfig
+
+    device = next(model.parameters()).device
+    config = GenerationConfig(
+        max_new_tokens=1,
+        pad_token_id=pad,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    found = []
+    with _only_answering(model), torch.no_grad():
+        for first in range(0, len(encoded), batch_size):
+            padded, attended = _padded(encoded[first : first + batch_size], pad, device)
+            output = model.generate(padded, attention_mask=attended, generation_config=config)
+            found.append(torch.log_softmax(output.logits[0].double(), dim=-1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def _padded(
+    encoded: list[list[int]], pad: int, device: "torch.device"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Rows of tokens that end together, and which of them are theirs; both (rows, longest)."""
+    import torch
+
+    longest = max(map(len, encoded))
+    tokens = [[pad] * (longest - len(ids)) + ids for ids in encoded]
+    own = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded]
+    return torch.tensor(tokens, device=device), torch.tensor(own, device=device)

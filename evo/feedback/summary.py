@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING, Any
 from evo.feedback.session import judged
 from fitness.feedback.agreement import SCALES, agreement
 from fitness.feedback.items import Item
-from fitness.feedback.judgements import KINDS, Judgement
+from fitness.feedback.judgements import KINDS, Judgement, by_judge
+from fitness.feedback.judging import with_people
 from fitness.feedback.need import WANTED, curve, known, more
 from fitness.feedback.reward import LEAST, fitted, said
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 Summary = dict[str, Any]
 
 
 def summarise(run: Path) -> Summary:
-    """As JSON values: items, judgements by annotator and kind, alpha by kind, the reward model."""
-    items, judgements = judged(run)
+    """As JSON values: items, judgements by annotator and kind, alpha by kind, the reward model.
+
+    Models that judge are beside all that, with how they agree with people.
+    """
+    items, everything = judged(run)
+    judgements = [one for one in everything if not by_judge(one.annotator)]
     counts: dict[str, dict[str, int]] = {}
-    for judgement in judgements:
+    for judgement in everything:
         if judgement.value != []:  # labels that were all taken back
             by_kind = counts.setdefault(judgement.annotator, dict.fromkeys(KINDS, 0))
             by_kind[judgement.kind] += 1
@@ -32,6 +38,7 @@ def summarise(run: Path) -> Summary:
         "judged": len({judgement.item for judgement in judgements}),
         "annotators": counts,
         "agreement": {k: {"alpha": a.alpha, "items": a.items} for k, a in agreements.items()},
+        "judges": {name: asdict(found) for name, found in with_people(everything).items()},
         "reward": _reward(items, judgements),
     }
 
@@ -70,9 +77,28 @@ def tables(summary: Summary) -> "Group":
     alphas.add_column("alpha", justify="right")
     alphas.add_column("items judged by two", justify="right")
     for kind, found in summary["agreement"].items():
-        told = "not defined" if found["alpha"] is None else f"{found['alpha']:.3f}"
-        alphas.add_row(f"{kind} ({SCALES[kind]})", told, str(found["items"]))
-    return Group(counts, alphas, *_told(summary["reward"]))
+        alphas.add_row(f"{kind} ({SCALES[kind]})", _alpha(found["alpha"]), str(found["items"]))
+    parts = [counts, alphas, *([_judges(summary["judges"])] if summary["judges"] else [])]
+    return Group(*parts, *_told(summary["reward"]))
+
+
+def _judges(found: Summary) -> "Table":
+    from rich.table import Table
+
+    judges = Table(
+        "judge", title="Models that judge, beside people's preferences of the same pairs"
+    )
+    for column in ("alpha", "same choice", "people's judgements"):
+        judges.add_column(column, justify="right")
+    for name, one in sorted(found.items()):
+        same = f"{one['same']} of {one['decided']}"
+        told = (_alpha(one["alpha"]), same, str(one["pairs"]))
+        judges.add_row(name.replace("[", r"\["), *told)
+    return judges
+
+
+def _alpha(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _told(reward: Summary) -> list[str]:

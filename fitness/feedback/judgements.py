@@ -14,6 +14,7 @@ CLOSING: tuple[Kind, ...] = ("preference", "skip")  # after these one goes on to
 RATINGS = range(1, 6)
 SIDES = ("first", "second", "tie")  # of the item's drafts, whatever the order they were shown in
 LONGEST_NAME = 64
+JUDGE = "judge:"  # what the name of a model begins with that judges beside people
 LONGEST_TEXT = 500_000  # characters
 
 
@@ -56,6 +57,11 @@ def named(annotator: Any) -> str:
             f"got {annotator!r:.80}"
         )
     return name
+
+
+def by_judge(annotator: str) -> bool:
+    """Whether an annotator is a model, not one of the people."""
+    return annotator.startswith(JUDGE)
 
 
 def _fault(item: Item, kind: Kind, value: Any) -> str:

@@ -17,7 +17,7 @@ from fitness.errors import InputError
 from fitness.facts import Fact, FactFile, lock, read_facts
 from fitness.feedback import items as shown
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.judgements import Judgement, checked, named
+from fitness.feedback.judgements import JUDGE, Judgement, by_judge, checked, named
 from fitness.feedback.standing import Settings, Standing
 from fitness.suggest import did_you_mean, listed
 
@@ -88,6 +88,8 @@ class Store:
 
     def current(self, annotator: str) -> Item | None:
         """The item in an annotator's hands, or else the next one free, handed out herewith."""
+        if by_judge(annotator):
+            raise InputError(f"names that begin with {JUDGE!r} are of models; take another")
         with self._turn:
             in_hand = self.standing.in_hand.get(annotator)
             if in_hand:
@@ -95,7 +97,8 @@ class Store:
             self._see_new_items()
             for item in self.items.values():
                 holders = self.standing.holders.get(item.id, ())
-                if annotator not in holders and len(holders) < self.wanted(item):
+                people = sum(not by_judge(holder) for holder in holders)
+                if annotator not in holders and people < self.wanted(item):
                     self._write({"fact": "handed", "item": item.id, "annotator": annotator})
                     return item
             return None
@@ -150,7 +153,11 @@ class Store:
         """Items that the annotator has done, that anybody has, and that there are."""
         with self._turn:
             in_hand = self.standing.in_hand
-            done = {(i, by) for i, by in self.standing.said if i not in in_hand.get(by, ())}
+            done = {
+                (item, by)
+                for item, by in self.standing.said
+                if item not in in_hand.get(by, ()) and not by_judge(by)
+            }
             mine = sum(by == annotator for _, by in done)
             return {"mine": mine, "all": len({i for i, _ in done}), "items": len(self.items)}
 
