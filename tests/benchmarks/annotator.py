@@ -40,7 +40,6 @@ from tests.benchmarks.comparison import mean_error
 from tests.fitness.quickstart import CORPUS, MODEL, token_file
 
 ERRORS = 0.1
-ROUNDS = 3
 STEPS = (40, 60, 80, 120, 160, 200)  # judgements, of the reward model alone
 TIMES = 3  # that each prompt is answered
 PAIRS = 2  # of drafts for each prompt
@@ -207,21 +206,22 @@ class Point:
 
 
 def rounds(
-    trainer: Trainer, first: Written, choice: str, seed: int, budget: int, *, pool: bool
+    trainer: Trainer, first: Written, choice: str, seed: int, options: argparse.Namespace
 ) -> list[Point]:
+    budget = options.judgements
     items: dict[str, Item] = {}
     said: list[Judgement] = []
     points, written = [Point(0, first.score, None)], first
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, options.rounds + 1):
         rng = np.random.default_rng([seed, number])
         candidates = items_of(written.drafts, pairs=PAIRS, rng=rng)
         candidates = [one for one in candidates if one.id not in items]
         known = said if choice == "active" else []
-        until = round(budget * number / ROUNDS)
+        until = round(budget * number / options.rounds)
         wanted = chosen(candidates, budget, items=items, judgements=known, rng=rng)
         _ask(wanted, until, items, said, rng)
         sources = trainer.sources(items, said)
-        if pool:
+        if options.pool:
             sources |= trainer.pool(written, items, said)
         written = trainer.written(sources, seed)
         points.append(Point(len(said), written.score, agreement(items, said, first)))
@@ -284,7 +284,7 @@ def main() -> None:
             trainer = Trainer(Path(folder), options.tokens)
             first = trainer.written({}, seed)
             for choice in CHOICES:
-                points = rounds(trainer, first, choice, seed, options.judgements, pool=options.pool)
+                points = rounds(trainer, first, choice, seed, options)
                 found[choice].append(points)
                 draws = [ranked(first, choice, seed, draw) for draw in range(options.draws)]
                 alone[choice].append(np.mean(draws, axis=0))
@@ -359,6 +359,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5, help="(default 5)")
     parser.add_argument(
         "--draws", type=int, default=4, help="of the reward model alone, a seed (default 4)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="(default 3); with 0 the reward model alone"
     )
     parser.add_argument("--tokens", type=int, default=40_960, help="a fine-tune (default 40,960)")
     parser.add_argument("--judgements", type=int, default=200, help="in all (default 200)")
