@@ -18,7 +18,7 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
         "population/",
         "fitness/metrics.py",
         "fitness/feedback/discriminator.py",
-        "fitness/feedback/reward.py",
+        "fitness/feedback/comparisons.py",
         "fitness/feedback/traits.py",
     ),
     "torch": ("fitness/",),

@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fitness.feedback.comparisons import TIE, compared, posterior, said, vectors_of
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import (
-    TIE,
-    Reward,
-    compared,
-    fold_of,
-    posterior,
-    said,
-    vectors_of,
-)
+from fitness.feedback.reward import Reward, fold_of
 
 SHARES = (0.25, 0.5, 1.0)
 DRAWS = 3  # of each share of the judgements that is not all of them

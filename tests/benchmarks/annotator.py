@@ -40,7 +40,7 @@ from tests.benchmarks.comparison import mean_error
 from tests.fitness.quickstart import CORPUS, MODEL, token_file
 
 ERRORS = 0.1
-ROUNDS = 3
+STEPS = (40, 60, 80, 120, 160, 200)  # judgements, of the reward model alone
 TIMES = 3  # that each prompt is answered
 PAIRS = 2  # of drafts for each prompt
 SHORT = (4, 12)  # words
@@ -206,28 +206,57 @@ class Point:
 
 
 def rounds(
-    trainer: Trainer, first: Written, choice: str, seed: int, budget: int, *, pool: bool
+    trainer: Trainer, first: Written, choice: str, seed: int, options: argparse.Namespace
 ) -> list[Point]:
+    budget = options.judgements
     items: dict[str, Item] = {}
     said: list[Judgement] = []
     points, written = [Point(0, first.score, None)], first
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, options.rounds + 1):
         rng = np.random.default_rng([seed, number])
         candidates = items_of(written.drafts, pairs=PAIRS, rng=rng)
         candidates = [one for one in candidates if one.id not in items]
         known = said if choice == "active" else []
-        until = round(budget * number / ROUNDS)
-        for item in chosen(candidates, budget, items=items, judgements=known, rng=rng):
-            if len(said) >= until:
-                break
-            items[item.id] = item
-            said += list(judged(item, rng))[: until - len(said)]
+        until = round(budget * number / options.rounds)
+        wanted = chosen(candidates, budget, items=items, judgements=known, rng=rng)
+        _ask(wanted, until, items, said, rng)
         sources = trainer.sources(items, said)
-        if pool:
+        if options.pool:
             sources |= trainer.pool(written, items, said)
         written = trainer.written(sources, seed)
         points.append(Point(len(said), written.score, agreement(items, said, first)))
     return points
+
+
+def ranked(first: Written, choice: str, seed: int, draw: int) -> list[float]:
+    """The reward model's agreement with the rule after each of STEPS judgements, all of what the
+    first model wrote: nothing is trained, so only the choice differs."""
+    rng = np.random.default_rng([seed, draw])
+    candidates = items_of(first.drafts, pairs=PAIRS, rng=rng)
+    items: dict[str, Item] = {}
+    said: list[Judgement] = []
+    found = []
+    for until in STEPS:
+        known = said if choice == "active" else []
+        rest = [one for one in candidates if one.id not in items]
+        _ask(chosen(rest, until, items=items, judgements=known, rng=rng), until, items, said, rng)
+        found.append(agreement(items, said, first) or 0.0)
+    return found
+
+
+def _ask(
+    wanted: Sequence[Item],
+    until: int,
+    items: dict[str, Item],
+    said: list[Judgement],
+    rng: np.random.Generator,
+) -> None:
+    """Have items judged, one after another, until there are so many judgements."""
+    for item in wanted:
+        if len(said) >= until:
+            return
+        items[item.id] = item
+        said += list(judged(item, rng))[: until - len(said)]
 
 
 def agreement(
@@ -249,13 +278,16 @@ def main() -> None:
     torch.set_num_threads(1)
     started = time.monotonic()
     found: dict[str, list[list[Point]]] = {choice: [] for choice in CHOICES}
+    alone: dict[str, list[np.ndarray]] = {choice: [] for choice in CHOICES}
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(Path(folder), options.tokens)
             first = trainer.written({}, seed)
             for choice in CHOICES:
-                points = rounds(trainer, first, choice, seed, options.judgements, pool=options.pool)
+                points = rounds(trainer, first, choice, seed, options)
                 found[choice].append(points)
+                draws = [ranked(first, choice, seed, draw) for draw in range(options.draws)]
+                alone[choice].append(np.mean(draws, axis=0))
                 told = ", ".join(f"{one.judgements}: {one.score:.3f}" for one in points)
                 print(f"seed {seed}, {choice}: {told}", flush=True)
     figures = {choice: _curve(runs) for choice, runs in found.items()}
@@ -275,6 +307,19 @@ def main() -> None:
                 f"{choice:8} {point['judgements']:4} judgements: score {point['score'][0]:.3f} "
                 f"± {point['score'][1]:.3f}, reward model {_told(point['agreement'])}"
             )
+    ranking = {
+        choice: [mean_error(one) for one in zip(*runs, strict=True)]
+        for choice, runs in alone.items()
+    }
+    nearer = [
+        mean_error(one) for one in zip(*np.subtract(alone["active"], alone["random"]), strict=True)
+    ]
+    for choice, told in {**ranking, "active less random": nearer}.items():
+        steps = zip(STEPS, told, strict=True)
+        print(
+            f"the reward model alone, {choice}: "
+            + ", ".join(f"{count}: {mean:.3f} ± {error:.3f}" for count, (mean, error) in steps)
+        )
     for choice, (mean, error) in gains.items():
         print(f"{choice}: gained {mean:.3f} ± {error:.3f}, {mean / (error or 1):.1f} errors")
     print(f"active less random at the end: {ahead[0]:.3f} ± {ahead[1]:.3f}")
@@ -285,6 +330,7 @@ def main() -> None:
             {"name": "annotator", "seeds": options.seeds, "tokens": options.tokens}
             | {"pool": options.pool}
             | {"curves": figures, "gains": gains, "active_less_random": ahead}
+            | {"steps": STEPS, "ranking": ranking, "ranking_active_less_random": nearer}
             | {"seconds": round(seconds)}
         )
     )
@@ -311,6 +357,12 @@ def _told(agreement: tuple[float, float] | None) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=annotator", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="(default 5)")
+    parser.add_argument(
+        "--draws", type=int, default=4, help="of the reward model alone, a seed (default 4)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="(default 3); with 0 the reward model alone"
+    )
     parser.add_argument("--tokens", type=int, default=40_960, help="a fine-tune (default 40,960)")
     parser.add_argument("--judgements", type=int, default=200, help="in all (default 200)")
     parser.add_argument(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from fitness.feedback.comparisons import said
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import LEAST, Reward, enough, fitted, folds_of, said
+from fitness.feedback.reward import LEAST, Reward, enough, fitted, folds_of
 from fitness.models import Base
 from tests.fitness.feedback.people import (
     corrected,
