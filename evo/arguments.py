@@ -110,8 +110,17 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
-    generate.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}")
+    generate.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}, each a text or a chat"
+    )
     generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    generate.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first sample, to write a pool in parts (default 0)",
+    )
     generate.add_argument(
         "--filters", metavar="NAME,...", help="what scores them (default: all but likelihood)"
     )

@@ -199,6 +199,7 @@ def _generate(options: argparse.Namespace) -> int:
         prompts=options.prompts,
         filters=options.filters.split(",") if options.filters else DEFAULT_FILTERS,
         seed=options.seed,
+        first=options.first,
     )
     console = Console()
     console.print(summary(samples))

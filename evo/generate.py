@@ -1,5 +1,6 @@
 """`evo generate`: an individual of a run writes samples, and filters score them: a pool."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from fitness.feedback.references import drawn, evaluated_texts, texts_of
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
-from fitness.formats import json_records, text_in
-from fitness.generation import read_prompts
+from fitness.generation import asked, read_prompts
+from fitness.suggest import listed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,21 +41,26 @@ def generate(
     prompts: Path | None = None,
     filters: Sequence[str] = DEFAULT_FILTERS,
     seed: int = 0,
+    first: int = 0,
 ) -> list[Sample]:
-    """Write the file `to`, a pool of scored samples, and return them. Raises InputError.
+    """Write the file `to`, a pool of scored samples from number `first` on, and return them.
 
     Openings are drawn from the sources by the shares of the individual's mixture, and so are the
     real texts that the discriminator compares with. Weights that are gone are trained again.
+    Raises InputError.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
+    for name, value in (("seed", seed), ("first", first)):
+        if value < 0:
+            raise InputError(f"--{name} is {value}; it must be 0 or more")
     for name in filters:
         check_filter(name)
     facts = read(run)
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
-    asked = _prompts(prompts) if prompts else []
+    given_prompts = _prompts(prompts, folders.locate(config.model.base)) if prompts else []
     rng = np.random.default_rng(seed)
     real = _documents(config, recipe["mixture"], rng)
     from fitness.models import Base
@@ -63,7 +69,13 @@ def generate(
         best = export(run, str(number), Path(temporary) / "model")
         writer = Base(best)
         samples = write(
-            writer, settings, prompts=asked, documents=real, individual=number, seed=seed
+            writer,
+            settings,
+            prompts=given_prompts,
+            documents=real,
+            individual=number,
+            seed=seed,
+            first=first,
         )
     given = Given(
         seed=seed,
@@ -76,6 +88,10 @@ def generate(
     )
     samples = scored(samples, filters, given)
     to.parent.mkdir(parents=True, exist_ok=True)
+    if to.exists():
+        other = to.with_name(f"{to.stem}.{os.getpid()}{to.suffix}")
+        write_whole(other, "".join(to_lines(samples)))
+        raise InputError(f"{to} was written by somebody else meanwhile; this pool is {other}")
     write_whole(to, "".join(to_lines(samples)))
     return samples
 
@@ -106,11 +122,18 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
 def _documents(
     config: SearchConfig, mixture: dict[str, float], rng: np.random.Generator
 ) -> list[str]:
-    """Real texts, of each source by its share of a mixture."""
+    """Real texts, of each source by its share of a mixture; of a merge of parts there are none."""
+    if config.parts:
+        return []
     found: list[str] = []
     for name, share in mixture.items():
         count = round(DOCUMENTS * share)
-        if count and name in config.sources:
+        if count and name not in config.sources:
+            raise InputError(
+                f"source {name!r}: has a share of {share:.3g} and is not among the run's sources, "
+                f"which are {listed(config.sources)}; choose another individual"
+            )
+        if count:
             found += drawn(texts_of(config.sources[name], Path.cwd()), count, rng)
     return found
 
@@ -119,18 +142,16 @@ def _evaluated(config: SearchConfig) -> list[str]:
     """All that the run measures on, selection and test."""
     folder = folders.locate(config.model.base)
     halves = (half for domain in config.domains.values() for half in domain.splits().values())
-    asked = (
+    prompts = (
         read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
         for name, prompt_set in config.prompts.items()
         for split, path in prompt_set.files().items()
     )
-    return evaluated_texts(halves, asked, Path.cwd())
+    return evaluated_texts(halves, prompts, Path.cwd())
 
 
-def _prompts(file: Path) -> list[str]:
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such file of prompts")
-    found = [text_in(record, "prompt", f"{file}:{line}") for line, record in json_records(file)]
+def _prompts(file: Path, model: Path) -> list[str]:
+    found = [prompt for _, _, prompt in asked(str(file), model)]
     if not found:
         raise InputError(f'{file}: holds no prompts; every line must look like {{"prompt": "..."}}')
     return found

@@ -2,15 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from evo import config as configuration
 from evo.cli import main
-from evo.generate import DEFAULT_FILTERS
+from evo.generate import DEFAULT_FILTERS, _documents
+from evo.ledger import read
 from evo.prepare import prepare
+from fitness.errors import InputError
+from fitness.feedback.filters import scored
 from fitness.feedback.samples import Sample, read_samples, to_lines
+from fitness.sources import load_tokenizer
 from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
+from tests.fitness.quickstart import MODEL
 
 FEW = ("--samples", "6", "--max-new-tokens", "8")
 
@@ -79,6 +86,62 @@ def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None
     assert {name for one in samples for name in one.scores} == {"length", "repetition"}
 
 
+def test_a_chat_is_a_prompt_as_prompt_sets_render_it(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": [{"role": "user", "content": "frob?"}]}))
+    options = ("--prompts", str(prompts), "--from-prompts", "1", "--from-documents", "0")
+    to = tmp_path / "a.jsonl"
+    assert main(["generate", str(run), "--to", str(to), *FEW, *options]) == 2
+    assert "prompts.jsonl:1: holds chat messages" in capsys.readouterr().err
+    tokenizer = load_tokenizer(MODEL)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    monkeypatch.setattr("fitness.generation.load_tokenizer", lambda folder: tokenizer)
+    pool_of(run, to, *options, "--filters", "length")
+    assert {one.prompt for one in read_samples(to)} == {"user: frob?\nassistant:"}
+
+
+def test_a_pool_that_another_process_wrote_meanwhile_is_left_alone(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = tmp_path / "pools" / "a.jsonl"
+
+    def scored_late(*given: Any) -> Any:
+        to.parent.mkdir()
+        to.write_text("theirs")
+        return scored(*given)
+
+    monkeypatch.setattr("evo.generate.scored", scored_late)
+    assert main(["generate", str(run), "--to", str(to), *FEW, "--filters", "length"]) == 2
+    assert to.read_text() == "theirs"
+    told = capsys.readouterr().err
+    (other,) = set(to.parent.iterdir()) - {to}
+    assert str(other) in told
+    assert len(list(read_samples(other))) == 6
+
+
+def test_a_pool_is_written_in_parts_and_of_sources_that_are_there(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    whole = list(read_samples(pool_of(run, tmp_path / "whole.jsonl", "--filters", "length")))
+    part = pool_of(run, tmp_path / "part.jsonl", "--filters", "length", "--first", "4")
+    assert list(read_samples(part))[:2] == whole[4:]
+    config = configuration.of(read(run))
+    with pytest.raises(InputError, match=r"source 'jargn': has a share of 0\.5 and is not among"):
+        _documents(config, {"jargn": 0.5, "jargon": 0.5}, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -87,8 +150,10 @@ def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None
         (("--filters", "likelihood"), "filter 'likelihood': needs a model"),
         (("--samples", "0"), "--samples: Input should be greater than or equal to 1"),
         (("--from-documents", "0"), "are all 0; raise one"),
+        (("--seed", "-1"), "--seed is -1; it must be 0 or more"),
+        (("--first", "-3"), "--first is -3; it must be 0 or more"),
         (("--from-prompts", "1"), "there are no prompts to go on from"),
-        (("--prompts", "nowhere.jsonl"), "nowhere.jsonl: there is no such file of prompts"),
+        (("--prompts", "nowhere.jsonl"), "there is no 'nowhere.jsonl'"),
     ],
 )
 def test_what_cannot_be_done_is_told_and_leaves_no_file(

@@ -1,10 +1,17 @@
 """What a model writes by itself: where it begins, where it ends, and that it is repeatable."""
 
+import itertools
+
+import numpy as np
 import pytest
+import torch
 
 from fitness.errors import InputError
-from fitness.feedback.generate import Generation, write
+from fitness.feedback.generate import BLOCK, Generation, write
+from fitness.feedback.samples import Sample
+from fitness.generation import continued_apart
 from fitness.models import Base
+from fitness.streams import RowNumbers
 
 DOCUMENTS = ["abbrev: n. Common abbreviation for this", "bug: n. An unwanted property of a program"]
 PROMPTS = ["Category: artifact\n"]
@@ -28,6 +35,56 @@ def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -
 
     assert written(1) == written(1)
     assert written(1) != written(2)
+
+
+def test_what_is_written_in_parts_is_what_is_written_at_once(base: Base) -> None:
+    settings = Generation(samples=2 * BLOCK + 6, from_nothing=1, from_prompts=1, max_new_tokens=6)
+
+    def written(first: int, samples: int) -> list[Sample]:
+        part = settings.model_copy(update={"samples": samples})
+        return write(
+            base, part, prompts=PROMPTS, documents=DOCUMENTS, individual=0, seed=3, first=first
+        )
+
+    whole = written(0, settings.samples)
+    assert len({one.completion for one in whole}) > BLOCK
+    for cuts in ([0, 1, 5, BLOCK, 70], [0, BLOCK + 3, 2 * BLOCK, 70]):
+        parts = [written(a, b - a) for a, b in itertools.pairwise(cuts)]
+        assert [one for part in parts for one in part] == whole
+
+
+def test_a_row_is_sampled_by_its_numbers_alone(base: Base) -> None:
+    numbers = np.random.default_rng(0).random((6, 8))
+    encoded = [[5, 9, 200], [7]] * 3
+
+    def sampled(rows: list[int]) -> list[list[int]]:
+        return continued_apart(
+            base.model, [encoded[row] for row in rows], numbers[rows],
+            eos=base.tokenizer.eos_token_id, max_new_tokens=8, temperature=1.0, top_p=0.9,
+        )  # fmt: skip
+
+    together = sampled(list(range(6)))
+    assert len(set(map(tuple, together))) == 6
+    assert sampled([3, 0]) == [together[3], together[0]]
+
+
+def test_numbers_draw_tokens_as_often_as_they_are_probable() -> None:
+    probabilities = torch.tensor([[0.1, 0.0, 0.6, 0.3, 0.0]])
+    numbers = np.array([[*(np.arange(1000) + 0.5) / 1000, 1 - 1e-12]])
+    with RowNumbers(numbers, torch.device("cpu")):
+        tokens = [int(torch.multinomial(probabilities, 1)) for _ in range(1001)]
+    assert np.bincount(tokens, minlength=5).tolist() == [100, 0, 600, 301, 0]
+
+
+def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(base: Base) -> None:
+    long = "Grüße, " * 400 + "and so on: ü"
+    settings = Generation(samples=1, from_prompts=1, from_documents=0, max_new_tokens=8)
+    (cut,) = write(base, settings, prompts=[long], individual=0, seed=0)
+    assert long.endswith(cut.prompt)
+    room = base.model.config.max_position_embeddings - settings.max_new_tokens
+    assert room - 4 < len(base.tokenizer(cut.prompt)["input_ids"]) <= room + 1
+    (again,) = write(base, settings, prompts=[cut.prompt], individual=0, seed=0)
+    assert again == cut
 
 
 def test_an_opening_of_a_document_keeps_its_line_breaks_and_indents(base: Base) -> None:
