@@ -132,7 +132,9 @@ def _generate(generate: argparse.ArgumentParser) -> None:
         ("from-documents", float, "weight of those from openings of real texts (default 1)"),
         ("from-prompts", float, "weight of those that go on from prompts (default 0)"),
         ("from-nothing", float, "weight of those from nothing (default 0)"),
-        ("opening-words", int, "of an opening of a real text (default 8)"),
+        ("infill", float, "weight of those that fill a gap within real texts (default 0)"),
+        ("opening-words", int, "of an opening, and before and behind a gap (default 8)"),
+        ("infill-words", int, "words taken out of a real text for a gap (default 8)"),
     ):
         generate.add_argument(f"--{name}", type=kind, metavar="N", help=text)
 

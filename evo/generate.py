@@ -60,6 +60,11 @@ def generate(
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
+    if settings.infill and not recipe["infill_share"]:
+        raise InputError(
+            f"{run}: individual {number} was not taught to fill in a middle, its recipe has an "
+            "infill_share of 0; choose one with more, or set --infill 0"
+        )
     given_prompts = _prompts(prompts, folders.locate(config.model.base)) if prompts else []
     rng = np.random.default_rng(seed)
     real = _documents(config, recipe["mixture"], rng)
@@ -113,7 +118,7 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
     dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
     told = f"{len(samples):,} samples; {dirty:,} hold what is measured on and are never learned"
     shown = [
-        Text.assemble((one.prompt, "dim"), one.completion, "\n")[:SHOWN]
+        Text.assemble((one.prompt, "dim"), one.completion, (one.suffix, "dim"), "\n")[:SHOWN]
         for one in samples[:EXAMPLES]
     ]
     return Group(Text(told), table, *shown)

@@ -1,27 +1,32 @@
-"""What a model writes by itself: samples that go on from prompts, from real texts, from nothing."""
+"""What a model writes by itself: what goes on from prompts, from real texts, from nothing, and what
+fills a gap within real texts."""
 
-import re
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fitness.errors import InputError
-from fitness.feedback.samples import Begun, Sample
+from fitness.feedback.passages import around, opening_of, seen, words
+from fitness.feedback.samples import Begun, Sample, Way
 from fitness.generation import continued_apart, decoded, room_for_text
-from fitness.sources import opening_tokens
+from fitness.infilling import Sentinels
+from fitness.sources import opening_tokens, text_tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from fitness.models import Base
 
 
-LONG_WORD = 16  # characters, with the space behind it
 BLOCK = 32  # samples computed together: always those of the same numbers
-CHARACTER = 4  # bytes of the longest one, so at most as many tokens
+# What a sample begins with, by the weight that draws it.
+BEGUN: Mapping[str, Begun] = {
+    "from_prompts": "prompt",
+    "from_documents": "document",
+    "from_nothing": "nothing",
+    "infill": "document",
+}
 
 
 class Generation(BaseModel):
@@ -37,7 +42,13 @@ class Generation(BaseModel):
         float, Field(ge=0, description="Weight of those that go on from openings of real texts.")
     ] = 1.0
     from_nothing: Annotated[float, Field(ge=0, description="Weight of those from nothing.")] = 0.0
-    opening_words: Annotated[int, Field(ge=1, description="Words of an opening.")] = 8
+    infill: Annotated[
+        float, Field(ge=0, description="Weight of those that fill a gap within real texts.")
+    ] = 0.0
+    opening_words: Annotated[
+        int, Field(ge=1, description="Words of an opening, and before and behind a gap.")
+    ] = 8
+    infill_words: Annotated[int, Field(ge=1, description="Words taken out for a gap.")] = 8
     max_new_tokens: Annotated[int, Field(ge=1, description="Longest completion.")] = 64
     temperature: Annotated[float, Field(ge=0, le=10, description="0 is greedy.")] = 0.8
     top_p: Annotated[
@@ -46,8 +57,8 @@ class Generation(BaseModel):
 
     @model_validator(mode="after")
     def _some_beginning(self) -> Self:
-        if not self.from_prompts + self.from_documents + self.from_nothing:
-            raise ValueError("from_prompts, from_documents and from_nothing are all 0; raise one")
+        if not sum(_weights(self).values()):
+            raise ValueError(f"{', '.join(_weights(self))} are all 0; raise one")
         return self
 
 
@@ -71,124 +82,126 @@ def write(
     model's context loses its beginning, in the sample too. Raises InputError where there is none
     to draw from.
     """
-    texts = _texts(settings, prompts, documents)
+    sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
+    desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
     end = first + settings.samples
     return [
         sample
         for block in range(first // BLOCK * BLOCK, end, BLOCK)
-        for number, sample in enumerate(
-            _block(base, settings, texts, block, individual, seed, round), block
-        )
+        for number, sample in enumerate(desk.block(block, individual, seed, round), block)
         if first <= number < end
     ]
 
 
 class _Beginning(NamedTuple):
     begun: Begun
-    prompt: str
     tokens: list[int]
+    prompt: str
+    suffix: str = ""
+
+    @property
+    def way(self) -> Way:
+        return "infill" if self.suffix else "forward"
 
 
-def _block(
-    base: "Base",
-    settings: Generation,
-    texts: Mapping[Begun, Sequence[str]],
-    first: int,
-    individual: int,
-    seed: int,
-    round: int,
-) -> list[Sample]:
-    """The BLOCK samples from a number on."""
-    numbers = range(first, first + BLOCK)
-    room = room_for_text(base.model, opening_tokens(base.tokenizer), settings.max_new_tokens)
-    began = [
-        _beginning(base.tokenizer, settings, texts, room, _randomness(seed, number))
-        for number in numbers
-    ]
-    answers = continued_apart(
-        base.model,
-        [one.tokens for one in began],
-        np.stack([_randomness(seed, n, 0).random(settings.max_new_tokens) for n in numbers]),
-        eos=base.tokenizer.eos_token_id,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-    )
-    return [
-        Sample(
-            prompt=one.prompt,
-            completion=decoded(base.tokenizer, tokens),
-            individual=individual,
-            seed=seed,
-            round=round,
-            begun=one.begun,
-            ended=len(tokens) < settings.max_new_tokens,
+@dataclass(frozen=True)
+class _Desk:
+    """What a model writes with; `texts` by the weight that draws from them."""
+
+    base: "Base"
+    settings: Generation
+    texts: Mapping[str, Sequence[str]]
+    sentinels: Sentinels | None
+
+    def block(self, first: int, individual: int, seed: int, round: int) -> list[Sample]:
+        """The BLOCK samples from a number on."""
+        tokenizer, settings = self.base.tokenizer, self.settings
+        numbers = range(first, first + BLOCK)
+        began = [self._beginning(_randomness(seed, number)) for number in numbers]
+        answers = continued_apart(
+            self.base.model,
+            [one.tokens for one in began],
+            np.stack([_randomness(seed, n, 0).random(settings.max_new_tokens) for n in numbers]),
+            eos=tokenizer.eos_token_id,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
         )
-        for one, tokens in zip(began, answers, strict=True)
-    ]
+        return [
+            Sample(
+                prompt=one.prompt,
+                completion=decoded(tokenizer, tokens),
+                individual=individual,
+                seed=seed,
+                round=round,
+                way=one.way,
+                begun=one.begun,
+                suffix=one.suffix,
+                ended=len(tokens) < settings.max_new_tokens,
+            )
+            for one, tokens in zip(began, answers, strict=True)
+        ]
+
+    def _beginning(self, rng: np.random.Generator) -> _Beginning:
+        """What a sample begins with, as far as the model's context has room for it."""
+        weights = _weights(self.settings)
+        shares = np.array(list(weights.values())) / sum(weights.values())
+        chosen = list(weights)[rng.choice(len(shares), p=shares)]
+        text = self.texts[chosen][int(rng.integers(len(self.texts[chosen])))]
+        opening = opening_tokens(self.base.tokenizer)
+        room = room_for_text(self.base.model, opening, self.settings.max_new_tokens)
+        if chosen == "infill":
+            return self._gap(text, room, rng)
+        if chosen == "from_documents":
+            text = opening_of(text, self.settings.opening_words)
+        prompt, tokens = seen(self.base.tokenizer, text, room)
+        return _Beginning(
+            BEGUN[chosen], opening + tokens or [self.base.tokenizer.eos_token_id], prompt
+        )
+
+    def _gap(self, text: str, room: int, rng: np.random.Generator) -> _Beginning:
+        """A passage of a text around a gap. What has no room is left out at its two ends."""
+        assert self.sentinels is not None
+        tokenizer = self.base.tokenizer
+        room -= self.sentinels.cost - len(self.sentinels.opening) - 1
+        if room < 2:
+            raise InputError(
+                f"max_new_tokens is {self.settings.max_new_tokens}, which leaves no room for text "
+                "around a gap in the model's context; lower it"
+            )
+        prefix, suffix = around(text, self.settings.opening_words, self.settings.infill_words, rng)
+        before = len(text_tokens(tokenizer, prefix))
+        behind, tokens_behind = seen(tokenizer, suffix, max(room // 2, room - before), end=False)
+        prompt, tokens = seen(tokenizer, prefix, room - len(tokens_behind))
+        asked = self.sentinels.asked(np.array(tokens), np.array(tokens_behind))
+        return _Beginning("document", asked.tolist(), prompt, behind)
 
 
 def _randomness(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def _weights(settings: Generation) -> dict[str, float]:
+    """How likely a sample begins in each way, by the name of the setting."""
+    return {name: getattr(settings, name) for name in BEGUN}
+
+
 def _texts(
     settings: Generation, prompts: Sequence[str], documents: Sequence[str]
-) -> dict[Begun, Sequence[str]]:
-    """What there is to go on from. Raises InputError where a weight has nothing."""
-    texts: dict[Begun, Sequence[str]] = {"prompt": prompts, "document": documents, "nothing": [""]}
-    for begun, weight in _weights(settings).items():
-        if weight and not texts[begun]:
+) -> dict[str, Sequence[str]]:
+    """What there is to go on from, by weight. Raises InputError where a weight has nothing."""
+    texts: dict[str, Sequence[str]] = {
+        "from_prompts": prompts,
+        "from_documents": documents,
+        "from_nothing": [""],
+        "infill": [text for text in documents if len(words(text, 3)) == 3],
+    }
+    lacking = {"from_prompts": "prompts", "from_documents": "documents"}
+    for name, weight in _weights(settings).items():
+        if weight and not texts[name]:
+            some = lacking.get(name, "documents of three words or more")
             raise InputError(
-                f"from_{begun}s is {weight:g}, and there are no {begun}s to go on from; give some, "
-                "or set it to 0"
+                f"{name} is {weight:g}, and there are no {some} to go on from; give some, or set "
+                "it to 0"
             )
     return texts
-
-
-def _weights(settings: Generation) -> dict[Begun, float]:
-    return {
-        "prompt": settings.from_prompts,
-        "document": settings.from_documents,
-        "nothing": settings.from_nothing,
-    }
-
-
-def _beginning(
-    tokenizer: "PreTrainedTokenizerBase",
-    settings: Generation,
-    texts: Mapping[Begun, Sequence[str]],
-    room: int,
-    rng: np.random.Generator,
-) -> _Beginning:
-    """What a sample begins with, cut to `room` tokens; openings of documents end between words."""
-    weights = _weights(settings)
-    shares = np.array(list(weights.values())) / sum(weights.values())
-    begun = list(weights)[rng.choice(len(shares), p=shares)]
-    text = texts[begun][int(rng.integers(len(texts[begun])))]
-    if begun == "document":
-        text = _opening(text, settings.opening_words)
-    prompt, tokens = _seen(tokenizer, text, room)
-    opened = opening_tokens(tokenizer) + tokens
-    return _Beginning(begun, prompt, opened or [tokenizer.eos_token_id])
-
-
-def _seen(tokenizer: "PreTrainedTokenizerBase", text: str, room: int) -> tuple[str, list[int]]:
-    """The end of a text that has room, and its tokens: none of them a part of a character."""
-    tokens: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    if len(tokens) <= room:
-        return text, tokens
-    ends = [tokens[len(tokens) - kept :] for kept in range(room, max(room - CHARACTER, 0), -1)]
-    told = [str(tokenizer.decode(end, clean_up_tokenization_spaces=False)) for end in ends]
-    whole = [place for place, end in enumerate(told) if text.endswith(end)]
-    place = whole[0] if whole else 0  # none where the tokenizer does not keep texts as they are
-    return told[place], ends[place]
-
-
-def _opening(text: str, words: int) -> str:
-    """The first words of a text as they stand there, with the white space before and between.
-
-    What has no spaces, such as Chinese, ends where so many words usually do.
-    """
-    stands = [word.end() for word in islice(re.finditer(r"\S+", text), words)]
-    return text[: min(stands[-1], words * LONG_WORD)] if stands else ""

@@ -1,6 +1,7 @@
 """`evo generate`: a run's individual writes a pool, and a search can learn from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 from evo import config as configuration
 from evo.cli import main
 from evo.generate import DEFAULT_FILTERS, _documents
-from evo.ledger import read
+from evo.ledger import Ledger, read
 from evo.prepare import prepare
 from fitness.errors import InputError
+from fitness.evaluate import Evaluator
+from fitness.evaluation import EvaluationSpec
 from fitness.feedback.filters import scored
 from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.sources import load_tokenizer
-from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
+from tests.evo.test_export import GENOMES, LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
 from tests.fitness.quickstart import MODEL
 
 FEW = ("--samples", "6", "--max-new-tokens", "8")
@@ -150,6 +153,9 @@ def test_a_pool_is_written_in_parts_and_of_sources_that_are_there(
         (("--filters", "likelihood"), "filter 'likelihood': needs a model"),
         (("--samples", "0"), "--samples: Input should be greater than or equal to 1"),
         (("--from-documents", "0"), "are all 0; raise one"),
+        (("--infill", "1"), "individual 0 was not taught to fill in a middle"),
+        (("--infill", "-1"), "--infill: Input should be greater than or equal to 0"),
+        (("--infill-words", "0"), "--infill-words: Input should be greater than or equal to 1"),
         (("--seed", "-1"), "--seed is -1; it must be 0 or more"),
         (("--first", "-3"), "--first is -3; it must be 0 or more"),
         (("--from-prompts", "1"), "there are no prompts to go on from"),
@@ -170,3 +176,42 @@ def test_what_cannot_be_done_is_told_and_leaves_no_file(
     to.write_text("mine")
     assert main(["generate", str(run), "--to", str(to), *FEW]) == 2
     assert to.read_text() == "mine"
+
+
+def test_who_was_taught_fills_gaps_within_real_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "little.yaml"
+    taught = "genome:\n  infill_share: {type: float, low: 0.5, high: 1}"
+    spec.write_text(SPEC.replace("genome:", taught, 1))
+    config = configuration.load(spec)
+    genome = {**GENOMES[LORA], "infill_share": 0.5}
+    artifacts = tmp_path / "run" / "artifacts"
+    evaluator = Evaluator(replace(prepare(config).task, artifacts=artifacts))
+    evaluation = evaluator.evaluate(EvaluationSpec(0, configuration.decode(config, genome), 0))
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+    with Ledger.create(tmp_path / "run", header) as ledger:
+        values = {"parents": [], "operator": "random", "generation": 0, "learned_from": None}
+        ledger.append("individual", id=0, genome=genome, **values)
+        ledger.append("evaluation", **evaluation.fact())
+    gaps = ("--infill", "1", "--from-documents", "0", "--infill-words", "3")
+    pool = pool_of(tmp_path / "run", tmp_path / "gaps.jsonl", *gaps)
+    samples = list(read_samples(pool))
+    assert {(one.way, one.begun) for one in samples} == {("infill", "document")}
+    assert all(one.prompt and one.suffix for one in samples)
+    assert samples[0].suffix.strip().split()[0] in capsys.readouterr().out
+
+
+def test_no_text_or_no_room_for_it_is_told_before_anything_is_turned(tmp_path: Path) -> None:
+    spec = tmp_path / "little.yaml"
+    taught = SPEC.replace("batch_size: 4,", "batch_size: 4, infill_share: 0.5,")
+    spec.write_text(taught.replace("sequence_length: 48", "sequence_length: 18"))
+    with pytest.raises(InputError, match=r"sequence_length 18 has no room .* takes 19 tokens"):
+        prepare(configuration.load(spec))
+    spec.write_text(
+        taught.replace(".jsonl}", ".jsonl, kind: prompt}").replace(
+            "limit: 200}", "limit: 200, kind: prompt}"
+        )
+    )
+    with pytest.raises(InputError, match=r"recipe\.infill_share: turns documents of text, and no"):
+        configuration.load(spec)

@@ -1,6 +1,7 @@
 """What a model writes by itself: where it begins, where it ends, and that it is repeatable."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from fitness.errors import InputError
 from fitness.feedback.generate import BLOCK, Generation, write
+from fitness.feedback.passages import around
 from fitness.feedback.samples import Sample
 from fitness.generation import continued_apart
 from fitness.models import Base
@@ -76,7 +78,10 @@ def test_numbers_draw_tokens_as_often_as_they_are_probable() -> None:
     assert np.bincount(tokens, minlength=5).tolist() == [100, 0, 600, 301, 0]
 
 
-def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(base: Base) -> None:
+def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fitness.feedback.generate.BLOCK", 2)
     long = "Grüße, " * 400 + "and so on: ü"
     settings = Generation(samples=1, from_prompts=1, from_documents=0, max_new_tokens=8)
     (cut,) = write(base, settings, prompts=[long], individual=0, seed=0)
@@ -121,3 +126,78 @@ def test_what_cannot_be_written_is_told(base: Base, settings: dict[str, int], to
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"samples|all 0|temperature"):
         Generation(**settings)
+
+
+def test_a_gap_within_a_real_text_is_filled(base: Base) -> None:
+    text = " ".join(f"word{n}" for n in range(60)) + "\n"
+    texts = [text, "one two three", "too short"]
+    settings = Generation(
+        samples=40, from_documents=1, infill=3, opening_words=5, infill_words=7, max_new_tokens=4
+    )
+    found = write(base, settings, documents=texts, individual=0, seed=0)
+    filled = [one for one in found if one.way == "infill"]
+    assert 20 < len(filled) < 38
+    assert {one.begun for one in found} == {"document"}
+    assert {one.suffix for one in found if one.way == "forward"} == {""}
+    lengths = set()
+    for one in filled:
+        if one.prompt == "one":
+            assert one.suffix == " three"
+            continue
+        first, last = text.index(one.prompt), text.index(one.suffix)
+        gap = text[first + len(one.prompt) : last]
+        assert len(gap.split()) == 7
+        assert gap.startswith(" word")
+        lengths |= {len(one.prompt.split()), len(one.suffix.split())}
+        assert one.text == one.prompt + one.completion + one.suffix
+    assert max(lengths) == 5
+    part = settings.model_copy(update={"samples": 3})
+    assert write(base, part, documents=texts, individual=0, seed=0, first=9) == found[9:12]
+
+
+def test_a_gap_is_asked_for_in_the_form_that_is_taught(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def watched(model: Any, encoded: list[list[int]], numbers: Any, **settings: Any) -> Any:
+        asked.extend(encoded)
+        return continued_apart(model, encoded, numbers, **settings)
+
+    monkeypatch.setattr("fitness.feedback.generate.continued_apart", watched)
+    settings = Generation(samples=1, infill=1, from_documents=0, max_new_tokens=1)
+    (one,) = write(base, settings, documents=DOCUMENTS, individual=0, seed=0)
+    told = base.tokenizer.decode(asked[0], clean_up_tokenization_spaces=False)
+    assert told == f"<PRE>{one.prompt}<SUF>{one.suffix}<MID>"
+
+
+def test_a_passage_too_long_for_the_model_is_cut_at_its_two_ends(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fitness.feedback.generate.BLOCK", 2)
+    text = "Grüße und Küsse an alle, " * 500
+    settings = Generation(
+        samples=4, infill=1, from_documents=0, opening_words=900, max_new_tokens=8
+    )
+    for one in write(base, settings, documents=[text], individual=0, seed=0):
+        around = len(
+            base.tokenizer(one.prompt)["input_ids"] + base.tokenizer(one.suffix)["input_ids"]
+        )
+        assert 512 - 8 - 15 - 8 < around <= 512 - 8 - 15 + 2
+        assert one.prompt in text
+        assert one.suffix in text
+    narrow = settings.model_copy(update={"max_new_tokens": 500})
+    with pytest.raises(InputError, match="leaves no room for text around a gap"):
+        write(base, narrow, documents=[text], individual=0, seed=0)
+    with pytest.raises(InputError, match="no documents of three words or more"):
+        write(base, settings, documents=["a b"], individual=0, seed=0)
+
+
+def test_words_of_a_text_without_spaces_have_gaps_too() -> None:
+    text = "天地玄黄宇宙洪荒日月盈昃辰宿列张" * 200
+    for seed in range(20):
+        before, behind = around(text, 3, 2, np.random.default_rng(seed))
+        assert 0 < len(before) <= 3 * 16
+        assert 0 < len(behind) <= 3 * 16
+        assert before in text
+        assert behind in text
