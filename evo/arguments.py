@@ -115,8 +115,17 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
-    generate.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}")
+    generate.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}, each a text or a chat"
+    )
     generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    generate.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first sample, to write a pool in parts (default 0)",
+    )
     generate.add_argument(
         "--filters", metavar="NAME,...", help="what scores them (default: all that can)"
     )
@@ -128,7 +137,9 @@ def _generate(generate: argparse.ArgumentParser) -> None:
         ("from-documents", float, "weight of those from openings of real texts (default 1)"),
         ("from-prompts", float, "weight of those that go on from prompts (default 0)"),
         ("from-nothing", float, "weight of those from nothing (default 0)"),
-        ("opening-words", int, "of an opening of a real text (default 8)"),
+        ("infill", float, "weight of those that fill a gap within real texts (default 0)"),
+        ("opening-words", int, "of an opening, and before and behind a gap (default 8)"),
+        ("infill-words", int, "words taken out of a real text for a gap (default 8)"),
     ):
         generate.add_argument(f"--{name}", type=kind, metavar="N", help=text)
 

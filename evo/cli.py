@@ -215,6 +215,7 @@ def _generate(options: argparse.Namespace) -> int:
         prompts=options.prompts,
         filters=options.filters.split(",") if options.filters else None,
         seed=options.seed,
+        first=options.first,
     )
     console = Console()
     console.print(summary(samples))

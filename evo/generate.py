@@ -1,5 +1,6 @@
 """`evo generate`: an individual of a run writes samples, and filters score them: a pool."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from fitness.feedback.generate import Generation, write
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
-from fitness.formats import json_records, text_in
+from fitness.generation import asked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,16 +44,20 @@ def generate(
     prompts: Path | None = None,
     filters: Sequence[str] | None = None,
     seed: int = 0,
+    first: int = 0,
 ) -> list[Sample]:
-    """Write the file `to`, a pool of scored samples, and return them. Raises InputError.
+    """Write the file `to`, a pool of scored samples from number `first` on, and return them.
 
     Openings are drawn from the sources by the shares of the individual's mixture, and so are the
     real texts that the discriminator compares with. Weights that are gone are trained again. Not
     told which, DEFAULT_FILTERS score, and those that go by people's judgements where the run has
-    enough of them.
+    enough of them. Raises InputError.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
+    for name, value in (("seed", seed), ("first", first)):
+        if value < 0:
+            raise InputError(f"--{name} is {value}; it must be 0 or more")
     for name in filters or ():
         check_filter(name)
     facts = read(run)
@@ -62,7 +67,12 @@ def generate(
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
-    asked = prompts_in(prompts) if prompts else []
+    if settings.infill and not recipe["infill_share"]:
+        raise InputError(
+            f"{run}: individual {number} was not taught to fill in a middle, its recipe has an "
+            "infill_share of 0; choose one with more, or set --infill 0"
+        )
+    given_prompts = prompts_in(prompts, folders.locate(config.model.base)) if prompts else []
     rng = np.random.default_rng(seed)
     real = texts.documents(config, recipe["mixture"], DOCUMENTS, rng)
     from fitness.models import Base
@@ -71,7 +81,13 @@ def generate(
         best = export(run, str(number), Path(temporary) / "model")
         writer = Base(best)
         samples = write(
-            writer, settings, prompts=asked, documents=real, individual=number, seed=seed
+            writer,
+            settings,
+            prompts=given_prompts,
+            documents=real,
+            individual=number,
+            seed=seed,
+            first=first,
         )
     given = Given(
         seed=seed,
@@ -84,6 +100,10 @@ def generate(
     )
     samples = scored(samples, filters, given)
     to.parent.mkdir(parents=True, exist_ok=True)
+    if to.exists():
+        other = to.with_name(f"{to.stem}.{os.getpid()}{to.suffix}")
+        write_whole(other, "".join(to_lines(samples)))
+        raise InputError(f"{to} was written by somebody else meanwhile; this pool is {other}")
     write_whole(to, "".join(to_lines(samples)))
     return samples
 
@@ -105,16 +125,15 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
     dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
     told = f"{len(samples):,} samples; {dirty:,} hold what is measured on and are never learned"
     shown = [
-        Text.assemble((one.prompt, "dim"), one.completion, "\n")[:SHOWN]
+        Text.assemble((one.prompt, "dim"), one.completion, (one.suffix, "dim"), "\n")[:SHOWN]
         for one in samples[:EXAMPLES]
     ]
     return Group(Text(told), table, *shown)
 
 
-def prompts_in(file: Path) -> list[str]:
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such file of prompts")
-    found = [text_in(record, "prompt", f"{file}:{line}") for line, record in json_records(file)]
+def prompts_in(file: Path, model: Path) -> list[str]:
+    """The prompts of a file, chats by the template of a model's tokenizer. Raises InputError."""
+    found = [prompt for _, _, prompt in asked(str(file), model)]
     if not found:
         raise InputError(f'{file}: holds no prompts; every line must look like {{"prompt": "..."}}')
     return found

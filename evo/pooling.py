@@ -39,7 +39,11 @@ def real_texts(
 ) -> list[str]:
     """What samples begin with and are compared with: of `rounds.like`, else by the mixture."""
     assert config.rounds is not None
-    shares = dict.fromkeys(config.rounds.like, 1.0) or dict(mixture)
+    names = config.rounds.like or tuple(config.sources)
+    shares = {name: 1.0 if config.rounds.like else mixture.get(name, 0.0) for name in names}
+    total = sum(shares.values())
+    even = 1 / len(names)  # where the mixture has nothing of them
+    shares = {name: share / total if total else even for name, share in shares.items()}
     return texts.documents(config, shares, DOCUMENTS, rng)
 
 

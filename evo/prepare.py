@@ -16,6 +16,7 @@ from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
+from fitness.infilling import LEAST, Sentinels
 from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
@@ -96,6 +97,13 @@ def prepare(config: SearchConfig) -> Prepared:
             f"prompts of up to {longest} tokens (sequence_length) and answers of up to {answer} "
             f"(reinforce_new_tokens) do not fit the base model's context of {room}; lower one"
         )
+    if longest and largest(config, "infill_share"):
+        least = Sentinels.of(load_tokenizer(folder)).cost + LEAST
+        if longest < least:
+            raise InputError(
+                f"sequence_length {longest} has no room for a document to fill in, which takes "
+                f"{least} tokens with this tokenizer's markers; raise it, or leave infill_share out"
+            )
     for name, file in sources.items():
         if file.kind == "text" and file.tokens < longest:
             raise InputError(

@@ -18,7 +18,7 @@ import numpy as np
 
 from evo import config as configuration
 from evo import history, judging, pooling, run
-from evo.config import Constraint, SearchConfig
+from evo.config import Constraint, SearchConfig, decode
 from evo.config.checks import importing_from
 from evo.config.rounds import POOL
 from evo.config.sections import SEED_STEP
@@ -72,7 +72,7 @@ def check(config: SearchConfig) -> None:
     assert rounds is not None
     prepare(first_spec(config))
     if rounds.prompts:
-        prompts_in(Path(rounds.prompts))
+        prompts_in(Path(rounds.prompts), folders.locate(config.model.base))
     if rounds.second:
         folders.locate(rounds.second)
     room = folders.context(folders.locate(config.model.base))
@@ -252,7 +252,8 @@ def _jobs(
     """The samples of a round in chunks, each with a seed of its own and texts to begin with."""
     rounds = config.rounds
     assert rounds is not None
-    prompts = tuple(prompts_in(Path(rounds.prompts))) if rounds.prompts else ()
+    base = folders.locate(config.model.base)
+    prompts = tuple(prompts_in(Path(rounds.prompts), base)) if rounds.prompts else ()
     writers = _writers(facts)[: rounds.writers]
     total = rounds.writing.samples
     size = max(CHUNK, -(-total // SEED_STEP))
@@ -263,9 +264,11 @@ def _jobs(
         seed = (config.seed + number) * SEED_STEP + chunk
         rng = np.random.default_rng(seed)
         mixture: Any = writer.genome["mixture"]
-        real = pooling.real_texts(config, mixture, rng) if rounds.writing.from_documents else []
+        real = pooling.real_texts(config, mixture, rng)
         begun = [real[place] for place in rng.permutation(len(real))[:count]]
         settings = rounds.writing.model_copy(update={"samples": count})
+        if not decode(spec, writer.genome)["infill_share"]:
+            settings = settings.forward()
         writing = Writing(settings, number, prompts, tuple(begun), of_the_worker(rounds.filters))
         found.append(Job(writer, seed, split="samples", writing=writing))
     return found

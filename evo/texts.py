@@ -7,8 +7,10 @@ import numpy as np
 
 from evo.config import SearchConfig
 from fitness import folders
+from fitness.errors import InputError
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
 from fitness.generation import read_prompts
+from fitness.suggest import listed
 
 
 def documents(
@@ -16,17 +18,19 @@ def documents(
 ) -> list[str]:
     """About `count` texts, of each source by its share of a mixture; of a small one all it has.
 
-    The mixture may name sources that hold no real texts, or none of this search: they have no part.
+    Of a merge of parts there are none. Raises InputError for a name that is no source.
     """
-    real = {
-        name: share
-        for name, share in mixture.items()
-        if name in config.sources and config.sources[name].kind != "sample"
-    }
-    total = sum(real.values())
+    if config.parts:
+        return []
     found: list[str] = []
-    for name, share in real.items():
-        if wanted := round(count * share / total):
+    for name, share in mixture.items():
+        wanted = round(count * share)
+        if wanted and name not in config.sources:
+            raise InputError(
+                f"source {name!r}: has a share of {share:.3g} and is not among the run's sources, "
+                f"which are {listed(config.sources)}; choose another individual"
+            )
+        if wanted:
             found += drawn(texts_of(config.sources[name], Path.cwd()), wanted, rng)
     return found
 

@@ -12,6 +12,7 @@ from fitness.decks import Deck, RecordDeck, deck_of
 from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.held_out import answers_each, held_out_loss, measure
+from fitness.infilling import Infilling
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.ranks import ALONE
@@ -108,7 +109,7 @@ class Builtin:
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
         return Mixing(
             recipe.mixture,
-            self._decks(recipe),
+            self._decks(recipe, spec.seed),
             budget_tokens=budget_of(task, spec),
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
@@ -116,10 +117,13 @@ class Builtin:
             seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
         )
 
-    def _decks(self, recipe: Recipe) -> dict[str, Deck]:
+    def _decks(self, recipe: Recipe, seed: int) -> dict[str, Deck]:
         """By source. Raises Infeasible where one that has a share is left without any sample."""
         end = separator(self._base.tokenizer)
-        decks = {name: deck_of(content, recipe, end) for name, content in self._contents.items()}
+        turning = Infilling.of(recipe, self._base.tokenizer, seed)
+        decks = {
+            name: deck_of(content, recipe, end, turning) for name, content in self._contents.items()
+        }
         for name, samples in samples_kept(decks).items():
             if not samples and recipe.mixture.get(name):
                 raise Infeasible(

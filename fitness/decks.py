@@ -14,6 +14,7 @@ import numpy as np
 
 from fitness.documents import Kind
 from fitness.feedback.thresholds import kept
+from fitness.infilling import Infilling
 from fitness.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
 from fitness.records import Records
@@ -73,6 +74,7 @@ class Windows:
     tokens: np.ndarray
     length: int
     separator: int | None = None
+    infilling: Infilling | None = None  # what turns documents into fill-in-the-middle form
 
     cost = 1  # sequences of the budget that a draw takes
 
@@ -88,6 +90,8 @@ class Windows:
     def draw(self, source: str, number: int, length: int) -> Draw:
         """The window that begins at a token, of at most `length`."""
         tokens = self.tokens[number : number + length].astype(np.int64)
+        if self.infilling is not None:
+            tokens = self.infilling.turned(tokens, source, number)
         positions = None
         if self.separator is not None:
             begins = np.flatnonzero(tokens[:-1] == self.separator) + 1
@@ -181,14 +185,20 @@ class RecordDeck:
 Deck = Windows | RecordDeck
 
 
-def deck_of(content: np.ndarray | Records, recipe: Recipe, separator: int) -> Deck:
+def deck_of(
+    content: np.ndarray | Records,
+    recipe: Recipe,
+    separator: int,
+    infilling: Infilling | None = None,
+) -> Deck:
     """The deck of a source's content under a recipe; `separator` is the token between documents.
 
-    Of samples, those that the recipe keeps; InputError where it goes by a score that none has.
+    `infilling` is done to text alone. Of samples, those that the recipe keeps; InputError where it
+    goes by a score that none has.
     """
     if not isinstance(content, Records):
         apart = separator if recipe.isolate_documents else None
-        return Windows(np.asarray(content), recipe.sequence_length, apart)
+        return Windows(np.asarray(content), recipe.sequence_length, apart, infilling)
     use = use_of(content.kind, recipe.method)
     cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
     among = None

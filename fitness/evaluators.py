@@ -19,7 +19,8 @@ PLACEHOLDERS = {
     "budget_tokens": "tokens of a full fine-tune",
     "individual": "number of the individual",
 }
-MIXED = ("mixture", "sequence_length", "batch_size")  # the recipe's fields that decide the data
+# The recipe's fields that decide the data.
+MIXED = ("mixture", "sequence_length", "batch_size", "infill_share")
 
 
 class Command(BaseModel):

@@ -1,6 +1,6 @@
 """Prompts with references, and what a model answers: batched sampling through transformers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ from fitness.records import Chat, rendered, text_or_chat
 from fitness.sources import load_tokenizer, opening_tokens
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -76,28 +77,37 @@ def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prom
 
     A chat is rendered by the template of the tokenizer in the folder `model`.
     """
-    tokenizer: PreTrainedTokenizerBase | None = None
     try:
-        file = existing(path, Path.cwd())
-        if file.is_dir():
-            raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
         found = Prompts([], [])
-        for line, record in islice(json_records(file), settings.limit):
-            where = f"{file}:{line}"
-            prompt = text_or_chat(record, "prompt", where)
-            if not isinstance(prompt, str):
-                tokenizer = tokenizer or load_tokenizer(model)
-                prompt = _asked(prompt, tokenizer, where)
+        for where, record, prompt in islice(asked(path, model), settings.limit):
             found.prompts.append(prompt)
             found.references.append(text_in(record, "reference", where))
         if not found.prompts:
             raise InputError(
-                f"{file}: holds no prompts; every line must look like "
+                f"{path}: holds no prompts; every line must look like "
                 '{"prompt": "...", "reference": "..."}'
             )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     return found
+
+
+def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Where each record of a file of prompts is, the record, and its prompt as text.
+
+    A chat is rendered by the template of the tokenizer in the folder `model`. Raises InputError.
+    """
+    tokenizer: PreTrainedTokenizerBase | None = None
+    file = existing(path, Path.cwd())
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
+    for line, record in json_records(file):
+        where = f"{file}:{line}"
+        prompt = text_or_chat(record, "prompt", where)
+        if not isinstance(prompt, str):
+            tokenizer = tokenizer or load_tokenizer(model)
+            prompt = _asked(prompt, tokenizer, where)
+        yield where, record, prompt
 
 
 def _asked(chat: Chat, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
@@ -155,13 +165,18 @@ def encoded_prompts(
     max_new_tokens: int,
 ) -> list[list[int]]:
     """The tokens of each prompt, of which the last that leave room for an answer."""
-    room = _room(model, max_new_tokens)
     opening = opening_tokens(tokenizer)
+    room = room_for_text(model, opening, max_new_tokens)
     inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [
-        (opening + ids[-max(room - len(opening), 1) :]) or [tokenizer.eos_token_id]
-        for ids in inside
-    ]
+    return [(opening + ids[-room:]) or [tokenizer.eos_token_id] for ids in inside]
+
+
+def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: int) -> int:
+    """How many tokens of a prompt's text have room between what opens it and an answer, 1 or more.
+
+    Raises InputError where an answer leaves none.
+    """
+    return max(_room(model, max_new_tokens) - len(opening), 1)
 
 
 def continued(
@@ -229,6 +244,39 @@ def continued_each(
                 member, place = divmod(number, len(places))
                 answers[member][places[place]] = tokens
     return answers
+
+
+def continued_apart(
+    model: "PreTrainedModel",
+    encoded: list[list[int]],
+    numbers: "np.ndarray",
+    *,
+    eos: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+) -> list[list[int]]:
+    """`continued` for one batch, each row of which is sampled by its own numbers.
+
+    `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens so follow from
+    its numbers and from which rows stand beside it: their number and the padding change the last
+    digits of its logits, and rarely a token.
+    """
+    import torch
+
+    from fitness.streams import RowNumbers
+
+    device = next(model.parameters()).device
+    with _only_answering(model), torch.no_grad(), RowNumbers(numbers, device):
+        return _continue(
+            model,
+            encoded,
+            device,
+            eos=eos,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+        )
 
 
 def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:

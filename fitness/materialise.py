@@ -16,10 +16,11 @@ from fitness.decks import Windows
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.evaluators import MIXED
+from fitness.infilling import Infilling
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.records import Records
-from fitness.sources import TokenFile
+from fitness.sources import TokenFile, load_tokenizer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +55,16 @@ def drawn(
 def mixing_of(task: Task, recipe: Recipe, *, seed: int) -> Mixing:
     """The stream of one fine-tune's windows."""
     length = recipe.sequence_length
+    turning = None
+    if recipe.infill_share:
+        assert task.model is not None, "whoever is given windows has a base model"
+        turning = Infilling.of(recipe, load_tokenizer(task.model), seed)
     return Mixing(
         recipe.mixture,
-        {name: Windows(_text(file), length) for name, file in task.sources.items()},
+        {
+            name: Windows(_text(file), length, infilling=turning)
+            for name, file in task.sources.items()
+        },
         budget_tokens=task.budget_tokens,
         sequence_length=recipe.sequence_length,
         seed=seed,

@@ -213,6 +213,15 @@ class Recipe(BaseModel):
     ] = "float32"
     batch_size: Annotated[int, Field(ge=1, description="Sequences per optimiser step.")] = 16
     sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96
+    infill_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the documents of kind `text` that are learned in the form that "
+            "teaches to fill in a middle: prefix, suffix, middle.",
+        ),
+    ] = 0.0
     mask_share: Annotated[
         float,
         Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),

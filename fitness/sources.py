@@ -128,6 +128,12 @@ def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
 
+def text_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Of a text itself, with nothing around it."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
 def tokenise(
     name: str,
     source: Source,
@@ -283,8 +289,7 @@ def _write_records(
     around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
+        return text_tokens(tokenizer, text)
 
     def rows_of(record: dict[str, Any], where: str) -> Iterable[Row]:
         if source.kind == "label":

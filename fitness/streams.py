@@ -1,8 +1,9 @@
-"""Random streams by member: each one's rows of a batch draw as if they were alone."""
+"""Random streams by member or by row: each one's rows of a batch draw as if they were alone."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -64,3 +65,28 @@ class Streams(TorchFunctionMode):
             results.append(func(*map(part, args), **named))
             self._states[place] = self._source.get_rng_state()
         return torch.cat(results)
+
+
+class RowNumbers(TorchFunctionMode):
+    """While entered, each row of a batch is sampled by numbers of its own.
+
+    A token is where the row's cumulative probabilities pass its next number, so that one number in
+    [0, 1) decides one token, on any device. No random state is read or changed.
+    """
+
+    def __init__(self, numbers: np.ndarray, device: Any) -> None:
+        """`numbers`: (rows, tokens to sample)."""
+        super().__init__()
+        self._columns = iter(torch.from_numpy(numbers).float().to(device).split(1, dim=1))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.multinomial:
+            return func(*args, **(kwargs or {}))
+        passed = args[0].float().cumsum(dim=-1)  # unlike float64, every device has it
+        whole = passed[:, -1:]
+        below = torch.nextafter(whole, torch.zeros_like(whole))  # else a number near 1 rounds to it
+        return torch.searchsorted(
+            passed, torch.minimum(next(self._columns) * whole, below), right=True
+        )

@@ -30,6 +30,7 @@ OWN = {  # what members of a bucket may differ in
     "weight_decay",
     "clip_norm",
     "dropout",
+    "infill_share",
 }
 SHARED = {
     *("adapter", "lora_layers", "lora_targets"),

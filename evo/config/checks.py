@@ -181,6 +181,15 @@ def _thresholds(config: SearchConfig) -> Found:
             yield Problem((section, name), message)
 
 
+def _infilling(config: SearchConfig) -> Found:
+    """What turns documents of text has some to turn."""
+    if not mixes(config.evaluator) or not largest(config, "infill_share"):
+        return
+    if not any(source.kind == "text" for source in config.sources.values()):
+        message = "turns documents of text, and no source is of kind text; leave it out"
+        yield Problem(_place(config, "infill_share"), message)
+
+
 def _bucket(config: SearchConfig) -> Found:
     """What is trained together knows windows of text and nothing of one another's course."""
     if config.search.bucket == 1:
@@ -331,6 +340,7 @@ LATER_CHECKS: Checks = (
     ("genome sources parts", genome_checks.conditions),
     ("baselines evaluator genome model sources parts", genome_checks.counted),
     ("evaluator domains prompts objectives constraints", _measured),
+    ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),

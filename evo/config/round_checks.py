@@ -2,7 +2,7 @@
 
 from evo.config.file import Problem, unknown
 from evo.config.genome_checks import Found
-from evo.config.genomes import Constraint
+from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, KEEP, PEOPLE, POOL
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
@@ -41,6 +41,10 @@ def rounds(config: SearchConfig) -> Found:
         if name not in config.sources:
             message = unknown(name, config.sources, "there are", "source")
             yield Problem((*key, "like", index), message)
+    taught = possible(config, "infill_share") != [0] or "infill_share" in config.genome
+    if asked.writing.infill and not taught:
+        message = "nobody is taught to fill a gap: give recipe.infill_share, or a gene of that name"
+        yield Problem((*key, "writing", "infill"), message)
     if asked.writing.from_prompts and not asked.prompts:
         message = "missing, and writing.from_prompts is above 0; name a JSONL file of {prompt}"
         yield Problem((*key, "prompts"), message)

@@ -36,6 +36,10 @@ def tasks(config: SearchConfig) -> Iterator[Problem]:
         if value:
             message = f"only a causal model can keep documents apart, model.task is {task}"
             yield Problem((section, name), f"{message}; leave it out")
+    for section in ("genome", "recipe"):
+        if getattr(config, section).get("infill_share"):
+            message = f"only a causal model learns to fill in, model.task is {task}; leave it out"
+            yield Problem((section, "infill_share"), message)
     if config.search.bucket != 1:
         message = f"buckets train causal models alone, model.task is {task}; leave it out"
         yield Problem(("search", "bucket"), message)

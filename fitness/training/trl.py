@@ -29,7 +29,7 @@ from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, 
 
 HONOURED = frozenset(
     {
-        *("mixture", "batch_size", "sequence_length"),
+        *("mixture", "batch_size", "sequence_length", "infill_share"),
         *("adapter", "lora_rank", "lora_alpha", "lora_scaling", "lora_targets", "lora_layers"),
         *("lora_dropout", "dropout", "precision"),
         *("learning_rate", "warmup_share", "decay", "beta2", "weight_decay", "clip_norm"),

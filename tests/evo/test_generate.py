@@ -1,18 +1,29 @@
 """`evo generate`: a run's individual writes a pool, and a search can learn from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from evo import config as configuration
 from evo.cli import main
 from evo.generate import DEFAULT_FILTERS
+from evo.ledger import Ledger, read
 from evo.prepare import prepare
+from evo.texts import documents
+from fitness.errors import InputError
+from fitness.evaluate import Evaluator
+from fitness.evaluation import EvaluationSpec
+from fitness.feedback.filters import scored
 from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.feedback.store import FOLDER, Store
-from tests.evo.test_export import LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
+from fitness.sources import load_tokenizer
+from tests.evo.test_export import GENOMES, LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
 from tests.fitness.feedback.people import rated, singles
+from tests.fitness.quickstart import MODEL
 
 FEW = ("--samples", "6", "--max-new-tokens", "8")
 
@@ -98,6 +109,62 @@ def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None
     assert {name for one in samples for name in one.scores} == {"length", "repetition"}
 
 
+def test_a_chat_is_a_prompt_as_prompt_sets_render_it(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": [{"role": "user", "content": "frob?"}]}))
+    options = ("--prompts", str(prompts), "--from-prompts", "1", "--from-documents", "0")
+    to = tmp_path / "a.jsonl"
+    assert main(["generate", str(run), "--to", str(to), *FEW, *options]) == 2
+    assert "prompts.jsonl:1: holds chat messages" in capsys.readouterr().err
+    tokenizer = load_tokenizer(MODEL)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    monkeypatch.setattr("fitness.generation.load_tokenizer", lambda folder: tokenizer)
+    pool_of(run, to, *options, "--filters", "length")
+    assert {one.prompt for one in read_samples(to)} == {"user: frob?\nassistant:"}
+
+
+def test_a_pool_that_another_process_wrote_meanwhile_is_left_alone(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = tmp_path / "pools" / "a.jsonl"
+
+    def scored_late(*given: Any) -> Any:
+        to.parent.mkdir()
+        to.write_text("theirs")
+        return scored(*given)
+
+    monkeypatch.setattr("evo.generate.scored", scored_late)
+    assert main(["generate", str(run), "--to", str(to), *FEW, "--filters", "length"]) == 2
+    assert to.read_text() == "theirs"
+    told = capsys.readouterr().err
+    (other,) = set(to.parent.iterdir()) - {to}
+    assert str(other) in told
+    assert len(list(read_samples(other))) == 6
+
+
+def test_a_pool_is_written_in_parts_and_of_sources_that_are_there(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    whole = list(read_samples(pool_of(run, tmp_path / "whole.jsonl", "--filters", "length")))
+    part = pool_of(run, tmp_path / "part.jsonl", "--filters", "length", "--first", "4")
+    assert list(read_samples(part))[:2] == whole[4:]
+    config = configuration.of(read(run))
+    with pytest.raises(InputError, match=r"source 'jargn': has a share of 0\.5 and is not among"):
+        documents(config, {"jargn": 0.5, "jargon": 0.5}, 2000, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -106,8 +173,13 @@ def test_prompts_of_ones_own_are_gone_on_from(run: Path, tmp_path: Path) -> None
         (("--filters", "likelihood"), "filter 'likelihood': needs a model"),
         (("--samples", "0"), "--samples: Input should be greater than or equal to 1"),
         (("--from-documents", "0"), "are all 0; raise one"),
+        (("--infill", "1"), "individual 0 was not taught to fill in a middle"),
+        (("--infill", "-1"), "--infill: Input should be greater than or equal to 0"),
+        (("--infill-words", "0"), "--infill-words: Input should be greater than or equal to 1"),
+        (("--seed", "-1"), "--seed is -1; it must be 0 or more"),
+        (("--first", "-3"), "--first is -3; it must be 0 or more"),
         (("--from-prompts", "1"), "there are no prompts to go on from"),
-        (("--prompts", "nowhere.jsonl"), "nowhere.jsonl: there is no such file of prompts"),
+        (("--prompts", "nowhere.jsonl"), "there is no 'nowhere.jsonl'"),
     ],
 )
 def test_what_cannot_be_done_is_told_and_leaves_no_file(
@@ -124,3 +196,42 @@ def test_what_cannot_be_done_is_told_and_leaves_no_file(
     to.write_text("mine")
     assert main(["generate", str(run), "--to", str(to), *FEW]) == 2
     assert to.read_text() == "mine"
+
+
+def test_who_was_taught_fills_gaps_within_real_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "little.yaml"
+    taught = "genome:\n  infill_share: {type: float, low: 0.5, high: 1}"
+    spec.write_text(SPEC.replace("genome:", taught, 1))
+    config = configuration.load(spec)
+    genome = {**GENOMES[LORA], "infill_share": 0.5}
+    artifacts = tmp_path / "run" / "artifacts"
+    evaluator = Evaluator(replace(prepare(config).task, artifacts=artifacts))
+    evaluation = evaluator.evaluate(EvaluationSpec(0, configuration.decode(config, genome), 0))
+    header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+    with Ledger.create(tmp_path / "run", header) as ledger:
+        values = {"parents": [], "operator": "random", "generation": 0, "learned_from": None}
+        ledger.append("individual", id=0, genome=genome, **values)
+        ledger.append("evaluation", **evaluation.fact())
+    gaps = ("--infill", "1", "--from-documents", "0", "--infill-words", "3")
+    pool = pool_of(tmp_path / "run", tmp_path / "gaps.jsonl", *gaps)
+    samples = list(read_samples(pool))
+    assert {(one.way, one.begun) for one in samples} == {("infill", "document")}
+    assert all(one.prompt and one.suffix for one in samples)
+    assert samples[0].suffix.strip().split()[0] in capsys.readouterr().out
+
+
+def test_no_text_or_no_room_for_it_is_told_before_anything_is_turned(tmp_path: Path) -> None:
+    spec = tmp_path / "little.yaml"
+    taught = SPEC.replace("batch_size: 4,", "batch_size: 4, infill_share: 0.5,")
+    spec.write_text(taught.replace("sequence_length: 48", "sequence_length: 18"))
+    with pytest.raises(InputError, match=r"sequence_length 18 has no room .* takes 19 tokens"):
+        prepare(configuration.load(spec))
+    spec.write_text(
+        taught.replace(".jsonl}", ".jsonl, kind: prompt}").replace(
+            "limit: 200}", "limit: 200, kind: prompt}"
+        )
+    )
+    with pytest.raises(InputError, match=r"recipe\.infill_share: turns documents of text, and no"):
+        configuration.load(spec)

@@ -9,6 +9,7 @@ from fitness.documents import Source
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.generation import Prompts, PromptSet
+from fitness.infilling import Infilling
 from fitness.mixing import Batch, Mixing
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile, load_tokenizer, tokenise
@@ -53,10 +54,11 @@ def small_recipe(**changes: Any) -> Recipe:
 
 
 def batches_of(task: Task, recipe: Recipe, *, seed: int = 0) -> list[Batch]:
-    separator = load_tokenizer(MODEL).eos_token_id
+    tokenizer = load_tokenizer(MODEL)
+    end, turning = tokenizer.eos_token_id, Infilling.of(recipe, tokenizer, seed)
     mixing = Mixing(
         recipe.mixture,
-        {name: deck_of(file.open(), recipe, separator) for name, file in task.sources.items()},
+        {name: deck_of(file.open(), recipe, end, turning) for name, file in task.sources.items()},
         budget_tokens=task.budget_tokens,
         sequence_length=recipe.sequence_length,
         seed=seed,

@@ -29,6 +29,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "LoRA": {"adapter": "lora", "lora_rank": 4},
     "preference": {"method": "preference", "mixture": {"jargon": 0.4, "pairs": 0.6}},
     "dropout": {"dropout": 0.1},
+    "infilling": {"infill_share": 0.5},
     "diverging": {"learning_rate": 10.0, "weight_decay": 10.0, "warmup_share": 0.0},
 }
 
@@ -107,7 +108,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["all weights", "LoRA", "preference"])
+@pytest.mark.parametrize("name", ["all weights", "LoRA", "preference", "infilling"])
 def test_two_processes_train_as_one(alone: Trained, both: Trained, name: str) -> None:
     (one, by_one), (two, by_two) = alone, both
     for evaluation in (by_one[name], by_two[name]):

@@ -64,6 +64,7 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          ":13: prompts.quiz.metrics.0: 'chrff': unknown"),
         ("batch_size: 8", "batch_siez: 8", ":16: recipe.batch_siez: unknown key; did you mean "
          "batch_size?"),
+        ("batch_size: 8", "infill_share: 1.5", ":16: recipe.infill_share: must be at most 1"),
         ("batch_size: 8", "mixture: {jargon: 0.5}", ":16: recipe.mixture: shares must sum to 1"),
         ("batch_size: 8", "mixture: {jargn: 1}", ":16: recipe.mixture.jargn: unknown source; did "
          "you mean jargon?"),
