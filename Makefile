@@ -9,11 +9,12 @@ NAME ?= overhead
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
 
-test: check  ## every check
-	$(BIN)/python -m pytest
+test: check  ## every check: the fast tests on all cores, then those that start clusters
+	$(BIN)/python -m pytest -m "not slow" -n auto
+	$(BIN)/python -m pytest -m slow
 
 fast: check  ## every check but the slow tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto
 
 check: setup
 	$(BIN)/ruff check .

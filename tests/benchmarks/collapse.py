@@ -7,7 +7,7 @@ written is kept, the filters' middle is learned, and a model that is worse on th
 than the best before it is not built upon, as `rounds.begin: best` has it. The recipe, tokens, and
 how much is written are the same. `own_loss` is of the model that was just trained, `test_loss` of
 the one that is kept. Contaminated samples are left out in both: nothing can turn that off. One
-thread; values are means over the seeds. `--plot FILE.png` draws both.
+thread; values are means over the seeds. `--plot FILE.png` draws both (`pip install matplotlib`).
 """
 
 import argparse
@@ -182,6 +182,10 @@ def draw(means: dict[str, list[dict[str, float]]], path: Path) -> None:
     for panel, (name, title) in zip(panels, names.items(), strict=True):
         for arm, colour in (("unguarded", "#c4283b"), ("guarded", "#2563c9")):
             panel.plot([row[name] for row in means[arm]], "o-", color=colour, label=arm)
+            if name == "test_loss" and arm == "guarded":
+                own = [row["own_loss"] for row in means[arm]]
+                label = "guarded, model that was not kept"
+                panel.plot(own, "o--", color=colour, alpha=0.5, label=label)
         panel.set_ylabel(title)
         panel.set_xlabel("times it learned from its own writing")
         panel.grid(color="#e9ecf1")
