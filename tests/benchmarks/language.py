@@ -81,7 +81,7 @@ def figures(refined: Sequence[Refined]) -> dict[str, float]:
         "items": len(refined),
         "accepted": sum(one.accepted() is not None for one in refined),
         "beats_draft": sum(one.accepted(-np.inf) is not None for one in refined),
-        "best_odds": round(float(np.mean([max(one.odds) for one in refined if one.odds])), 2),
+        "best_odds": round(float(np.mean([max(o.odds) for o in refined if o.odds])), 2),
         "draft_odds": round(float(np.mean([o.draft_odds for o in refined if o.odds])), 2),
         "cut": sum(one.cut for one in refined),
     }
@@ -118,7 +118,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     speaker = speaker_of(options.model, key_variable=KEY_VARIABLE)
-    asking = Asking(options.samples, max_new_tokens=options.tokens, seed=options.seed)
+    asking = Asking(options.samples, options.temperature, options.tokens, options.seed)
     with tempfile.TemporaryDirectory() as folder, Asked(Path(folder), "asked") as asked:
         began = time.perf_counter()
         given = [one for one in items(speaker, asking, asked) if one.critique]
@@ -153,7 +153,12 @@ def main() -> None:
         "refinements": round(done - written, 1),
         "resumed": round(resumed, 3),
     }
-    result = {"name": "language", "rate": round(rate, 3), "critiques": found}
+    result = {
+        "name": "language",
+        "temperature": asking.temperature,
+        "rate": round(rate, 3),
+        "critiques": found,
+    }
     print("BENCH " + json.dumps({**result, "obeyed": obeyed(kinds[BY_RULE]), "seconds": seconds}))
 
 
@@ -162,6 +167,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a folder or Hub id, with a chat template")
     parser.add_argument("--samples", type=int, default=3, help="refinements a draft (default 3)")
     parser.add_argument("--tokens", type=int, default=64, help="longest text (default 64)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of all draws (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write all best refinements")
     return parser.parse_args()
