@@ -1,5 +1,6 @@
 """Somebody judges what a round wrote: people on their page, or a function in their place."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_line
 from fitness.feedback import items as shown
+from fitness.feedback.asked import Asked
 from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import records
+from fitness.feedback.endpoint import KEY_VARIABLE
 from fitness.feedback.items import Item, add_items, read_items, to_fact
-from fitness.feedback.judgements import checked
+from fitness.feedback.judgements import JUDGE, LONGEST_NAME, by_judge, checked, named
+from fitness.feedback.judging import verdict
 from fitness.feedback.samples import Sample
+from fitness.feedback.speakers import Refused, speaker_of
 from fitness.feedback.store import FOLDER, Store, read_standing
 from fitness.metrics import load_function
 
@@ -32,12 +37,13 @@ def judge(
     folder = run / FOLDER
     if wanted := needed(rounds, number):
         if not (own / shown.FILE).exists():
-            chosen = _chosen(samples, wanted, folder, np.random.default_rng([seed, number]))
+            rng = np.random.default_rng([seed, number])
+            chosen = _chosen(samples, wanted, folder, rng, pairs=by_judge(rounds.annotator))
             write_whole(own / shown.FILE, b"".join(as_line(to_fact(item)) for item in chosen))
         items = read_items(own)
         add_items(folder, items.values())
-        if rounds.annotator != PEOPLE:
-            _ask(rounds.annotator, folder, items)
+        if rounds.annotator != PEOPLE and not _judged_by_another(rounds, folder, items):
+            items = {}  # nobody else is waited for
         judged = {judgement.item for judgement in read_standing(folder).judgements()}
         if missing := len(items.keys() - judged):
             return missing, {}
@@ -66,13 +72,40 @@ def needed(rounds: Rounds, number: int) -> int:
 
 
 def _chosen(
-    samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator
+    samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator, *, pairs: bool
 ) -> list[Item]:
-    """The items of a round: the most telling of what was written, see `feedback.choice`."""
+    """The items of a round: the most telling of what was written, see `feedback.choice`.
+
+    With `pairs`, drafts after the same prompt alone, which is all that a model judges.
+    """
     known, judgements = read_items(folder), read_standing(folder).judgements()
     candidates, scores = sample_items(samples, pairs=1, rng=rng)
-    new = [item for item in candidates if item.id not in known]
+    new = [one for one in candidates if one.id not in known and (one.pair or not pairs)]
     return chosen(new, count, items=known, judgements=judgements, rng=rng, scores=scores)
+
+
+def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) -> bool:
+    """Whether a function or a model judged everything; a server may not be there."""
+    annotator = rounds.annotator
+    if not by_judge(annotator):
+        _ask(annotator, folder, items)
+        return True
+    speaker = speaker_of(annotator.removeprefix(JUDGE), key_variable=KEY_VARIABLE)
+    name = named(f"{JUDGE}{speaker.name}"[:LONGEST_NAME])
+    try:
+        with Asked(folder, "verdicts") as asked, Store(folder) as store:
+            for item in items.values():
+                try:
+                    said = checked(item, name, "preference", verdict(speaker, item, asked))
+                except Refused:
+                    said = checked(item, name, "skip", None)
+                store.take_in(name, [], [said])
+    except InputError as error:
+        if rounds.unreachable == "stop":
+            raise
+        warnings.warn(f"{error}; going on with what was judged so far", stacklevel=2)
+        return False
+    return True
 
 
 def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:

@@ -34,6 +34,7 @@ from evo.round_spec import Legacy, different, first_spec, spec_after
 from fitness import folders
 from fitness.errors import InputError
 from fitness.evaluation import Writing
+from fitness.feedback.judgements import JUDGE, by_judge
 from fitness.writing import of_the_worker
 
 CHUNK = 64  # samples that a worker writes at a time
@@ -73,8 +74,10 @@ def check(config: SearchConfig) -> None:
     prepare(first_spec(config))
     if rounds.prompts:
         prompts_in(Path(rounds.prompts), folders.locate(config.model.base))
-    if rounds.second:
-        folders.locate(rounds.second)
+    judge = rounds.annotator.removeprefix(JUDGE) if by_judge(rounds.annotator) else ""
+    for model in (rounds.second, "" if "://" in judge else judge):
+        if model:
+            folders.locate(model)
     room = folders.context(folders.locate(config.model.base))
     if room is not None and rounds.writing.max_new_tokens >= room:
         raise InputError(

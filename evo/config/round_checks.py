@@ -8,6 +8,7 @@ from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from fitness.feedback.filters import check_filter
+from fitness.feedback.judgements import by_judge
 from fitness.feedback.thresholds import SCORES
 from fitness.metrics import load_function, measured_names
 from fitness.recipe import Recipe
@@ -93,6 +94,8 @@ def ends(config: SearchConfig) -> Found:
             known = measured_names(kinds, config.prompts)
             if name not in known:
                 yield Problem(key, unknown(name, known, "measured are", "measurement"))
+    if by_judge(asked.annotator):
+        return  # a model is looked for at the launch
     if asked.annotator != PEOPLE:
         try:
             load_function(asked.annotator, "annotator")

@@ -90,6 +90,12 @@ class Rounds(Section):
     )
     annotator: str = Field(
         default=PEOPLE,
-        description="`people`, who judge by `evo feedback RUN`; or module:function, called as "
-        "function(prompt, drafts) -> {kind: value}.",
+        description="`people`, who judge by `evo feedback RUN`; module:function, called as "
+        "function(prompt, drafts) -> {kind: value}; or `judge:` and a model folder, Hub id or "
+        "URL#model of an OpenAI-compatible server, which judges pairs, its key in OPENAI_API_KEY.",
+    )
+    unreachable: Literal["stop", "continue"] = Field(
+        default="stop",
+        description="What a run does when the annotator's server cannot be reached: stop, to be "
+        "resumed; or continue with what was judged so far.",
     )

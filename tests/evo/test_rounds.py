@@ -13,16 +13,19 @@ from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
 from evo.controls import NOTHING_GENERATED, UNFILTERED, controls
-from evo.judging import needed
+from evo.judging import judge, needed
 from evo.ledger import read
 from evo.pooling import pooled, read_pool
 from evo.round_spec import Legacy, different, first_spec, spec_after
 from evo.rounds import _ended
+from fitness.errors import InputError
 from fitness.feedback.samples import Sample
+from fitness.models import Base
 from population.individual import Individual
 from tests.evo import rounds as small
 from tests.evo.driving import LEDGER, evo, start, wait_until
 from tests.fitness.feedback.pools import JARGON
+from tests.fitness.feedback.talking import serving, talking
 
 HERE = "tests.evo.rounds"
 SCORES = frozenset({"realness", "contamination"})
@@ -270,3 +273,31 @@ def test_contaminated_samples_stay_as_evidence_and_count_for_nothing(tmp_path: P
     found = pooled(Rounds(), dirty, [], list(JARGON), tmp_path / "pool.jsonl")
     assert (found.contaminated, found.pool) == (5, 0)
     assert len(read_pool(tmp_path / "pool.jsonl")) == 5
+
+
+def judge_with(annotator: str, run: Path, unreachable: str) -> tuple[int, dict[str, Any]]:
+    pairs = [Sample("to be", f" {word} not to be", 1, 0) for word in ("or", "and")]
+    rounds = Rounds(judgements=1, annotator=annotator, unreachable=unreachable)
+    own = run / "round-1"
+    own.mkdir(parents=True, exist_ok=True)
+    return judge(rounds, run, own, 1, pairs, seed=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*going on with what was judged")
+def test_a_model_behind_a_server_judges_and_one_that_is_gone_stops_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fitness.feedback.endpoint.FIRST_PAUSE", 0)
+    gone = "judge:http://127.0.0.1:9/v1#quick"
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9"):
+        judge_with(gone, tmp_path / "stops", "stop")
+    assert judge_with(gone, tmp_path / "goes on", "continue") == (
+        0,
+        {"judged": {}, "judgements": 0},
+    )
+    with serving(Base(talking(tmp_path / "model"))) as served:
+        left, found = judge_with(f"judge:{served.url}#quick", tmp_path / "judged", "stop")
+        asked = len(served.asked)
+        assert judge_with(f"judge:{served.url}#quick", tmp_path / "judged", "stop")[0] == 0
+        assert (left, found["judgements"]) == (0, 1)
+        assert len(served.asked) == asked > 0
