@@ -93,8 +93,8 @@ def check(config: SearchConfig) -> None:
 
 
 def rounds_of(facts: Sequence[Fact]) -> list[Fact]:
-    """What came of each finished round, oldest first."""
-    return [fact for fact in facts if fact["fact"] == "round"]
+    """What came of each finished round, oldest first; what was written down last counts."""
+    return list({fact["round"]: fact for fact in facts if fact["fact"] == "round"}.values())
 
 
 def best_of(done: Sequence[Fact]) -> Fact:
@@ -110,6 +110,8 @@ def folder_of(run_folder: Path, number: int) -> Path:
 def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
     assert config.rounds is not None
     done = rounds_of(ledger.facts)
+    if done and "pool" not in done[-1] and not _ended(config, done):
+        done.pop()  # it was to be the last one, and has written nothing yet
     while not (why := _ended(config, done)):
         number = len(done) + 1
         own = folder_of(folder, number)
@@ -157,7 +159,7 @@ def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
     if since >= rounds.patience:
         return f"no better model in the last {since} of them"
     if len(done) >= rounds.limit:
-        return f"{rounds.limit} were asked for"
+        return f"the limit of {rounds.limit} is reached"
     if "pool" in done[-1] and not _files(Path(), done[-1]):
         return "nothing that was written can be learned"
     return ""

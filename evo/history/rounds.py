@@ -127,6 +127,8 @@ def verdict(found: Sequence[Round]) -> Verdict:
     if value is None or before is None:
         return Verdict("open", f"Round {top.number} has no value on the test split.", tuple(notes))
     told = f"{name} {plus_minus(value['mean'], value['standard_error'])} on the test split"
+    if len(over) == 1:
+        return Verdict("open", f"One round is over; its winner reached {told}.", tuple(notes))
     if top.number == first.number:
         text = (
             f"No later round found a better model than the first one, whose winner reached {told}: "

@@ -68,7 +68,7 @@ def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
         shown.add_row(*(Text(cell) for place, cell in enumerate(row) if place != SELECTED))
     last = facts[-1]
     state = f"over: {last['why']}" if last["fact"] == "finished" else "not over"
-    return Group(*parts, shown, Text(f"{len(found)} rounds, {state}"))
+    return Group(*parts, shown, Text(f"{len(found)} round{'s' * (len(found) != 1)}, {state}"))
 
 
 def tables(found: Sequence[Round]) -> list[Table]:

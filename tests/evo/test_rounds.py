@@ -91,7 +91,7 @@ def fact(number: int, loss: float, **more: Any) -> dict[str, Any]:
     ("more", "losses", "why"),
     [
         ("", [4.0], ""),
-        ("", [4.0, 3.9], "2 were asked for"),
+        ("", [4.0, 3.9], "the limit of 2 is reached"),
         ("", [4.0, 4.0], "no better model in the last 1"),
         ("  target: target/loss <= 3.95\n", [4.0], ""),
         ("  target: target/loss <= 3.95\n", [3.9], "the target is met: target/loss is 3.9"),

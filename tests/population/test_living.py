@@ -16,7 +16,7 @@ def test_only_the_living_become_parents_and_with_heirs_they_are_no_more_than_a_p
         name, SPACE, population=population, budget=64, anchors=ANCHORS, islands=islands, heirs=True
     )
     bred = 0
-    for first in range(0, 6 * population, population):
+    for first in range(0, 4 * population, population):
         slots = range(first, first + population)
         living = strategy.living()
         asked = [strategy.ask(slot, slot_rng(11, slot)) for slot in slots]
