@@ -19,6 +19,7 @@ from fitness.errors import InputError
 from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.filters import FILTERS, Given, check_filter, needs, scored
 from fitness.feedback.generate import Generation, write
+from fitness.feedback.reward import check_enough
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
@@ -64,6 +65,8 @@ def generate(
     items, judgements = judged(run)
     if filters is None:
         filters = [*DEFAULT_FILTERS, *filters_by_people(items, judgements)]
+    if "reward" in filters:  # before anything is written, which may take long
+        check_enough(items, judgements)
     config, number, recipe = chosen(run, facts, individual)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")

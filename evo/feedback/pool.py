@@ -7,11 +7,13 @@ import numpy as np
 
 from evo.files import write_whole
 from fitness.errors import InputError
+from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.filters import Given, scored
 from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import enough
 from fitness.feedback.samples import Sample, read_samples, to_lines
+from fitness.feedback.thresholds import CONTAMINATION
 
 POOL = "pool"  # the origin of items that are samples of a pool
 
@@ -26,7 +28,10 @@ def pool_items(
     """
     found = sample_items(list(read_samples(pool)), pairs=pairs, rng=rng)
     if not found[0]:
-        raise InputError(f"{pool}: holds no samples that could be judged, only blank ones")
+        raise InputError(
+            f"{pool}: holds no samples that could be judged, only blank, infilled or "
+            "contaminated ones"
+        )
     return found
 
 
@@ -35,9 +40,14 @@ def sample_items(
 ) -> tuple[list[Item], dict[str, dict[str, float]]]:
     """`pool_items`, of samples.
 
-    Without infilled ones, which cannot be judged apart from what follows them.
+    Without infilled ones, which cannot be judged apart from what follows them, and those that hold
+    what is measured on: what people make of these must not be learned either.
     """
-    samples = [one for one in samples if not one.suffix]
+    samples = [
+        one
+        for one in samples
+        if not one.suffix and one.scores.get(CONTAMINATION, 0.0) < CONTAMINATED
+    ]
     answers: dict[tuple[str, str], list[Draft]] = {}
     scores = {}
     for one in samples:

@@ -16,7 +16,7 @@ from fitness.feedback.duplicates import Gram, likeness, shingles, words
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import Reward, fitted
-from fitness.feedback.thresholds import score
+from fitness.feedback.thresholds import CONTAMINATION, score
 
 RANDOM = 0.2  # the share of items drawn blindly, so that what the model overlooks is asked too
 ALIKE = 0.7  # likeness from which on two items are nearly the same
@@ -118,7 +118,8 @@ def disagreement(scores: Sequence[Mapping[str, float]]) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    names = sorted({name for one in scores for name in one if score(name).keeps != "band"})
+    every = {name for one in scores for name in one} - {CONTAMINATION}
+    names = sorted(name for name in every if score(name).keeps != "band")
     ranks = np.full((len(names), len(scores)), np.nan)
     for line, name in enumerate(names):
         sign = -1 if score(name).keeps == "lowest" else 1

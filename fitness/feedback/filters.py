@@ -70,15 +70,11 @@ def _likelihood(samples: Sequence[Sample], given: Given) -> Scores:
 
 
 def _reward(samples: Sequence[Sample], given: Given) -> Scores:
-    from fitness.feedback.reward import LEAST, fitted
+    from fitness.feedback.reward import check_enough, fitted
 
+    check_enough(given.items, given.judgements)
     reward = fitted(given.items, given.judgements, seed=given.seed, base=given.base)
-    if reward is None:
-        raise InputError(
-            f"filter 'reward': there is too little to learn from; it takes {LEAST} ratings, "
-            "preferences and corrections that do not all say the same: judge more with `evo "
-            "feedback`, or leave the filter out"
-        )
+    assert reward is not None
     means, _ = reward.scores([one.prompt for one in samples], [one.completion for one in samples])
     return {"reward": means.tolist()}
 

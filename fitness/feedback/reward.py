@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fitness.errors import InputError
 from fitness.feedback.comparisons import (
     TIE,
     Posterior,
@@ -82,6 +83,16 @@ def enough(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> bool:
     ratings = {one.value for one in every if one.other is None}
     pairs = any(one.value != TIE for one in every if one.other is not None)
     return len(every) >= LEAST and (pairs or len(ratings) > 1)
+
+
+def check_enough(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> None:
+    """InputError where no reward model can be learned."""
+    if not enough(items, judgements):
+        raise InputError(
+            f"filter 'reward': there is too little to learn from; it takes {LEAST} ratings, "
+            "preferences and corrections that do not all say the same: judge more with `evo "
+            "feedback`, or leave the filter out"
+        )
 
 
 def fitted(

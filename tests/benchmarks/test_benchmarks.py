@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from evo.replay import by_chance, replay
+from fitness.feedback.items import Draft, Item
 from population.strategies import STRATEGIES
-from tests.benchmarks import outside, scale_parts
+from tests.benchmarks import annotator, outside, scale_parts
 from tests.benchmarks.ablation import variant
 from tests.benchmarks.comparison import Cell, Comparison, cells_of
 from tests.benchmarks.searches import Found, Search, plan, read_store, run, table_of
@@ -36,6 +37,22 @@ def test_a_peer_searches_better_than_chance_and_the_same_for_the_same_seed(
         blind = [replay(table, "random", budget=100, seed=seed) for seed in range(4)]
         volumes = [np.mean([one.hypervolume[-1] for one in these]) for these in (found, blind)]
         assert volumes[0] > volumes[1]
+
+
+def test_the_simulated_annotator_goes_by_the_rule_and_errs_in_one_judgement_of_ten() -> None:
+    good = " a program that runs by itself."
+    bad = " a a a a program zzyzx program\nCategory: food"
+    assert annotator.quality(good) == 1 > annotator.quality(bad) > annotator.quality("")
+    assert annotator.quality(annotator.mended(bad)) == 0 < annotator.quality(good)
+    assert annotator.mended(" the bug the bug qqfx is a program,\nhere") == " the bug is a program."
+    item = Item("daemon: n.", (Draft(bad), Draft(good)))
+    rng = np.random.default_rng(0)
+    said = [one.value for _ in range(1000) for one in annotator.judged(item, rng)]
+    assert 60 < said.count("first") < 140
+    kinds = [one.kind for one in annotator.judged(Item("p", (Draft(good),)), rng)]
+    assert kinds == ["rating"], "what is good is not corrected"
+    asked, scored = ({*annotator.asked(split)} for split in ("selection", "test"))
+    assert asked.isdisjoint(scored)
 
 
 def test_a_synthetic_table_is_the_same_wherever_it_is_made() -> None:

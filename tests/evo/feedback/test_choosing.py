@@ -10,6 +10,7 @@ from evo.feedback.pool import POOL, pool_items
 from evo.feedback.session import collect, feedback_of
 from fitness.errors import InputError
 from fitness.feedback.choice import chosen
+from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.items import Item, read_items
 from fitness.feedback.reward import LEAST
 from fitness.feedback.samples import Sample, read_samples, to_lines
@@ -108,9 +109,10 @@ def test_a_pool_is_scored_again_by_what_people_said_of_it(
     assert "name a new file with --to" in capsys.readouterr().err
 
 
-def test_infilled_and_blank_samples_are_not_shown(tmp_path: Path) -> None:
+def test_blank_infilled_and_contaminated_samples_are_not_shown(tmp_path: Path) -> None:
     run, path = run_with_samples(tmp_path / "run"), tmp_path / "pool.jsonl"
     samples = [Sample("a", " ", 1, 0), Sample("a", " b", 1, 0, suffix=" c")]
+    samples.append(Sample("a", " held out", 1, 0, scores={"contamination": CONTAMINATED}))
     path.write_text("".join(to_lines(samples)))
     with pytest.raises(InputError, match=r"pool\.jsonl: holds no samples that could be judged"):
         added(run, pool=path)

@@ -105,6 +105,8 @@ def test_filters_that_disagree_of_an_item_make_it_worth_more() -> None:
     scores = [{"realness": 0.1 * n, "repetition": 0.1 * n, "length": 3.0} for n in range(5)]
     np.testing.assert_allclose(disagreement(scores), [1, 0.5, 0, 0.5, 1])
     np.testing.assert_array_equal(disagreement([{}, {"realness": 1.0}]), [0, 0])
+    dirty = [{"realness": 0.1 * n, "contamination": 0.5 - 0.1 * n} for n in range(5)]
+    np.testing.assert_array_equal(disagreement(dirty), np.zeros(5))
     reward = fitted(known(JUDGED), SAID, seed=0)
     assert reward is not None
     order = np.argsort(-information(FRESH, reward))
