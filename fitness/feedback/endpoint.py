@@ -265,7 +265,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _answer(choice: Any) -> Answer:
     """A choice's text, empty where a server gives none."""
     told = choice if isinstance(choice, dict) else {}
-    content = (told.get("message") or {}).get("content")
+    message = told.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
     text = content if isinstance(content, str) else ""
     whole = text.encode(errors="replace").decode()  # half a surrogate pair is no text
     return Answer(whole, told.get("finish_reason") != "length")

@@ -101,7 +101,9 @@ def test_what_is_no_completion_is_said_to_be(served: Served, body: bytes) -> Non
     assert len(served.asked) == 1
 
 
-@pytest.mark.parametrize("choice", [{}, {"message": None}, {"message": {"content": None}}, 5])
+@pytest.mark.parametrize(
+    "choice", [{}, {"message": None}, {"message": "m"}, {"message": {"content": None}}, 5]
+)
 def test_an_answer_without_text_is_blank(served: Served, choice: object) -> None:
     served.body = json.dumps({"choices": [choice]}).encode()
     assert answer(served.endpoint()) == [[Answer("", True)]]
