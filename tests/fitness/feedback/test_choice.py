@@ -1,12 +1,14 @@
 """Which items are asked next: the telling ones, apart from one another, and some blindly."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from fitness.feedback.choice import ALIKE, chosen, compared, disagreement, information
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import fitted
+from fitness.feedback.reward import Reward, fitted
 from tests.fitness.feedback.people import known, pairs, preferred, rated, singles, texts
 
 JUDGED = singles(60)
@@ -14,17 +16,25 @@ SAID = rated(JUDGED)
 FRESH = [Item(f"new {n}:", (Draft(text),)) for n, text in enumerate(texts(200)[60:])]
 
 
+@cache
+def learned() -> Reward:
+    """Of all that was said; for all tests, since it takes longest."""
+    found = fitted(known(JUDGED), SAID, seed=0)
+    assert found is not None
+    return found
+
+
 def choose(
     candidates: list[Item], count: int, seed: int = 0, said: list[Judgement] = SAID, **more: object
 ) -> list[Item]:
     rng = np.random.default_rng(seed)
+    more = {"reward": learned() if said else None, **more}
     return chosen(candidates, count, items=known(JUDGED), judgements=said, rng=rng, **more)  # type: ignore[arg-type]
 
 
 def test_what_the_model_is_least_sure_of_comes_first_and_every_fifth_is_blind() -> None:
-    reward = fitted(known(JUDGED), SAID, seed=0)
-    assert reward is not None
-    found = choose(FRESH, 40, reward=reward)
+    reward = learned()
+    found = choose(FRESH, 40)
     telling = information(FRESH, reward)
     worth = {one.id: value for one, value in zip(FRESH, telling, strict=True)}
     assert worth[found[0].id] == max(telling)
@@ -48,8 +58,7 @@ def test_two_drafts_that_seem_equal_tell_nothing_and_their_order_does_not_matter
 
 
 def test_a_sure_answer_tells_less_than_an_open_one() -> None:
-    reward = fitted(known(JUDGED), SAID, seed=0)
-    assert reward is not None
+    reward = learned()
     every = texts(200)[60:]
     sure = [Item("", tuple(map(Draft, every[n : n + 3 : 2]))) for n in range(0, 60, 3)]
     open_ones = [Item("", tuple(map(Draft, every[n : n + 4 : 3]))) for n in range(0, 60, 3)]
@@ -58,9 +67,8 @@ def test_a_sure_answer_tells_less_than_an_open_one() -> None:
 
 def test_items_taken_together_tell_more_than_those_that_tell_most_alone() -> None:
     """After the first is asked, one like it tells less: the rest of the batch is unlike it."""
-    reward = fitted(known(JUDGED), SAID, seed=0)
-    assert reward is not None
-    batch = [one for place, one in enumerate(choose(FRESH, 25, reward=reward)) if (place + 1) % 5]
+    reward = learned()
+    batch = [one for place, one in enumerate(choose(FRESH, 25)) if (place + 1) % 5]
     order = np.argsort(-information(FRESH, reward))
     greedy = [FRESH[place] for place in order[: len(batch)]]
 
@@ -107,8 +115,7 @@ def test_filters_that_disagree_of_an_item_make_it_worth_more() -> None:
     np.testing.assert_array_equal(disagreement([{}, {"realness": 1.0}]), [0, 0])
     dirty = [{"realness": 0.1 * n, "contamination": 0.5 - 0.1 * n} for n in range(5)]
     np.testing.assert_array_equal(disagreement(dirty), np.zeros(5))
-    reward = fitted(known(JUDGED), SAID, seed=0)
-    assert reward is not None
+    reward = learned()
     order = np.argsort(-information(FRESH, reward))
     second, last = (FRESH[order[place]] for place in (1, -1))
     found = {one.id: {"realness": 0.5, "repetition": 0.5} for one in FRESH}
