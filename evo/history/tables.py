@@ -141,7 +141,7 @@ def table(facts: Facts) -> pd.DataFrame:
     more than its own where it began with the weights of those it was `inherited_from`.
     """
     columns = Columns.of(facts)
-    born = {f["id"]: f for f in facts if f["fact"] == "individual"}
+    born = {f["id"]: f for f in facts if f["fact"] in ("individual", "control")}
     genes = {id: _genes(f["genome"], columns.genes) for id, f in born.items()}
     lost: dict[tuple[Any, ...], int] = {}
     rows = []
@@ -304,6 +304,7 @@ def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 def _parentage(individual: Fact, untouched: bool) -> dict[str, Any]:
     operator = str(individual.get("operator", ""))
     baseline = operator.removeprefix(ANCHOR) if operator.startswith(ANCHOR) else ""
+    baseline = individual["name"] if individual.get("fact") == "control" else baseline
     return {
         "generation": individual.get("generation"),
         "parents": " ".join(str(parent) for parent in individual.get("parents", ())),

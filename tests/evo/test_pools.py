@@ -7,6 +7,7 @@ import pytest
 
 from evo import config as configuration
 from evo.cli import main
+from evo.controls import NOTHING_GENERATED, UNFILTERED
 from evo.ledger import read
 from evo.prepare import Prepared, prepare
 from fitness.errors import InputError
@@ -109,8 +110,14 @@ def test_a_search_chooses_among_samples_and_records_how_many_were_kept(spec: Pat
     assert main(["launch", str(spec), "--run", str(run)]) == 0
     facts = read(run)
     genomes = {fact["id"]: fact["genome"] for fact in facts if fact["fact"] == "individual"}
-    trained = [f for f in facts if f["fact"] == "evaluation" and f["fidelity"] > 0]
-    assert {fact["status"] for fact in trained} == {"ok"}
+    every = [f for f in facts if f["fact"] == "evaluation" and f["fidelity"] > 0]
+    assert {fact["status"] for fact in every} == {"ok"}
+    trained = [fact for fact in every if fact["individual"] in genomes]
+    controls = {fact["id"]: fact["name"] for fact in facts if fact["fact"] == "control"}
+    assert set(controls.values()) == {NOTHING_GENERATED, UNFILTERED}
+    tested = {controls[f["individual"]]: f for f in every if f["individual"] in controls}
+    assert tested[UNFILTERED]["details"]["samples_kept"]["pool"] == COUNT
+    assert "pool" not in tested[NOTHING_GENERATED]["details"]["shares"]
     for fact in trained:
         share = genomes[fact["individual"]].get("keep_realness", 1.0)
         kept = fact["details"]["samples_kept"]["pool"]
