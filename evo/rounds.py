@@ -18,11 +18,11 @@ import numpy as np
 
 from evo import config as configuration
 from evo import history, judging, pooling, run
-from evo.config import Constraint, SearchConfig, decode
+from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
 from evo.config.rounds import POOL
 from evo.config.sections import SEED_STEP
-from evo.evaluations import Evaluations, Job
+from evo.evaluations import Evaluations
 from evo.export import export
 from evo.generate import prompts_in
 from evo.ledger import FILE, Fact, Ledger, read
@@ -31,13 +31,11 @@ from evo.prepare import prepare, versions
 from evo.progress import Progress
 from evo.recall import Recall
 from evo.round_spec import Legacy, different, first_spec, spec_after
+from evo.writing import jobs_of, writers
 from fitness import folders
 from fitness.errors import InputError
-from fitness.evaluation import Writing
 from fitness.feedback.judgements import JUDGE, by_judge
-from fitness.writing import of_the_worker
 
-CHUNK = 64  # samples that a worker writes at a time
 BEST = "best"  # the folder of the round's best model, where rounds begin with it
 Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
 
@@ -203,20 +201,13 @@ def _outcome(own: Path, done: Sequence[Fact]) -> dict[str, Any]:
         "round": len(done) + 1,
         "individual": winner,
         "genome": genomes[winner],
-        "front": [genomes[one] for one in _writers(facts)],
+        "front": [genomes[one] for one in writers(facts)],
         "seeds": int(row["seeds"]),
         "loss": float(row[first]),
         "violation": float(row["violation"]),
         "measurements": {name: float(row[column]) for name, column in known.items()},
     }
     return found
-
-
-def _writers(facts: Sequence[Fact]) -> list[int]:
-    """The winner, and the others of the front, best first."""
-    winner = history.winner(facts)
-    assert winner is not None
-    return list(dict.fromkeys([winner, *map(int, history.front(facts)["individual"])]))
 
 
 def _owes_samples(config: SearchConfig, own: Path, done: Sequence[Fact]) -> bool:
@@ -237,7 +228,7 @@ def _write(
     """Have the best of a round write, unless it is the last one."""
     if _ended(config, [*done, _outcome(own, done)]):
         return
-    jobs = list(_jobs(config, spec, read(own), len(done) + 1, evaluations))
+    jobs = jobs_of(config, spec, read(own), len(done) + 1, evaluations)
     for job in jobs:
         evaluations.request(job)
     results = [evaluations.result(job) for job in jobs]
@@ -245,38 +236,6 @@ def _write(
         raise InputError(
             f"round {len(done) + 1}: nobody could write: {results[0].message.strip()[-500:]}"
         )
-
-
-def _jobs(
-    config: SearchConfig,
-    spec: SearchConfig,
-    facts: Sequence[Fact],
-    number: int,
-    evaluations: Evaluations,
-) -> list[Job]:
-    """The samples of a round in chunks, each with a seed of its own and texts to begin with."""
-    rounds = config.rounds
-    assert rounds is not None
-    base = folders.locate(config.model.base)
-    prompts = tuple(prompts_in(Path(rounds.prompts), base)) if rounds.prompts else ()
-    writers = _writers(facts)[: rounds.writers]
-    total = rounds.writing.samples
-    size = max(CHUNK, -(-total // SEED_STEP))
-    sizes = [min(size, total - first) for first in range(0, total, size)]
-    found = []
-    for chunk, count in enumerate(sizes):
-        writer = evaluations.individual(writers[chunk % len(writers)])
-        seed = (config.seed + number) * SEED_STEP + chunk
-        rng = np.random.default_rng(seed)
-        mixture: Any = writer.genome["mixture"]
-        real = pooling.real_texts(config, mixture, rng)
-        begun = [real[place] for place in rng.permutation(len(real))[:count]]
-        settings = rounds.writing.model_copy(update={"samples": count})
-        if not decode(spec, writer.genome)["infill_share"]:
-            settings = settings.forward()
-        writing = Writing(settings, number, prompts, tuple(begun), of_the_worker(rounds.filters))
-        found.append(Job(writer, seed, split="samples", writing=writing))
-    return found
 
 
 def _pool(
