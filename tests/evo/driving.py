@@ -47,7 +47,13 @@ def start(*arguments: object, cwd: Path = ROOT, **variables: object) -> "subproc
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_interruptible,
     )
+
+
+def _interruptible() -> None:
+    """As a terminal starts it: what runs in a script's background ignores Ctrl-C otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def facts_written(run: Path, kind: str = '"fact":') -> int:
