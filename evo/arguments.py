@@ -20,9 +20,6 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         sub.set_defaults(command=calls[name])
         return sub
 
-    def run_argument(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-
     def driving(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key"
@@ -37,21 +34,21 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     driving(launch)
 
     resume = command("resume", "go on with a run after anything at all")
-    run_argument(resume)
+    _run(resume)
     driving(resume)
 
     status = command("status", "how far a run is")
-    run_argument(status)
+    _run(status)
     status.add_argument("--json", action="store_true", help="one JSON object")
 
     history = command("history", "every evaluation of a run as a table")
-    run_argument(history)
+    _run(history)
     form = history.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="`-` is standard output (the default)")
     form.add_argument("--parquet", metavar="FILE", help="`-` is standard output")
 
     report = command("report", "write report.html and print the summary")
-    run_argument(report)
+    _run(report)
 
     compare = command("compare", "lay runs over one another")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -64,7 +61,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true", help="one JSON object")
 
     export = command("export", "write an individual as a model, or for another trainer")
-    run_argument(export)
+    _run(export)
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
     export.add_argument(
         "--as",
@@ -82,7 +79,6 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     pool.add_argument(
         "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
     )
-
     pool.add_argument(
         "--judged-in", type=Path, metavar="RUN", help="score it by what people said there, to --to"
     )
@@ -100,6 +96,18 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     return found
 
 
+def _run(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+
+
+def _numbers(
+    sub: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], str]
+) -> None:
+    """Options by name, kind and what they are for."""
+    for name, kind, text in options:
+        sub.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+
+
 def _count(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     try:
@@ -112,7 +120,7 @@ def _count(text: str) -> int:
 
 
 def _generate(generate: argparse.ArgumentParser) -> None:
-    generate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    _run(generate)
     generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
     generate.add_argument(
@@ -129,7 +137,8 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument(
         "--filters", metavar="NAME,...", help="what scores them (default: all that can)"
     )
-    for name, kind, text in (
+    _numbers(
+        generate,
         ("samples", int, "how many (default 200)"),
         ("max-new-tokens", int, "longest completion (default 64)"),
         ("temperature", float, "0 is greedy (default 0.8)"),
@@ -140,8 +149,7 @@ def _generate(generate: argparse.ArgumentParser) -> None:
         ("infill", float, "weight of those that fill a gap within real texts (default 0)"),
         ("opening-words", int, "of an opening, and before and behind a gap (default 8)"),
         ("infill-words", int, "words taken out of a real text for a gap (default 8)"),
-    ):
-        generate.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+    )
 
 
 def _replay(replay: argparse.ArgumentParser) -> None:
@@ -179,7 +187,7 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
     def action(name: str, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
         sub.set_defaults(command=calls[f"feedback {name}"])
-        sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+        _run(sub)
         return sub
 
     serve = action("open", "serve the page on this machine; `open` may be left out")
@@ -256,13 +264,13 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
     refine.add_argument(
         "--critic", action="store_true", help="let the model criticise what nobody did"
     )
-    for name, kind, text in (
+    _numbers(
+        refine,
         ("samples", _count, "refinements of a draft (default 5)"),
         ("temperature", float, "0 is greedy (default 1)"),
         ("max-new-tokens", _count, "longest refinement (default 256)"),
         ("seed", int, "of all draws (default 0)"),
-    ):
-        refine.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+    )
     refine.add_argument(
         "--threshold",
         type=float,

@@ -16,12 +16,11 @@ from evo.files import write_whole
 from evo.ledger import read
 from fitness import folders
 from fitness.errors import InputError
-from fitness.feedback.contamination import CONTAMINATED
-from fitness.feedback.filters import FILTERS, Given, check_filter, needs, scored
+from fitness.feedback.contamination import is_contaminated
+from fitness.feedback.filters import DEFAULT_FILTERS, Given, check_filter, scored
 from fitness.feedback.generate import Generation, write
 from fitness.feedback.reward import check_enough
 from fitness.feedback.samples import Sample, to_lines
-from fitness.feedback.thresholds import CONTAMINATION
 from fitness.feedback.yields import columns
 from fitness.generation import asked
 
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 
 EXAMPLES, SHOWN = 3, 300  # samples in the summary, and characters of each
 DOCUMENTS = 2000  # of all sources together, to go on from and to compare with
-# Without those that need a second model, or people's judgements.
-DEFAULT_FILTERS = tuple(
-    name for name in FILTERS if name != "likelihood" and needs(name) != "judgements"
-)
 
 
 def generate(
@@ -125,7 +120,7 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
         known = values[~np.isnan(values)]
         low, middle, high = np.quantile(known, (0.1, 0.5, 0.9)) if len(known) else (np.nan,) * 3
         table.add_row(name, f"{len(known):,}", f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}")
-    dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
+    dirty = sum(is_contaminated(one) for one in samples)
     told = f"{len(samples):,} samples; {dirty:,} hold what is measured on and are never learned"
     shown = [
         Text.assemble((one.prompt, "dim"), one.completion, (one.suffix, "dim"), "\n")[:SHOWN]

@@ -11,14 +11,14 @@ from evo.config.rounds import JUDGED, PEOPLE, Rounds
 from evo.feedback.pool import sample_items, scored_by_people
 from evo.files import write_whole
 from fitness.errors import InputError
-from fitness.facts import as_line
+from fitness.facts import as_lines
 from fitness.feedback import items as shown
 from fitness.feedback.asked import Asked
 from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import records
 from fitness.feedback.endpoint import KEY_VARIABLE
 from fitness.feedback.items import Item, add_items, read_items, to_fact
-from fitness.feedback.judgements import JUDGE, LONGEST_NAME, by_judge, checked, named
+from fitness.feedback.judgements import JUDGE, by_judge, checked, judge_named
 from fitness.feedback.judging import verdict
 from fitness.feedback.samples import Sample
 from fitness.feedback.speakers import Refused, speaker_of
@@ -39,7 +39,7 @@ def judge(
         if not (own / shown.FILE).exists():
             rng = np.random.default_rng([seed, number])
             chosen = _chosen(samples, wanted, folder, rng, pairs=by_judge(rounds.annotator))
-            write_whole(own / shown.FILE, b"".join(as_line(to_fact(item)) for item in chosen))
+            write_whole(own / shown.FILE, as_lines(map(to_fact, chosen)))
         items = read_items(own)
         add_items(folder, items.values())
         if rounds.annotator != PEOPLE and not _judged_by_another(rounds, folder, items):
@@ -54,7 +54,7 @@ def judge(
         del found["ratings"]  # nothing of them is learned
     for name, lines in found.items():
         if lines:
-            write_whole(own / f"{name}.jsonl", b"".join(map(as_line, lines)))
+            write_whole(own / f"{name}.jsonl", as_lines(lines))
     counts = {name: len(lines) for name, lines in found.items() if lines}
     return 0, {"judged": counts, "judgements": len(judgements)}
 
@@ -91,7 +91,7 @@ def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) 
         _ask(annotator, folder, items)
         return True
     speaker = speaker_of(annotator.removeprefix(JUDGE), key_variable=KEY_VARIABLE)
-    name = named(f"{JUDGE}{speaker.name}"[:LONGEST_NAME])
+    name = judge_named(speaker.name)
     try:
         with Asked(folder, "verdicts") as asked, Store(folder) as store:
             for item in items.values():

@@ -4,14 +4,13 @@ How lines are written, read and locked is that of any file of facts: see `fitnes
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from evo.files import write_whole
 from fitness.errors import InputError
-from fitness.facts import Fact, FactFile, as_line, lock, read_facts
+from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
 
 FORMAT = 1
 FILE = "ledger.jsonl"
@@ -66,7 +65,7 @@ def in_use(run: Path) -> bool:
         return False
 
 
-class Ledger:
+class Ledger(Closing):
     """A run folder's ledger, locked for writing.
 
     `facts` is what it held when it was opened, without the samples, which nothing but a report
@@ -107,14 +106,3 @@ class Ledger:
     def close(self) -> None:
         self._file.close()
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

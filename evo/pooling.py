@@ -1,6 +1,6 @@
 """What becomes of a round's samples: each is scored once, and they join the pool, or do not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,15 @@ import numpy as np
 
 from evo import texts
 from evo.config import SearchConfig
-from evo.config.rounds import JUDGEMENTS, Rounds
+from evo.config.rounds import Rounds
 from evo.files import write_whole
 from evo.generate import DOCUMENTS
 from fitness import folders
-from fitness.feedback.contamination import CONTAMINATED
+from fitness.feedback.contamination import CONTAMINATION, is_contaminated
 from fitness.feedback.diversity import diversity
 from fitness.feedback.filters import Given, needs, scored
 from fitness.feedback.samples import Sample, read_samples, sample_in, to_lines
-from fitness.feedback.thresholds import CONTAMINATION
 
-POOL_FILE = "pool.jsonl"
 DUPLICATE = "duplicate"  # which goes by the whole pool
 
 
@@ -54,7 +52,8 @@ def score(
     from fitness.models import Base
 
     assert config.rounds is not None
-    left = [name for name in config.rounds.filters if needs(name) not in ("base", JUDGEMENTS)]
+    wanted = dict.fromkeys([*config.rounds.filters, CONTAMINATION])  # whatever the filters are
+    left = [name for name in wanted if needs(name) not in ("base", "judgements")]
     second = config.rounds.second
     given = Given(
         seed=config.seed,
@@ -66,7 +65,7 @@ def score(
     found = scored(samples, [name for name in left if name != DUPLICATE], given)
     if DUPLICATE in left:
         found = scored([*earlier, *found], [DUPLICATE], given)[len(earlier) :]
-    return scored(found, [CONTAMINATION], given)  # whatever the spec's filters are
+    return found
 
 
 def pooled(
@@ -85,13 +84,19 @@ def pooled(
     completions = [one.completion for one in samples]
     measured = diversity(completions, real)
     collapsed = measured["distinct_ratio"] < rounds.diversity
-    whole = [*earlier, *([] if collapsed else samples)]
-    once = {one.id: one for one in reversed(whole)}  # the first of equal ones
-    kept = judge([one for one in whole if once[one.id] is one])
+    kept = judge(once([*earlier, *([] if collapsed else samples)]))
     write_samples(to, kept)
-    dirty = sum(one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples)
-    clean = sum(one.scores.get(CONTAMINATION, 0.0) < CONTAMINATED for one in kept)
+    dirty = sum(map(is_contaminated, samples))
+    clean = len(kept) - sum(map(is_contaminated, kept))
     return Yield(len(samples), dirty, measured, collapsed, clean)
+
+
+def once(samples: Iterable[Sample]) -> list[Sample]:
+    """The first of equal ones, in their order."""
+    first: dict[str, Sample] = {}
+    for one in samples:
+        first.setdefault(one.id, one)
+    return list(first.values())
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
@@ -102,18 +107,20 @@ def read_pool(path: Path | None) -> list[Sample]:
     return list(read_samples(path)) if path is not None else []
 
 
-def samples_of(facts: Sequence[Mapping[str, Any]], where: Path) -> list[Sample]:
-    """What a round's individuals wrote, in the order of writers and seeds, by its ledger."""
-    written = [
+def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The evaluations in which a round's individuals wrote, in the order of their seeds."""
+    found = [
         fact
         for fact in facts
         if fact["fact"] == "evaluation" and fact["split"] == "samples" and fact["status"] == "ok"
     ]
-    written.sort(key=lambda fact: fact["seed"])
-    found = [
+    return sorted(found, key=lambda fact: fact["seed"])
+
+
+def samples_of(facts: Sequence[Mapping[str, Any]], where: Path) -> list[Sample]:
+    """What a round's individuals wrote, in the order of writers and seeds, by its ledger."""
+    return once(
         sample_in(record, f"{where}: individual {fact['individual']}, seed {fact['seed']}")
-        for fact in written
+        for fact in written(facts)
         for record in fact["details"].get("samples", ())
-    ]
-    first = {one.id: one for one in reversed(found)}
-    return [one for one in found if first[one.id] is one]
+    )

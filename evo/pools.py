@@ -11,7 +11,7 @@ from fitness.evaluation import Split
 from fitness.feedback.contamination import contaminated
 from fitness.feedback.references import evaluated_texts
 from fitness.feedback.samples import sample_in
-from fitness.feedback.thresholds import lacking
+from fitness.feedback.thresholds import cut_by, lacking
 from fitness.generation import Prompts
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile
@@ -55,7 +55,7 @@ def contaminated_in(
 
 def check_scores(config: SearchConfig, name: str, file: TokenFile) -> None:
     """The samples have every score that some recipe of the search cuts by."""
-    cuts = [n for n in {**config.recipe, **config.genome} if n.startswith("keep_")]
+    cuts = [n for n in {**config.recipe, **config.genome} if cut_by(n)]
     for cut in cuts:
         fixed = {} if cut in config.genome else {cut: config.recipe[cut]}
         recipe = Recipe.model_validate(fixed or {cut: 0.5})

@@ -7,9 +7,9 @@ from typing import Any
 
 from evo.config import SearchConfig
 from evo.config.genomes import baseline_names
-from evo.config.rounds import JUDGED, KEEP, POOL
+from evo.config.rounds import JUDGED, POOL
 from fitness.documents import Kind, Source
-from fitness.feedback.thresholds import SCORES
+from fitness.feedback.thresholds import SCORES, cut_by
 from population.space import Simplex
 
 CARRIED = 0.5  # of a population, at most, that earlier rounds may fill
@@ -27,8 +27,8 @@ class Legacy:
 
 def first_spec(config: SearchConfig) -> SearchConfig:
     """The first round, in which nobody has written anything yet."""
-    recipe = {name: value for name, value in config.recipe.items() if not name.startswith(KEEP)}
-    genome = {name: gene for name, gene in config.genome.items() if not name.startswith(KEEP)}
+    recipe = {name: value for name, value in config.recipe.items() if not cut_by(name)}
+    genome = {name: gene for name, gene in config.genome.items() if not cut_by(name)}
     return config.model_copy(update={"rounds": None, "recipe": recipe, "genome": genome})
 
 
@@ -69,9 +69,9 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
 
 def absent(field: str, scores: Collection[str]) -> bool:
     """Whether a field of the recipe cuts by a score that no sample has."""
-    if not field.startswith(KEEP):
+    name = cut_by(field)
+    if name is None:
         return False
-    name = field.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
     return name not in scores if name in SCORES else not scores
 
 
@@ -95,9 +95,7 @@ def different(genomes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for genome in genomes:
         mixture = {name: share for name, share in genome["mixture"].items() if share}
         cutting = POOL in mixture
-        plain = {
-            name: value for name, value in genome.items() if cutting or not name.startswith(KEEP)
-        }
+        plain = {name: value for name, value in genome.items() if cutting or not cut_by(name)}
         plain["mixture"] = mixture
         if plain not in found:
             found.append(plain)

@@ -7,7 +7,7 @@ same code: finished rounds are read, and the one that was under way goes on.
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -25,8 +25,8 @@ from evo.config.sections import SEED_STEP
 from evo.evaluations import Evaluations
 from evo.export import export
 from evo.generate import prompts_in
+from evo.history.rounds import POOL_FILE, folder_of, over, rank
 from evo.ledger import FILE, Fact, Ledger, read
-from evo.pooling import POOL_FILE
 from evo.prepare import prepare, versions
 from evo.progress import Progress
 from evo.recall import Recall
@@ -90,24 +90,9 @@ def check(config: SearchConfig) -> None:
         )
 
 
-def rounds_of(facts: Sequence[Fact]) -> list[Fact]:
-    """What came of each finished round, oldest first; what was written down last counts."""
-    return list({fact["round"]: fact for fact in facts if fact["fact"] == "round"}.values())
-
-
-def best_of(done: Sequence[Fact]) -> Fact:
-    """The round whose winner is the best on the selection split; the earliest of equal ones."""
-    return min(done, key=lambda fact: (fact["violation"], fact["loss"]))
-
-
-def folder_of(run_folder: Path, number: int) -> Path:
-    """A round's own run folder."""
-    return run_folder / f"round-{number}"
-
-
 def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
     assert config.rounds is not None
-    done = rounds_of(ledger.facts)
+    done = over(ledger.facts)
     if done and "pool" not in done[-1] and not _ended(config, done):
         done.pop()  # it was to be the last one, and has written nothing yet
     while not (why := _ended(config, done)):
@@ -124,14 +109,15 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
             if not (own / FILE).exists():
                 finished = run.launch(spec, own, watch, ahead)
             else:
-                again = _owes_samples(config, own, done)
+                again = _owes_samples(config, read(own), done)
                 finished = run.go_on(own, spec, watch, ahead, again=again)
             if not finished:
                 ledger.append("stopped", time=time.time())
                 return False
-            found = _outcome(own, done)
+            facts = read(own)
+            found = _outcome(facts, done)
             if not _ended(config, [*done, found]):
-                left, found["pool"] = _pool(config, folder, own, done)
+                left, found["pool"] = _pool(config, folder, done, facts, found)
                 if left:
                     ledger.append("waiting", round=number, judgements=left, time=time.time())
                     return False
@@ -147,7 +133,7 @@ def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
     assert rounds is not None
     if not done:
         return ""
-    best = best_of(done)
+    best = min(done, key=rank)
     if rounds.target is not None:
         target = Constraint.parse(rounds.target)
         value = best["measurements"].get(target.name)
@@ -168,7 +154,7 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchCon
     if not done:
         return first_spec(config)
     assert config.rounds is not None
-    best, last = best_of(done), done[-1]
+    best, last = min(done, key=rank), done[-1]
     genomes = [best["genome"], *best["front"], *last["front"]]
     where, seed = None, config.seed
     if config.rounds.begin == "best":
@@ -188,9 +174,8 @@ def _files(own: Path, fact: Fact) -> dict[str, Path]:
     return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
 
 
-def _outcome(own: Path, done: Sequence[Fact]) -> dict[str, Any]:
-    """What a round whose winner is named came to."""
-    facts = read(own)
+def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
+    """What a round whose winner is named came to, by its own facts."""
     winner = history.winner(facts)
     row = history.scores(facts).query("individual == @winner").iloc[0].to_dict()
     known = history.Columns.of(facts).measurements
@@ -210,12 +195,11 @@ def _outcome(own: Path, done: Sequence[Fact]) -> dict[str, Any]:
     return found
 
 
-def _owes_samples(config: SearchConfig, own: Path, done: Sequence[Fact]) -> bool:
+def _owes_samples(config: SearchConfig, facts: Sequence[Fact], done: Sequence[Fact]) -> bool:
     """Whether a round ended as the last one, before more were asked for."""
-    facts = read(own)
-    if not run.finished(facts) or _ended(config, [*done, _outcome(own, done)]):
+    if not run.finished(facts) or _ended(config, [*done, _outcome(facts, done)]):
         return False
-    return not pooling.samples_of(facts, own)
+    return not pooling.written(facts)
 
 
 def _write(
@@ -226,9 +210,10 @@ def _write(
     evaluations: Evaluations,
 ) -> None:
     """Have the best of a round write, unless it is the last one."""
-    if _ended(config, [*done, _outcome(own, done)]):
+    facts = read(own)
+    if _ended(config, [*done, _outcome(facts, done)]):
         return
-    jobs = jobs_of(config, spec, read(own), len(done) + 1, evaluations)
+    jobs = jobs_of(config, spec, facts, len(done) + 1, evaluations)
     for job in jobs:
         evaluations.request(job)
     results = [evaluations.result(job) for job in jobs]
@@ -239,17 +224,22 @@ def _write(
 
 
 def _pool(
-    config: SearchConfig, folder: Path, own: Path, done: Sequence[Fact]
+    config: SearchConfig,
+    folder: Path,
+    done: Sequence[Fact],
+    facts: Sequence[Fact],
+    found: Mapping[str, Any],
 ) -> tuple[int, dict[str, Any]]:
     """Score and pool what a round wrote, and have it judged: how many judgements are still
-    missing, and what came of it all."""
+    missing, and what came of it all. `facts` are its own, and `found` its outcome."""
     rounds = config.rounds
     assert rounds is not None
-    facts, number = read(own), len(done) + 1
+    number = found["round"]
+    own = folder_of(folder, number)
     before = _files(folder_of(folder, done[-1]["round"]), done[-1]) if done else {}
     earlier = pooling.read_pool(before.get(POOL))
     rng = np.random.default_rng([config.seed, number])
-    real = pooling.real_texts(config, _outcome(own, done)["genome"]["mixture"], rng)
+    real = pooling.real_texts(config, found["genome"]["mixture"], rng)
     scored = own / "written.jsonl"
     if not scored.exists():
         samples = pooling.score(config, pooling.samples_of(facts, own), earlier, real)
@@ -259,5 +249,5 @@ def _pool(
     if left:
         return left, {}
     said = partial(judging.score, folder, seed=config.seed)
-    found = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, said)
-    return 0, {**asdict(found), **judged}
+    made = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, said)
+    return 0, {**asdict(made), **judged}

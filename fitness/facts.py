@@ -10,7 +10,8 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,30 @@ def as_line(fact: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-class FactFile:
+def as_lines(facts: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(map(as_line, facts))
+
+
+class Closing(ABC):
+    """What is closed at the end of its `with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class FactFile(Closing):
     """A file of facts, open to append to by whoever holds the lock that goes with it."""
 
     def __init__(self, path: Path, whole: int) -> None:
@@ -91,7 +115,7 @@ class FactFile:
 
     def append(self, *facts: Mapping[str, Any]) -> None:
         """Write facts and wait until they are on disk. On a full disk the file stays whole."""
-        lines = b"".join(map(as_line, facts))
+        lines = as_lines(facts)
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = os.write(self._file, lines)
@@ -104,17 +128,6 @@ class FactFile:
 
     def close(self) -> None:
         os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def lock(folder: Path, name: str, *, wait: float = 0) -> FileLock:

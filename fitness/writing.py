@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness import inheritance, weights
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.feedback.filters import MODELS, Given, needs, scored
+from fitness.feedback.filters import Given, needs, scored
 from fitness.feedback.generate import write
 from fitness.recipe import Recipe
 from fitness.training.supervised import precise
@@ -71,4 +71,4 @@ def restore(model: Any, folder: Path, task: Task) -> None:
 
 def of_the_worker(filters: Iterable[str]) -> tuple[str, ...]:
     """Those filters that need no model but the base, which a worker holds."""
-    return tuple(name for name in filters if needs(name) == MODELS[0])
+    return tuple(name for name in filters if needs(name) == "base")

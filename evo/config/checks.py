@@ -16,6 +16,7 @@ from evo.config.task_checks import tasks
 from fitness.decks import USES
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
+from fitness.feedback.thresholds import cut_by
 from fitness.metrics import HELD_OUT, measured_names, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
@@ -173,7 +174,7 @@ def _thresholds(config: SearchConfig) -> Found:
     kinds = {source.kind for source in config.sources.values()}
     if not knows_recipe(config.evaluator) or "sample" in kinds or config.rounds:
         return
-    fields = {name: one for name, one in Recipe.model_fields.items() if name.startswith("keep_")}
+    fields = {name: one for name, one in Recipe.model_fields.items() if cut_by(name)}
     cutting = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
     for section, names in (("genome", fields), ("recipe", cutting)):
         for name in (name for name in names if name in getattr(config, section)):

@@ -3,13 +3,13 @@
 from evo.config.file import Problem, unknown
 from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, possible
-from evo.config.rounds import JUDGED, KEEP, PEOPLE, POOL
+from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from fitness.feedback.filters import check_filter
 from fitness.feedback.judgements import by_judge
-from fitness.feedback.thresholds import SCORES
+from fitness.feedback.thresholds import SCORES, cut_by
 from fitness.metrics import load_function, measured_names
 from fitness.recipe import Recipe
 
@@ -67,8 +67,8 @@ def filters(config: SearchConfig) -> Found:
     given = {score for name in asked.filters for score in GIVES.get(name, (name,))}
     given |= {"reward", "rating"} if asked.judgements else set()
     for section in ("genome", "recipe"):
-        for name in (name for name in getattr(config, section) if name.startswith(KEEP)):
-            score = name.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
+        for name in getattr(config, section):
+            score = cut_by(name)
             default = Recipe.model_fields[name].default if name in Recipe.model_fields else None
             idle = section == "recipe" and config.recipe[name] == default
             if score in SCORES and score not in given and not idle:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.config.section import Name, Section
 from fitness.documents import Kind
-from fitness.feedback.filters import FILTERS, needs
+from fitness.feedback.filters import DEFAULT_FILTERS
 from fitness.feedback.generate import Generation
 
 POOL = "pool"  # the source that holds what models wrote
@@ -16,8 +16,6 @@ JUDGED: Mapping[str, Kind] = {  # the sources that people's feedback becomes, wi
     "preferences": "preference",
     "ratings": "rating",
 }
-JUDGEMENTS = "judgements"  # what filters need that go by what people said
-KEEP = "keep_"  # begins the recipe's fields that choose among samples
 PEOPLE = "people"
 
 
@@ -54,9 +52,7 @@ class Rounds(Section):
         "by the shares of the best mixture.",
     )
     filters: tuple[str, ...] = Field(
-        default=tuple(
-            name for name in FILTERS if name != "likelihood" and needs(name) != JUDGEMENTS
-        ),
+        default=DEFAULT_FILTERS,
         description="What scores each sample, once: names, or your own module:function. Recipes "
         "cut by these scores (`keep_` fields and genes); contamination is always removed, and "
         "`reward` and `rating` are there once enough was judged.",

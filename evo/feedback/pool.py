@@ -7,13 +7,12 @@ import numpy as np
 
 from evo.files import write_whole
 from fitness.errors import InputError
-from fitness.feedback.contamination import CONTAMINATED
+from fitness.feedback.contamination import is_contaminated
 from fitness.feedback.filters import Given, scored
 from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import enough
 from fitness.feedback.samples import Sample, read_samples, to_lines
-from fitness.feedback.thresholds import CONTAMINATION
 
 POOL = "pool"  # the origin of items that are samples of a pool
 
@@ -43,11 +42,7 @@ def sample_items(
     Without infilled ones, which cannot be judged apart from what follows them, and those that hold
     what is measured on: what people make of these must not be learned either.
     """
-    samples = [
-        one
-        for one in samples
-        if not one.suffix and one.scores.get(CONTAMINATION, 0.0) < CONTAMINATED
-    ]
+    samples = [one for one in samples if not one.suffix and not is_contaminated(one)]
     answers: dict[tuple[str, str], list[Draft]] = {}
     scores = {}
     for one in samples:

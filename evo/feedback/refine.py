@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evo.feedback.session import PAIRS, collect, feedback_of
 from evo.files import write_whole
 from fitness.errors import InputError
-from fitness.facts import as_line
+from fitness.facts import as_lines
 from fitness.feedback import conversion
 from fitness.feedback.asked import Asked
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.judgements import JUDGE, LONGEST_NAME, Judgement, named
+from fitness.feedback.judgements import Judgement, judge_named
 from fitness.feedback.judging import verdict
 from fitness.feedback.language import (
     HOPELESS,
@@ -112,7 +112,7 @@ def judge_run(run: Path, speaker: Speaker, name: str | None = None) -> Counter[s
         raise InputError(
             f"{run}: shows no pairs of drafts; add some with `evo feedback {run} --items FILE`"
         )
-    annotator = named(f"{JUDGE}{name or speaker.name}"[:LONGEST_NAME])
+    annotator = judge_named(name or speaker.name)
     found: list[Judgement] = []
     counts: Counter[str] = Counter()
     folder = feedback_of(run)
@@ -213,7 +213,7 @@ def _written(run: Path, speaker: Speaker, to: Path, outcome: Outcome) -> Outcome
             (to / name).unlink(missing_ok=True)
         raise InputError(_nothing(run, speaker, outcome))
     for name, records in ((REFINEMENTS, completions), (PAIRED, pairs)):
-        write_whole(to / name, b"".join(map(as_line, records)))
+        write_whole(to / name, as_lines(records))
     return outcome
 
 

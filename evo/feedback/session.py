@@ -13,7 +13,7 @@ from evo.feedback.server import Server
 from evo.files import write_whole
 from evo.ledger import ledger_file, read
 from fitness.errors import InputError
-from fitness.facts import as_line
+from fitness.facts import as_lines
 from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import THRESHOLD, records
 from fitness.feedback.importing import read_judgements
@@ -142,7 +142,7 @@ def export(run: Path, shape: str, path: Path, *, threshold: int = THRESHOLD) -> 
             f"{run} holds no judgements that make records of shape {shape}; see `evo feedback "
             f"report {run}` for what there is"
         )
-    write_whole(path, b"".join(map(as_line, found)))
+    write_whole(path, as_lines(found))
     return len(found)
 
 

@@ -15,6 +15,22 @@ from evo.ledger import FILE, Fact, read
 from fitness.errors import InputError
 
 HUMAN = tuple(JUDGED)
+POOL_FILE = "pool.jsonl"  # in the folder of a round: all that was written until then
+
+
+def over(facts: Sequence[Fact]) -> list[Fact]:
+    """What came of each finished round, oldest first; what was written down last counts."""
+    return list({fact["round"]: fact for fact in facts if fact["fact"] == "round"}.values())
+
+
+def rank(fact: Mapping[str, Any]) -> tuple[float, float]:
+    """How good the winner of a round is on the selection split, lower is better."""
+    return fact["violation"], fact["loss"]
+
+
+def folder_of(run: Path, number: int) -> Path:
+    """A round's own run folder."""
+    return run / f"round-{number}"
 
 
 @dataclass(frozen=True)
@@ -51,12 +67,12 @@ class Round:
 
 def rounds(run: Path, facts: Sequence[Fact]) -> list[Round]:
     """Every round that was begun, oldest first."""
-    over = {fact["round"]: fact for fact in facts if fact["fact"] == "round"}
+    ended = {fact["round"]: fact for fact in over(facts)}
     found = []
-    for number in range(1, len(over) + 2):
-        folder = run / f"round-{number}"
+    for number in range(1, len(ended) + 2):
+        folder = folder_of(run, number)
         if (folder / FILE).is_file():
-            found.append(Round(number, folder, read(folder), over.get(number, {})))
+            found.append(Round(number, folder, read(folder), ended.get(number, {})))
     return found
 
 
@@ -77,16 +93,16 @@ def search_of(run: Path) -> Path:
     facts = read(run)
     if not has(facts):
         return run
-    over = [one for one in rounds(run, facts) if one.fact]
-    if not over:
+    ended = [one for one in rounds(run, facts) if one.fact]
+    if not ended:
         raise InputError(f"{run}: no round is over yet; name one of its own, such as {run}/round-1")
-    return best(over).folder
+    return best(ended).folder
 
 
 def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
     """Where the rounds stand: those over, and the one under way, as JSON values."""
     found = rounds(run, facts)
-    over = [one for one in found if one.fact]
+    ended = [one for one in found if one.fact]
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
     state = ends[-1] if ends and ends[-1] != "resumed" else "running"
     last = facts[-1]
@@ -95,11 +111,11 @@ def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
         "state": "stopped" if state == "running" and not alive else state,
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
-        "rounds_over": len(over),
+        "rounds_over": len(ended),
         "rounds_at_most": history.spec(facts)["rounds"]["limit"],
-        "best_round": best(over).number if over else None,
-        "best": {name: best(over).selected(name)[0] for name in history.objectives(facts)}
-        if over
+        "best_round": best(ended).number if ended else None,
+        "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
+        if ended
         else None,
         "round_under_way": history.status(found[-1].facts, alive=alive)
         if found and not found[-1].fact
@@ -107,9 +123,9 @@ def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
     }
 
 
-def best(over: Sequence[Round]) -> Round:
+def best(ended: Sequence[Round]) -> Round:
     """Whose winner is the best on the selection split; the earliest of equal ones."""
-    return min(over, key=lambda one: (one.fact["violation"], one.fact["loss"]))
+    return min(ended, key=lambda one: rank(one.fact))
 
 
 def verdict(found: Sequence[Round]) -> Verdict:
@@ -117,17 +133,17 @@ def verdict(found: Sequence[Round]) -> Verdict:
 
     Differences are clear from CLEAR standard errors of the difference on.
     """
-    over = [one for one in found if one.fact]
-    if not over:
+    ended = [one for one in found if one.fact]
+    if not ended:
         return Verdict("open", "No round is over yet.")
-    name = next(iter(history.objectives(over[0].facts)))
-    top, first = best(over), over[0]
+    name = next(iter(history.objectives(ended[0].facts)))
+    top, first = best(ended), ended[0]
     value, before = top.tested(WINNER, name), first.tested(WINNER, name)
-    notes = [note for one in over for note in _warnings(one, name)]
+    notes = [note for one in ended for note in _warnings(one, name)]
     if value is None or before is None:
         return Verdict("open", f"Round {top.number} has no value on the test split.", tuple(notes))
     told = f"{name} {plus_minus(value['mean'], value['standard_error'])} on the test split"
-    if len(over) == 1:
+    if len(ended) == 1:
         return Verdict("open", f"One round is over; its winner reached {told}.", tuple(notes))
     if top.number == first.number:
         text = (

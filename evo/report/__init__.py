@@ -13,6 +13,7 @@ from evo.report.rendering import rendered
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+TONES = {"good": "bold green", "mixed": "bold yellow", "bad": "bold red"}  # of a verdict
 COLUMNS = 3  # objectives in the terminal's table, at 80 characters
 
 
@@ -39,9 +40,7 @@ def summary(facts: history.Facts) -> "RenderableType":
     view = View.of(facts)
     status = history.status(facts)
     verdict = history.verdict(facts)
-    style = {"good": "bold green", "mixed": "bold yellow", "bad": "bold red"}.get(
-        verdict.tone, "bold"
-    )
+    style = TONES.get(verdict.tone, "bold")
     parts: list[RenderableType] = [Text(verdict.text, style), *map(Text, verdict.notes), Text()]
     closing = comparison_table(facts)
     if closing:

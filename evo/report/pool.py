@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fitness.errors import InputError
 from fitness.feedback.samples import read_samples
+from fitness.feedback.thresholds import KEEP
 from fitness.feedback.yields import yields
 from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN = 160  # characters of an example
-KEEP = "keep_"
 
 
 def recipe_of(cuts: Sequence[str]) -> Recipe:

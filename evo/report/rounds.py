@@ -10,7 +10,7 @@ from evo.config import of as config_of
 from evo.files import write_whole
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
-from evo.history.rounds import Round
+from evo.history.rounds import POOL_FILE, Round
 from evo.ledger import Fact
 from evo.report.contents import samples
 from evo.report.figures.rounds import charts
@@ -24,7 +24,6 @@ from fitness.recipe import Recipe
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-POOL_FILE = "pool.jsonl"
 SELECTED = 1  # the column of the selection split in the table of quality
 SHOWN = 6  # samples before and after
 EXAMPLE = 160  # characters
@@ -56,8 +55,7 @@ def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
 
     found = told.rounds(run, facts)
     verdict = told.verdict(found)
-    style = {"good": "bold green", "mixed": "bold yellow", "bad": "bold red"}
-    parts: list[RenderableType] = [Text(verdict.text, style.get(verdict.tone, "bold"))]
+    parts: list[RenderableType] = [Text(verdict.text, report.TONES.get(verdict.tone, "bold"))]
     parts += [*map(Text, verdict.notes), Text()]
     table = _quality(found)
     shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

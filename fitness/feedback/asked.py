@@ -4,16 +4,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from fitness.errors import InputError
-from fitness.facts import Fact, FactFile, lock, read_facts
+from fitness.facts import Closing, Fact, FactFile, lock, read_facts
 
 REMEDY = "cut this line out, and it is asked again"
 
 
-class Asked:
+class Asked(Closing):
     """A file of what was said by a digest of what was asked, locked for writing."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -47,15 +46,7 @@ class Asked:
             self._said[key] = said
         return self._said[key]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
         self._lock.release()
 

@@ -29,6 +29,7 @@ from fitness.metrics import grams
 RUN = 8  # words
 SHORTEST = 4  # words that a sample must share; a label or a yes is no secret
 TEMPLATE = 10  # more evaluation texts than this share it
+CONTAMINATION = "contamination"  # the score; no field keeps what has it: it never becomes a row
 CONTAMINATED = 0.25
 
 
@@ -58,6 +59,11 @@ def contaminated(samples: Sequence[Sample], evaluated: Sequence[str]) -> set[str
     """Ids of the samples that are to be removed."""
     scores = contamination(samples, evaluated)
     return {s.id for s, score in zip(samples, scores, strict=True) if score >= CONTAMINATED}
+
+
+def is_contaminated(sample: Sample) -> bool:
+    """Whether its score says so; one that was never looked at counts as clean."""
+    return sample.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED
 
 
 def _sharing(written: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[bool]:

@@ -136,6 +136,11 @@ FILTERS: Mapping[str, Filter] = {
 }
 
 
+DEFAULT_FILTERS = tuple(  # without those that need a second model, or people's judgements
+    name for name, one in FILTERS.items() if one.needs not in ("second", "judgements")
+)
+
+
 def needs(name: str) -> Needs:
     """What a filter needs besides samples; InputError for a name that is no filter."""
     check_filter(name)

@@ -59,6 +59,11 @@ def named(annotator: Any) -> str:
     return name
 
 
+def judge_named(model: str) -> str:
+    """The annotator that a model is as a judge; InputError for a name that cannot be kept."""
+    return named(f"{JUDGE}{model}"[:LONGEST_NAME])
+
+
 def by_judge(annotator: str) -> bool:
     """Whether an annotator is a model, not one of the people."""
     return annotator.startswith(JUDGE)

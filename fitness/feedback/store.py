@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from fitness.errors import InputError
-from fitness.facts import Fact, FactFile, lock, read_facts
+from fitness.facts import Closing, Fact, FactFile, lock, read_facts
 from fitness.feedback import items as shown
 from fitness.feedback.items import Item, read_items
 from fitness.feedback.judgements import JUDGE, Judgement, by_judge, checked, named
@@ -61,7 +60,7 @@ def _check_known(folder: Path, items: Mapping[str, Item], standing: Standing) ->
         )
 
 
-class Store:
+class Store(Closing):
     """A feedback folder, locked for writing; its methods may be called from several threads."""
 
     def __init__(self, folder: Path) -> None:
@@ -200,14 +199,3 @@ class Store:
         """Others may have appended some; read the file again if it has grown."""
         if (size := self._bytes_of_items()) != self._size:
             self.items, self._size = read_items(self._folder), size
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -16,11 +16,12 @@ from typing import Literal
 import numpy as np
 
 from fitness.errors import InputError
+from fitness.feedback.contamination import CONTAMINATION
 from fitness.recipe import Recipe
 from fitness.suggest import listed
 
+KEEP = "keep_"  # begins the fields of a recipe that cut
 Side = Literal["highest", "lowest", "band"]
-CONTAMINATION = "contamination"  # no field keeps it: such samples never become rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,16 @@ def score(name: str) -> Score:
     return SCORES.get(name, OWN)
 
 
+def cut_by(field: str) -> str | None:
+    """The score that a field of a recipe cuts by, `own` for those of one's own; None for others."""
+    if not field.startswith(KEEP):
+        return None
+    return field.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
+
+
 def band(recipe: Recipe, name: str) -> tuple[float, float]:
     """The quantiles of a score between which a recipe keeps samples; (0, 1) is all of them."""
-    field = f"keep_{name}" if name in SCORES else "keep_own"
+    field = f"{KEEP}{name if name in SCORES else 'own'}"
     if score(name).keeps == "band":
         return getattr(recipe, f"{field}_low"), getattr(recipe, f"{field}_high")
     share = getattr(recipe, field)
@@ -85,7 +93,7 @@ def passing(
     if absent := lacking(recipe, scores):
         have = f"has {listed(scores)}" if scores else "has none"
         raise InputError(
-            f"keep_{absent[0]}: the pool {have}; score it with this filter, or leave the field out"
+            f"{KEEP}{absent[0]}: the pool {have}; score it with this filter, or leave the field out"
         )
     bands = {name: band(recipe, name) for name in scores if name != CONTAMINATION}
     return {

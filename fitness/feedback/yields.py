@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fitness.feedback.contamination import CONTAMINATED
+from fitness.feedback.contamination import CONTAMINATED, CONTAMINATION, is_contaminated
 from fitness.feedback.samples import Sample
-from fitness.feedback.thresholds import CONTAMINATION, band, passing, score
+from fitness.feedback.thresholds import band, passing, score
 from fitness.recipe import Recipe
 
 EXAMPLES = 3
@@ -27,7 +27,7 @@ def yields(samples: Sequence[Sample], recipe: Recipe) -> dict[str, Any]:
     least and greatest score that passed, and examples: those furthest from what passed, with their
     scores. Contamination comes first, and the cuts go by what it leaves, as they do in training.
     """
-    dirty = [one.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED for one in samples]
+    dirty = [is_contaminated(one) for one in samples]
     clean = [one for one, found in zip(samples, dirty, strict=True) if not found]
     scores = columns(clean)
     masks = passing(recipe, scores, len(clean))

@@ -17,7 +17,7 @@ from typing import Any
 
 from evo import config as configuration
 from evo import history
-from evo.config.rounds import KEEP, POOL
+from evo.config.rounds import POOL
 from evo.history import rounds as told
 from evo.history.comparison import WINNER
 from evo.ledger import read
@@ -26,6 +26,7 @@ from evo.round_spec import Legacy, spec_after
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.feedback.samples import read_samples
+from fitness.feedback.thresholds import cut_by
 from fitness.recipe import Recipe
 from tests.evo.driving import ROOT, command, environment
 
@@ -84,10 +85,8 @@ def of_diets(run: Path, name: str) -> dict[str, Any]:
     real = {n: s / sum(shares.values()) for n, s in shares.items()}
     share = best.shares["generated"] or SHARE
     mixed = {**{n: s * (1 - share) for n, s in real.items()}, POOL: share}
-    whole = {n: f.default for n, f in Recipe.model_fields.items() if n.startswith(KEEP)}
-    own = (
-        {n: v for n, v in genome.items() if n.startswith(KEEP)} if best.shares["generated"] else {}
-    )
+    whole = {n: f.default for n, f in Recipe.model_fields.items() if cut_by(n)}
+    own = {n: v for n, v in genome.items() if cut_by(n)} if best.shares["generated"] else {}
     diets = {
         "nothing generated": {**genome, **whole, "mixture": real},
         "filtered": {**genome, **(own or {**whole, **CUTS}), "mixture": mixed},
