@@ -11,7 +11,7 @@ from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
 from fitness.metrics import class_scores, score
-from fitness.mixing import Rows, stacked, windows
+from fitness.mixing import Rows, separate, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
 from fitness.together import Answers
@@ -23,6 +23,8 @@ BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
 SAMPLES = 4
 
+Measured = tuple[dict[str, float], dict[str, list[dict[str, str]]]]  # by name; samples by set
+
 
 def measure(
     model: Any,
@@ -30,10 +32,13 @@ def measure(
     task: Task,
     spec: EvaluationSpec,
     answers: Answers | None = None,
-) -> tuple[dict[str, float], dict[str, list[dict[str, str]]]]:
+    *,
+    packs: bool = True,
+) -> Measured:
     """Every measurement of the spec's split, and a few samples of what the model wrote.
 
-    `answers` are given where a bucket has written them already. Raises Diverged for a loss that is
+    `answers` are given where a bucket has written them already. Without `packs`, records have a row
+    each, for a base that lets those in a row see one another. Raises Diverged for a loss that is
     no number: such a model cannot be sampled from.
     """
     split = spec.split
@@ -41,7 +46,7 @@ def measure(
     measurements: dict[str, float] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     for domain, splits in task.domains.items():
-        found = _scores(model, splits[split], task.held_out_length, masking)
+        found = _scores(model, splits[split], task.held_out_length, masking, packs)
         if not math.isfinite(found["loss"]):
             raise Diverged(f"{domain}/loss is {found['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in found.items()}
@@ -80,11 +85,13 @@ def answers_each(
     return list(found)
 
 
-def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -> dict[str, float]:
+def _scores(
+    model: Any, file: TokenFile, length: int, masking: Masking | None, packs: bool
+) -> dict[str, float]:
     """What `metrics.HELD_OUT` names for the kind of a domain."""
     if file.kind == "label":
         return class_scores(*_classified(model, file, length))
-    loss = held_out_loss(model, file, length, masking)
+    loss = held_out_loss(model, file, length, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     if file.kind == "preference" and math.isfinite(loss):
         scores["accuracy"] = pair_accuracy(model, file, length)
@@ -92,7 +99,7 @@ def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -
 
 
 def held_out_loss(
-    model: Any, file: TokenFile, length: int, masking: Masking | None = None
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
 ) -> float:
     """Mean cross-entropy over a text cut in windows of `length`, nats per token.
 
@@ -105,7 +112,7 @@ def held_out_loss(
         return class_scores(*_classified(model, file, length))["loss"]
     total = count = read = 0
     with torch.inference_mode():
-        for rows in _rows(model, file, length):
+        for rows in _rows(model, file, length, packs):
             if masking is None:
                 summed, labels = -token_logps(model, rows).sum(), rows.labels[:, 1:] != NO_LABEL
                 total, count = total + summed.item(), count + int(labels.sum())
@@ -156,7 +163,7 @@ def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
     return right / deck.draws
 
 
-def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
+def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
     size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):
@@ -165,7 +172,13 @@ def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
     deck = RecordDeck(content, "learn", length)
     for first in range(0, deck.draws, size):
         numbers = range(first, min(first + size, deck.draws))
-        yield stacked([deck.draw("", number, length).sequences[0] for number in numbers])
+        packed = [deck.draw("", number, length).sequences[0] for number in numbers]
+        if packs:
+            yield stacked(packed)
+            continue
+        apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
+        for place in range(0, len(apart), size):  # as many rows at once as of packed ones
+            yield stacked(apart[place : place + size])
 
 
 def sequences_at_once(model: Any, length: int) -> int:
