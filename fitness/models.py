@@ -123,7 +123,7 @@ class Base:
         import torch
         from peft import get_peft_model
 
-        found = _adaptable(self.model, recipe.lora_layers, self.probe.passed_by)
+        found = adaptable(self.model, recipe.lora_layers, self.probe.passed_by)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
         whole = {name: self.model.get_submodule(name) for name in own_parts(self.model, self.head)}
         settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
@@ -157,11 +157,11 @@ def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
-    """Names of the modules that can have an adapter, from a model's configuration alone."""
-    return list(_adaptable(skeleton(folder, head), 0))
+    """Names of the linear modules inside a model's layers, from its configuration alone."""
+    return list(_linear_modules(skeleton(folder, head)))
 
 
-def _adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
+def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
     """The linear modules inside the last so many layers that can have an adapter.
 
     Not those of the roles `passed_by`, which a forward pass does not call.
@@ -176,7 +176,7 @@ def _adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) 
     return {name: module for name, module in found.items() if name not in refused}
 
 
-def _linear_modules(model: Any, last: int) -> dict[str, Any]:
+def _linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D

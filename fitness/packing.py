@@ -48,22 +48,24 @@ def probed(model: Any, name: str) -> Probe:
     tokens = torch.arange(ROWS * length, device=model.device) * STEP % config.vocab_size
     tokens = tokens.view(ROWS, length)
     positions = (places - first * (places >= first)).expand(ROWS, length)
-    told = True
     with _called(model) as called:
         try:
-            logps, before, after = _dependence(model, tokens, positions, first)
-            alone = _as_alone(model, tokens[:, first:], logps[:, first:])
+            with torch.no_grad():
+                alone = _logps(model, tokens[:, first:], None)
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # of an architecture that takes no positions; they may be all it lacks
-            told = alone = False
-            try:
-                logps, before, after = _dependence(model, tokens, None, first)
-            except Exception as error:
-                raise InputError(
-                    f"model.base {name!r}: {type(model).__name__} cannot be computed with this "
-                    f"config.json ({type(error).__name__}: {error}); mend it, or take another base"
-                ) from error
+        except Exception as error:  # whatever hundreds of architectures raise at odd sizes
+            raise InputError(
+                f"model.base {name!r}: {type(model).__name__} cannot be computed with this "
+                f"config.json ({type(error).__name__}: {error}); mend it, or take another base"
+            ) from error
+    try:
+        logps, before, after = _dependence(model, tokens, positions, first)
+        like = _alike(alone, logps[:, first:], model.dtype)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # of an architecture that takes no positions, or cannot be derived
+        like = before = after = False
     if after:
         raise InputError(
             f"model.base {name!r}: {type(model).__name__} sees what comes after a token, so that "
@@ -71,7 +73,7 @@ def probed(model: Any, name: str) -> Probe:
             "classification"
         )
     every = {role(n) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    return Probe(told and alone and not before, frozenset(every - called))
+    return Probe(like and not before, frozenset(every - called))
 
 
 @contextmanager
@@ -116,16 +118,14 @@ def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[An
     finally:
         hook.remove()
     axis = of_first.shape.index(tokens.shape[1])  # some keep the batch behind the sequence
-    before = of_second.narrow(axis, 0, first).any()
-    after = of_first.narrow(axis, first, tokens.shape[1] - first).any()
-    return logps.detach(), bool(before), bool(after)
+    before = of_second.narrow(axis, 0, first) != 0  # NaN: nobody can tell, so it counts as seen
+    after = of_first.narrow(axis, first, tokens.shape[1] - first)
+    return logps.detach(), bool(before.any()), bool(((after != 0) & after.isfinite()).any())
 
 
-def _as_alone(model: Any, tokens: Any, logps: Any) -> bool:
-    """Whether a document has these log-probabilities alone too, to half of their digits."""
-    with torch.no_grad():
-        alone = _logps(model, tokens, None)
-    return float((alone - logps).abs().mean()) <= torch.finfo(model.dtype).eps ** 0.5
+def _alike(alone: Any, packed: Any, dtype: torch.dtype) -> bool:
+    """Whether a document has the same log-probabilities alone, to half of their digits."""
+    return float((alone - packed).abs().mean()) <= torch.finfo(dtype).eps ** 0.5
 
 
 def _logps(model: Any, tokens: Any, positions: Any) -> Any:

@@ -82,7 +82,8 @@ def checksum(model: Any) -> int:
 
 def _subjects(model: Any) -> Iterator[Any]:
     yield from model.modules()
-    found = [model.config, model.config.get_text_config(), model.generation_config]
+    own = getattr(model, "generation_config", None)  # a classifier has none
+    found = [model.config, model.config.get_text_config(), own]
     yield from {id(one): one for one in found if one is not None}.values()
 
 
