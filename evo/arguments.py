@@ -35,6 +35,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
 
     resume = command("resume", "go on with a run after anything at all")
     _run(resume)
+    _trust(resume)
     driving(resume)
 
     status = command("status", "how far a run is")
@@ -63,13 +64,20 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     export = command("export", "write an individual as a model, or for another trainer")
     _run(export)
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
-    export.add_argument(
+    form = export.add_mutually_exclusive_group()
+    form.add_argument(
+        "--adapter",
+        action="store_true",
+        help="its adapter alone, as PEFT reads it, not merged into the base model",
+    )
+    form.add_argument(
         "--as",
         dest="trainer",
         choices=("trl", "axolotl", "llamafactory"),
         help="not the model but its recipe and data, as this trainer reads them",
     )
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    _trust(export)
 
     writing = "have an individual write samples, and score them"
     _generate(command("generate", writing))
@@ -100,6 +108,14 @@ def _run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
 
 
+def _trust(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that the run names although it was not launched from this machine",
+    )
+
+
 def _numbers(
     sub: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], str]
 ) -> None:
@@ -121,6 +137,7 @@ def _count(text: str) -> int:
 
 def _generate(generate: argparse.ArgumentParser) -> None:
     _run(generate)
+    _trust(generate)
     generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
     generate.add_argument(

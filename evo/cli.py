@@ -69,7 +69,11 @@ def _resume(options: argparse.Namespace) -> int:
     _one_thread()
     from evo.drive import resume
 
-    return _drive(options, options.run, lambda watching: resume(options.run, options.set, watching))
+    return _drive(
+        options,
+        options.run,
+        lambda watching: resume(options.run, options.set, watching, trusted=options.trust),
+    )
 
 
 def _drive(
@@ -184,12 +188,26 @@ def _export(options: argparse.Namespace) -> int:
     if options.trainer:
         from evo.export_as import export_as
 
-        print(export_as(options.run, options.individual, options.trainer, options.to))
+        told = (options.run, options.individual, options.trainer, options.to)
+        print(export_as(*told, trusted=options.trust))
         return DONE
     from evo.export import export
 
-    print(export(options.run, options.individual, options.to))
+    folder = export(
+        options.run,
+        options.individual,
+        options.to,
+        adapter=options.adapter,
+        trusted=options.trust,
+        tell=_tell,
+    )
+    print(folder)
     return DONE
+
+
+def _tell(line: str) -> None:
+    """Say something that is not the command's result."""
+    print(f"evo: {line}", file=sys.stderr, flush=True)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -216,6 +234,8 @@ def _generate(options: argparse.Namespace) -> int:
         filters=options.filters.split(",") if options.filters else None,
         seed=options.seed,
         first=options.first,
+        trusted=options.trust,
+        tell=_tell,
     )
     console = Console()
     console.print(summary(samples))
