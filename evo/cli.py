@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from evo.arguments import parser, with_action
 from fitness.errors import InputError
+from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
     from evo.drive import Watching
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except InputError as error:
-        print(f"evo: {error}", file=sys.stderr)
+        print(f"evo: {without_secrets(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         return DONE
@@ -89,7 +90,8 @@ def _drive(
     try:
         finished = go(lambda config, folder: Progress(config, folder, mode))
     except ClusterError as error:
-        print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
+        told = without_secrets(str(error))
+        print(f"evo: {told}\nresume with: evo resume {run}", file=sys.stderr)
         return FAILED
     except OSError as error:
         print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)

@@ -304,6 +304,23 @@ def test_no_secret_of_the_environment_reaches_the_run_folder_even_if_it_is_print
     assert written[0].count("***") == 3
 
 
+@pytest.mark.parametrize(
+    "said", ["pw", "[pw]", "{'loss': pw}", "{pw: 1.5}", "'x' * 70 + pw", "{'loss': {'x': pw}}"]
+)
+def test_no_secret_of_the_environment_is_in_what_a_command_has_measured(
+    run: Run, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://me:correct-horse-battery@h/x")
+    evaluation = run(
+        "pw = os.environ['DATABASE_URL'].split(':')[2].split('@')[0]\n"
+        f"said = {said}\n"
+        "write(said)"
+    )
+    told = f"{evaluation.message} {' '.join(evaluation.measurements)}"
+    assert "***" in told
+    assert "correct" not in told
+
+
 def test_a_log_that_cannot_be_written_costs_nothing_else(run: Run, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "logs").write_text("in the way")
