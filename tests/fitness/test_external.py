@@ -312,9 +312,7 @@ def test_no_secret_of_the_environment_is_in_what_a_command_has_measured(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://me:correct-horse-battery@h/x")
     evaluation = run(
-        "pw = os.environ['DATABASE_URL'].split(':')[2].split('@')[0]\n"
-        f"said = {said}\n"
-        "write(said)"
+        f"pw = os.environ['DATABASE_URL'].split(':')[2].split('@')[0]\nsaid = {said}\nwrite(said)"
     )
     told = f"{evaluation.message} {' '.join(evaluation.measurements)}"
     assert "***" in told
