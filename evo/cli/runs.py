@@ -1,0 +1,136 @@
+"""Commands that make a run or look at one: launch, resume, status, history, report."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evo.cli.exit_codes import DONE, FAILED, STOPPED
+
+if TYPE_CHECKING:
+    from evo.drive import Watching
+
+
+def one_thread() -> None:
+    """For what breeds, before numpy is loaded: sums in another order end in another last digit,
+    and the search would depend on the cores of the driver's machine, which the workers need."""
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
+def launch(options: argparse.Namespace) -> int:
+    one_thread()
+    from evo import config as configuration
+    from evo import drive
+
+    overrides = [*options.set]
+    if options.address:
+        overrides.append(f"resources.address={json.dumps(options.address)}")
+    config = configuration.load(configuration.resolve_spec(options.spec), overrides)
+    if options.dry_run:
+        from rich.console import Console
+
+        from evo.plan import plan
+
+        Console().print(plan(config))
+        return DONE
+    run = options.run or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _drive(options, run, lambda watching: drive.launch(config, run, watching))
+
+
+def resume(options: argparse.Namespace) -> int:
+    one_thread()
+    from evo import drive
+
+    return _drive(
+        options, options.run, lambda watching: drive.resume(options.run, options.set, watching)
+    )
+
+
+def _drive(
+    options: argparse.Namespace,
+    run: Path,
+    go: "Callable[[Watching], bool]",
+) -> int:
+    from evo.cluster import ClusterError
+    from evo.ledger import read
+    from evo.progress import Mode, Progress
+
+    mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
+    try:
+        finished = go(lambda config, folder: Progress(config, folder, mode))
+    except ClusterError as error:
+        print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)
+        return FAILED
+    if not finished:
+        last = read(run)[-1]
+        if last["fact"] == "waiting":
+            print(
+                f"{last['judgements']} items wait to be judged: evo feedback {run}", file=sys.stderr
+            )
+        print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
+        return STOPPED
+    if not options.json:
+        options.run = run
+        return report(options)
+    return DONE
+
+
+def status(options: argparse.Namespace) -> int:
+    from evo.history import rounds, status
+    from evo.ledger import in_use, read
+
+    facts, alive = read(options.run), in_use(options.run)
+    if rounds.has(facts):
+        found = rounds.status(options.run, facts, alive=alive)
+    else:
+        found = status(facts, alive=alive)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name.replace('_', ' '):20} {value}")
+    return DONE
+
+
+def history(options: argparse.Namespace) -> int:
+    from evo.history import rounds, table, to_csv, to_parquet
+    from evo.ledger import read
+
+    facts = read(options.run)
+    every = rounds.has(facts)
+    rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
+    if options.parquet:
+        to_parquet(rows, options.parquet)
+    else:
+        to_csv(rows, options.csv or "-")
+    return DONE
+
+
+def report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evo.history import rounds
+    from evo.ledger import read
+    from evo.report import summary, write
+
+    facts = read(options.run)
+    path = options.run / "report.html"
+    console = Console()
+    if rounds.has(facts):
+        from evo.report import rounds as of_rounds
+
+        of_rounds.write(options.run, facts)
+        console.print(of_rounds.summary(options.run, facts))
+    else:
+        write(facts, path)
+        console.print(summary(facts))
+    console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
+    return DONE
