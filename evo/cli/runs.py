@@ -64,11 +64,14 @@ def _drive(
     try:
         finished = go(lambda config, folder: Progress(config, folder, mode))
     except ClusterError as error:
-        print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
+        print(f"evo: {error}\n{_to_go_on(run)}", file=sys.stderr)
         return FAILED
     except OSError as error:
-        print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)
+        print(f"evo: stopped: {error}\nthen {_to_go_on(run)}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        print(f"evo: stopped; {_to_go_on(run)}", file=sys.stderr)
+        return STOPPED
     if not finished:
         last = read(run)[-1]
         if last["fact"] == "waiting":
@@ -81,6 +84,15 @@ def _drive(
         options.run = run
         return report(options)
     return DONE
+
+
+def _to_go_on(run: Path) -> str:
+    """The command that continues; where nothing was recorded yet there is no run to resume."""
+    from evo.ledger import FILE
+
+    if (run / FILE).is_file():
+        return f"resume with: evo resume {run}"
+    return "nothing was evaluated yet: launch again"
 
 
 def status(options: argparse.Namespace) -> int:
