@@ -268,6 +268,7 @@ def _schema(options: argparse.Namespace) -> int:
 CALLS = {
     "launch": runs.launch,
     "resume": runs.resume,
+    "ls": runs.ls,
     "status": runs.status,
     "history": runs.history,
     "report": runs.report,

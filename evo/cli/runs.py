@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,9 @@ from evo.cli.exit_codes import DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     from evo.drive import Watching
+    from evo.ledger import Fact
+
+RUNS = Path("runs")  # where launches go unless told otherwise
 
 
 def one_thread() -> None:
@@ -38,7 +41,7 @@ def launch(options: argparse.Namespace) -> int:
 
         Console().print(plan(config))
         return DONE
-    run = options.run or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _drive(options, run, lambda watching: drive.launch(config, run, watching))
 
 
@@ -81,7 +84,7 @@ def _drive(
         print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
         return STOPPED
     if not options.json:
-        options.run = run
+        options.run, options.open = run, False
         return report(options)
     return DONE
 
@@ -96,19 +99,34 @@ def _to_go_on(run: Path) -> str:
 
 
 def status(options: argparse.Namespace) -> int:
-    from evo.history import rounds, status
-    from evo.ledger import in_use, read
+    from evo.status import status, table, watch
 
-    facts, alive = read(options.run), in_use(options.run)
-    if rounds.has(facts):
-        found = rounds.status(options.run, facts, alive=alive)
+    if options.json:
+        print(json.dumps(status(options.run)))
+        return DONE
+    from rich.console import Console
+
+    if options.watch:
+        watch(options.run, Console())
     else:
-        found = status(facts, alive=alive)
+        Console().print(table(status(options.run)), soft_wrap=True)
+    return DONE
+
+
+def ls(options: argparse.Namespace) -> int:
+    from evo.listing import listed, runs_in, table
+
+    folders = options.folders or ([RUNS] if RUNS.is_dir() else [])
+    found = listed(runs_in(folders))
     if options.json:
         print(json.dumps(found))
+    elif not found:
+        where = ", ".join(map(str, folders)) or RUNS
+        print(f"no runs in {where}; `evo launch quickstart` makes one")
     else:
-        for name, value in found.items():
-            print(f"{name.replace('_', ' '):20} {value}")
+        from rich.console import Console
+
+        Console().print(table(found), soft_wrap=True)
     return DONE
 
 
@@ -121,8 +139,14 @@ def history(options: argparse.Namespace) -> int:
     rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
     if options.parquet:
         to_parquet(rows, options.parquet)
-    else:
+    elif options.csv or not sys.stdout.isatty():
         to_csv(rows, options.csv or "-")
+    else:
+        from rich.console import Console
+
+        from evo.report.evaluations import table_of
+
+        Console().print(table_of(rows, facts))
     return DONE
 
 
@@ -145,4 +169,20 @@ def report(options: argparse.Namespace) -> int:
         write(facts, path)
         console.print(summary(facts))
     console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
+    console.print(f"next:   {_next(options.run, facts)}", soft_wrap=True)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
     return DONE
+
+
+def _next(run: Path, facts: "Sequence[Fact]") -> str:
+    """The command that one most likely wants after the summary."""
+    from evo.ledger import in_use
+
+    if facts[-1]["fact"] == "finished":
+        return f"evo export {run} --to DIR    or: evo report {run} --open"
+    if in_use(run):
+        return f"evo status {run} --watch"
+    return f"evo resume {run}"
