@@ -11,14 +11,25 @@ import socket
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo.config import Resources
-from evo.connection import ClusterError, connect, connection, reason
+from evo.connection import (
+    ClusterError,
+    Demand,
+    answers,
+    connect,
+    connection,
+    control_address,
+    ended_here,
+    leave,
+    reason,
+)
+from evo.doing import Doing, Phase
 from evo.machine import fitting, needed
 from evo.shipping import lacking, marks, moved, stored
 from fitness.errors import InputError
@@ -29,9 +40,18 @@ if TYPE_CHECKING:
 
 Marks = Mapping[Path, str | int]
 
-ROOM_SECONDS = 120.0  # without any worker, before the search gives up
+ROOM_SECONDS = 120.0  # without room for any worker, before the search gives up
 TELL_SECONDS = 10.0
+START_SECONDS = 300.0  # for the first worker to start where there is room
 LOAD_SECONDS = 300.0
+KNOCK_SECONDS = 5.0  # between looks at whether Ray itself lives
+SILENT_SECONDS = 45.0  # of the cluster's control service; Ray ends this process after 60
+PHASES: Mapping[str, Phase] = {
+    "name": "starting",
+    "load": "loading",
+    "meet": "meeting",
+    "evaluate": "evaluating",
+}
 TRY_SECONDS = 300.0  # of measuring the size of a bucket
 GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
@@ -60,6 +80,8 @@ class _Worker:
     owed: "list[ray.ObjectRef]" = field(default_factory=list)
     answers: dict[int, Any] = field(default_factory=dict)  # so far, by place among the actors
     name: str = ""
+    phase: Phase = "starting"
+    since: float = 0.0  # Unix seconds, of the phase
     loaded: bool = False
     specs: tuple[EvaluationSpec, ...] = ()
     attempt: int = 0
@@ -136,9 +158,16 @@ class Cluster:
         self._seen: list[Evaluation | Lost] = []  # until the next poll
         self._looked = 0.0  # when
         self._soonest = float("inf")  # no limit is before it, of time.monotonic()
-        self._homeless_since: float | None = None
+        self._without_worker: float | None = None  # since when there is none
+        self._without_room: float | None = None  # since when none of the cluster's machines has any
+        self._demand, self._asked = Demand(), 0.0
+        self._heard = self._knocked = time.monotonic()  # of Ray itself
+        self._control: tuple[str, int] | None = None
+        self._gone = False
+        self.on_look: Callable[[], None] = lambda: None  # called after every look at the workers
         self.busy_seconds = 0.0
         try:
+            self._control = None if resources.address == "local" else control_address()
             self.size = fitting(resources, [n["Resources"] for n in ray.nodes() if n["Alive"]])
             self._task = ray.put(task)
             self._wanted = ray.put({} if resources.address == "local" else marks(task))
@@ -164,7 +193,7 @@ class Cluster:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
             return 1
-        self._free.append(worker)
+        self._rest(worker)
         return size
 
     def submit(self, *specs: EvaluationSpec) -> None:
@@ -189,6 +218,10 @@ class Cluster:
         """Number of evaluations that run right now, or that the next poll returns."""
         return len(self._seen) + sum(len(worker.specs) for worker in self._workers)
 
+    def doing(self) -> list[Doing]:
+        """What each worker does now."""
+        return [Doing(w.name, w.phase, w.since, w.specs) for w in list(self._workers)]
+
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
         """What has finished or died, after waiting at most `seconds` for the first of it."""
         if not self._seen:
@@ -201,8 +234,10 @@ class Cluster:
         """See what has finished or died, and give the queue to whoever is free."""
         import ray
 
+        self._check_ray()
         if not self._owed:
             time.sleep(seconds)
+            self.on_look()
             return
         waiting = list(self._owed)
         with connection():
@@ -217,15 +252,16 @@ class Cluster:
                 self._seen += self._overdue(worker)
             self._dispatch()
         self._looked = time.monotonic()
+        self.on_look()
 
     def close(self) -> None:
         """Stop every worker at once, and Ray too if it was started here."""
         import ray
 
-        for worker in self._workers if ray.is_initialized() else []:
+        for worker in self._workers if ray.is_initialized() and not self._gone else []:
             with suppress(Exception):  # of a cluster that may be gone
                 _end(worker)
-        ray.shutdown()
+        leave(lost=self._gone)
 
     def _birth(self, failed_births: int = 0) -> _Worker:
         count = self._resources.processes
@@ -242,6 +278,7 @@ class Cluster:
         self, worker: _Worker, method: str, *given: Any, seconds: float = float("inf")
     ) -> None:
         """Call a method of all its actors."""
+        worker.phase, worker.since = PHASES[method], time.time()
         worker.limit = time.monotonic() + seconds
         self._soonest = min(self._soonest, worker.limit)
         worker.owed = [getattr(actor, method).remote(*given) for actor in worker.actors]
@@ -293,9 +330,9 @@ class Cluster:
         if specs:
             if worker.failure and worker.failure.status is Status.LOST:
                 return self._overdue(worker)
-            self._free.append(worker)
             recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in first]
             worker.specs, worker.failure = (), None
+            self._rest(worker)
             return recorded
         if not worker.name:
             worker.name = first
@@ -307,8 +344,13 @@ class Cluster:
             self._meet(worker)
         else:
             worker.failed_births = 0
-            self._free.append(worker)
+            self._rest(worker)
         return []
+
+    def _rest(self, worker: _Worker) -> None:
+        """Let it take the next evaluation of the queue."""
+        worker.phase, worker.since = "idle", time.time()
+        self._free.append(worker)
 
     def _noticed(self, worker: _Worker, place: int) -> None:
         """A process that failed alone leaves the others waiting for it: they are ended soon.
@@ -391,25 +433,60 @@ class Cluster:
         self._replace(worker, worker.failed_births + 1)
         return []
 
+    def _check_ray(self) -> None:
+        """ClusterError once Ray itself has ended, which its own library notices after a minute, by
+        ending this process with a stack of C++."""
+        now = time.monotonic()
+        if self._control is None:
+            if ended := ended_here():
+                self._gone = True
+                raise ClusterError(f"{ended}, a process of Ray on this machine, has ended")
+        elif now > self._knocked + KNOCK_SECONDS:
+            self._knocked = now
+            if answers(self._control):
+                self._heard = now
+            elif now > self._heard + SILENT_SECONDS:
+                self._gone = True
+                host, port = self._control
+                raise ClusterError(
+                    f"the cluster's head does not answer on {host}:{port} since "
+                    f"{SILENT_SECONDS:.0f} s; start it again"
+                )
+
     def _check_room(self) -> None:
-        """Say so where no worker at all has a place, and give up after a while."""
+        """Give up where no worker has started for long, and say so where none has room."""
         if any(worker.name for worker in self._workers):
-            self._homeless_since = None
+            self._without_worker = self._without_room = None
             return
         now = time.monotonic()
-        self._homeless_since = self._homeless_since or now
+        self._without_worker = self._without_worker or now
+        elsewhere = self._resources.address != "local"  # else there is room, by `fitting`
+        if elsewhere and now > self._without_worker + TELL_SECONDS and now > self._asked + 1:
+            self._asked = now
+            self._look_for_room(now)
+        if self._without_room is None and now > self._without_worker + START_SECONDS:
+            raise ClusterError(
+                f"no worker has started within {START_SECONDS:.0f} s; is the machine very busy?"
+            )
+
+    def _look_for_room(self, now: float) -> None:
+        """Tell workers that wait for room from those that merely start slowly."""
+        waiting = self._demand.waiting()
+        if waiting is None or waiting < len(self._workers) * self._resources.processes:
+            self._without_room = None
+            return
+        self._without_room = self._without_room or now
         room = f"a worker of {needed(self._resources)}"
-        if now > self._homeless_since + ROOM_SECONDS:
+        if now > self._without_room + ROOM_SECONDS:
             raise ClusterError(
                 f"no machine of the cluster had room for {room} within {ROOM_SECONDS:.0f} s; ask "
                 "for less in `resources`, free some or add a machine, then resume"
             )
-        if now > self._homeless_since + TELL_SECONDS:
-            warnings.warn(
-                f"no machine of the cluster has room for {room}; waiting {ROOM_SECONDS:.0f} s "
-                "in all for one",
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"no machine of the cluster has room for {room}; waiting up to {ROOM_SECONDS:.0f} s "
+            "for one",
+            stacklevel=2,
+        )
 
 
 def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:

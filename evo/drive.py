@@ -34,7 +34,7 @@ def resume(
     """
     facts = read(folder)
     config = configuration.of(facts)
-    _check_code(folder, facts, config, overrides, trusted=trusted)
+    _check_code(folder, facts, config, trusted=trusted)
     if config.rounds is not None:
         return rounds.resume(folder, overrides, watching)
     with watching(config, folder) as watch:
@@ -42,17 +42,13 @@ def resume(
 
 
 def _check_code(
-    folder: Path,
-    facts: Sequence[Fact],
-    config: SearchConfig,
-    overrides: Sequence[str],
-    *,
-    trusted: bool,
+    folder: Path, facts: Sequence[Fact], config: SearchConfig, *, trusted: bool
 ) -> None:
-    """Of what was recorded, and of the spec as it stands in the folder and on the command line."""
+    """Of what was recorded, and of the spec as it stands in the folder; what is overridden on the
+    command line is the user's own word."""
     code = trust.code_of_run(folder, facts, configuration.to_plain(config))
     trust.check(folder, code, config.import_from, trust=trusted)
     if (folder / CONFIG).is_file():
-        spec = read_spec(folder / CONFIG, overrides).data
+        spec = read_spec(folder / CONFIG, ()).data
         named = str(spec.get("import_from", "."))
         trust.check(folder, trust.code_in(spec), str(folder / named), trust=trusted)

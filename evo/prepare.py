@@ -8,6 +8,7 @@ from typing import Any
 
 from evo import pools
 from evo.config import SearchConfig, largest, possible
+from evo.machine import check_temporary_folder
 from fitness import adapters, folders, head_checks, models
 from fitness.decks import RecordDeck, use_of
 from fitness.documents import Kind
@@ -46,6 +47,8 @@ class Prepared:
 
 def prepare(config: SearchConfig) -> Prepared:
     """Locate the model, tokenise what is not in the cache, and check sizes. Raises InputError."""
+    if config.resources.address == "local":
+        check_temporary_folder()
     evaluator = config.evaluator
     if not _reads_model(config):
         resources = config.resources

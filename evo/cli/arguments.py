@@ -1,8 +1,12 @@
-"""What the `evo` command can be asked: its arguments, with nothing of what they do."""
+"""The arguments of every `evo` command, with nothing of what they do."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from evo.cli.examples import epilog
+from evo.cli.spelling import Parser
 
 FEEDBACK = ("open", "report", "export", "import", "refine", "judge")
 Calls = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -10,58 +14,75 @@ Calls = Mapping[str, Callable[[argparse.Namespace], int]]
 
 def parser(calls: Calls) -> argparse.ArgumentParser:
     """The arguments of every command; `command` of what is parsed is its call, by name."""
-    found = argparse.ArgumentParser(
-        prog="evo", description="Evolve how a language model is fine-tuned."
+    found = Parser(
+        prog="evo", description="Evolve how a language model is fine-tuned.", epilog=epilog("")
     )
+    found.add_argument("--version", action="version", version=f"evomix {_version()}")
     commands = found.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(name, help=text, description=text, epilog=epilog(name))
         sub.set_defaults(command=calls[name])
         return sub
 
     def driving(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key"
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override a key of the spec, such as budget.evaluations=40; may be repeated",
         )
-        sub.add_argument("--json", action="store_true", help="print every fact as a JSON line")
+        sub.add_argument(
+            "--json", action="store_true", help="print each event as JSON, for programs"
+        )
 
     launch = command("launch", "start a search")
     launch.add_argument("spec", help="a search.yaml, or `quickstart`")
     launch.add_argument("--run", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
     launch.add_argument("--address", help="a Ray cluster: auto, host:port or ray://host:port")
-    launch.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+    launch.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, train nothing",
+    )
     driving(launch)
 
-    resume = command("resume", "go on with a run after anything at all")
+    resume = command("resume", "continue a run that was stopped, killed or given a larger budget")
     _run(resume)
     _trust(resume)
     driving(resume)
 
-    status = command("status", "how far a run is")
+    ls = command("ls", "list the runs in ./runs, or in given folders, with their state")
+    ls.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="default: runs")
+    ls.add_argument("--json", action="store_true", help="a JSON list")
+
+    status = command("status", "show how far a run is, what runs now, and the time left")
     _run(status)
+    status.add_argument("--watch", action="store_true", help="keep showing it until the run ends")
     status.add_argument("--json", action="store_true", help="one JSON object")
 
-    history = command("history", "every evaluation of a run as a table")
+    history = command("history", "show every evaluation of a run: a table, or CSV in a pipe")
     _run(history)
     form = history.add_mutually_exclusive_group()
-    form.add_argument("--csv", metavar="FILE", help="`-` is standard output (the default)")
-    form.add_argument("--parquet", metavar="FILE", help="`-` is standard output")
+    form.add_argument("--csv", metavar="FILE", help="write CSV; `-` is standard output")
+    form.add_argument("--parquet", metavar="FILE", help="write Parquet; `-` is standard output")
 
-    report = command("report", "write report.html and print the summary")
+    report = command("report", "write report.html into the run folder and print the summary")
     _run(report)
+    report.add_argument("--open", action="store_true", help="open it in the browser")
 
-    compare = command("compare", "lay runs over one another")
+    compare = command("compare", "compare the curves and the results of several runs")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     compare.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
-        help="the curves (default compare.html)",
+        help="the page with the curves (default compare.html)",
     )
     compare.add_argument("--json", action="store_true", help="one JSON object")
 
-    export = command("export", "write an individual as a model, or for another trainer")
+    export = command("export", "write an individual's model, or its recipe for another trainer")
     _run(export)
     export.add_argument("--individual", default="best", help="its number, or `best` (default)")
     form = export.add_mutually_exclusive_group()
@@ -79,10 +100,10 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     _trust(export)
 
-    writing = "have an individual write samples, and score them"
+    writing = "generate samples with an individual's model, and score them by the filters"
     _generate(command("generate", writing))
 
-    pool = command("pool", "what cuts by its scores would leave of a pool")
+    pool = command("pool", "show how many samples of a pool each threshold would keep")
     pool.add_argument("pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote")
     pool.add_argument(
         "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
@@ -92,12 +113,17 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     )
     pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file")
 
-    _replay(command("replay", "a search on a table of finished runs"))
+    _replay(command("replay", "run a search against a table of finished runs; trains nothing"))
 
-    feedback = "let people judge what models wrote, and make data of it"
-    _feedback(commands.add_parser("feedback", help=feedback, description=feedback), calls)
+    feedback = "let people judge what models generated, and turn that into training data"
+    _feedback(
+        commands.add_parser(
+            "feedback", help=feedback, description=feedback, epilog=epilog("feedback")
+        ),
+        calls,
+    )
 
-    init = command("init", "write a commented spec to start from")
+    init = command("init", "write a commented spec and example data to start from")
     init.add_argument("folder", type=Path, metavar="DIR")
 
     command("schema", "print the JSON Schema of a spec, for editors")
@@ -202,7 +228,8 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
     actions = feedback.add_subparsers(required=True, metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text)
+        examples = epilog(f"feedback {name}")
+        sub = actions.add_parser(name, help=text, description=text, epilog=examples)
         sub.set_defaults(command=calls[f"feedback {name}"])
         _run(sub)
         return sub
@@ -315,3 +342,10 @@ def _speaking(sub: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the environment variable with the server's key (default OPENAI_API_KEY)",
     )
+
+
+def _version() -> str:
+    try:
+        return version("evomix")
+    except PackageNotFoundError:  # run from its sources
+        return "from sources"
