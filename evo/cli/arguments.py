@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evo.cli.examples import epilog
 from evo.cli.spelling import Parser
+from fitness.suggest import did_you_mean
 
 FEEDBACK = ("open", "report", "export", "import", "refine", "judge")
 Calls = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -204,6 +205,8 @@ def with_action(arguments: Sequence[str]) -> Sequence[str]:
     first, *rest = arguments or [""]
     if first != "feedback" or not rest or rest[0] in (*FEEDBACK, "-h", "--help"):
         return arguments
+    if did_you_mean(rest[0], FEEDBACK) and not Path(rest[0]).exists():
+        return arguments  # a misspelt action, no run
     return [first, FEEDBACK[0], *rest]
 
 
