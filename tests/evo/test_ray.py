@@ -29,11 +29,11 @@ def test_a_folder_too_long_for_sockets_is_bad_input_that_names_the_remedy(
     spec = write_spec(tmp_path)
     for line in (["--dry-run"], ["--run", str(tmp_path / "run")]):
         assert main(["launch", str(spec), *line]) == BAD_INPUT
-        told = capsys.readouterr().err
+        *phase, told = capsys.readouterr().err.splitlines()
         assert told.startswith("evo: TMPDIR is ")
         assert "set RAY_TMPDIR to a short folder, such as /tmp" in told
         assert "resume" not in told
-        assert len(told.splitlines()) == 1
+        assert len(phase) <= 1
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     machine.check_temporary_folder()
