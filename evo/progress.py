@@ -59,6 +59,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._workers = tuple  # what is shown last says nothing of them
         if self._live is not None:
             self._live.stop()
         now.remove(self.run)
@@ -127,7 +128,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Expected seconds to the end, what runs and the closing comparison included."""
         workers = self.workers
-        if self._ready is None or not workers:
+        if self._ready is None or not workers or self.stopping:
             return None
         elapsed = max(1e-9, time.time() - self._ready)
         lanes = self._busy_seconds(workers) / elapsed
