@@ -278,11 +278,12 @@ GIVING_UP = """
 import sys
 from evo import cli, cluster
 cluster.ROOM_SECONDS, cluster.TELL_SECONDS = 6, 2
+cluster.KNOCK_SECONDS, cluster.SILENT_SECONDS = 1, 4
 sys.exit(cli.main())
 """
 
 
-def test_a_search_outlives_a_machine_and_without_any_it_ends_resumable(
+def test_a_search_outlives_a_machine_and_without_any_or_a_head_it_ends_resumable(
     tmp_path: Path, machines: Machines
 ) -> None:
     spec = write_spec(tmp_path, evaluations=24)
@@ -302,16 +303,19 @@ def test_a_search_outlives_a_machine_and_without_any_it_ends_resumable(
     assert measured(run) == expected
     assert facts_written(run, '"fact":"lost"') >= 1
 
+    def hasty(run: Path) -> "subprocess.Popen[str]":
+        line = ["launch", spec, "--run", run, "--address", machines.address]
+        return subprocess.Popen(
+            [sys.executable, "-c", GIVING_UP, *map(str, line)],
+            cwd=ROOT,
+            env={**environment(machines), "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     run = tmp_path / "none"
-    line = ["launch", spec, "--run", run, "--address", machines.address]
-    driver = subprocess.Popen(
-        [sys.executable, "-c", GIVING_UP, *map(str, line)],
-        cwd=ROOT,
-        env={**environment(machines), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    driver = hasty(run)
     wait_until(driver, run, '"fact":"evaluation"', 2)
     second.kill()
     text, _ = driver.communicate(timeout=300)
@@ -319,10 +323,21 @@ def test_a_search_outlives_a_machine_and_without_any_it_ends_resumable(
     assert "warning: no machine of the cluster has room for a worker of 1 CPUs" in text
     assert f"then resume\nresume with: evo resume {run}" in text
     assert "raylet" not in text
-    machines.add(2)
+    machines.add(2, TOY_SECONDS="0.5")
     resumed = evo("resume", run, RAY_AUTH_TOKEN=machines.token)
     assert resumed.returncode == 0, resumed.stderr
     assert measured(run) == expected
+
+    run = tmp_path / "beheaded"
+    driver = hasty(run)
+    wait_until(driver, run, '"fact":"evaluation"', 2)
+    [control] = machines._named("gcs_server")
+    control.kill()
+    text, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 1, text
+    told, remedy = text.splitlines()[-2:]
+    assert told.startswith(f"evo: the cluster's head does not answer on {machines.address} since")
+    assert remedy == f"resume with: evo resume {run}"
 
 
 BORN = """

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from evo import cluster, connection, machine
-from evo.cli import BAD_INPUT, main
+from evo.cli import BAD_INPUT, STOPPED, main
 from evo.cluster import Cluster
 from evo.config import Resources
 from evo.connection import ClusterError
@@ -129,17 +129,35 @@ def test_a_ray_that_does_not_start_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (
+            ClusterError("Ray did not start"),
+            1,
+            "evo: Ray did not start\nnothing was evaluated yet: launch again\n",
+        ),
+        (
+            KeyboardInterrupt(),
+            STOPPED,
+            "evo: stopped; nothing was evaluated yet: launch again\n",
+        ),
+    ],
+)
 def test_a_launch_that_never_began_is_not_to_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    told: str,
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
-        raise ClusterError("Ray did not start")
+        raise error
 
     monkeypatch.setattr("evo.run.Cluster", fails)
-    assert main(["launch", str(write_spec(tmp_path)), "--run", str(tmp_path / "run")]) == 1
-    told = capsys.readouterr().err
-    assert "evo: Ray did not start\nnothing was evaluated yet: launch again" in told
-    assert "resume" not in told
+    assert main(["launch", str(write_spec(tmp_path)), "--run", str(tmp_path / "run")]) == code
+    assert capsys.readouterr().err.endswith(told)
 
 
 class Pending:
