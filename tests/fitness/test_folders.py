@@ -105,7 +105,7 @@ def test_a_hub_that_never_answers_is_waited_for_within_bounds() -> None:
     started = time.perf_counter()
     with pytest.raises(InputError, match=r"model\.base 'some/model': no such folder, not in the"):
         folders.locate("some/model", seconds=0.5)
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 40
 
 
 @pytest.mark.usefixtures("silent_hub")
