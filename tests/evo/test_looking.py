@@ -196,3 +196,28 @@ def test_a_misspelt_command_option_or_choice_is_told_the_nearest(
 def test_a_run_with_a_name_like_an_action_is_a_run(tmp_path: Path) -> None:
     (run := tmp_path / "reports").mkdir()
     assert with_action(["feedback", str(run)]) == ["feedback", "open", str(run)]
+
+
+def test_rounds_show_those_that_are_over_and_the_one_under_way(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "rounds"
+    facts = read(runs / "whole")
+    for number, source in ((1, "whole"), (2, "cut")):
+        (run / f"round-{number}").mkdir(parents=True)
+        ledger = (runs / source / "ledger.jsonl").read_bytes()
+        (run / f"round-{number}/ledger.jsonl").write_bytes(ledger)
+    config = {**facts[0]["config"], "rounds": {"limit": 3}}
+    winner = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
+    header = {"config": config, "fingerprints": {}, "time": 5.0}
+    Ledger.create(run, header).close()
+    with Ledger(run) as ledger:
+        ledger.append("round", round=1, individual=winner, loss=4.2, violation=0.0)
+    text = output(capsys, "status", run)
+    assert re.search(r"^run +toy, stopped", text, re.MULTILINE)
+    assert re.search(r"^rounds +1 over, of at most 3", text, re.MULTILINE)
+    assert re.search(r"^best +round 1: target 4\.\d+", text, re.MULTILINE)
+    assert re.search(r"^round 2\n.*stopped", text, re.MULTILINE)
+    [row] = json.loads(output(capsys, "ls", run, "--json"))
+    assert (row["rounds_over"], row["round_under_way"]["total"]) == (1, 24)
+    assert "round 1 of 3" in output(capsys, "ls", run)
