@@ -105,7 +105,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         "--judged-in",
         type=Path,
         metavar="RUN",
-        help="score it again by this run's judgements, into --to",
+        help="score it by this run's judgements",
     )
     pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file, for --judged-in")
 
@@ -189,7 +189,7 @@ def _replay(replay: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="ROLES.yaml",
-        help="which columns are genes, which objectives",
+        help="genes and objectives among its columns",
     )
     replay.add_argument("--strategy", required=True, metavar="NAME", help="such as nsga2")
     replay.add_argument(
@@ -278,7 +278,7 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         type=int,
         default=4,
         choices=range(1, 6),
-        help="lowest good rating (default 4)",
+        help="a good rating (default 4)",
     )
     export.add_argument("file", type=Path, metavar="FILE")
 
@@ -287,7 +287,7 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         "--annotator",
         default="imported",
         metavar="NAME",
-        help="annotator of records that name none",
+        help="where records name none",
     )
     take_in.add_argument("file", type=Path, metavar="FILE")
 
@@ -306,7 +306,7 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
     refine.add_argument(
         "--critic",
         action="store_true",
-        help="let the model write critiques where people wrote none",
+        help="let the model write missing critiques",
     )
     _numbers(
         refine,
