@@ -229,6 +229,23 @@ def test_ctrl_c_is_acknowledged_at_once(
     assert capfd.readouterr().err == "evo: stopping now\n"
 
 
+def test_a_search_goes_on_where_nobody_reads_any_more(
+    facts: list[Fact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    told = shown(config_of(facts), tmp_path, "plain")
+    monkeypatch.setattr("sys.stderr", Broken())
+    monkeypatch.setattr(progress.os, "write", lambda *_: Broken().write(""))
+    with told:
+        told.enter("starting Ray")
+        told(evaluation(0, 1.0))
+        told.interrupted(1, 2)
+    assert told.tally.spent == 1
+
+
 def test_the_live_table_shows_one_individual_constraints_workers_and_ctrl_c(
     facts: list[Fact], tmp_path: Path
 ) -> None:
