@@ -144,10 +144,11 @@ class Tally:
             return ""
         means = self.means(best.id)
         broken = [limit for limit in constraints(self.config) if limit.excess(means) > 0]
-        told = " and ".join(f"{c.name} {'<=' if c.sign > 0 else '>='} {c.limit:g}" for c in broken)
-        values = ", ".join(f"{c.name} {means[c.name]:.4g}" for c in broken)
+        limits = " and ".join(map(limit_text, broken))
+        values = " and ".join(f"{means[limit.name]:.4g}" for limit in broken)
         return (
-            f"nothing counts as best yet: no individual meets {told}; nearest: {best.id}, {values}"
+            f"nothing counts as best yet: no individual meets {limits}; the nearest, individual "
+            f"{best.id}, has {values}"
         )
 
     # What is left to do. A fine-tune of the search is expected to take as long, for its share of

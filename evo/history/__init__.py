@@ -153,8 +153,9 @@ def usage(facts: Facts, now: float | None = None) -> dict[str, Any]:
     is the time between evaluations: dispatch, ledger, generation barriers, lost attempts.
     """
     rows = table(facts)
-    elapsed = sum(end - start for start, end in _sessions(facts))
-    elapsed += max(0.0, now - _sessions(facts)[-1][1]) if now else 0.0
+    sessions = _sessions(facts)
+    elapsed = sum(end - start for start, end in sessions)
+    elapsed += max(0.0, now - sessions[-1][1]) if now and sessions else 0.0
     configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
@@ -287,5 +288,6 @@ def _sessions(facts: Facts) -> list[tuple[float, float]]:
     periods = []
     for begin, end in pairwise([*starts, len(facts)]):
         times = [f[key] for f in facts[begin:end] for key in ("time", "finished") if f.get(key)]
-        periods.append((times[0], max(times)))
+        if times:
+            periods.append((times[0], max(times)))
     return periods
