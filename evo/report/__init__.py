@@ -30,6 +30,12 @@ def page(facts: history.Facts) -> str:
     return rendered("report.html.j2", charts(view), contents(view))
 
 
+def _held(items: dict[str, str], names: list[str]) -> str:
+    """` and the held-out items (a/loss: 34 documents)`; nothing where they are not recorded."""
+    told = [f"{name}: {items[name]}" for name in names if items.get(name)]
+    return f" and the held-out items ({', '.join(told)})" if told else ""
+
+
 def summary(facts: history.Facts) -> "RenderableType":
     """The verdict, the closing comparison, the winner and the cost; for 80 columns, any colours."""
     from rich import box
@@ -64,8 +70,9 @@ def summary(facts: history.Facts) -> "RenderableType":
             )
         seeds = max(row["seeds"] for row in closing["rows"])
         note = (
-            f"Mean and standard error over {seeds} seeds. Margin: by how much the winner is better "
-            f"on {names[0]}, and in standard errors of the difference (SE)."
+            f"Mean and standard error over {seeds} seeds{_held(closing['items'], names)}. Margin: "
+            f"by how much the winner is better on {names[0]}; p: the chance of as much between "
+            "equals."
         )
         if closing["inherited"]:
             note += " Tokens: trained on, by itself and all that it began with."

@@ -5,9 +5,10 @@ import time
 from typing import Any
 
 from evo import history
-from evo.history.comparison import BASE, COLD, WINNER, number, number_of, plus_minus
+from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, signed
 from evo.history.tables import FULL
 from evo.report.figures.style import View
+from evo.significance import chance
 from fitness.recipe import idle
 
 SAMPLES = 6
@@ -51,7 +52,10 @@ def who(view: View) -> str:
 
 
 def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
-    """Measurements across, contenders down: value and margin as text, and how clear it is."""
+    """Measurements across, contenders down: value and margin as text, and how clear it is.
+
+    With how many held-out items there are by measurement, `34 documents`.
+    """
     closing = history.comparison(facts)
     if closing.empty:
         return None
@@ -62,33 +66,28 @@ def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
         own = closing[closing["contender"] == contender].set_index("measurement")
         cells = {
             name: {
-                "value": plus_minus(row["mean"], row["standard_error"]),
-                "margin": margin(row["margin"], row["margin_se"]),
-                "tone": _tone(row["margin"], row["margin_se"]),
+                "value": plus_minus(row["mean"], row["total_error"]),
+                "margin": margin(row["margin"], row["p"]),
+                "tone": row["clear"],
             }
             for name, row in own.iterrows()
         }
         seeds, failed = int(own["n"].max()), int(own["failed"].max())
         row = {"contender": contender, "seeds": seeds, "failed": failed, "cells": cells}
         rows.append({**row, "tokens": number_of(own["tokens"].iloc[0])})
+    first = closing.drop_duplicates("measurement").set_index("measurement")
+    items = {
+        name: f"{row['items']:,} {row['unit']}s" if row["items"] else ""
+        for name, row in first.iterrows()
+    }
     inherited = COLD in set(closing["contender"])  # else all are trained on equally many
-    told = {"base": BASE, "winner": WINNER, "inherited": inherited}
+    told = {"base": BASE, "winner": WINNER, "inherited": inherited, "items": items}
     return {"measurements": names, "rows": rows, **told}
 
 
-def margin(value: float, errors: float) -> str:
-    """`+0.105 (15 SE)`: by how much the winner is better, also in standard errors."""
-    if value != value:
-        return ""
-    times = f" ({abs(errors):.1f} SE)" if abs(errors) < 1000 else ""
-    sign = "" if value == 0 else "+" if value > 0 else "-"
-    return f"{sign}{number(abs(value))}{times}"
-
-
-def _tone(value: float, errors: float) -> str:
-    if value != value or errors != errors or abs(errors) <= 2:
-        return "unclear"
-    return "better" if value > 0 else "worse"
+def margin(value: float, p: float) -> str:
+    """`+0.105 (p < .001)`: by how much the winner is better, and how likely that is by chance."""
+    return signed(value) + (f" ({chance(p)})" if chance(p) else "")
 
 
 def recipe(view: View) -> dict[str, Any]:

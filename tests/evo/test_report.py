@@ -185,7 +185,7 @@ def test_the_summary_fits_80_columns_and_needs_no_colour(case):
 
 def test_the_summary_holds_comparison_winner_failures_and_time():
     text = shown(ledger(objectives=("target/loss", "general/loss", "jargon/chrf")))
-    for wanted in ("winner", "base", "uniform", "proportional", "only jargon", "±", "SE)"):
+    for wanted in ("winner", "base", "uniform", "proportional", "only jargon", "±", "(p < .001)"):
         assert wanted in text
     assert "jargon 30%" in text or "jargon" in text
     assert "1 diverged" in text

@@ -64,7 +64,8 @@ def measured(base: Base, task: Task, **asked: Any) -> tuple[dict[str, float], di
 
 
 def test_everything_asked_is_measured_under_its_name(base: Base, task: Task) -> None:
-    measurements, samples = measured(base, task)
+    measurements, told = measured(base, task)
+    samples = told["samples"]
     assert list(measurements) == ["target/loss", "target/perplexity", "jargon/mean_length"]
     assert measurements["target/perplexity"] == math.exp(measurements["target/loss"])
     assert [set(sample) for sample in samples["jargon"]] == [{"prompt", "reference", "output"}] * 2
