@@ -9,6 +9,7 @@ from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, si
 from evo.history.tables import FULL
 from evo.report.figures.style import View
 from evo.significance import chance
+from fitness.documents import Source
 from fitness.recipe import idle
 
 SAMPLES = 6
@@ -111,8 +112,9 @@ def recipe(view: View) -> dict[str, Any]:
     spec = history.spec(view.facts)
     fixed = spec.get("recipe") or {}
     merging = {"start": "merge"} if spec.get("parts") else {}
-    task = {"task": (spec.get("model") or {}).get("task", "causal")}
-    kinds = {source.get("kind", "text") for source in (spec.get("sources") or {}).values()}
+    task = {"task": history.setting(view.facts, "task", of="model")}
+    plain = Source.model_fields["kind"].default
+    kinds = {source.get("kind", plain) for source in (spec.get("sources") or {}).values()}
     source = {"source": "sample" if "sample" in kinds else "text"}
     unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
