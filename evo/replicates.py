@@ -16,14 +16,13 @@ from evo.config.genomes import baseline_names
 from evo.config.sections import SEED_STEP
 from evo.evaluations import Job
 from evo.schedule import ROUNDING
-from evo.significance import Sample
+from evo.significance import CLEAR, Sample
 from fitness.evaluation import Evaluation, Status
 from population.individual import Individual
 from population.selection import best
 
 SHARE = 0.05  # of the slots so far that may be replicates
 CLOSING = 0.1  # of all slots, the last ones, that must be
-CLEAR = 2.0  # standard errors of the difference behind the leader, and no longer a contender
 CONTENDERS = 8
 FULL = 1.0  # fidelity
 

@@ -16,6 +16,7 @@ Array = npt.NDArray[np.float64]
 Clear = Literal["better", "worse", "unclear"]
 
 LEVEL = 0.05  # of p, two-sided, below which a difference is called clear
+CLEAR = 2.0  # standard errors, beyond which a search tells contenders apart
 FEW = 100  # held-out items, below which a result is not to be relied on
 RESAMPLES = 2000
 PERPLEXITY = "/perplexity"

@@ -228,6 +228,8 @@ class Builtin:
             details["samples_kept"] = chosen
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
+            whole = budget_of(task, spec)
+            details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.history.comparison import Verdict, comparison, verdict
+from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
@@ -44,6 +44,7 @@ __all__ = [
     "Fact",
     "Facts",
     "Verdict",
+    "alike",
     "baselines",
     "best",
     "best_so_far",

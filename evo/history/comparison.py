@@ -22,7 +22,7 @@ from evo.history.tables import (
     table,
     winner,
 )
-from evo.significance import FEW, Difference, Result, Sample, chance, difference
+from evo.significance import CLEAR, FEW, Difference, Result, Sample, chance, difference
 
 WINNER = "winner"
 COLD = "its recipe from scratch"  # on as many tokens as the winner's whole lineage
@@ -239,26 +239,66 @@ def _rests(facts: Facts, closing: pd.DataFrame) -> list[str]:
 def _unfinished(facts: Facts, primary: str) -> Verdict:
     """What can be said before there is a comparison on the test split."""
     rows = search_rows(facts)
+    measured = Columns.of(facts).measurements[primary]
+    base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
+    untouched = f" The untouched base: {primary} {number(base[measured].iloc[0])}." * len(base[:1])
+    stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
     if rows.empty:
-        return Verdict("open", "Nothing has been evaluated yet.")
+        return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")
     if not (rows["status"] == "ok").any():
         counts = rows["status"].value_counts()
         how = ", ".join(f"{count} {status}".replace("_", " ") for status, count in counts.items())
-        return Verdict("bad", f"No evaluation succeeded ({how}).")
+        return Verdict("bad", f"No evaluation succeeded ({how}).{stopped}")
+    if scores(facts).empty:
+        text = f"{len(rows)} evaluations have paused at a rung, and none is complete yet."
+        return Verdict("open", f"{text}{untouched}{stopped}")
     feasible = scores(facts).query("violation == 0")
     if feasible.empty:
         limits = " and ".join(constraint_text(c) for c in constraints(facts))
-        return Verdict("bad", f"No individual meets the constraint {limits} so far.")
+        return Verdict("bad", f"No individual meets the constraint {limits} so far.{stopped}")
     leader = feasible.sort_values([f"losses.{primary}", "individual"]).iloc[0]
-    measured = Columns.of(facts).measurements[primary]
-    base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
     against = f" (the untouched base: {number(base[measured].iloc[0])})" if len(base) else ""
     text = (
         f"Not compared yet. Best so far is individual {leader['individual']} with {primary} "
         f"{number(leader[measured])} on the selection split{against}; a value picked as the best "
-        "of many flatters, only the closing comparison on the test split counts."
+        f"of many flatters, only the closing comparison on the test split counts.{stopped}"
     )
     return Verdict("open", text)
+
+
+def _stopped(facts: Facts) -> bool:
+    """Whether a driver that was asked to stop was the last one."""
+    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
+    return ends[-1:] == ["stopped"]
+
+
+@once
+def alike(facts: Facts, leader: int) -> frozenset[int]:
+    """The individuals that the held-out items of the selection split cannot tell from a leader.
+
+    By the first objective: those within two standard errors of the paired difference over the
+    items, the noise that the search's own choice of contenders counts with (`evo.replicates`).
+    Empty where no scores by item are recorded.
+    """
+    first = next(iter(objectives(facts)), "")
+    samples: dict[int, list[Sample | None]] = {}
+    for f in facts:
+        if f["fact"] != "evaluation" or f["status"] != "ok" or f["split"] != "selection":
+            continue
+        if f["fidelity"] == FULL:
+            sample = Sample.of(f.get("details") or {}, first)
+            samples.setdefault(f["individual"], []).append(sample)
+    own = Sample.mean(samples.get(leader, []))
+    losses = scores(facts).set_index("individual")[f"losses.{first}"]
+    if own is None or leader not in losses:
+        return frozenset()
+    found = set()
+    for individual, seen in samples.items():
+        other = Sample.mean(seen)
+        gap = losses.get(individual, np.nan) - losses[leader]
+        if individual != leader and own.fits(other) and abs(gap) <= CLEAR * own.error(other):
+            found.add(individual)
+    return frozenset(found)
 
 
 def _broken(facts: Facts, closing: pd.DataFrame) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from evo.config import Constraint, SearchConfig
+from evo.config.section import Section
 from evo.config.sections import Budget, Model, Search
 from evo.files import write_whole
 from fitness import metrics
@@ -27,7 +28,7 @@ FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
 
-SECTIONS = {"search": Search, "budget": Budget, "model": Model}  # of whose keys defaults are read
+SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model": Model}
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")

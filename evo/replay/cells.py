@@ -120,8 +120,8 @@ def alike(options: Iterable[str | int | float]) -> tuple[str | int | float, ...]
     """
     known: dict[str, str | int | float] = {}
     for option in options:
-        name = {0: "false", 1: "true"}.get(option) if isinstance(option, int | float) else None
-        key = option.casefold() if isinstance(option, str) else name or str(option)
+        text = str(option).casefold()
+        key = {"0": "false", "1": "true"}.get(text, text)
         if key in known:
             return (known[key], option)
         known[key] = option
