@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.history.comparison import Verdict, comparison, constraint_text, verdict
+from evo.history.comparison import Verdict, alike, comparison, constraint_text, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
@@ -26,6 +26,7 @@ from evo.history.tables import (
     once,
     scores,
     search_rows,
+    setting,
     sign,
     spec,
     table,
@@ -34,6 +35,7 @@ from evo.history.tables import (
     winner,
 )
 from evo.inheritance import origins
+from fitness.evaluators import BUILTIN
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
@@ -43,6 +45,7 @@ __all__ = [
     "Fact",
     "Facts",
     "Verdict",
+    "alike",
     "baselines",
     "best",
     "best_so_far",
@@ -57,6 +60,7 @@ __all__ = [
     "objectives",
     "scores",
     "search_rows",
+    "setting",
     "sign",
     "spec",
     "status",
@@ -73,7 +77,7 @@ __all__ = [
 def best(facts: Facts) -> int | None:
     """The individual that a search over these scores would name, or None; see `selection.best`."""
     population = _population(scores(facts), loss_columns(facts))
-    wanted = (spec(facts).get("search") or {}).get("replicates", 1)
+    wanted = setting(facts, "replicates", of="search")
     found = selection.best(population, seeds=wanted)
     return None if found is None else found.id
 
@@ -225,10 +229,10 @@ def status(facts: Facts, *, alive: bool = True, now: float | None = None) -> dic
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
     """Full fine-tunes that the rows of a search come to; see `evo.rungs.share`."""
-    search, first_seed = spec(facts).get("search") or {}, spec(facts).get("seed", 0)
-    goes_on = (spec(facts).get("evaluator") or "builtin") == "builtin"
+    rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
+    goes_on = setting(facts, "evaluator") == BUILTIN
     below = {
-        rung: max([r for r in search.get("rungs") or () if r < rung], default=0.0) if goes_on else 0
+        rung: max([r for r in rungs if r < rung], default=0.0) if goes_on else 0
         for rung in rows["fidelity"].unique()
     }
     begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
@@ -240,7 +244,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
     """What the fine-tune of each individual takes of a full one; see `evo.inheritance.portion`."""
     recipe = spec(facts).get("recipe") or {}
-    share = (spec(facts).get("budget") or {}).get("inherit_share", 1.0)
+    share = setting(facts, "inherit_share", of="budget")
     return {
         f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
         for f in facts

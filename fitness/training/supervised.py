@@ -24,7 +24,8 @@ class Diverged(Exception):
 class TrainingReport:
     """What a fine-tune did: optimiser steps and tokens of its own, without what it continued.
 
-    The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far.
+    The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far, each
+    the mean over the steps since the one before.
     """
 
     steps: int
@@ -110,6 +111,18 @@ def token_logps(model: Any, rows: Rows) -> Any:
     return -flat.view(wanted.shape)
 
 
+def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -> Curve:
+    """A learning curve with one more step: the first, then a point for `every` steps.
+
+    A point is the mean over its steps, as one batch says little; only the latest may have fewer.
+    """
+    count = (step - 1) % every + 1 if step else 1
+    if count > 1:
+        _, before = curve[-1]
+        return [*curve[:-1], (tokens, before + (loss - before) / count)]
+    return [*curve, (tokens, loss)]
+
+
 def finetune(
     model: Any,
     recipe: Recipe,
@@ -165,9 +178,7 @@ def finetune(
             adam.zero_grad(set_to_none=True)
             tokens += batch.tokens
             done = step + 1
-            if (step - 1) % every:  # only the latest point may lie between the others
-                curve = curve[:-1]
-            curve.append((tokens, told))
+            curve = extended(curve, tokens, told, step=step, every=every)
             if stop is not None and stop(done):
                 break
         model.eval()
