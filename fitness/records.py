@@ -11,13 +11,13 @@ ended it: one that was cut at its longest length, or that stands before a suffix
 there, and must not teach to.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fitness.chats import MESSAGES, arguments_in, chat_in, rendered, text_or_chat
+from fitness.chats import ARGUMENTS, MESSAGES, arguments_in, chat_in, rendered, text_or_chat
 from fitness.errors import InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind, other_kind
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 # Of a record.
 ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
 COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
-TOLD = {"true": True, "false": False, "1": True, "0": False}
+READ: Mapping[Kind, frozenset[str]] = {  # columns; those of a chat template beside, where it is one
+    "completion": frozenset({"prompt", "completion", *MESSAGES}),
+    "preference": frozenset({"prompt", "chosen", "rejected"}),
+    "rating": frozenset({"prompt", "completion", "label"}),
+    "prompt": frozenset({"prompt", "reference"}),
+}
+LABELS = {"true": True, "false": False, "1": True, "0": False}
 Encode = Callable[[str], list[int]]
 
 
@@ -163,6 +169,34 @@ def rows(
     ]
 
 
+def unread(record: Mapping[str, Any], kind: Kind) -> list[str]:
+    """The columns that hold something and that nothing is made of."""
+    if kind not in READ:
+        return []
+    chat = isinstance(record.get("prompt", []), list)
+    read = READ[kind].union(ARGUMENTS) if chat else READ[kind]
+    return [name for name, value in record.items() if name not in read and value is not None]
+
+
+def notes_of(ignored: Collection[str], torn: Sequence[int] = ()) -> list[str]:
+    """What is said of records: columns that nothing reads, prompts whose end is not learned from.
+
+    `torn` has the number of the record for each such prompt.
+    """
+    notes = []
+    if ignored:
+        many = len(ignored) > 1
+        named = f"columns {listed(ignored)} are" if many else f"column {listed(ignored)} is"
+        notes.append(f"its {named} not read")
+    if torn:
+        notes.append(
+            f"{len(torn):,} of its prompts end otherwise alone than before their answers, the "
+            f"first in record {torn[0]:,}, and are learned without that end; begin answers where a "
+            "token ends, or have the chat template write both alike (`chat_template_kwargs`)"
+        )
+    return notes
+
+
 def split(prompt: list[int], whole: list[int], label: int = 1, first: int | None = None) -> Row:
     """The row of a whole from a prompt's tokens alone; its answer begins at token `first`."""
     first = shared(prompt, whole) if first is None else first
@@ -186,7 +220,7 @@ def _sample_row(
 def _rated(record: Mapping[str, Any], where: str, kind: Kind) -> bool:
     label = record.get("label")
     if isinstance(label, str):  # as CSV has them
-        label = TOLD.get(label.strip().lower(), label)
+        label = LABELS.get(label.strip().lower(), label)
     if label is True or label is False or (label in (0, 1) and not isinstance(label, float)):
         return bool(label)
     told = shortened(label, 40) if "label" in record else f"none among {listed(record)}"

@@ -17,18 +17,18 @@ import numpy as np
 
 from fitness import hub
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
-from fitness.errors import InputError
+from fitness.errors import Faults, InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
-from fitness.records import COLUMNS, Records, Row, rows
+from fitness.records import COLUMNS, Records, Row, notes_of, rows, unread
 from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of the cache; another number makes every fingerprint another one
-FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows"})
+FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "notes"})
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
 BATCH_CHARACTERS = 2**20
@@ -49,9 +49,11 @@ class TokenFile:
     kind: Kind = "text"
     rows: int = 0  # of records; their index stands behind the tokens
     scores: tuple[str, ...] = ()  # of samples; a column of float64 each, behind the index
+    notes: tuple[str, ...] = ()  # what a user should know of it, sentences without their subject
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", tuple(self.scores))  # a list where JSON carried it
+        for name in ("scores", "notes"):  # lists where JSON carried them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def size(self) -> int:
@@ -147,7 +149,7 @@ def tokenise(
                 source, base, tokenizer_path, cache, key, half, labels, without
             )
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
     path = str(_tokens_path(cache, key).absolute())
     return TokenFile(name=name, path=path, fingerprint=key, **found)
 
@@ -233,16 +235,20 @@ def _build(
     without: Collection[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
+    faults = Faults()
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
     with _appearing_whole(_tokens_path(cache, key)) as file:
         if source.kind == "text":
-            counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
+            counts = _write_text(
+                pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
+            )
         else:
-            every = records(source, base, half=half)
+            every = records(source, base, half=half, refuse=faults.add)
             if without:
                 every = (one for one in every if sample_in(one[1], one[0]).id not in without)
-            counts = _write_records(every, source, labels, tokenizer, dtype, file)
+            counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
@@ -251,8 +257,8 @@ def _build(
 
 def _write_text(
     every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str, file: BinaryIO
-) -> dict[str, int]:
-    counts = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0}
+) -> dict[str, Any]:
+    counts: dict[str, Any] = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0, "notes": []}
 
     def counted() -> Iterator[Piece]:
         for piece in every:
@@ -273,6 +279,7 @@ def _write_records(
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
     file: BinaryIO,
+    faults: Faults,
 ) -> dict[str, Any]:
     """Tokens as they come, behind them the index, and behind that the scores of samples."""
     opening = opening_tokens(tokenizer)
@@ -288,19 +295,28 @@ def _write_records(
 
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
+    torn: list[int] = []
     for where, record in every:
         documents += 1
-        for row in rows_of(record, where):
+        found: Iterable[Row] = ()
+        with faults.noted():
+            found = rows_of(record, where)
+        ignored |= dict.fromkeys(unread(record, source.kind))
+        for row in found:
+            if row.torn:
+                torn.append(documents)
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
-        if source.kind == "sample":
+        if source.kind == "sample" and found:
             scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
-    counts = {"tokens": end, "documents": documents, "rows": len(index) // COLUMNS}
+    counts: dict[str, Any] = {"tokens": end, "documents": documents}
+    counts |= {"rows": len(index) // COLUMNS, "notes": notes_of(ignored, torn)}
     if source.kind != "sample":
         return {**counts, "bytes": written}
     names = sorted({name for one in scores for name in one})

@@ -66,12 +66,27 @@ def shared(tokens: list[int], others: list[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-class _Token(NamedTuple):
-    """A token and which characters of the text it stands for."""
+class _Window(NamedTuple):
+    """A stretch of a long text, its tokens, and which of these have been yielded already."""
 
-    start: int
-    end: int
-    id: int
+    begin: int  # its first character's place in the text
+    text: str
+    encoding: Any
+    ids: list[int]
+    first: int = 0  # token that has not been yielded
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.text)
+
+    def token_at(self, place: int) -> int | None:
+        """The number of the token that holds a character of the text."""
+        found: int | None = self.encoding.char_to_token(place - self.begin)
+        return found
+
+    def start_of(self, token: int) -> int:
+        """The place in the text at which a token starts."""
+        return int(self.encoding.token_to_chars(token)[0]) + self.begin
 
 
 def long_text_tokens(
@@ -80,62 +95,57 @@ def long_text_tokens(
     """The tokens of one text, those of the whole, from its successive parts.
 
     Windows of the text overlap. One passes into the next within the overlap, where the tokens of
-    both agree, identity and place, on ALIKE successive ones. Where they agree nowhere, as in a run
+    both agree, identity and place, on ALIKE to either side. Where they agree nowhere, as in a run
     of one letter, the windows are joined, at the cost of their memory.
     """
     if not tokenizer.is_fast:  # tells no places
         yield text_tokens(tokenizer, "".join(parts))
         return
     rest = iter(parts)
-    text, begin = next(rest, ""), 0
-    written = 0  # the place up to which tokens have been yielded
-    tokens = _placed(tokenizer, text, begin)
+    window = _window(tokenizer, 0, next(rest, ""))
     for part in rest:
-        end = begin + len(text)
-        overlap = text[-OVERLAP:]
-        following = _placed(tokenizer, overlap + part, end - len(overlap))
-        places = _agreement(tokens, following, end - len(overlap), end)
-        if places is None:
-            wanted, joined = 2 * len(text), [text, part]
-            while sum(map(len, joined)) < wanted and (more := next(rest, None)) is not None:
-                joined.append(more)
-            text = "".join(joined)
-            tokens = [one for one in _placed(tokenizer, text, begin) if one.start >= written]
+        overlap = window.text[-OVERLAP:]
+        following = _window(tokenizer, window.end - len(overlap), overlap + part)
+        if places := _agreement(window, following):
+            last, first = places
+            yield window.ids[window.first : last]
+            window = following._replace(first=first)
             continue
-        last, first = places
-        yield [one.id for one in tokens[:last]]
-        written = following[first].start
-        tokens, text, begin = following[first:], overlap + part, end - len(overlap)
-    yield [one.id for one in tokens]
+        joined, wanted = [window.text, part], 2 * len(window.text)
+        while sum(map(len, joined)) < wanted and (more := next(rest, None)) is not None:
+            joined.append(more)
+        yielded = window.start_of(window.first) if window.first else window.begin
+        window = _window(tokenizer, window.begin, "".join(joined))
+        starts = [start + window.begin for start, _ in window.encoding.offsets]
+        window = window._replace(first=bisect_left(starts, yielded))
+    yield window.ids[window.first :]
 
 
-def _placed(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> list[_Token]:
+def _window(tokenizer: "PreTrainedTokenizerBase", begin: int, text: str) -> _Window:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    encoded = backend.encode(text, add_special_tokens=False)
-    return [
-        _Token(start + begin, end + begin, number)
-        for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
-    ]
+    encoding = backend.encode(text, add_special_tokens=False)
+    return _Window(begin, text, encoding, encoding.ids)
 
 
-def _agreement(
-    tokens: list[_Token], following: list[_Token], begin: int, end: int
-) -> tuple[int, int] | None:
-    """Where one window's tokens, and the next one's, stand before the same ones; None if nowhere.
+def _agreement(window: _Window, following: _Window) -> tuple[int, int] | None:
+    """Where in one window's tokens, and in the next one's, the same ones stand; None if nowhere.
 
-    Of all such places between `begin` and `end`, that nearest to the middle: the ends of a window
-    may be other tokens than they are within a text.
+    Of all such places in their overlap, that nearest to its middle: the ends of a window may be
+    other tokens than they are within the text.
     """
-    middle = (begin + end) // 2
-    at = {one: place for place, one in enumerate(following) if begin <= one.start < end}
-    span = range(bisect_left(tokens, (begin,)), len(tokens) - ALIKE + 1)
-    for place in sorted(span, key=lambda place: abs(tokens[place].start - middle)):
-        other = at.get(tokens[place])
-        if other is None:
-            continue
-        beside = tokens[place - ALIKE : place + ALIKE] if place >= ALIKE else []
-        if beside and beside == following[max(other - ALIKE, 0) : other + ALIKE]:
-            return place, other
+    middle = (following.begin + window.end) // 2
+    for distance in range((window.end - following.begin) // 2):
+        for place in (middle - distance, middle + distance):
+            one, other = window.token_at(place), following.token_at(place)
+            if one is None or other is None or min(one - window.first, other) < ALIKE:
+                continue
+            beside = window.ids[one - ALIKE : one + ALIKE]
+            if (
+                len(beside) == 2 * ALIKE
+                and beside == following.ids[other - ALIKE : other + ALIKE]
+                and window.start_of(one) == following.start_of(other)
+            ):
+                return one, other
     return None
