@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from fitness.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.documents import Half, existing
-from fitness.errors import InputError
+from fitness.errors import Faults, InputError, Refuse, at_once
 from fitness.formats import json_records, text_in
-from fitness.records import Chat, rendered, text_or_chat
-from fitness.sources import load_tokenizer, opening_tokens
+from fitness.records import notes_of, unread
+from fitness.sources import load_tokenizer
+from fitness.tokens import Rendered, opening_tokens, prompt_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +72,7 @@ class Prompts:
 
     prompts: list[str]
     references: list[str]
+    notes: tuple[str, ...] = ()  # what a user should know of them, sentences without their subject
 
 
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
@@ -77,22 +80,29 @@ def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prom
 
     A chat is rendered by the template of the tokenizer in the folder `model`.
     """
+    faults = Faults()
+    found = Prompts([], [])
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
     try:
-        found = Prompts([], [])
-        for where, record, prompt in islice(asked(path, model), settings.limit):
-            found.prompts.append(prompt)
-            found.references.append(text_in(record, "reference", where))
+        for where, record, prompt in islice(asked(path, model, faults.add), settings.limit):
+            with faults.noted():
+                found.references.append(text_in(record, "reference", where, "prompt"))
+                found.prompts.append(prompt)
+            ignored |= dict.fromkeys(unread(record, "prompt"))
+        faults.check()
         if not found.prompts:
             raise InputError(
                 f"{path}: holds no prompts; every line must look like "
                 '{"prompt": "...", "reference": "..."}'
             )
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    return found
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
+    return replace(found, notes=tuple(notes_of(ignored)))
 
 
-def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+def asked(
+    path: str, model: Path, refuse: Refuse = at_once
+) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Where each record of a file of prompts is, the record, and its prompt as text.
 
     A chat is rendered by the template of the tokenizer in the folder `model`. Raises InputError.
@@ -101,19 +111,24 @@ def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]
     file = existing(path, Path.cwd())
     if file.is_dir():
         raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
-    for line, record in json_records(file):
+    for line, record in json_records(file, refuse):
         where = f"{file}:{line}"
-        prompt = text_or_chat(record, "prompt", where)
-        if not isinstance(prompt, str):
-            tokenizer = tokenizer or load_tokenizer(model)
-            prompt = _asked(prompt, tokenizer, where)
-        yield where, record, prompt
+        try:
+            prompt = text_or_chat(record, "prompt", where, "prompt")
+            if not isinstance(prompt, str):
+                tokenizer = tokenizer or load_tokenizer(model)
+                prompt = _asked(prompt, record, tokenizer, where)
+        except InputError as error:
+            refuse(error)
+        else:
+            yield where, record, prompt
 
 
-def _asked(chat: Chat, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
-    """A chat as text, without the token that stands before every prompt anyway."""
-    text = rendered(tokenizer, chat, where, prompting=True)
-    return text.removeprefix(tokenizer.decode(opening_tokens(tokenizer)))
+def _asked(
+    chat: Chat, record: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", where: str
+) -> Rendered:
+    arguments = arguments_in(record, where)
+    return Rendered(rendered(tokenizer, chat, where, prompting=True, arguments=arguments))
 
 
 def generate(
@@ -167,8 +182,8 @@ def encoded_prompts(
     """The tokens of each prompt, of which the last that leave room for an answer."""
     opening = opening_tokens(tokenizer)
     room = room_for_text(model, opening, max_new_tokens)
-    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [(opening + ids[-room:]) or [tokenizer.eos_token_id] for ids in inside]
+    parts = [prompt_tokens(tokenizer, prompt, opening) for prompt in prompts]
+    return [(before + tokens[-room:]) or [tokenizer.eos_token_id] for before, tokens in parts]
 
 
 def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: int) -> int:

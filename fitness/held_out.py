@@ -14,8 +14,9 @@ from fitness.items import answer_items, class_items, items, text_items
 from fitness.metrics import class_scores, score
 from fitness.mixing import Rows, separate, stacked, windows
 from fitness.records import Records
-from fitness.sources import TokenFile, separator
+from fitness.sources import TokenFile
 from fitness.together import Answers
+from fitness.tokens import separator
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
@@ -157,9 +158,7 @@ def _loss_and_items(
     return total / max(1, count), by_item
 
 
-def _apart(
-    values: np.ndarray, there: np.ndarray, positions: np.ndarray | None
-) -> list[np.ndarray]:
+def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) -> list[np.ndarray]:
     """The values of each row, (b, n), that are `there`; of each record where a row packs several.
 
     `positions`, (b, n + 1), begin anew in each record.
