@@ -65,18 +65,36 @@ class Records:
     def label(self, row: int) -> int:
         return int(self.index[row, 3])
 
-    def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
+    def cut(self, row: int, length: int, longest: int = 0) -> tuple[np.ndarray, int]:
         """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
 
         A prompt that is too long loses its beginning, as it does in generation; an answer that
-        leaves no room for a token of the prompt loses its end.
+        leaves no room for a token of the prompt loses its end. `longest` is the length of the
+        longest answer that is compared with this one after the same prompt, so that both keep the
+        same part of it: another prompt's answers would be compared otherwise.
         """
-        prompt, answer = self.prompt(row), self.answer(row)[:length]
-        room = length - len(answer)
-        if len(prompt) and not room:
-            answer, room = answer[:-1], 1
-        kept = prompt[len(prompt) - min(room, len(prompt)) :]
-        return np.concatenate([kept, answer]).astype(np.int64), len(kept)
+        prompt, answer = self.prompt(row), self.answer(row)
+        room = max(length - max(longest, len(answer)), 1)
+        kept = prompt[max(len(prompt) - room, 0) :]
+        return np.concatenate([kept, answer[: length - len(kept)]]).astype(np.int64), len(kept)
+
+    def kept(self, length: int) -> tuple[int, int, float]:
+        """Records in all, those cut to `length` tokens, and the share of their tokens left.
+
+        The two rows of a preference are one record. `text` cuts as many tokens.
+        """
+        sizes = self.index[:, 2] - self.index[:, 0]  # (rows,) tokens
+        if self.kind == "preference":
+            prompts = self.index[:, 1] - self.index[:, 0]
+            answers = sizes - prompts
+            longest = answers.reshape(-1, 2).max(axis=1).repeat(2)
+            prompts = np.minimum(prompts, np.maximum(length - longest, 1))
+            left = prompts + np.minimum(answers, length - prompts)
+            sizes, left = (one.reshape(-1, 2).sum(axis=1) for one in (sizes, left))
+        else:
+            left = np.minimum(sizes, length)
+        cut = left < sizes
+        return len(sizes), int(cut.sum()), float(left[cut].sum() / max(1, sizes[cut].sum()))
 
     def text(self, row: int, length: int) -> np.ndarray:
         """At most `length` tokens of a text that has a class, int64: it loses its end.
