@@ -11,13 +11,13 @@ from evo.config import SearchConfig, largest, possible
 from evo.machine import check_temporary_folder
 from fitness import adapters, folders, head_checks, models
 from fitness.decks import RecordDeck, use_of
-from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
 from fitness.infilling import LEAST, Sentinels
+from fitness.kinds import Kind
 from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records

@@ -17,8 +17,8 @@ from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.ranks import ALONE
 from fitness.recipe import Recipe
-from fitness.sources import separator
 from fitness.together import Trained, train_together
+from fitness.tokens import separator
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking

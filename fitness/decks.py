@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fitness.documents import Kind
 from fitness.feedback.thresholds import kept
 from fitness.infilling import Infilling
+from fitness.kinds import Kind
 from fitness.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
 from fitness.records import Records

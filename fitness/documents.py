@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from fitness import hub
 from fitness.errors import InputError
 from fitness.formats import json_records, parquet_records, parquet_texts, text_chunks, text_in
+from fitness.kinds import Kind
 from fitness.suggest import did_you_mean, listed
 
 FileFormat = Literal["jsonl", "parquet", "text"]
 Half = Literal["selection", "test"]
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
@@ -94,14 +94,18 @@ def pieces(source: Source, base: Path, *, half: Half | None = None) -> Iterator[
     """`documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
     read = kept = 0
     for parts in _read(source, base):
-        waiting = next((part for part in parts if part.strip()), None)
-        if waiting is None:
+        begun: list[str] = []  # as far as its first text
+        for part in parts:
+            begun.append(part)
+            if part.strip():
+                break
+        else:
             continue
         read += 1
-        if half is None or half_of(waiting) == half:
+        if half is None or half_of(begun[-1]) == half:
             kept += 1
-            first = True
-            for part in parts:
+            waiting, first = begun[0], True
+            for part in chain(begun[1:], parts):
                 yield Piece(waiting, first, last=False)
                 waiting, first = part, False
             yield Piece(waiting, first, last=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.suggest import did_you_mean, listed
+from fitness.kinds import Kind, other_kind
+from fitness.suggest import did_you_mean, listed, shortened
 
 ROWS_AT_ONCE = 1024
 CHARACTERS_AT_ONCE = 2**16
@@ -38,22 +39,38 @@ def json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, record
 
 
-def text_in(record: Mapping[str, Any], column: str, where: str) -> str:
-    """The text that a record holds under a column; InputError if there is none to use."""
+def text_in(
+    record: Mapping[str, Any],
+    column: str,
+    where: str,
+    kind: Kind | None = None,
+    *,
+    wanted: str = "a string",
+) -> str:
+    """The text that a record holds under a column; InputError if there is none to use.
+
+    With the `kind` of the source, a record of another kind is told as such.
+    """
     if column not in record:
-        raise InputError(_no_column(where, column, record))
+        raise InputError(_no_column(where, column, record, kind))
     text = record[column]
     if not isinstance(text, str):
+        remedy = " or name another column with `text`" if kind in (None, "text", "label") else ""
         raise InputError(
-            f"{where}: {column!r} is {_shortened(text)}, a {type(text).__name__}; it must be a "
-            "string: drop this record or name another column with `text`"
+            f"{where}: {shortened(column)} is {shortened(text, 40)}, a {type(text).__name__}; it "
+            f"must be {wanted}: drop this record{remedy}"
         )
+    return whole_characters(text, f"{where}: {shortened(column)}")
+
+
+def whole_characters(text: str, subject: str) -> str:
+    """The text; InputError, beginning with `subject`, where it holds half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: {column!r} holds half a surrogate pair at character {error.start + 1}, "
-            "which is no text; write the file again with whole characters"
+            f"{subject} holds half a surrogate pair at character {error.start + 1}, which is no "
+            "text; write the file again with whole characters"
         ) from error
     return text
 
@@ -73,7 +90,9 @@ def parquet_records(path: Path, column: str | None = None) -> Iterator[tuple[int
         try:
             with pq.ParquetFile(path, buffer_size=2**20) as table:
                 if column is not None and column not in table.schema_arrow.names:
-                    raise InputError(_no_column(str(path), column, table.schema_arrow.names))
+                    raise InputError(
+                        _no_column(str(path), column, table.schema_arrow.names, "text")
+                    )
                 chosen = None if column is None else [column]
                 for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=chosen):
                     for place in range(batch.num_rows):
@@ -125,17 +144,15 @@ def _not_utf8(path: Path, line: int, byte: int) -> str:
     )
 
 
-def _no_column(where: str, column: str, existing: Iterable[str]) -> str:
+def _no_column(where: str, column: str, existing: Iterable[str], kind: Kind | None) -> str:
     names = list(existing)
-    return (
-        f"{where}: no column {column!r}, it has {listed(names)}"
-        f"{did_you_mean(column, names) or ';'} name the one to read with `text`"
-    )
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    has = f"it has {listed(names)}" if names else "it is empty"
+    told = f"{where}: no column {shortened(column)}, {has}"
+    if kind is not None and (other := other_kind(names, kind)):
+        return f"{told}; {other}"
+    if kind is not None and kind not in ("text", "label"):
+        return f"{told}{did_you_mean(column, names) or ';'} a record of kind {kind} needs it"
+    return f"{told}{did_you_mean(column, names) or ';'} name the one to read with `text`"
 
 
 @contextmanager

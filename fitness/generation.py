@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from fitness.chats import arguments_in, rendered, text_or_chat
 from fitness.documents import Half, existing
 from fitness.endings import ending_tokens
 from fitness.errors import InputError
 from fitness.formats import json_records, text_in
-from fitness.records import Chat, rendered, text_or_chat
-from fitness.sources import load_tokenizer, opening_tokens
+from fitness.sources import load_tokenizer
+from fitness.tokens import Rendered, opening_tokens, prompt_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,14 +108,10 @@ def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]
         prompt = text_or_chat(record, "prompt", where)
         if not isinstance(prompt, str):
             tokenizer = tokenizer or load_tokenizer(model)
-            prompt = _asked(prompt, tokenizer, where)
+            arguments = arguments_in(record, where)
+            text = rendered(tokenizer, prompt, where, prompting=True, arguments=arguments)
+            prompt = Rendered(text)
         yield where, record, prompt
-
-
-def _asked(chat: Chat, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
-    """A chat as text, without the token that stands before every prompt anyway."""
-    text = rendered(tokenizer, chat, where, prompting=True)
-    return text.removeprefix(tokenizer.decode(opening_tokens(tokenizer)))
 
 
 class Continuation(NamedTuple):
@@ -175,8 +172,8 @@ def encoded_prompts(
     """The tokens of each prompt, of which the last that leave room for an answer."""
     opening = opening_tokens(tokenizer)
     room = room_for_text(model, opening, max_new_tokens)
-    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [(opening + ids[-room:]) or [tokenizer.eos_token_id] for ids in inside]
+    parts = [prompt_tokens(tokenizer, prompt, opening) for prompt in prompts]
+    return [(before + tokens[-room:]) or [tokenizer.eos_token_id] for before, tokens in parts]
 
 
 def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: int) -> int:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
 from fitness.heads import Head
-from fitness.sources import load_tokenizer, separator
+from fitness.sources import load_tokenizer
+from fitness.tokens import separator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

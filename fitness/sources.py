@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
@@ -15,16 +16,18 @@ from uuid import uuid4
 import numpy as np
 
 from fitness import hub
-from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
+from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import InputError
 from fitness.feedback.samples import sample_in
+from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
 from fitness.records import COLUMNS, Records, Row, rows
+from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1  # of the cache; another number makes every fingerprint another one
+FORMAT = 2  # of the cache; another number makes every fingerprint another one
 FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows"})
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
@@ -116,24 +119,6 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """The token that ends a document: EOS, or SEP of an encoder that has none."""
-    end = tokenizer.eos_token_id
-    return tokenizer.sep_token_id if end is None else end
-
-
-def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
-    first = tokenizer("", verbose=False)["input_ids"][:1]
-    return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
-
-
-def text_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Of a text itself, with nothing around it."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
-
-
 def tokenise(
     name: str,
     source: Source,
@@ -148,7 +133,8 @@ def tokenise(
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
+    more than documents.PIECE_CHARACTERS is read in pieces, and has the tokens that it has as a
+    whole. For records see fitness.records;
     `labels` are the names of classes by their numbers; samples whose id is in `without` are left
     out.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
@@ -267,12 +253,16 @@ def _write_text(
     every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str, file: BinaryIO
 ) -> dict[str, int]:
     counts = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0}
-    for batch in _batches(every):
-        tokens = _encode(batch, tokenizer, dtype)
-        file.write(tokens.tobytes())
+
+    def counted() -> Iterator[Piece]:
+        for piece in every:
+            counts["documents"] += piece.last
+            counts["bytes"] += len(piece.text.encode())
+            yield piece
+
+    for tokens in _encoded(counted(), tokenizer):
+        file.write(np.array(tokens, dtype=dtype).tobytes())
         counts["tokens"] += len(tokens)
-        counts["documents"] += sum(piece.last for piece in batch)
-        counts["bytes"] += sum(len(piece.text.encode()) for piece in batch)
     return counts
 
 
@@ -320,36 +310,53 @@ def _write_records(
     return {**counts, "bytes": written, "scores": names}
 
 
-def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
+def _encoded(every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase") -> Iterator[list[int]]:
+    """The tokens of successive documents, opened and closed; those of one piece many at once."""
+    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
+    for documents in _batches(every):
+        if isinstance(documents, list):
+            encoded = _encode(documents, tokenizer)
+            yield [token for inside in encoded for token in (*opening, *inside, *closing)]
+        else:
+            yield opening
+            yield from long_text_tokens(tokenizer, documents)
+            yield closing
+
+
+def _batches(every: Iterator[Piece]) -> Iterator[list[str] | Iterator[str]]:
+    """Documents of one piece, many in a list; each of more pieces by itself, as a stream."""
+    batch: list[str] = []
     characters = 0
     for piece in every:
-        batch.append(piece)
-        characters += len(piece.text)
-        if characters >= BATCH_CHARACTERS:
+        if piece.last:
+            batch.append(piece.text)
+            characters += len(piece.text)
+        if batch and (characters >= BATCH_CHARACTERS or not piece.last):
             yield batch
             batch, characters = [], 0
+        if not piece.last:
+            yield chain([piece.text], _rest_of_document(every))
     if batch:
         yield batch
 
 
-def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
-    """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
-    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
-    texts = [piece.text for piece in batch]
-    if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        encoded = (e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False))
-    else:
-        encoded = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
-    tokens: list[int] = []
-    for piece, inside in zip(batch, encoded, strict=True):
-        tokens += opening if piece.first else []
-        tokens += inside
-        tokens += closing if piece.last else []
-    return np.array(tokens, dtype=dtype)
+def _rest_of_document(every: Iterator[Piece]) -> Iterator[str]:
+    for piece in every:
+        yield piece.text
+        if piece.last:
+            return
+
+
+def _encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[list[int]]:
+    if not tokenizer.is_fast:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
+    backend = tokenizer.backend_tokenizer  # twice as fast as the library's wrapping, measured
+    backend.no_truncation()
+    backend.no_padding()
+    return (one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False))
 
 
 @contextmanager

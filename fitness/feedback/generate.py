@@ -14,7 +14,7 @@ from fitness.feedback.passages import around, opening_of, seen, words
 from fitness.feedback.samples import Begun, Sample, Way
 from fitness.generation import continued_apart, decoded, room_for_text
 from fitness.infilling import Sentinels
-from fitness.sources import opening_tokens, text_tokens
+from fitness.tokens import opening_tokens, text_tokens
 
 if TYPE_CHECKING:
     from fitness.models import Base

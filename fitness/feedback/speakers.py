@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fitness import folders
+from fitness.chats import Chat, rendered
 from fitness.endings import ending_tokens
 from fitness.errors import InputError
 from fitness.generation import continued, decoded, next_logps
-from fitness.records import Chat, rendered
 
 if TYPE_CHECKING:
     from fitness.models import Base

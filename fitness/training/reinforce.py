@@ -14,7 +14,7 @@ from fitness.endings import ending_tokens
 from fitness.generation import continued
 from fitness.mixing import stacked
 from fitness.recipe import Recipe
-from fitness.sources import opening_tokens
+from fitness.tokens import opening_tokens
 from fitness.training.preference import Reference
 from fitness.training.rewards import Group, rewards
 from fitness.training.supervised import token_logps

@@ -23,7 +23,7 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="module")
-def chatty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """The quickstart's model with a chat template whose turns end with a token of their own."""
     from transformers import AutoTokenizer
 
@@ -35,7 +35,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
     tokenizer.save_pretrained(folder)
     base = Base(folder)
     base.model.resize_token_embeddings(len(tokenizer))
-    yield base
+    return base
 
 
 def likely(base: Base, token: int) -> None:

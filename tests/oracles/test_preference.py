@@ -171,7 +171,10 @@ def test_kept_counts_what_the_draws_hold(tmp_path: Path) -> None:
     found = deck(records, "preference", tmp_path, method="preference", sequence_length=96)
     whole = deck(records, "preference", tmp_path, method="preference", sequence_length=4096)
     sizes = [
-        [sum(len(one.tokens) for one in deck.draw("own", n, 0).sequences) for deck in (whole, found)]
+        [
+            sum(len(one.tokens) for one in deck.draw("own", n, 0).sequences)
+            for deck in (whole, found)
+        ]
         for n in range(len(records))
     ]
     cut = [(before, after) for before, after in sizes if after < before]
