@@ -60,6 +60,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         workers = workers or max(1, available_cpus() // config.resources.cpus)
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
+    lines += [f"note: {note}" for note in prepared.notes]
     if task.model is not None and knows_recipe(task.evaluator):
         size = folders.parameters(task.model)
         flops = fine_tunes * cost_of(task)(config.recipe, 1.0)

@@ -17,6 +17,12 @@ from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean, listed
 
 GROUPS = ("all", "attention", "mlp")
+PLAIN = (  # the keys of an adapter_config.json that hold names of modules and numbers alone
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "fan_in_fan_out", "bias"),
+    *("target_modules", "target_parameters", "exclude_modules", "modules_to_save", "rank_pattern"),
+    *("alpha_pattern", "layers_to_transform", "layers_pattern", "inference_mode", "task_type"),
+    *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping"),
+)
 IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architecture names it
 
 
@@ -125,6 +131,28 @@ def settings(
         task_type=task,
         modules_to_save=list(whole) or None,
     )
+
+
+def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What an adapter_config.json says besides what makes a plain LoRA adapter.
+
+    PEFT imports what some of its keys name, such as `megatron_core`, and loads files for others.
+    """
+    from peft import LoraConfig
+
+    usual = LoraConfig().to_dict()
+    mapping = told.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, Mapping) else mapping
+    found = {
+        name: value
+        for name, value in told.items()
+        if name not in PLAIN and value not in (usual.get(name), None)
+    }
+    if told.get("peft_type") != "LORA":
+        found["peft_type"] = told.get("peft_type")
+    if library and str(library).split(".")[0] not in ("transformers", "peft"):
+        found["auto_mapping"] = mapping
+    return found
 
 
 def _ends(module: str, suffix: str) -> bool:

@@ -17,8 +17,8 @@ from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.ranks import ALONE
 from fitness.recipe import Recipe
-from fitness.sources import separator
 from fitness.together import Answers, Trained, train_together
+from fitness.tokens import separator
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
@@ -75,10 +75,10 @@ class Builtin:
         if not self.ranks.leads:
             return Evaluation(spec, Status.OK)
         started = time.perf_counter()
-        measurements, samples = self._measure(self._base.model, self._task, spec)
+        measurements, told = self._measure(self._base.model, self._task, spec)
         seconds = time.perf_counter() - started
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
-        return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+        return Evaluation(spec, Status.OK, measurements, cost, told)
 
     def _written(self, spec: EvaluationSpec) -> Evaluation:
         if not self.ranks.leads:
@@ -101,7 +101,7 @@ class Builtin:
             inheritance.begin(model, inherited)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
-                measurements, samples = self._measure(model, task, spec)
+                measurements, told = self._measure(model, task, spec)
             _keep_weights(model, task, spec)
         cost = {
             "tokens": 0,
@@ -109,7 +109,7 @@ class Builtin:
             "train_seconds": scoring - started,
             "evaluate_seconds": time.perf_counter() - scoring,
         }
-        details = {"shares": dict(recipe.mixture), "epochs": {}, "samples": samples}
+        details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
@@ -219,7 +219,7 @@ class Builtin:
             scoring = time.perf_counter()
             with precise(base.device, recipe):
                 written = trained.answers if trained else None
-                measurements, samples = self._measure(model, task, spec, written)
+                measurements, told = self._measure(model, task, spec, written)
             if until == steps:
                 _keep_weights(model, task, spec)
         cost = {
@@ -234,12 +234,14 @@ class Builtin:
             "epochs": drawn.epochs,
             "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
             "learning_curve": report.learning_curve,
-            "samples": samples,
+            **told,
         }
         if chosen := samples_kept(mixing.decks):
             details["samples_kept"] = chosen
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
+            whole = budget_of(task, spec)
+            details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:

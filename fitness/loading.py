@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fitness import folders
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
-from fitness.sources import load_tokenizer, separator
+from fitness.sources import load_tokenizer
+from fitness.tokens import separator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

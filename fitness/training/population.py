@@ -21,7 +21,14 @@ from fitness.loading import cuda_devices
 from fitness.mixing import Batch
 from fitness.streams import Streams
 from fitness.training.state import Curve
-from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise, rate_at
+from fitness.training.supervised import (
+    CURVE_POINTS,
+    Diverged,
+    TrainingReport,
+    extended,
+    precise,
+    rate_at,
+)
 
 CLIP_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
@@ -63,9 +70,8 @@ def finetune(
                     why = f"loss {loss} and gradient norm {norm} at step {step}"
                     outcomes[place] = Diverged(why)
                 tokens[place] += batch.tokens
-                if (step - 1) % every:  # only the latest point may lie between the others
-                    curves[place] = curves[place][:-1]
-                curves[place].append((tokens[place], loss))
+                curve = curves[place]
+                curves[place] = extended(curve, tokens[place], loss, step=step, every=every)
             adam = _without(outcomes, population, streams, adam)
             if not population.present:
                 break
