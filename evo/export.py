@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evo import config as configuration
-from evo.config import SearchConfig
+from evo.config import Constraint, SearchConfig
 from evo.history import best
-from evo.history.tables import FULL
+from evo.history.tables import FULL, constraints
 from evo.inheritance import recorded
 from evo.ledger import Fact, read
 from evo.prepare import head_of, prepare
@@ -44,7 +45,7 @@ Means over the seeds measured; the search saw the selection split only.
 | measurement | selection | test |
 |---|---|---|
 {measurements}
-"""
+{constraints}"""
 
 
 def export(run: Path, individual: str, to: Path) -> Path:
@@ -88,7 +89,7 @@ def export(run: Path, individual: str, to: Path) -> Path:
         try:
             weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
             configuration.write_yaml(recipe, partial / "recipe.yaml")
-            card = _card(config, number, measured, evaluations)
+            card = _card(config, number, measured, evaluations, constraints(facts))
             (partial / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 to.rmdir()
@@ -160,7 +161,11 @@ def _train_again(task: Task, spec: EvaluationSpec) -> Path:
 
 
 def _card(
-    config: SearchConfig, number: int, measured: Sequence[Fact], evaluations: Sequence[Fact]
+    config: SearchConfig,
+    number: int,
+    measured: Sequence[Fact],
+    evaluations: Sequence[Fact],
+    limits: Sequence[Constraint],
 ) -> str:
     """`measured` are the individual's own evaluations among all the run's."""
     origin = measured[0]["details"].get("same_as", number)  # an equal genome, really trained
@@ -191,7 +196,16 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
+        constraints="".join(f"\n{_kept_to(limit, measured)}\n" for limit in limits),
     )
+
+
+def _kept_to(limit: Constraint, measured: Sequence[Fact]) -> str:
+    """A constraint of the search, and whether the individual meets it."""
+    values = [fact["measurements"] for fact in measured if fact["split"] == "selection"]
+    mean = {limit.name: fmean(one[limit.name] for one in values)} if values else {}
+    met = "" if not mean else ": met" if not limit.excess(mean) else ": not met"
+    return f"Constraint of the search, on the selection split: `{limit}`{met}."
 
 
 def _lineage(details: Mapping[str, Any]) -> str:

@@ -109,7 +109,8 @@ class Progress:
             self._failures[fact["status"]] += 1
         elif (name := self._names.get(fact["individual"])) is not None:
             self._baselines[name] = fact["measurements"]
-        if ok and feasible(self._config, fact["measurements"]):
+        base = self._baselines.get("base", {})
+        if ok and feasible(self._config, fact["measurements"], base):
             point = np.array(losses(self._config, fact["measurements"]))
             self._front = joined(self._front, point)
 

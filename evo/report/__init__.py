@@ -80,6 +80,8 @@ def summary(facts: history.Facts) -> "RenderableType":
         parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
             genes
         )
+    if limits := history.constraints(facts):
+        parts.append(Text("  constraints: " + ", ".join(map(str, limits))))
     failures = (
         ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in status["failures"].items()) or "none"
     )
