@@ -14,6 +14,7 @@ from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
 from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
 from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
@@ -46,6 +47,10 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
     check_new(config, run)
     prepared = prepare(config)
+    seen = foresee(config, prepared)
+    config = seen.config
+    for warning in seen.warnings:
+        warnings.warn(warning, stacklevel=2)
     with _cluster(config, prepared, run) as cluster:
         config = _measured(config, cluster)
         run.mkdir(parents=True, exist_ok=True)
@@ -145,10 +150,17 @@ def check_new(config: SearchConfig, run: Path) -> None:
 
 
 def _measured(config: SearchConfig, cluster: Cluster) -> SearchConfig:
-    """With the size of a bucket that a worker finds fastest, where the spec leaves it to that."""
+    """With what a worker finds fastest, where the spec leaves it to that: precision, bucket."""
+    builtin = config.evaluator == BUILTIN
+    elsewhere = config.resources.address != "local" and not config.resources.gpus
+    wary = builtin and elsewhere and rounds(config)
+    if wary or config.recipe.get("precision") == AUTO:
+        cost = cluster.bfloat16_cost()  # infinite for a trainer that is not ours
+        config = settled(config, cost)
+        if slow := slow_bfloat16(config, cost):
+            warnings.warn(slow, stacklevel=2)
     if config.search.bucket != "auto":
         return config
-    builtin = config.evaluator == BUILTIN
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})
     return config.model_copy(update={"search": search})

@@ -1,6 +1,7 @@
 """One recipe in, one evaluation out: whoever measures it, expected failure is turned into data."""
 
 import gc
+import math
 import multiprocessing
 import sys
 import time
@@ -87,6 +88,10 @@ class Evaluator:
         return [
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return self._builtin.bfloat16_cost() if self._builtin else math.inf
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""

@@ -370,6 +370,7 @@ CHECKS: Checks = (
 )
 LATER_CHECKS: Checks = (
     ("genome sources parts", genome_checks.conditions),
+    ("genome sources parts rounds", genome_checks.varied),
     ("baselines evaluator genome model sources parts", genome_checks.counted),
     ("constraints", _constraints),
     ("evaluator domains prompts objectives constraints", _measured),
