@@ -363,7 +363,7 @@ CHECKS: Checks = (
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources rounds", _thresholds),
-    ("rounds evaluator parts model search resources genome sources", round_checks.rounds),
+    ("rounds evaluator parts model search resources genome recipe sources", round_checks.rounds),
     ("rounds genome recipe", round_checks.filters),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),

@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 
-from evo.config import Constraint
+from evo.config import Constraint, SearchConfig
+from evo.config.section import Section
+from evo.config.sections import Budget, Model, Search
 from evo.files import write_whole
 from fitness import metrics
 from population.individual import ANCHOR
@@ -26,6 +28,8 @@ Facts = Sequence[Fact]
 FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
+
+SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model": Model}
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -109,6 +113,18 @@ def _columns(facts: Facts) -> Columns:
 def spec(facts: Facts) -> Mapping[str, Any]:
     """The resolved search spec; a resume may have changed the run's budget or resources."""
     return next(f["config"] for f in reversed(facts) if f.get("config"))
+
+
+def setting(facts: Facts, name: str, of: str | None = None) -> Any:
+    """The spec's value of a key, perhaps `of` a section, or its default.
+
+    A ledger holds the resolved spec, but one of an earlier version lacks the keys that came later.
+    """
+    given: Mapping[str, Any] = spec(facts)
+    fields = SearchConfig.model_fields
+    if of is not None:
+        given, fields = given.get(of) or {}, SECTIONS[of].model_fields
+    return given[name] if given.get(name) is not None else fields[name].default
 
 
 def objectives(facts: Facts) -> dict[str, int]:
