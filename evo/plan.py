@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from evo.config import SearchConfig
+from evo.config import SearchConfig, possible
 from evo.config.sections import Search
 from evo.machine import available_cpus
-from evo.prepare import prepare
+from evo.prepare import Prepared, prepare
 from evo.rounds import check as check_rounds
 from evo.schedule import idle_workers
 from fitness import folders
@@ -15,6 +15,8 @@ from fitness.evaluators import knows_recipe
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+MOST = 0.95  # of the layers' weights: an adapter beside fewer than these is warned of
+SHOWN = 3  # kinds of modules without an adapter
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
 
 
@@ -47,6 +49,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         f"{config.search.population}, {_schedule(config.search)}; then "
         f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
     )
+    lines += _of_base(config, prepared)
     if config.rounds is not None:
         lines.append(
             f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
@@ -57,6 +60,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         workers = workers or max(1, available_cpus() // config.resources.cpus)
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
+    lines += [f"note: {note}" for note in prepared.notes]
     if task.model is not None and knows_recipe(task.evaluator):
         size = folders.parameters(task.model)
         flops = fine_tunes * cost_of(task)(config.recipe, 1.0)
@@ -69,6 +73,30 @@ def plan(config: SearchConfig) -> "RenderableType":
             amount = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
             lines.append(f"very roughly {amount} on {workers} CPU workers")
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
+
+
+def _of_base(config: SearchConfig, prepared: Prepared) -> list[str]:
+    """What the base model's architecture has for consequences."""
+    sound, lines = prepared.soundness, []
+    files = [*prepared.task.sources.values()]
+    files += [file for splits in prepared.task.domains.values() for file in splits.values()]
+    packed = any(file.kind not in ("text", "label") for file in files)
+    if not sound.packs and (packed or True in possible(config, "isolate_documents")):
+        lines.append(
+            "this base lets documents that share a row see one another: records and isolated "
+            "documents get one row each instead of being packed, with the same result as if they "
+            "did not"
+        )
+    if set(possible(config, "adapter")) != {"none"} and sound.adaptable:
+        for targets in sorted(set(possible(config, "lora_targets"))):
+            share = sound.share(targets)
+            if targets == "all" and share < MOST:
+                left = "; ".join(f"{role}: {why}" for role, why in [*sound.without.items()][:SHOWN])
+                lines.append(
+                    f"warning: an adapter with lora_targets {targets} stands beside {share:.0%} of "
+                    f"the layers' weights; the others stay as they are ({left})"
+                )
+    return lines
 
 
 def _schedule(search: Search) -> str:

@@ -15,10 +15,10 @@ from typing import Any, Self
 from fitness import folders
 from fitness.adapters import is_target
 from fitness.decks import Use, use_of
-from fitness.documents import Kind
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
 from fitness.heads import CAUSAL, Head
+from fitness.kinds import Kind
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile
 

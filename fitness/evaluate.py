@@ -15,6 +15,7 @@ from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
 from fitness.metrics import load_function
 from fitness.ranks import Parted, Ranks, leave, meet, meeting_place
+from fitness.secrets import quoted, without_secrets
 from fitness.together import Trained
 from fitness.training.supervised import Diverged
 from fitness.training.trl import by_trl
@@ -132,15 +133,23 @@ def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluati
             dict(spec.recipe), seed=spec.seed, fidelity=spec.fidelity, split=spec.split
         )
         if not isinstance(values, Mapping):
-            raise InputError(f"the evaluator must return a dict of numbers, got {values!r:.80}")
+            raise InputError(
+                f"the evaluator must return a dict of numbers, got {quoted(values, 80)}"
+            )
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, Real):
-                raise InputError(f"the evaluator must return numbers, got {name!s}={value!r:.80}")
-        measurements = {str(name): float(value) for name, value in values.items()}
+                raise InputError(
+                    f"the evaluator must return numbers, got {_named(name)}={quoted(value, 80)}"
+                )
+        measurements = {_named(name): float(value) for name, value in values.items()}
         cost = {"train_seconds": time.perf_counter() - started}
         return Evaluation(spec, Status.OK, measurements, cost)
 
     return run
+
+
+def _named(measurement: object) -> str:
+    return without_secrets(str(measurement))
 
 
 def _checked(evaluation: Evaluation) -> Evaluation:

@@ -18,10 +18,11 @@ from pydantic import (
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
 from evo.config.section import Name, Section
-from fitness.documents import Half, Kind, Source
+from fitness.documents import Half, Source
 from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
 from fitness.heads import ModelTask
+from fitness.kinds import Kind
 from fitness.recipe import Recipe
 from population.space import Gene
 

@@ -100,7 +100,9 @@ def search_of(run: Path) -> Path:
     return best(ended).folder
 
 
-def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
+def status(
+    run: Path, facts: Sequence[Fact], *, alive: bool, now: float | None = None
+) -> dict[str, Any]:
     """Where the rounds stand: those over, and the one under way, as JSON values."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
@@ -112,16 +114,28 @@ def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
         "state": "stopped" if state == "running" and not alive else state,
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
+        "elapsed_seconds": _elapsed(found, alive=alive, now=now),
         "rounds_over": len(ended),
         "rounds_at_most": history.spec(facts)["rounds"]["limit"],
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended
         else None,
-        "round_under_way": history.status(found[-1].facts, alive=alive)
+        "round_under_way": history.status(found[-1].facts, alive=alive, now=now)
         if found and not found[-1].fact
         else None,
     }
+
+
+def _elapsed(found: Sequence[Round], *, alive: bool, now: float | None) -> float:
+    """Seconds in which a driver was alive, of all rounds."""
+    under_way = now if alive and found and not found[-1].fact else None
+    return float(
+        sum(
+            history.usage(one.facts, under_way if one is found[-1] else None)["elapsed"]
+            for one in found
+        )
+    )
 
 
 def best(ended: Sequence[Round]) -> Round:

@@ -9,6 +9,7 @@ from evo.files import write_whole
 from evo.history.comparison import WINNER
 from evo.report.contents import PLACED, comparison_table, contents, duration, recipe, who
 from evo.report.figures.style import Chart, View
+from evo.report.limits import limit_lines
 from evo.report.rendering import rendered
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def summary(facts: history.Facts) -> "RenderableType":
         parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
             genes
         )
+        parts += [Text(f"  {line}") for line in limit_lines(facts)]
     failures = (
         ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in status["failures"].items()) or "none"
     )

@@ -89,7 +89,7 @@ def finetune(
 def _losses(population: PopulationLoRA, drawn: Sequence[Batch]) -> Any:
     """Each present member's mean loss over its own tokens, (members,); nats per token."""
     model, device = population.base.model, population.base.device
-    if any(getattr(b, "position_ids", None) is not None or getattr(b, "others", ()) for b in drawn):
+    if any(b.position_ids is not None or b.others or b.learned is not None for b in drawn):
         raise InputError("members learn plain rows of tokens, got more than that; train them alone")
     if len({len(batch.input_ids) for batch in drawn}) > 1:
         rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)

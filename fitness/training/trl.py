@@ -20,7 +20,7 @@ from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Trl, TrlSettings
-from fitness.held_out import measure
+from fitness.held_out import Measured, measure
 from fitness.loading import cuda_devices
 from fitness.models import Base
 from fitness.recipe import Recipe
@@ -97,7 +97,7 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
     def run(spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
         if spec.fidelity == 0:
-            measurements, told = measure(base.model, base.tokenizer, task, spec)
+            measurements, told = _measured(base, base.model, task, spec)
             seconds = time.perf_counter() - started
             cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
             return Evaluation(spec, Status.OK, measurements, cost, told)
@@ -109,7 +109,7 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
             report = finetune(base, model, recipe, evaluator.trl, task, spec)
             trained = time.perf_counter()
             with precise(base.device, recipe):
-                measurements, told = measure(model, base.tokenizer, task, spec)
+                measurements, told = _measured(base, model, task, spec)
             kept = spec.keep_weights and spec.split == "selection" and spec.fidelity == 1
             if task.artifacts is not None and kept:
                 weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
@@ -129,6 +129,10 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     return run
+
+
+def _measured(base: Base, model: Any, task: Task, spec: EvaluationSpec) -> Measured:
+    return measure(model, base.tokenizer, task, spec, packs=base.probe.packs)
 
 
 def finetune(
