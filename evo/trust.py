@@ -80,8 +80,10 @@ def code_of_model(where: str, folder: object) -> list[Code]:
 
 
 def _links_of(where: str, folder: object) -> list[Code]:
-    """Links among the files of a model folder that lead out of it, but for those of the Hub's cache:
-    an export copies what they lead to, which may be any file of this machine."""
+    """Links among the files of a model folder that lead out of it, except in the Hub's cache.
+
+    An export copies what they lead to, which may be any file of this machine.
+    """
     if not isinstance(folder, str) or not folder or not Path(folder).is_dir():
         return []
     own = Path(folder).resolve()
