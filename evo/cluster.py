@@ -9,28 +9,18 @@ worker and recorded as `timed_out`.
 import os
 import socket
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evo.config import Resources
-from evo.connection import (
-    ClusterError,
-    Demand,
-    answers,
-    connect,
-    connection,
-    control_address,
-    ended_here,
-    leave,
-    reason,
-)
+from evo.connection import ClusterError, connect, connection, leave, reason
 from evo.doing import Doing, Phase
-from evo.machine import fitting, needed
+from evo.liveness import Liveness
+from evo.machine import fitting
 from evo.shipping import lacking, marks, moved, stored
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -39,20 +29,16 @@ if TYPE_CHECKING:
     import ray
 
 Marks = Mapping[Path, str | int]
+Answer = TypeVar("Answer")
 
-ROOM_SECONDS = 120.0  # without room for any worker, before the search gives up
-TELL_SECONDS = 10.0
-START_SECONDS = 300.0  # for the first worker to start where there is room
 LOAD_SECONDS = 300.0
-KNOCK_SECONDS = 5.0  # between looks at whether Ray itself lives
-SILENT_SECONDS = 45.0  # of the cluster's control service; Ray ends this process after 60
 PHASES: Mapping[str, Phase] = {
     "name": "starting",
     "load": "loading",
     "meet": "meeting",
     "evaluate": "evaluating",
 }
-TRY_SECONDS = 300.0  # of measuring the size of a bucket
+TRY_SECONDS = 300.0  # of measuring what is fastest
 GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
@@ -135,6 +121,9 @@ class _Evaluator:
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         return self._evaluator.fastest_bucket(recipe)
 
+    def bfloat16_cost(self) -> float:
+        return self._evaluator.bfloat16_cost()
+
     def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
         if len(specs) == 1:
             return [self._evaluator.evaluate(specs[0])]
@@ -158,16 +147,10 @@ class Cluster:
         self._seen: list[Evaluation | Lost] = []  # until the next poll
         self._looked = 0.0  # when
         self._soonest = float("inf")  # no limit is before it, of time.monotonic()
-        self._without_worker: float | None = None  # since when there is none
-        self._without_room: float | None = None  # since when none of the cluster's machines has any
-        self._demand, self._asked = Demand(), 0.0
-        self._heard = self._knocked = time.monotonic()  # of Ray itself
-        self._control: tuple[str, int] | None = None
-        self._gone = False
+        self._liveness = Liveness(resources)
         self.on_look: Callable[[], None] = lambda: None  # called after every look at the workers
         self.busy_seconds = 0.0
         try:
-            self._control = None if resources.address == "local" else control_address()
             self.size = fitting(resources, [n["Resources"] for n in ray.nodes() if n["Alive"]])
             self._task = ray.put(task)
             self._wanted = ray.put({} if resources.address == "local" else marks(task))
@@ -182,6 +165,17 @@ class Cluster:
 
         1 where that takes too long, or the worker dies of it.
         """
+        return self._asked(lambda actor: actor.fastest_bucket.remote(recipe), 1)
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes on the first worker.
+
+        Infinitely where that cannot be told.
+        """
+        return self._asked(lambda actor: actor.bfloat16_cost.remote(), float("inf"))
+
+    def _asked(self, ask: "Callable[[Any], ray.ObjectRef]", otherwise: Answer) -> Answer:
+        """What the first worker that is there answers; `otherwise` if it cannot."""
         import ray
 
         while not self._free:
@@ -189,12 +183,12 @@ class Cluster:
             self._check_room()
         worker = self._free.popleft()
         try:
-            size: int = ray.get(worker.actors[0].fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
+            answer: Answer = ray.get(ask(worker.actors[0]), timeout=TRY_SECONDS)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
-            return 1
+            return otherwise
         self._rest(worker)
-        return size
+        return answer
 
     def submit(self, *specs: EvaluationSpec) -> None:
         """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.
@@ -230,11 +224,15 @@ class Cluster:
         results, self._seen = self._seen, []
         return results
 
+    def _check_room(self) -> None:
+        started = any(worker.name for worker in self._workers)
+        self._liveness.check_room(len(self._workers), started=started)
+
     def _look(self, seconds: float) -> None:
         """See what has finished or died, and give the queue to whoever is free."""
         import ray
 
-        self._check_ray()
+        self._liveness.check_ray()
         if not self._owed:
             time.sleep(seconds)
             self.on_look()
@@ -258,10 +256,11 @@ class Cluster:
         """Stop every worker at once, and Ray too if it was started here."""
         import ray
 
-        for worker in self._workers if ray.is_initialized() and not self._gone else []:
+        ended = self._liveness.ended
+        for worker in self._workers if ray.is_initialized() and not ended else []:
             with suppress(Exception):  # of a cluster that may be gone
                 _end(worker)
-        leave(lost=self._gone)
+        leave(lost=ended)
 
     def _birth(self, failed_births: int = 0) -> _Worker:
         count = self._resources.processes
@@ -432,61 +431,6 @@ class Cluster:
             )
         self._replace(worker, worker.failed_births + 1)
         return []
-
-    def _check_ray(self) -> None:
-        """ClusterError once Ray itself has ended, which its own library notices after a minute, by
-        ending this process with a stack of C++."""
-        now = time.monotonic()
-        if self._control is None:
-            if ended := ended_here():
-                self._gone = True
-                raise ClusterError(f"{ended}, a process of Ray on this machine, has ended")
-        elif now > self._knocked + KNOCK_SECONDS:
-            self._knocked = now
-            if answers(self._control):
-                self._heard = now
-            elif now > self._heard + SILENT_SECONDS:
-                self._gone = True
-                host, port = self._control
-                raise ClusterError(
-                    f"the cluster's head does not answer on {host}:{port} since "
-                    f"{SILENT_SECONDS:.0f} s; start it again"
-                )
-
-    def _check_room(self) -> None:
-        """Give up where no worker has started for long, and say so where none has room."""
-        if any(worker.name for worker in self._workers):
-            self._without_worker = self._without_room = None
-            return
-        now = time.monotonic()
-        self._without_worker = self._without_worker or now
-        elsewhere = self._resources.address != "local"  # else there is room, by `fitting`
-        if elsewhere and now > self._without_worker + TELL_SECONDS and now > self._asked + 1:
-            self._asked = now
-            self._look_for_room(now)
-        if self._without_room is None and now > self._without_worker + START_SECONDS:
-            raise ClusterError(
-                f"no worker has started within {START_SECONDS:.0f} s; is the machine very busy?"
-            )
-
-    def _look_for_room(self, now: float) -> None:
-        """Tell workers that wait for room from those that merely start slowly."""
-        waiting = self._demand.waiting()
-        if waiting is None or waiting < len(self._workers) * self._resources.processes:
-            self._without_room = None
-            return
-        self._without_room = self._without_room or now
-        room = f"a worker of {needed(self._resources)}"
-        if now > self._without_room + ROOM_SECONDS:
-            raise ClusterError(
-                f"no machine of the cluster had room for {room} within {ROOM_SECONDS:.0f} s; ask "
-                "for less in `resources`, free some or add a machine, then resume"
-            )
-        warnings.warn(
-            f"no machine of the cluster has room for {room}; waiting up to {ROOM_SECONDS:.0f} s "
-            "for one",
-            stacklevel=2,
-        )
 
 
 def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:

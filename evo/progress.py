@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -32,6 +33,7 @@ class Progress:
         self.phase = ""
         self.stopping = ""
         self._mode = mode
+        self._heard = True
         self._workers: Callable[[], Sequence[Doing]] = tuple
         self._ready: float | None = None  # when the first worker was
         self._written = self._said = self.begun
@@ -59,6 +61,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._workers, self.stopping = tuple, ""  # what is shown last says nothing of these
         if self._live is not None:
             self._live.stop()
         now.remove(self.run)
@@ -109,7 +112,8 @@ class Progress:
         if times == 1 and running:
             self.stopping = f"finishing {evaluations}; Ctrl-C again to stop now"
         if self._mode != "live":  # the table shows it; a handler must not print, only write
-            os.write(2, f"evo: {self.stopping}\n".encode())
+            with suppress(OSError):
+                os.write(2, f"evo: {self.stopping}\n".encode())
 
     @property
     def workers(self) -> Sequence[Doing]:
@@ -127,7 +131,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Expected seconds to the end, what runs and the closing comparison included."""
         workers = self.workers
-        if self._ready is None or not workers:
+        if self._ready is None or not workers or self.stopping:
             return None
         elapsed = max(1e-9, time.time() - self._ready)
         lanes = self._busy_seconds(workers) / elapsed
@@ -165,8 +169,11 @@ class Progress:
 
     def _say(self, line: str) -> None:
         self._said = time.time()
-        if self._mode == "plain":
-            print(line, file=sys.stderr, flush=True)
+        if self._mode == "plain" and self._heard:
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except OSError:  # nobody reads it any more, which is no reason to end a search
+                self._heard = False
 
     def _done(self) -> str:
         return f"[{self.tally.spent:g}/{self.config.budget.evaluations}]"

@@ -124,14 +124,13 @@ def _best(found: Status) -> list[tuple[str, str]]:
         values = ", ".join(f"{name} {number(value)}" for name, value in best.items())
         return [("best", f"round {found['best_round']}: {values}")] if values else []
     rows = []
-    if found.get("winner") is not None:
-        rows.append(("winner", f"individual {found['winner']}"))
     scored = {name: one for name, one in best.items() if one is not None}
     limits = found["constraints"]
     if scored:
         who = next(iter(scored.values()))["individual"]
         told = ", ".join(f"{name} {number(one['value'])}" for name, one in scored.items())
-        rows.append(("best so far", f"individual {who}: {told}"))
+        title = "winner" if found["winner"] == who else "best so far"
+        rows.append((title, f"individual {who}: {told}"))
     elif any(one["met"] is False for one in limits):
         rows.append(("best so far", "none yet: no individual meets every constraint"))
     else:

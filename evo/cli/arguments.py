@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evo.cli.examples import epilog
 from evo.cli.spelling import Parser
+from fitness.suggest import did_you_mean
 
 FEEDBACK = ("open", "report", "export", "import", "refine", "judge")
 Calls = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -109,9 +110,12 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
     )
     pool.add_argument(
-        "--judged-in", type=Path, metavar="RUN", help="score it by what people said there, to --to"
+        "--judged-in",
+        type=Path,
+        metavar="RUN",
+        help="score it by this run's judgements",
     )
-    pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file")
+    pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file, for --judged-in")
 
     _replay(command("replay", "run a search against a table of finished runs; trains nothing"))
 
@@ -124,7 +128,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     )
 
     init = command("init", "write a commented spec and example data to start from")
-    init.add_argument("folder", type=Path, metavar="DIR")
+    init.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
 
     command("schema", "print the JSON Schema of a spec, for editors")
     return found
@@ -169,7 +173,7 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument(
         "--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}, each a text or a chat"
     )
-    generate.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
+    generate.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
     generate.add_argument(
         "--first",
         type=int,
@@ -178,40 +182,42 @@ def _generate(generate: argparse.ArgumentParser) -> None:
         help="number of the first sample, to write a pool in parts (default 0)",
     )
     generate.add_argument(
-        "--filters", metavar="NAME,...", help="what scores them (default: all that can)"
+        "--filters", metavar="NAME,...", help="filters that score them (default: all)"
     )
     _numbers(
         generate,
-        ("samples", int, "how many (default 200)"),
+        ("samples", int, "samples to generate (default 200)"),
         ("max-new-tokens", int, "longest completion (default 64)"),
         ("temperature", float, "0 is greedy (default 0.8)"),
         ("top-p", float, "sample among the likeliest tokens of this mass (default 0.95)"),
-        ("from-documents", float, "weight of those from openings of real texts (default 1)"),
-        ("from-prompts", float, "weight of those that go on from prompts (default 0)"),
-        ("from-nothing", float, "weight of those from nothing (default 0)"),
-        ("infill", float, "weight of those that fill a gap within real texts (default 0)"),
-        ("opening-words", int, "of an opening, and before and behind a gap (default 8)"),
-        ("infill-words", int, "words taken out of a real text for a gap (default 8)"),
+        ("from-documents", float, "weight of samples that continue real texts (default 1)"),
+        ("from-prompts", float, "weight of samples that answer --prompts (default 0)"),
+        ("from-nothing", float, "weight of samples without a prompt (default 0)"),
+        ("infill", float, "weight of samples that fill a gap in real texts (default 0)"),
+        ("opening-words", int, "words of an opening, and around a gap (default 8)"),
+        ("infill-words", int, "words of a gap (default 8)"),
     )
 
 
 def _replay(replay: argparse.ArgumentParser) -> None:
-    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="a finished run a row")
+    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="one finished run a row")
     replay.add_argument(
-        "--roles", type=Path, required=True, metavar="ROLES.yaml", help="what its columns are"
+        "--roles",
+        type=Path,
+        required=True,
+        metavar="ROLES.yaml",
+        help="genes and objectives among its columns",
     )
-    replay.add_argument("--strategy", required=True, metavar="NAME", help="what breeds, by name")
+    replay.add_argument("--strategy", required=True, metavar="NAME", help="such as nsga2")
     replay.add_argument(
         "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
     )
     replay.add_argument(
         "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
     )
+    replay.add_argument("--population", type=_count, metavar="N", help="individuals a generation")
     replay.add_argument(
-        "--population", type=_count, metavar="N", help="individuals a generation; default: a spec's"
-    )
-    replay.add_argument(
-        "--parallel", type=_count, default=1, metavar="N", help="answered together (default 1)"
+        "--parallel", type=_count, default=1, metavar="N", help="evaluations at a time (default 1)"
     )
     replay.add_argument("--json", action="store_true", help="one JSON object")
 
@@ -221,6 +227,8 @@ def with_action(arguments: Sequence[str]) -> Sequence[str]:
     first, *rest = arguments or [""]
     if first != "feedback" or not rest or rest[0] in (*FEEDBACK, "-h", "--help"):
         return arguments
+    if did_you_mean(rest[0], FEEDBACK) and not Path(rest[0]).exists():
+        return arguments  # a misspelt action, no run
     return [first, FEEDBACK[0], *rest]
 
 
@@ -234,47 +242,47 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         _run(sub)
         return sub
 
-    serve = action("open", "serve the page on this machine; `open` may be left out")
+    serve = action("open", "serve the page for judging on this machine; `open` may be left out")
     drafts = serve.add_mutually_exclusive_group()
     drafts.add_argument(
-        "--items", type=Path, metavar="FILE", help="your own drafts as JSONL, not the run's"
+        "--items", type=Path, metavar="FILE", help="judge these drafts (JSONL) instead of the run's"
     )
     drafts.add_argument(
-        "--pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote, not the run's"
+        "--pool", type=Path, metavar="POOL.jsonl", help="judge samples of `evo generate` instead"
     )
     serve.add_argument(
         "--choose",
         choices=("active", "random"),
-        help="not all of the drafts: those that tell most of what people like, or any",
+        help="judge only --count drafts: the most informative (active) or random ones",
     )
     serve.add_argument("--count", type=_count, metavar="N", help="how many to choose (default 50)")
     serve.add_argument(
         "--individuals",
         default="front",
         metavar="N,N",
-        help="whose drafts: numbers, `best` or `front` (default)",
+        help="individuals whose drafts are judged: numbers, `best` or `front` (default)",
     )
     serve.add_argument(
         "--pairs", type=int, default=3, metavar="N", help="pairs of drafts a prompt (default 3)"
     )
     serve.add_argument("--labels", metavar="A,B", help="labels to choose from")
     serve.add_argument(
-        "--repeat", type=float, metavar="SHARE", help="share of items that two people get"
+        "--repeat", type=float, metavar="SHARE", help="share of items judged by two people"
     )
-    serve.add_argument("--seed", type=int, help="of the order of drafts and items (default 0)")
-    serve.add_argument("--port", type=int, default=0, help="default: one that is free")
+    serve.add_argument("--seed", type=int, help="seed of the order of items (default 0)")
+    serve.add_argument("--port", type=int, default=0, help="default: a free one")
     serve.add_argument(
         "--release",
         action="append",
         default=[],
         metavar="NAME",
-        help="give what this annotator left unfinished to others",
+        help="give the unfinished items of this annotator to others",
     )
 
-    report = action("report", "counts by kind and annotator, and agreement")
+    report = action("report", "show counts by kind and annotator, and agreement")
     report.add_argument("--json", action="store_true", help="one JSON object")
 
-    export = action("export", "write what was judged as data to train on")
+    export = action("export", "write judgements as training data")
     export.add_argument(
         "--as",
         dest="shape",
@@ -283,37 +291,46 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         help="the shape of its records",
     )
     export.add_argument(
-        "--threshold", type=int, default=4, choices=range(1, 6), help="a good rating (default 4)"
+        "--threshold",
+        type=int,
+        default=4,
+        choices=range(1, 6),
+        help="a good rating (default 4)",
     )
     export.add_argument("file", type=Path, metavar="FILE")
 
     take_in = action("import", "read judgements made elsewhere")
     take_in.add_argument(
-        "--annotator", default="imported", metavar="NAME", help="whose, where records do not say"
+        "--annotator",
+        default="imported",
+        metavar="NAME",
+        help="where records name none",
     )
     take_in.add_argument("file", type=Path, metavar="FILE")
 
-    refine = action("refine", "have a model rewrite drafts by what critiques say of them")
+    refine = action("refine", "have a model rewrite drafts as their critiques ask")
     _speaking(refine)
     refine.add_argument(
         "--to",
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder, which may hold a part of it",
+        help="a folder; an unfinished one is continued",
     )
     refine.add_argument(
         "--critiques", type=Path, metavar="FILE", help="JSONL of {prompt, draft, critique}"
     )
     refine.add_argument(
-        "--critic", action="store_true", help="let the model criticise what nobody did"
+        "--critic",
+        action="store_true",
+        help="let the model write missing critiques",
     )
     _numbers(
         refine,
-        ("samples", _count, "refinements of a draft (default 5)"),
+        ("samples", _count, "rewritings of a draft (default 5)"),
         ("temperature", float, "0 is greedy (default 1)"),
         ("max-new-tokens", _count, "longest refinement (default 256)"),
-        ("seed", int, "of all draws (default 0)"),
+        ("seed", int, "seed of every draw (default 0)"),
     )
     refine.add_argument(
         "--threshold",
@@ -323,9 +340,9 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         help="log-odds that a refinement does what the critique asks for (default 0, even)",
     )
 
-    judge = action("judge", "have a model choose between two drafts, beside people")
+    judge = action("judge", "have a model choose between pairs of drafts, apart from people")
     _speaking(judge)
-    judge.add_argument("--name", help="kept as `judge:NAME` (default: the model's)")
+    judge.add_argument("--name", help="recorded as `judge:NAME` (default: the model's name)")
 
 
 def _speaking(sub: argparse.ArgumentParser) -> None:

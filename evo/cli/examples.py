@@ -3,7 +3,8 @@
 EXAMPLES = {
     "": (
         "evo launch quickstart                        a first search, in a few minutes",
-        "evo init mine && evo launch mine/search.yaml your own spec, data and model",
+        "evo init mine                                a spec to edit: your data, your model",
+        "evo launch mine/search.yaml --dry-run        checks it, trains nothing",
         "evo status runs/NAME --watch                 how far it is",
         "evo export runs/NAME --to model              the best model as a folder",
     ),

@@ -26,8 +26,15 @@ def one_thread() -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
+def _say_at_once(options: argparse.Namespace, text: str) -> None:
+    """To somebody at a terminal, before libraries are loaded, which takes seconds."""
+    if sys.stderr.isatty() and not options.json:
+        print(text, file=sys.stderr, flush=True)
+
+
 def launch(options: argparse.Namespace) -> int:
     one_thread()
+    _say_at_once(options, f"reading {options.spec}")
     from evo import config as configuration
     from evo import drive
 
@@ -48,6 +55,7 @@ def launch(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     one_thread()
+    _say_at_once(options, f"reading {options.run}")
     from evo import drive
 
     return _drive(

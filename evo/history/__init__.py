@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.history.comparison import Verdict, comparison, constraint_text, verdict
+from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
@@ -26,6 +26,7 @@ from evo.history.tables import (
     once,
     scores,
     search_rows,
+    setting,
     sign,
     spec,
     table,
@@ -34,6 +35,7 @@ from evo.history.tables import (
     winner,
 )
 from evo.inheritance import origins
+from fitness.evaluators import BUILTIN
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
@@ -43,6 +45,7 @@ __all__ = [
     "Fact",
     "Facts",
     "Verdict",
+    "alike",
     "baselines",
     "best",
     "best_so_far",
@@ -57,6 +60,7 @@ __all__ = [
     "objectives",
     "scores",
     "search_rows",
+    "setting",
     "sign",
     "spec",
     "status",
@@ -73,7 +77,7 @@ __all__ = [
 def best(facts: Facts) -> int | None:
     """The individual that a search over these scores would name, or None; see `selection.best`."""
     population = _population(scores(facts), loss_columns(facts))
-    wanted = (spec(facts).get("search") or {}).get("replicates", 1)
+    wanted = setting(facts, "replicates", of="search")
     found = selection.best(population, seeds=wanted)
     return None if found is None else found.id
 
@@ -153,8 +157,9 @@ def usage(facts: Facts, now: float | None = None) -> dict[str, Any]:
     is the time between evaluations: dispatch, ledger, generation barriers, lost attempts.
     """
     rows = table(facts)
-    elapsed = sum(end - start for start, end in _sessions(facts))
-    elapsed += max(0.0, now - _sessions(facts)[-1][1]) if now else 0.0
+    sessions = _sessions(facts)
+    elapsed = sum(end - start for start, end in sessions)
+    elapsed += max(0.0, now - sessions[-1][1]) if now and sessions else 0.0
     configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
@@ -224,10 +229,10 @@ def status(facts: Facts, *, alive: bool = True, now: float | None = None) -> dic
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
     """Full fine-tunes that the rows of a search come to; see `evo.rungs.share`."""
-    search, first_seed = spec(facts).get("search") or {}, spec(facts).get("seed", 0)
-    goes_on = (spec(facts).get("evaluator") or "builtin") == "builtin"
+    rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
+    goes_on = setting(facts, "evaluator") == BUILTIN
     below = {
-        rung: max([r for r in search.get("rungs") or () if r < rung], default=0.0) if goes_on else 0
+        rung: max([r for r in rungs if r < rung], default=0.0) if goes_on else 0
         for rung in rows["fidelity"].unique()
     }
     begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
@@ -239,7 +244,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
     """What the fine-tune of each individual takes of a full one; see `evo.inheritance.portion`."""
     recipe = spec(facts).get("recipe") or {}
-    share = (spec(facts).get("budget") or {}).get("inherit_share", 1.0)
+    share = setting(facts, "inherit_share", of="budget")
     return {
         f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
         for f in facts
@@ -271,7 +276,7 @@ def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
     values = _values(facts, leader, [limit.name for limit in limits])
     return [
         {
-            "constraint": constraint_text(limit),
+            "constraint": str(limit),
             "individual": leader,
             "value": value,
             "met": None if value is None else limit.excess({limit.name: value}) == 0,
@@ -287,5 +292,6 @@ def _sessions(facts: Facts) -> list[tuple[float, float]]:
     periods = []
     for begin, end in pairwise([*starts, len(facts)]):
         times = [f[key] for f in facts[begin:end] for key in ("time", "finished") if f.get(key)]
-        periods.append((times[0], max(times)))
+        if times:
+            periods.append((times[0], max(times)))
     return periods

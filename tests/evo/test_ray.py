@@ -8,11 +8,11 @@ from typing import Any
 import psutil
 import pytest
 
-from evo import cluster, connection, machine
-from evo.cli import BAD_INPUT, main
-from evo.cluster import Cluster
+from evo import connection, liveness, machine
+from evo.cli import BAD_INPUT, STOPPED, main
 from evo.config import Resources
 from evo.connection import ClusterError
+from evo.liveness import Liveness
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from tests.evo.driving import evo, start, wait_until
@@ -29,11 +29,11 @@ def test_a_folder_too_long_for_sockets_is_bad_input_that_names_the_remedy(
     spec = write_spec(tmp_path)
     for line in (["--dry-run"], ["--run", str(tmp_path / "run")]):
         assert main(["launch", str(spec), *line]) == BAD_INPUT
-        told = capsys.readouterr().err
+        *phase, told = capsys.readouterr().err.splitlines()
         assert told.startswith("evo: TMPDIR is ")
         assert "set RAY_TMPDIR to a short folder, such as /tmp" in told
         assert "resume" not in told
-        assert len(told.splitlines()) == 1
+        assert len(phase) <= 1
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     machine.check_temporary_folder()
@@ -129,17 +129,35 @@ def test_a_ray_that_does_not_start_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (
+            ClusterError("Ray did not start"),
+            1,
+            "evo: Ray did not start\nnothing was evaluated yet: launch again\n",
+        ),
+        (
+            KeyboardInterrupt(),
+            STOPPED,
+            "evo: stopped; nothing was evaluated yet: launch again\n",
+        ),
+    ],
+)
 def test_a_launch_that_never_began_is_not_to_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    told: str,
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
-        raise ClusterError("Ray did not start")
+        raise error
 
     monkeypatch.setattr("evo.run.Cluster", fails)
-    assert main(["launch", str(write_spec(tmp_path)), "--run", str(tmp_path / "run")]) == 1
-    told = capsys.readouterr().err
-    assert "evo: Ray did not start\nnothing was evaluated yet: launch again" in told
-    assert "resume" not in told
+    assert main(["launch", str(write_spec(tmp_path)), "--run", str(tmp_path / "run")]) == code
+    assert capsys.readouterr().err.endswith(told)
 
 
 class Pending:
@@ -152,47 +170,42 @@ class Pending:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
-def without_workers(monkeypatch: pytest.MonkeyPatch, demand: Pending, address: str) -> Cluster:
-    """A cluster of two workers that have not started."""
-    made = Cluster.__new__(Cluster)
-    made._resources = Resources(workers=2, address=address)
-    made._workers = [cluster._Worker([], 0), cluster._Worker([], 0)]
-    made._without_worker = made._without_room = None
-    made._demand, made._asked = demand, 0.0  # type: ignore[assignment]
-    return made
-
-
-def passing(monkeypatch: pytest.MonkeyPatch, waiting: Cluster, seconds: float) -> None:
-    """Look for room every two seconds for so long."""
+def passing(
+    monkeypatch: pytest.MonkeyPatch, demand: Pending, seconds: float, address: str = "a:6379"
+) -> None:
+    """Look every two seconds for so long whether there is room for two workers, none of which has
+    started."""
     clock = Clock()
-    monkeypatch.setattr(cluster, "time", clock)
+    monkeypatch.setattr(liveness, "time", clock)
+    monkeypatch.setattr(liveness, "control_address", lambda: ("a", 6379))
+    waiting = Liveness(Resources(workers=2, address=address))
+    waiting._demand = demand  # type: ignore[assignment]
     while clock.now < 1000 + seconds:
-        waiting._check_room()
+        waiting.check_room(2, started=False)
         clock.sleep(2)
 
 
-@pytest.mark.parametrize("address", ["local", "somewhere:6379"])
+@pytest.mark.parametrize("address", ["local", "a:6379"])
 def test_workers_that_start_slowly_are_not_said_to_wait_for_room(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     demand = Pending(None, 0, 1, 0)  # of two workers
-    passing(monkeypatch, without_workers(monkeypatch, demand, address), 290)
+    passing(monkeypatch, demand, 290, address)
     with pytest.raises(ClusterError, match="no worker has started within 300 s"):
-        passing(monkeypatch, without_workers(monkeypatch, demand, address), 310)
+        passing(monkeypatch, demand, 310, address)
 
 
 def test_workers_without_room_are_said_to_wait_for_it_and_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waiting = without_workers(monkeypatch, Pending(0, 2), "somewhere:6379")
-    passing(monkeypatch, waiting, 12)
+    passing(monkeypatch, Pending(0, 2), 12)
     with pytest.warns(UserWarning, match="no machine of the cluster has room for a worker"):
-        passing(monkeypatch, without_workers(monkeypatch, Pending(2), "somewhere:6379"), 20)
+        passing(monkeypatch, Pending(2), 20)
     with (
         pytest.warns(UserWarning, match="has room"),
         pytest.raises(ClusterError, match="had room for a worker of 1 CPUs and 0 GPUs within 120"),
     ):
-        passing(monkeypatch, without_workers(monkeypatch, Pending(2), "somewhere:6379"), 200)
+        passing(monkeypatch, Pending(2), 200)
 
 
 @pytest.mark.slow
