@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fitness import inheritance, merging, weights
+from fitness import inheritance, merging, rounding, weights
 from fitness.cost import Shape, training_flops
 from fitness.decks import Deck, RecordDeck, deck_of
 from fitness.errors import Infeasible, InputError
@@ -64,6 +64,10 @@ class Builtin:
         base = self._base
         write = partial(answers_each, base.model, base.tokenizer, self._task)
         return train_together(base, partial(self._mixing, self._task), specs, write)
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return rounding.bfloat16_cost(self._base.device)
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """How large a bucket of such recipes is fastest here, as measured."""

@@ -12,6 +12,7 @@ from fitness.heads import CAUSAL, Head
 from fitness.loading import cuda_devices, load, own_parts, skeleton
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
+from fitness.training.repeatable import reserve_workspaces
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,8 @@ class Base:
         self.folder = folder
         self.head = head
         self.device = _device()
+        if self.device.type == "cuda":
+            reserve_workspaces()
         self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False

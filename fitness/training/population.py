@@ -20,6 +20,7 @@ from fitness.errors import InputError
 from fitness.loading import cuda_devices
 from fitness.mixing import Batch
 from fitness.streams import Streams
+from fitness.training.repeatable import repeatable
 from fitness.training.state import Curve
 from fitness.training.supervised import (
     CURVE_POINTS,
@@ -50,8 +51,12 @@ def finetune(
     tokens = [0] * len(recipes)
     coming = list(map(iter, batches))
     every = max(1, steps // CURVE_POINTS)
+    factors = [factor for pair in population.factors.values() for factor in pair]
     model.train()
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with (
+        torch.random.fork_rng(devices=cuda_devices()),
+        repeatable(model, factors, rows=len(recipes)),
+    ):
         rates = [recipe.dropout for recipe in recipes]
         streams = Streams([member.seed for member in population.members], device, rates)
         adam = _optimiser(population)

@@ -10,6 +10,7 @@ from fitness.mixing import Batch, Rows
 from fitness.models import cuda_devices
 from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
+from fitness.training.repeatable import repeatable
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
@@ -156,7 +157,7 @@ def finetune(
     device = trained[0].device
     every = max(1, steps // CURVE_POINTS)
     curve, tokens, done = list(begin.learning_curve), begin.tokens, begin.step
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with torch.random.fork_rng(devices=cuda_devices()), repeatable(model, trained):
         torch.manual_seed(ranks.seed(seed))
         if begin.tensors:
             restore(begin, adam)

@@ -24,6 +24,7 @@ from fitness.held_out import Measured, measure
 from fitness.loading import cuda_devices
 from fitness.models import Base
 from fitness.recipe import Recipe
+from fitness.training.repeatable import repeatable
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
 
@@ -156,7 +157,12 @@ def finetune(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = state.global_step >= until
 
-    with _undisturbed(base, model), tempfile.TemporaryDirectory() as folder:
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    with (
+        _undisturbed(base, model),
+        repeatable(model, trained),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         arguments = SFTConfig(
             output_dir=folder,
             **sft_arguments(recipe, settings, steps=steps, seed=spec.seed),
