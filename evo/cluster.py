@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evo.config import Resources
 from evo.connection import ClusterError, connect, connection, leave, reason
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import ray
 
 Marks = Mapping[Path, str | int]
+Answer = TypeVar("Answer")
 
 LOAD_SECONDS = 300.0
 PHASES: Mapping[str, Phase] = {
@@ -37,7 +38,7 @@ PHASES: Mapping[str, Phase] = {
     "meet": "meeting",
     "evaluate": "evaluating",
 }
-TRY_SECONDS = 300.0  # of measuring the size of a bucket
+TRY_SECONDS = 300.0  # of measuring what is fastest
 GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
@@ -120,6 +121,9 @@ class _Evaluator:
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         return self._evaluator.fastest_bucket(recipe)
 
+    def bfloat16_cost(self) -> float:
+        return self._evaluator.bfloat16_cost()
+
     def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
         if len(specs) == 1:
             return [self._evaluator.evaluate(specs[0])]
@@ -161,6 +165,17 @@ class Cluster:
 
         1 where that takes too long, or the worker dies of it.
         """
+        return self._asked(lambda actor: actor.fastest_bucket.remote(recipe), 1)
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes on the first worker.
+
+        Infinitely where that cannot be told.
+        """
+        return self._asked(lambda actor: actor.bfloat16_cost.remote(), float("inf"))
+
+    def _asked(self, ask: "Callable[[Any], ray.ObjectRef]", otherwise: Answer) -> Answer:
+        """What the first worker that is there answers; `otherwise` if it cannot."""
         import ray
 
         while not self._free:
@@ -168,12 +183,12 @@ class Cluster:
             self._check_room()
         worker = self._free.popleft()
         try:
-            size: int = ray.get(worker.actors[0].fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
+            answer: Answer = ray.get(ask(worker.actors[0]), timeout=TRY_SECONDS)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
-            return 1
+            return otherwise
         self._rest(worker)
-        return size
+        return answer
 
     def submit(self, *specs: EvaluationSpec) -> None:
         """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.

@@ -248,6 +248,15 @@ class Evaluations:
             self._wait()
         return self._done[job.key]
 
+    def untouched(self) -> Mapping[str, float]:
+        """What the untouched base measures on the selection split; waits for it.
+
+        Nothing where no constraint is relative to it, so that nobody waits for nothing.
+        """
+        if all(constraint.factor is None for constraint in constraints(self._config)):
+            return {}
+        return self.result(Job(self.individual(0), self._config.seed, 0.0)).measurements
+
     def individual(self, number: int) -> Individual:
         """An individual as it was bred."""
         return inheritance.from_fact(self._individuals[number])

@@ -8,15 +8,16 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evo import config as configuration
 from evo import trust
-from evo.config import SearchConfig
+from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
 from evo.effort import effort_of
 from evo.history import best
-from evo.history.tables import FULL
+from evo.history.tables import FULL, constraints
 from evo.inheritance import Lineage, recorded
 from evo.ledger import Fact, read
 from evo.prepare import head_of, prepare
@@ -49,7 +50,7 @@ Means over the seeds measured; the search saw the selection split only.
 | measurement | selection | test |
 |---|---|---|
 {measurements}
-"""
+{constraints}"""
 
 
 def export(
@@ -107,7 +108,7 @@ def export(
             else:
                 weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
             write_recipe(config, recipe, partial / "recipe.yaml")
-            card = _card(config, number, measured, evaluations, adapter=adapter)
+            card = _card(config, number, measured, evaluations, constraints(facts), adapter=adapter)
             (partial / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 to.rmdir()
@@ -235,6 +236,7 @@ def _card(
     number: int,
     measured: Sequence[Fact],
     evaluations: Sequence[Fact],
+    limits: Sequence[Constraint],
     *,
     adapter: bool,
 ) -> str:
@@ -267,7 +269,16 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
+        constraints="".join(f"\n{_kept_to(limit, measured)}\n" for limit in limits),
     )
+
+
+def _kept_to(limit: Constraint, measured: Sequence[Fact]) -> str:
+    """A constraint of the search, and whether the individual meets it."""
+    values = [fact["measurements"] for fact in measured if fact["split"] == "selection"]
+    mean = {limit.name: fmean(one[limit.name] for one in values)} if values else {}
+    met = "" if not mean else ": met" if not limit.excess(mean) else ": not met"
+    return f"Constraint of the search, on the selection split: `{limit}`{met}."
 
 
 def _lineage(details: Mapping[str, Any]) -> str:

@@ -4,9 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from evo.config import constraints
 from evo.doing import counted, described
-from evo.tally import limit_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,7 +68,7 @@ def _measured(progress: "Progress") -> "Table":
     for objective in config.objectives:
         values = [measured.get(objective) for measured in columns.values()]
         table.add_row(Text(objective), *("-" if v is None else f"{v:.4f}" for v in values))
-    for limit in constraints(config):
+    for limit in tally.limits():
         cells = []
         for measured in columns.values():
             if (value := measured.get(limit.name)) is None:
@@ -78,5 +76,5 @@ def _measured(progress: "Progress") -> "Table":
             else:
                 broken = limit.excess({limit.name: value}) > 0
                 cells.append(f"{value:.4f} {'violated' if broken else 'met'}")
-        table.add_row(Text(limit_text(limit)), *cells)
+        table.add_row(Text(str(limit)), *cells)
     return table

@@ -1,7 +1,7 @@
 """Everything that can be found wrong before anything trains: model, data, sizes, prompts."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,19 @@ from typing import Any
 from evo import pools
 from evo.config import SearchConfig, largest, possible
 from evo.machine import check_temporary_folder
-from fitness import adapters, folders, head_checks, models
+from fitness import folders, head_checks, soundness
 from fitness.decks import RecordDeck, use_of
-from fitness.documents import Kind
-from fitness.errors import InputError
+from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
 from fitness.infilling import LEAST, Sentinels
+from fitness.kinds import Kind
 from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
+from fitness.soundness import Soundness
 from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
 from fitness.training.masked import Masking
 
@@ -29,6 +30,7 @@ LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source
     "rating": "completion that is rated good",
     "sample": "completion",
 }
+FAULTY = 20  # sources and sets after which no others are looked at
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
 
@@ -38,11 +40,22 @@ class Prepared:
 
     task: Task
     fingerprints: Mapping[str, Any]
+    soundness: Soundness = field(default_factory=Soundness)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Tokens by source."""
         return {name: file.tokens for name, file in self.task.sources.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the data, whole sentences."""
+        task = self.task
+        files = {f"sources.{name}": file.notes for name, file in task.sources.items()}
+        for group, sets in (("domains", task.domains), ("prompts", task.prompts)):
+            for name, splits in sets.items():
+                files |= {f"{group}.{name}.{split}": one.notes for split, one in splits.items()}
+        return [f"{name}: {note}" for name, notes in files.items() for note in notes]
 
 
 def prepare(config: SearchConfig) -> Prepared:
@@ -55,39 +68,50 @@ def prepare(config: SearchConfig) -> Prepared:
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)
     head = head_of(config, folder)
-    _check_targets(config, folder, head)
+    sound = soundness.check(folder, head) if knows_recipe(evaluator) else Soundness()
+    _check_targets(config, sound)
     cache = cache_folder()
     here = Path.cwd()
-    domains = {
-        name: {
-            split: tokenise(
-                f"domains.{name}.{split}",
+    faults = Faults(shown=FAULTY, most=FAULTY)
+    domains: dict[str, dict[Split, TokenFile]] = {}
+    for name, domain in (config.domains if knows_recipe(evaluator) else {}).items():
+        domains[name] = {}
+        for split, (source, half) in domain.splits().items():
+            with faults.noted():
+                domains[name][split] = tokenise(
+                    f"domains.{name}.{split}",
+                    source,
+                    here,
+                    folder,
+                    cache,
+                    half=half,
+                    labels=head.labels,
+                )
+    prompts = _prompts(config, folder, faults)
+    unclean: Mapping[str, Collection[str]] | None = {}
+    if not faults:  # what is measured on can be read
+        unclean = None
+        with faults.noted():
+            unclean = pools.contaminated_in(config, prompts, here)
+    sources: dict[str, TokenFile] = {}
+    for name, source in config.sources.items():
+        if unclean is None and source.kind == "sample":
+            continue  # the fault of one of them is told already
+        with faults.noted():
+            sources[name] = tokenise(
+                f"sources.{name}",
                 source,
                 here,
                 folder,
                 cache,
-                half=half,
                 labels=head.labels,
+                without=(unclean or {}).get(name, ()),
             )
-            for split, (source, half) in domain.splits().items()
-        }
-        for name, domain in (config.domains.items() if knows_recipe(evaluator) else ())
-    }
-    prompts = _prompts(config, folder)
-    unclean = pools.contaminated_in(config, prompts, here)
-    sources = {
-        name: tokenise(
-            f"sources.{name}",
-            source,
-            here,
-            folder,
-            cache,
-            labels=head.labels,
-            without=unclean.get(name, ()),
-        )
-        for name, source in config.sources.items()
-    }
     longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
+    for name, file in sources.items():
+        with faults.noted():
+            _check_source(config, name, file, longest)
+    faults.check()
     room = folders.context(folder)
     if room is not None and longest > room:
         raise InputError(
@@ -107,16 +131,6 @@ def prepare(config: SearchConfig) -> Prepared:
                 f"sequence_length {longest} has no room for a document to fill in, which takes "
                 f"{least} tokens with this tokenizer's markers; raise it, or leave infill_share out"
             )
-    for name, file in sources.items():
-        if file.kind == "text" and file.tokens < longest:
-            raise InputError(
-                f"sources.{name}: {file.tokens} tokens are fewer than one sequence of {longest}; "
-                "add text, or lower sequence_length"
-            )
-        if file.kind in ("prompt", "rating", "sample"):
-            _check_answers(config, name, file)
-        if file.kind == "sample":
-            pools.check_scores(config, name, file)
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
@@ -159,7 +173,7 @@ def prepare(config: SearchConfig) -> Prepared:
     }
     if parts:
         fingerprints["parts"] = {name: fingerprint_of(part) for name, part in parts.items()}
-    return Prepared(task, fingerprints)
+    return Prepared(task, fingerprints, sound)
 
 
 def head_of(config: SearchConfig, folder: Path) -> Head:
@@ -180,17 +194,28 @@ def _methods(config: SearchConfig) -> list[Method]:
     return possible(config, "method")
 
 
-def _prompts(config: SearchConfig, folder: Path) -> dict[str, dict[Split, Prompts]]:
+def _prompts(config: SearchConfig, folder: Path, faults: Faults) -> dict[str, dict[Split, Prompts]]:
     """By set and split; none where somebody else measures."""
-    if not knows_recipe(config.evaluator):
-        return {}
-    return {
-        name: {
-            split: read_prompts(f"prompts.{name}.{split}", path, asked, folder)
-            for split, path in asked.files().items()
-        }
-        for name, asked in config.prompts.items()
-    }
+    found: dict[str, dict[Split, Prompts]] = {}
+    for name, asked in (config.prompts if knows_recipe(config.evaluator) else {}).items():
+        found[name] = {}
+        for split, path in asked.files().items():
+            with faults.noted():
+                found[name][split] = read_prompts(f"prompts.{name}.{split}", path, asked, folder)
+    return found
+
+
+def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int) -> None:
+    """Raises InputError for a source that holds too little, or not what the recipes need."""
+    if file.kind == "text" and file.tokens < longest:
+        raise InputError(
+            f"sources.{name}: {file.tokens} tokens are fewer than one sequence of {longest}; "
+            "add text, or lower sequence_length"
+        )
+    if file.kind in ("prompt", "rating", "sample"):
+        _check_answers(config, name, file)
+    if file.kind == "sample":
+        pools.check_scores(config, name, file)
 
 
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
@@ -207,13 +232,11 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         )
 
 
-def _check_targets(config: SearchConfig, folder: Path, head: Head) -> None:
-    """Adapters stand beside modules that the base model has."""
-    targets = set(possible(config, "lora_targets")) - {"all"}
-    if targets and set(possible(config, "adapter")) != {"none"}:
-        modules = models.linear_modules(folder, head)
-        for one in sorted(targets):
-            adapters.targeted(modules, one)
+def _check_targets(config: SearchConfig, sound: Soundness) -> None:
+    """Adapters stand beside modules that the base model has, and that PEFT takes."""
+    if knows_recipe(config.evaluator) and set(possible(config, "adapter")) != {"none"}:
+        for targets in sorted(set(possible(config, "lora_targets"))):
+            sound.share(targets)
 
 
 def _reads_model(config: SearchConfig) -> bool:

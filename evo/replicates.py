@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
-from evo.config.genomes import baseline_names
+from evo.config.genomes import NOTHING, baseline_names
 from evo.config.sections import SEED_STEP
 from evo.evaluations import Job
 from evo.schedule import ROUNDING
@@ -108,14 +108,18 @@ class Replicates:
             self._again += job.seed != self._config.seed
             self._asked[job.individual.id] = self._asked.get(job.individual.id, 0) + 1
 
-    def learned(self, job: Job, evaluation: Evaluation) -> Individual:
+    def learned(
+        self, job: Job, evaluation: Evaluation, base: Mapping[str, float] = NOTHING
+    ) -> Individual:
         """The individual scored by the means over the seeds that succeeded so far.
 
+        `base` is what the untouched base measures, where a constraint is relative to it.
         Below full fidelity nobody is a contender.
         """
         if job.fidelity < FULL:
             ok = [evaluation.measurements] if evaluation.status is Status.OK else []
-            return replace(score(self._config, job.individual, ok), fidelity=job.fidelity)
+            scored = score(self._config, job.individual, ok, base)
+            return replace(scored, fidelity=job.fidelity)
         individual = replace(job.individual, fidelity=FULL)
         known = self._means.get(individual.id)
         measured = self._measured.setdefault(individual.id, [])
@@ -127,7 +131,7 @@ class Replicates:
             self._noise.see(individual.id, [losses(self._config, one)[0] for one in measured])
         if known is not None and not known.failed:
             self._ranking.remove(_place(known))
-        scored = self._means[individual.id] = score(self._config, individual, measured)
+        scored = self._means[individual.id] = score(self._config, individual, measured, base)
         if not scored.failed:
             insort(self._ranking, _place(scored))
         return scored
@@ -167,7 +171,10 @@ class Noise:
 
 
 def score(
-    config: SearchConfig, individual: Individual, measured: Sequence[Mapping[str, float]]
+    config: SearchConfig,
+    individual: Individual,
+    measured: Sequence[Mapping[str, float]],
+    base: Mapping[str, float] = NOTHING,
 ) -> Individual:
     """With its losses, lower is better, by the means of what was measured.
 
@@ -180,6 +187,6 @@ def score(
     return replace(
         individual,
         losses=losses(config, means),
-        violation=violation(config, means),
+        violation=violation(config, means, base),
         seeds=len(measured),
     )

@@ -8,8 +8,9 @@ from typing import Any
 from evo.config import SearchConfig
 from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, POOL
-from fitness.documents import Kind, Source
+from fitness.documents import Source
 from fitness.feedback.thresholds import SCORES, cut_by
+from fitness.kinds import Kind
 from population.space import Simplex
 
 CARRIED = 0.5  # of a population, at most, that earlier rounds may fill

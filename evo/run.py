@@ -14,6 +14,7 @@ from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
 from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
 from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
@@ -46,6 +47,10 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
     check_new(config, run)
     prepared = _prepared(config, watch)
+    seen = foresee(config, prepared)
+    config = seen.config
+    for warning in seen.warnings:
+        warnings.warn(warning, stacklevel=2)
     with _cluster(config, prepared, run, watch) as cluster:
         config = _measured(config, cluster, watch)
         run.mkdir(parents=True, exist_ok=True)
@@ -150,10 +155,18 @@ def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
 
 
 def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:
-    """With the size of a bucket that a worker finds fastest, where the spec leaves it to that."""
+    """With what a worker finds fastest, where the spec leaves it to that: precision, bucket."""
+    builtin = config.evaluator == BUILTIN
+    elsewhere = config.resources.address != "local" and not config.resources.gpus
+    wary = builtin and elsewhere and rounds(config)
+    if wary or config.recipe.get("precision") == AUTO:
+        watch.enter("measuring whether bfloat16 is fast")
+        cost = cluster.bfloat16_cost()  # infinite for a trainer that is not ours
+        config = settled(config, cost)
+        if slow := slow_bfloat16(config, cost):
+            warnings.warn(slow, stacklevel=2)
     if config.search.bucket != "auto":
         return config
-    builtin = config.evaluator == BUILTIN
     watch.enter("measuring how large a bucket trains fastest")
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})

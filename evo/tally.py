@@ -93,6 +93,9 @@ class Tally:
         if fact["fidelity"] == 0:
             self._base.add(seconds, 1)
             self.baselines[BASE] = fact["measurements"]
+            for individual, measured in self._measured.items():  # constraints may hang on it
+                for measurements in measured:
+                    self._compare(individual, measurements)
             return
         share = self.share(fact["individual"], fact["seed"], fact["fidelity"], fact["split"])
         self.spent += share
@@ -113,11 +116,20 @@ class Tally:
     def _learned(self, individual: int, measurements: Mapping[str, float]) -> None:
         measured = self._measured.setdefault(individual, [])
         measured.append(measurements)
-        self._scored[individual] = score(self.config, Individual(individual, {}), measured)
         if (name := self.names.get(individual)) is not None:
             self.baselines[name] = self.means(individual)
-        if feasible(self.config, measurements):
+        self._compare(individual, measurements)
+
+    def _compare(self, individual: int, measurements: Mapping[str, float]) -> None:
+        """Score an individual, and take what was measured into the front."""
+        base, measured = self.baselines.get(BASE, {}), self._measured[individual]
+        self._scored[individual] = score(self.config, Individual(individual, {}), measured, base)
+        if feasible(self.config, measurements, base):
             self.front = joined(self.front, np.array(losses(self.config, measurements)))
+
+    def limits(self) -> tuple[Constraint, ...]:
+        """The constraints, with their limits as far as the base is measured."""
+        return constraints(self.config, self.baselines.get(BASE, {}))
 
     def means(self, individual: int) -> dict[str, float]:
         """What was measured of an individual on the selection split, averaged over its seeds."""
@@ -143,8 +155,8 @@ class Tally:
         if best.violation == 0:
             return ""
         means = self.means(best.id)
-        broken = [limit for limit in constraints(self.config) if limit.excess(means) > 0]
-        limits = " and ".join(map(limit_text, broken))
+        broken = [limit for limit in self.limits() if limit.excess(means) > 0]
+        limits = " and ".join(map(str, broken))
         values = " and ".join(f"{means[limit.name]:.4g}" for limit in broken)
         return (
             f"nothing counts as best yet: no individual meets {limits}; the nearest, individual "
@@ -195,8 +207,3 @@ class Tally:
             contenders -= 1
         seeds = self.config.comparison.seeds
         return seeds * contenders, seeds
-
-
-def limit_text(constraint: Constraint) -> str:
-    """As in the spec: `general/loss <= 3.1`."""
-    return f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} {constraint.limit:g}"

@@ -1,7 +1,7 @@
 """Named data sets as streams of documents: files, folders, Hub ids.
 
-A line of JSONL or a row of Parquet is a document; so is a whole text file. Everything streams:
-what is held in memory is one record, and of a text file one piece.
+A line of JSONL, a row of CSV, TSV or Parquet is a document; so is a whole text file. Everything
+streams: what is held in memory is one record, and of a text file one piece.
 """
 
 import hashlib
@@ -9,28 +9,39 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fitness import hub
-from fitness.errors import InputError
-from fitness.formats import json_records, parquet_records, parquet_texts, text_chunks, text_in
+from fitness.errors import InputError, Refuse, at_once
+from fitness.formats import (
+    json_records,
+    parquet_records,
+    table_records,
+    text_chunks,
+    text_in,
+    without_nulls_within,
+)
+from fitness.kinds import Kind
 from fitness.suggest import did_you_mean, listed
 
-FileFormat = Literal["jsonl", "parquet", "text"]
+FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 Half = Literal["selection", "test"]
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
 
 SUFFIXES: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
     ".txt": "text",
     ".md": "text",
 }
+COMPRESSIONS = frozenset({".gz", ".zst", ".bz2", ".xz"})
+DELIMITERS: dict[FileFormat, str] = {"csv": ",", "tsv": "\t"}
 PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
 
 
@@ -43,8 +54,11 @@ class Source(BaseModel):
         str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
     ]
     format: Annotated[
-        Literal["jsonl", "parquet", "text", "folder", "hub"] | None,
-        Field(description="What the path holds; told from its suffix if left out."),
+        Literal["jsonl", "csv", "tsv", "parquet", "text", "folder", "hub"] | None,
+        Field(
+            description="What the path holds; told from its suffix if left out, behind which .gz, "
+            ".zst, .bz2 or .xz may stand."
+        ),
     ] = None
     kind: Annotated[
         Kind,
@@ -76,32 +90,40 @@ class Piece(NamedTuple):
     last: bool
 
 
-def documents(source: Source, base: Path, *, half: Half | None = None) -> Iterator[str]:
+def documents(
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
+) -> Iterator[str]:
     """Stream the documents of a source, its path relative to `base`; blank ones are left out.
 
     With `half` only the documents that `half_of` puts there. Raises InputError, naming the file
-    and line, when the first document or the one at fault is reached.
+    and line, when the first document or the one at fault is reached, or gives it to `refuse`.
     """
     parts: list[str] = []
-    for piece in pieces(source, base, half=half):
+    for piece in pieces(source, base, half=half, refuse=refuse):
         parts.append(piece.text)
         if piece.last:
             yield "".join(parts)
             parts.clear()
 
 
-def pieces(source: Source, base: Path, *, half: Half | None = None) -> Iterator[Piece]:
+def pieces(
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
+) -> Iterator[Piece]:
     """`documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
     read = kept = 0
-    for parts in _read(source, base):
-        waiting = next((part for part in parts if part.strip()), None)
-        if waiting is None:
+    for parts in _read(source, base, refuse):
+        begun: list[str] = []  # as far as its first text
+        for part in parts:
+            begun.append(part)
+            if part.strip():
+                break
+        else:
             continue
         read += 1
-        if half is None or half_of(waiting) == half:
+        if half is None or half_of(begun[-1]) == half:
             kept += 1
-            first = True
-            for part in parts:
+            waiting, first = begun[0], True
+            for part in chain(begun[1:], parts):
                 yield Piece(waiting, first, last=False)
                 waiting, first = part, False
             yield Piece(waiting, first, last=True)
@@ -111,14 +133,14 @@ def pieces(source: Source, base: Path, *, half: Half | None = None) -> Iterator[
 
 
 def records(
-    source: Source, base: Path, *, half: Half | None = None
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Stream where each record of a source stands, for errors, and what it holds.
 
     `half` goes by what a record asks, so that no prompt is in both. Raises as `documents` does.
     """
     read = kept = 0
-    for where, record in islice(_records(source, base), source.limit):
+    for where, record in islice(_records(source, base, refuse), source.limit):
         read += 1
         if half is None or half_of(_asked(record, source)) == half:
             kept += 1
@@ -130,8 +152,13 @@ def _asked(record: Mapping[str, Any], source: Source) -> str:
     """What a record is told apart by: its prompt, the beginning of its conversation, its text."""
     if source.kind == "label":
         return str(record.get(source.text))
-    prompt = record.get("prompt") or (record.get("messages") or [""])[0]
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+
+
+def _first(messages: Any) -> Any:
+    """The beginning of a conversation; what is none is refused where its tokens are made."""
+    return messages[0] if isinstance(messages, list) and messages else messages or ""
 
 
 def _check_some(source: Source, read: int, kept: int, half: Half | None) -> None:
@@ -151,7 +178,9 @@ def half_of(text: str) -> Half:
     long ones that begin alike, are never in both halves.
     """
     opening = " ".join(text[: PIECE_CHARACTERS[0]].split())
-    digest = hashlib.blake2b(opening.encode(), digest_size=1, person=b"evomix halves").digest()
+    digest = hashlib.blake2b(
+        opening.encode(errors="surrogatepass"), digest_size=1, person=b"evomix halves"
+    ).digest()
     return "test" if digest[0] & 1 else "selection"
 
 
@@ -164,14 +193,21 @@ def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
         return _files_of_folder(path)
     if source.format == "folder":
         raise InputError(f"{path}: is a file, not a folder; leave `format` out")
-    if source.format in ("jsonl", "parquet", "text"):
+    if source.format is not None and source.format != "hub":
         return [(path, source.format)]
-    if path.suffix.lower() not in SUFFIXES:
+    if (found := format_of(path)) is None:
         raise InputError(
             f"{path}: the suffix {path.suffix!r} says nothing about its format; set `format` to "
-            f"jsonl, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
+            f"jsonl, csv, tsv, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
         )
-    return [(path, SUFFIXES[path.suffix.lower()])]
+    return [(path, found)]
+
+
+def format_of(path: Path) -> FileFormat | None:
+    """The format that a file's suffix tells, behind which that of a compression may stand."""
+    name = path.name.lower()
+    stem, _, last = name.rpartition(".")
+    return SUFFIXES.get(Path(stem if f".{last}" in COMPRESSIONS else name).suffix)
 
 
 def is_on_hub(source: Source) -> bool:
@@ -193,52 +229,70 @@ def existing(path: str, base: Path) -> Path:
     raise InputError(f"{full}: there is no {missing!r} in {found}{remedy}")
 
 
-def _read(source: Source, base: Path) -> Iterator[Iterator[str]]:
+def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:
     """The documents as they stand, each as its pieces."""
-    if not is_on_hub(source):
-        for path, kind in files(source, base):
-            if kind == "text":
-                yield _cut(text_chunks(path))
-            elif kind == "parquet":
-                for text in parquet_texts(path, source.text):
-                    yield _cut(_chunks(text))
-            else:
-                for number, record in json_records(path):
-                    yield _cut(_chunks(text_in(record, source.text, f"{path}:{number}")))
+    if is_on_hub(source):
+        yield from _texts(_hub_records(source), source, refuse)
         return
-    for where, record in _hub_records(source):
-        yield _cut(_chunks(text_in(record, source.text, where)))
+    for path, kind in files(source, base):
+        if kind == "text":
+            yield _cut(text_chunks(path))
+        else:
+            column = source.text if kind == "parquet" else None
+            yield from _texts(_in_file(path, kind, refuse, column), source, refuse)
 
 
-def _records(source: Source, base: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _texts(
+    every: Iterator[tuple[str, dict[str, Any]]], source: Source, refuse: Refuse
+) -> Iterator[Iterator[str]]:
+    for where, record in every:
+        try:
+            text = text_in(record, source.text, where, source.kind)
+        except InputError as error:
+            refuse(error)
+        else:
+            yield _cut(_chunks(text))
+
+
+def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, dict[str, Any]]]:
     if is_on_hub(source):
         yield from _hub_records(source)
         return
     for path, kind in files(source, base):
         if kind == "text":
             raise InputError(
-                f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL "
-                "or Parquet, or leave `kind` out"
+                f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL, "
+                "CSV, TSV or Parquet, or leave `kind` out"
             )
-        if kind == "parquet":
-            for row, record in parquet_records(path):
-                yield f"{path}, row {row}", record
-        else:
-            for number, record in json_records(path):
-                yield f"{path}:{number}", record
+        yield from _in_file(path, kind, refuse)
+
+
+def _in_file(
+    path: Path, kind: FileFormat, refuse: Refuse, column: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each record of a file stands, and what it holds; of Parquet, perhaps of one column."""
+    if kind == "parquet":
+        for row, record in parquet_records(path, column):
+            yield f"{path}, row {row}", record
+    elif kind in DELIMITERS:
+        for line, record in table_records(path, DELIMITERS[kind], refuse):
+            yield f"{path}:{line}", record
+    else:
+        for line, record in json_records(path, refuse):
+            yield f"{path}:{line}", record
 
 
 def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
     dataset = hub.parse(source.path, source.split)
     for number, record in enumerate(hub.records(dataset, hub.revision(dataset)), start=1):
-        yield f"{dataset}, row {number}", record
+        yield f"{dataset}, row {number}", without_nulls_within(record)
 
 
 def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:
     found = [
-        (path, SUFFIXES[path.suffix.lower()])
+        (path, kind)
         for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
-        if path.suffix.lower() in SUFFIXES
+        if (kind := format_of(path))
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]

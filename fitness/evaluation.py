@@ -7,11 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from fitness.documents import Kind
 from fitness.evaluators import EvaluatorChoice
 from fitness.feedback.generate import Generation
 from fitness.generation import Prompts, PromptSet
 from fitness.heads import CAUSAL, Head
+from fitness.kinds import Kind
 from fitness.secrets import without_secrets
 from fitness.sources import TokenFile
 

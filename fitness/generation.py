@@ -1,20 +1,23 @@
 """Prompts with references, and what a model answers: batched sampling through transformers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from fitness.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.documents import Half, existing
-from fitness.errors import InputError
+from fitness.endings import ending_tokens
+from fitness.errors import Faults, InputError, Refuse, at_once
 from fitness.formats import json_records, text_in
-from fitness.records import Chat, rendered, text_or_chat
-from fitness.sources import load_tokenizer, opening_tokens
+from fitness.records import notes_of, unread
+from fitness.sources import load_tokenizer
+from fitness.tokens import Rendered, opening_tokens, prompt_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +73,7 @@ class Prompts:
 
     prompts: list[str]
     references: list[str]
+    notes: tuple[str, ...] = ()  # what a user should know of them, sentences without their subject
 
 
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
@@ -77,22 +81,29 @@ def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prom
 
     A chat is rendered by the template of the tokenizer in the folder `model`.
     """
+    faults = Faults()
+    found = Prompts([], [])
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
     try:
-        found = Prompts([], [])
-        for where, record, prompt in islice(asked(path, model), settings.limit):
-            found.prompts.append(prompt)
-            found.references.append(text_in(record, "reference", where))
+        for where, record, prompt in islice(asked(path, model, faults.add), settings.limit):
+            with faults.noted():
+                found.references.append(text_in(record, "reference", where, "prompt"))
+                found.prompts.append(prompt)
+            ignored |= dict.fromkeys(unread(record, "prompt"))
+        faults.check()
         if not found.prompts:
             raise InputError(
                 f"{path}: holds no prompts; every line must look like "
                 '{"prompt": "...", "reference": "..."}'
             )
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    return found
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
+    return replace(found, notes=tuple(notes_of(ignored)))
 
 
-def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+def asked(
+    path: str, model: Path, refuse: Refuse = at_once
+) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Where each record of a file of prompts is, the record, and its prompt as text.
 
     A chat is rendered by the template of the tokenizer in the folder `model`. Raises InputError.
@@ -101,19 +112,31 @@ def asked(path: str, model: Path) -> Iterator[tuple[str, Mapping[str, Any], str]
     file = existing(path, Path.cwd())
     if file.is_dir():
         raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
-    for line, record in json_records(file):
+    for line, record in json_records(file, refuse):
         where = f"{file}:{line}"
-        prompt = text_or_chat(record, "prompt", where)
-        if not isinstance(prompt, str):
-            tokenizer = tokenizer or load_tokenizer(model)
-            prompt = _asked(prompt, tokenizer, where)
-        yield where, record, prompt
+        try:
+            prompt = text_or_chat(record, "prompt", where, "prompt")
+            if not isinstance(prompt, str):
+                tokenizer = tokenizer or load_tokenizer(model)
+                prompt = _asked(prompt, record, tokenizer, where)
+        except InputError as error:
+            refuse(error)
+        else:
+            yield where, record, prompt
 
 
-def _asked(chat: Chat, tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
-    """A chat as text, without the token that stands before every prompt anyway."""
-    text = rendered(tokenizer, chat, where, prompting=True)
-    return text.removeprefix(tokenizer.decode(opening_tokens(tokenizer)))
+def _asked(
+    chat: Chat, record: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", where: str
+) -> Rendered:
+    arguments = arguments_in(record, where)
+    return Rendered(rendered(tokenizer, chat, where, prompting=True, arguments=arguments))
+
+
+class Continuation(NamedTuple):
+    """The tokens that a model wrote, and the one by which it ended; None where it was cut."""
+
+    tokens: list[int]
+    end: int | None = None
 
 
 def generate(
@@ -127,7 +150,7 @@ def generate(
     seed: int,
     batch_size: int = 32,
 ) -> list[str]:
-    """Answer each prompt, without the prompt, up to EOS or `max_new_tokens`; same order.
+    """Answer each prompt, without the prompt, up to an ending token or `max_new_tokens`, in order.
 
     Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
     prompts and batch size. A prompt too long for the model's context loses its beginning. No
@@ -141,14 +164,14 @@ def generate(
     answers = continued(
         model,
         encoded,
-        eos=tokenizer.eos_token_id,
+        ends=ending_tokens(model, tokenizer),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
         batch_size=batch_size,
     )
-    return [decoded(tokenizer, tokens) for tokens in answers]
+    return [decoded(tokenizer, answer.tokens) for answer in answers]
 
 
 def decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
@@ -167,8 +190,8 @@ def encoded_prompts(
     """The tokens of each prompt, of which the last that leave room for an answer."""
     opening = opening_tokens(tokenizer)
     room = room_for_text(model, opening, max_new_tokens)
-    inside = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [(opening + ids[-room:]) or [tokenizer.eos_token_id] for ids in inside]
+    parts = [prompt_tokens(tokenizer, prompt, opening) for prompt in prompts]
+    return [(before + tokens[-room:]) or [tokenizer.eos_token_id] for before, tokens in parts]
 
 
 def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: int) -> int:
@@ -183,21 +206,21 @@ def continued(
     model: "PreTrainedModel",
     encoded: list[list[int]],
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int,
     batch_size: int = 32,
-) -> list[list[int]]:
-    """`generate`, from tokens to tokens; what ends an answer is not a part of it."""
+) -> list[Continuation]:
+    """`generate`, from tokens to tokens; any of the tokens `ends` ends an answer."""
     device = next(model.parameters()).device
     (answers,) = continued_each(
         model,
         encoded,
         1,
         lambda first: _seeded(device, batch_seed(seed, first)),
-        eos=eos,
+        ends=ends,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -212,12 +235,12 @@ def continued_each(
     members: int,
     randomness: Callable[[int], AbstractContextManager[Any]],
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     batch_size: int,
-) -> list[list[list[int]]]:
+) -> list[list[Continuation]]:
     """What each member of a model answers; its rows of a batch stand behind another's.
 
     A batch is computed under the `randomness` of the place of its first prompt.
@@ -226,7 +249,7 @@ def continued_each(
 
     device = next(model.parameters()).device
     longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-    answers: list[list[list[int]]] = [[[] for _ in encoded] for _ in range(members)]
+    answers = [[Continuation([])] * len(encoded) for _ in range(members)]
     with _only_answering(model), _private_randomness(device), torch.no_grad():
         for first in range(0, len(encoded), batch_size):
             places = longest_first[first : first + batch_size]
@@ -235,14 +258,14 @@ def continued_each(
                     model,
                     [encoded[place] for place in places] * members,
                     device,
-                    eos=eos,
+                    ends=ends,
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     top_p=top_p,
                 )
-            for number, tokens in enumerate(new_tokens):
+            for number, answer in enumerate(new_tokens):
                 member, place = divmod(number, len(places))
-                answers[member][places[place]] = tokens
+                answers[member][places[place]] = answer
     return answers
 
 
@@ -251,11 +274,11 @@ def continued_apart(
     encoded: list[list[int]],
     numbers: "np.ndarray",
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[list[int]]:
+) -> list[Continuation]:
     """`continued` for one batch, each row of which is sampled by its own numbers.
 
     `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens so follow from
@@ -272,7 +295,7 @@ def continued_apart(
             model,
             encoded,
             device,
-            eos=eos,
+            ends=ends,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
@@ -297,27 +320,32 @@ def _continue(
     encoded: list[list[int]],
     device: "torch.device",
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[list[int]]:
-    """The tokens that follow each encoded prompt, up to its EOS and without it."""
+) -> list[Continuation]:
+    """What follows each encoded prompt, up to the first token that ends it."""
     from transformers import GenerationConfig
 
-    padded, attended = _padded(encoded, eos, device)
+    padded, attended = _padded(encoded, ends[0], device)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         use_cache=True,
-        eos_token_id=eos,
-        pad_token_id=eos,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0],
         **sampling,
     )
     output = model.generate(padded, attention_mask=attended, generation_config=config)
-    new = output[:, padded.shape[1] :].tolist()
-    return [tokens[: tokens.index(eos)] if eos in tokens else tokens for tokens in new]
+    return [_ended(tokens, ends) for tokens in output[:, padded.shape[1] :].tolist()]
+
+
+def _ended(tokens: list[int], ends: Sequence[int]) -> Continuation:
+    """What a row holds before its first ending token; behind that it is padded."""
+    place = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return Continuation(tokens) if place is None else Continuation(tokens[:place], tokens[place])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fitness.documents import Kind
+from fitness.kinds import Kind
 
 ModelTask = Literal["causal", "classification", "masked"]
 

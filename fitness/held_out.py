@@ -12,10 +12,11 @@ from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
 from fitness.items import answer_items, class_items, items, text_items
 from fitness.metrics import class_scores, score
-from fitness.mixing import Rows, stacked, windows
+from fitness.mixing import Rows, separate, stacked, windows
 from fitness.records import Records
-from fitness.sources import TokenFile, separator
+from fitness.sources import TokenFile
 from fitness.together import Answers
+from fitness.tokens import separator
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
@@ -24,6 +25,8 @@ BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
 SAMPLES = 4
 
+Measured = tuple[dict[str, float], dict[str, Any]]  # by name; what details say of it
+
 
 def measure(
     model: Any,
@@ -31,11 +34,14 @@ def measure(
     task: Task,
     spec: EvaluationSpec,
     answers: Answers | None = None,
-) -> tuple[dict[str, float], dict[str, Any]]:
+    *,
+    packs: bool = True,
+) -> Measured:
     """Every measurement of the spec's split, and what else an evaluation's details say of it.
 
     Which are a few `samples` of what the model wrote, by prompt set, and the scores by held-out
     item, `items` by measurement. `answers` are given where a bucket has written them already.
+    Without `packs`, records have a row each, for a base that lets those in a row see one another.
     Raises Diverged for a loss that is no number: such a model cannot be sampled from.
     """
     split = spec.split
@@ -45,7 +51,7 @@ def measure(
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     end = separator(tokenizer)
     for domain, splits in task.domains.items():
-        found, each = _scores(model, splits[split], task.held_out_length, end, masking)
+        found, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
         if not math.isfinite(found["loss"]):
             raise Diverged(f"{domain}/loss is {found['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in found.items()}
@@ -88,13 +94,13 @@ def answers_each(
 
 
 def _scores(
-    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     """What `metrics.HELD_OUT` names for the kind of a domain, and the same by item."""
     if file.kind == "label":
         wanted, logits = _classified(model, file, length)
         return class_scores(wanted, logits), class_items(wanted, logits)
-    loss, each = _loss_and_items(model, file, length, end, masking)
+    loss, each = _loss_and_items(model, file, length, end, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     by_item = {"loss": each}
     if file.kind == "preference" and math.isfinite(loss):
@@ -105,7 +111,7 @@ def _scores(
 
 
 def held_out_loss(
-    model: Any, file: TokenFile, length: int, masking: Masking | None = None
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
 ) -> float:
     """Mean cross-entropy over a text cut in windows of `length`, nats per token.
 
@@ -114,11 +120,11 @@ def held_out_loss(
     """
     if file.kind == "label":
         return class_scores(*_classified(model, file, length))["loss"]
-    return _loss_and_items(model, file, length, -1, masking)[0]
+    return _loss_and_items(model, file, length, -1, masking, packs)[0]
 
 
 def _loss_and_items(
-    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
 ) -> tuple[float, dict[str, Any]]:
     """The mean loss of a text or of records, and its sums by document or record.
 
@@ -127,9 +133,9 @@ def _loss_and_items(
     import torch
 
     total = count = read = 0
-    losses: list[np.ndarray] = []  # by row: of its labels, NaN where a label is not counted
+    losses: list[np.ndarray] = []  # by row or record: of its labels, NaN where one is not counted
     with torch.inference_mode():
-        for rows in _rows(model, file, length):
+        for rows in _rows(model, file, length, packs):
             there = rows.labels[:, 1:] != NO_LABEL
             if masking is None:
                 each = -token_logps(model, rows)
@@ -138,17 +144,33 @@ def _loss_and_items(
                 summed, masked, each = masking.each(model, masking.held_out(rows, first=read))
                 total, count = total + summed.item(), count + masked
             values = each.double().cpu().numpy()
-            losses += [row[known] for row, known in zip(values, there, strict=True)]
+            losses += _apart(values, there, rows.position_ids)
             read += len(rows.input_ids)
     if masking is not None and not count:
         raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
     content = file.open()
     if isinstance(content, Records):
-        sums, weights = [row.sum() for row in losses], [len(row) for row in losses]
+        learned = [one for one in losses if len(one)]
+        sums, weights = [one.sum() for one in learned], [len(one) for one in learned]
         by_item = items("record", sums, weights)
     else:
         by_item = text_items(np.concatenate(losses), np.asarray(content), end, length)
     return total / max(1, count), by_item
+
+
+def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) -> list[np.ndarray]:
+    """The values of each row, (b, n), that are `there`; of each record where a row packs several.
+
+    `positions`, (b, n + 1), begin anew in each record.
+    """
+    if positions is None:
+        return [row[known] for row, known in zip(values, there, strict=True)]
+    begins = [np.flatnonzero(row[1:] == 0) for row in positions]
+    return [
+        part[known]
+        for row, own, places in zip(values, there, begins, strict=True)
+        for part, known in zip(np.split(row, places), np.split(own, places), strict=True)
+    ]
 
 
 def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +217,7 @@ def _pairs(model: Any, file: TokenFile, length: int) -> list[bool]:
     return right
 
 
-def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
+def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
     size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):
@@ -204,7 +226,13 @@ def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
     deck = RecordDeck(content, "learn", length)
     for first in range(0, deck.draws, size):
         numbers = range(first, min(first + size, deck.draws))
-        yield stacked([deck.draw("", number, length).sequences[0] for number in numbers])
+        packed = [deck.draw("", number, length).sequences[0] for number in numbers]
+        if packs:
+            yield stacked(packed)
+            continue
+        apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
+        for place in range(0, len(apart), size):  # as many rows at once as of packed ones
+            yield stacked(apart[place : place + size])
 
 
 def sequences_at_once(model: Any, length: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from fitness.errors import InputError
 from fitness.permutation import keys_of
 from fitness.recipe import Recipe
-from fitness.sources import opening_tokens, separator, text_tokens
+from fitness.tokens import opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fitness.documents import Kind
 from fitness.errors import InputError
 from fitness.generation import Prompts, PromptSet
+from fitness.kinds import Kind
 from fitness.suggest import did_you_mean, listed
 
 Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]

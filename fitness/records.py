@@ -3,23 +3,27 @@
 The columns are those of TRL's dataset formats. Whatever the kind, a record comes to one or two
 *rows* of tokens, each a prompt and what answers it: a preference has the chosen one's row before
 the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
-is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. Texts
-with labels: see `fitness.labels`. A sample of a pool is its completion after its
-prompt, with the end of the sequence behind it only where the model had ended it: one that was cut
-at its longest length, or that stands before a suffix, does not end there, and must not teach to.
+is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. A
+prompt and its answer are tokenised as one text, and the answer begins at the first token that the
+prompt alone has not there, as with TRL. Behind every answer stands the token that ends it, an empty
+one too: without it, an empty answer would have no token, and be certain. Texts with labels: see
+`fitness.labels`. A sample of a pool is its completion after its prompt, with the token that ended
+it only where the model had done so: one that was cut at its longest length, or that stands before a
+suffix, does not end there, and must not teach to.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fitness.documents import Kind
+from fitness.chats import ARGUMENTS, MESSAGES, arguments_in, chat_in, rendered, text_or_chat
 from fitness.errors import InputError
 from fitness.feedback.samples import sample_in
-from fitness.formats import text_in
-from fitness.suggest import listed
+from fitness.kinds import Kind, other_kind
+from fitness.suggest import listed, shortened
+from fitness.tokens import shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +31,13 @@ if TYPE_CHECKING:
 # Of a record.
 ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
 COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
-Chat = Sequence[Mapping[str, Any]]
+READ: Mapping[Kind, frozenset[str]] = {  # columns; those of a chat template beside, where it is one
+    "completion": frozenset({"prompt", "completion", *MESSAGES}),
+    "preference": frozenset({"prompt", "chosen", "rejected"}),
+    "rating": frozenset({"prompt", "completion", "label"}),
+    "prompt": frozenset({"prompt", "reference"}),
+}
+LABELS = {"true": True, "false": False, "1": True, "0": False}
 Encode = Callable[[str], list[int]]
 
 
@@ -35,11 +45,15 @@ class Row(NamedTuple):
     """A prompt and what answers it, as tokens; or a text and the special tokens that close it.
 
     `label` is the number of a text's class, and else 1, or 0 for what is rejected or rated so.
+    `torn` is how many of the last tokens of the prompt alone are others where the answer follows:
+    a token holds the end of the one and the beginning of the other, or the template writes the end
+    of a prompt, such as an opened thought, otherwise than before an answer.
     """
 
     prompt: list[int]
     answer: list[int]
     label: int = 1
+    torn: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,18 +79,36 @@ class Records:
     def label(self, row: int) -> int:
         return int(self.index[row, 3])
 
-    def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
+    def cut(self, row: int, length: int, longest: int = 0) -> tuple[np.ndarray, int]:
         """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
 
         A prompt that is too long loses its beginning, as it does in generation; an answer that
-        leaves no room for a token of the prompt loses its end.
+        leaves no room for a token of the prompt loses its end. `longest` is the length of the
+        longest answer that is compared with this one after the same prompt, so that both keep the
+        same part of it: another prompt's answers would be compared otherwise.
         """
-        prompt, answer = self.prompt(row), self.answer(row)[:length]
-        room = length - len(answer)
-        if len(prompt) and not room:
-            answer, room = answer[:-1], 1
-        kept = prompt[len(prompt) - min(room, len(prompt)) :]
-        return np.concatenate([kept, answer]).astype(np.int64), len(kept)
+        prompt, answer = self.prompt(row), self.answer(row)
+        room = max(length - max(longest, len(answer)), 1)
+        kept = prompt[max(len(prompt) - room, 0) :]
+        return np.concatenate([kept, answer[: length - len(kept)]]).astype(np.int64), len(kept)
+
+    def kept(self, length: int) -> tuple[int, int, float]:
+        """Records in all, those cut to `length` tokens, and the share of their tokens left.
+
+        The two rows of a preference are one record. `text` cuts as many tokens.
+        """
+        sizes = self.index[:, 2] - self.index[:, 0]  # (rows,) tokens
+        if self.kind == "preference":
+            prompts = self.index[:, 1] - self.index[:, 0]
+            answers = sizes - prompts
+            longest = answers.reshape(-1, 2).max(axis=1).repeat(2)
+            prompts = np.minimum(prompts, np.maximum(length - longest, 1))
+            left = prompts + np.minimum(answers, length - prompts)
+            sizes, left = (one.reshape(-1, 2).sum(axis=1) for one in (sizes, left))
+        else:
+            left = np.minimum(sizes, length)
+        cut = left < sizes
+        return len(sizes), int(cut.sum()), float(left[cut].sum() / max(1, sizes[cut].sum()))
 
     def text(self, row: int, length: int) -> np.ndarray:
         """At most `length` tokens of a text that has a class, int64: it loses its end.
@@ -95,96 +127,136 @@ def rows(
     tokenizer: "PreTrainedTokenizerBase",
     encode: Encode,
     opening: list[int],
-) -> Iterator[Row]:
+) -> list[Row]:
     """The rows of one record; InputError, beginning with `where`, for what it lacks.
 
     `encode` gives a text's tokens without special ones; `opening` stands before a prompt that is
-    text, the end-of-sequence token behind what answers it.
+    text, the end-of-sequence token behind what answers it unless the answer writes that itself.
+    Before an empty prompt stands the end of another text, as in generation.
     """
+    end = [tokenizer.eos_token_id]
 
-    def row(prompt: Any, answer: Any, name: str, label: int = 1) -> Row:
+    def pair(prompt: Any, answer: Any, name: str) -> tuple[list[int], list[int]]:
+        """The tokens of a prompt alone, and those of a prompt with what answers it."""
         if isinstance(prompt, str) and isinstance(answer, str):
-            end = [tokenizer.eos_token_id] if answer else []
-            return Row(opening + encode(prompt), encode(answer) + end, label)
-        if isinstance(prompt, str) or (isinstance(answer, str) and answer):
+            before = opening if opening or prompt else end
+            ended = answer.endswith(tokenizer.eos_token) or absent(answer, name)
+            closing = [] if ended else end
+            return before + encode(prompt), before + encode(prompt + answer) + closing
+        if not (isinstance(prompt, list) and (isinstance(answer, list) or absent(answer, name))):
             raise InputError(
                 f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"
             )
-        asked = rendered(tokenizer, prompt, where, prompting=True)
-        whole = rendered(tokenizer, [*prompt, *answer], where) if answer else asked
-        if not whole.startswith(asked):
+        if not (answer or absent(answer, name)):
             raise InputError(
-                f"{where}: by the tokenizer's chat template, what answers a prompt does not simply "
-                "follow it; give `prompt` and the rest as text"
+                f"{where}: {name!r} is an empty list; give it a message, if an empty one"
             )
-        return Row(encode(asked), encode(whole[len(asked) :]), label)
+        arguments = arguments_in(record, where)
+        asked = rendered(tokenizer, prompt, where, prompting=True, arguments=arguments)
+        whole = asked
+        if answer:
+            whole = rendered(tokenizer, [*prompt, *answer], where, arguments=arguments)
+        if not whole.startswith(asked):  # but for the end that asks for an answer, they are alike
+            plain = rendered(tokenizer, prompt, where, arguments=arguments)
+            if not (asked.startswith(plain) and whole.startswith(plain)):
+                raise InputError(
+                    f"{where}: by the tokenizer's chat template, what answers a prompt does not "
+                    "simply follow it; give `prompt` and the rest as text"
+                )
+        before, tokens = encode(asked), encode(whole)
+        silent = answer and shared(before, tokens) == len(tokens)  # by the template
+        return before, tokens + end if silent else tokens
+
+    def absent(answer: Any, name: str) -> bool:
+        """Whether there is no answer: a prompt needs no reference."""
+        return name == "reference" and not answer
 
     if kind == "sample":
-        sample = sample_in(record, where)
-        end = [tokenizer.eos_token_id]
-        prompt = opening + encode(sample.prompt) or end  # as a prompt of nothing is generated from
-        closed = sample.ended and not sample.suffix
-        yield Row(prompt, encode(sample.completion) + (end if closed else []))
-        return
-    if kind == "completion" and "messages" in record and "prompt" not in record:
-        chat = text_or_chat(record, "messages", where)
+        return [_sample_row(record, where, encode, opening, end)]
+    if kind == "completion" and "prompt" not in record and any(one in record for one in MESSAGES):
+        chat = chat_in(record, where)
         turns = [n for n, message in enumerate(chat) if n and message["role"] == "assistant"]
-        if isinstance(chat, str) or not turns:
-            raise InputError(f"{where}: 'messages' must be a chat with an assistant's turn in it")
-        for turn in turns:
-            yield row(chat[:turn], chat[turn : turn + 1], "messages")
-        return
-    prompt = text_or_chat(record, "prompt", where)
-    if kind == "preference":
-        yield row(prompt, text_or_chat(record, "chosen", where), "chosen")
-        yield row(prompt, text_or_chat(record, "rejected", where), "rejected", 0)
-    elif kind == "prompt":
-        answer = text_or_chat(record, "reference", where) if record.get("reference") else ""
-        yield row(prompt, answer, "reference")
-    else:
-        label = 1 if kind != "rating" else int(_rated(record, where))
-        yield row(prompt, text_or_chat(record, "completion", where), "completion", label)
-
-
-def text_or_chat(record: Mapping[str, Any], column: str, where: str) -> Any:
-    """Text, or a list of messages."""
-    value = record.get(column)
-    if not isinstance(value, list):
-        return text_in(record, column, where)
-    for message in value:
-        known = isinstance(message, Mapping) and isinstance(message.get("role"), str)
-        if not known or not isinstance(message.get("content"), str):
+        if not turns:
             raise InputError(
-                f"{where}: {column!r} must hold messages like "
-                f'{{"role": "user", "content": "..."}}, got {message!r:.60}'
+                f"{where}: 'messages' must be a chat with an assistant's turn in it that answers "
+                "something; add one, or drop this record"
             )
-    return value
+        return [split(*pair(chat[:turn], chat[turn : turn + 1], "messages")) for turn in turns]
+    prompt = text_or_chat(record, "prompt", where, kind)
+    if kind == "preference":
+        names = ("chosen", "rejected")
+        texts = [pair(prompt, text_or_chat(record, one, where, kind), one) for one in names]
+        first = min(shared(*one) for one in texts)  # one prompt to both
+        return [split(*one, label, first) for one, label in zip(texts, (1, 0), strict=True)]
+    if kind == "prompt":
+        answer = text_or_chat(record, "reference", where, kind) if record.get("reference") else ""
+        row = split(*pair(prompt, answer, "reference"))
+        if not row.torn:
+            return [row]
+        # A prompt that is sampled from stays as it is.
+        return [Row(pair(prompt, "", "reference")[0], row.answer)]
+    label = 1 if kind != "rating" else int(_rated(record, where, kind))
+    return [
+        split(*pair(prompt, text_or_chat(record, "completion", where, kind), "completion"), label)
+    ]
 
 
-def _rated(record: Mapping[str, Any], where: str) -> bool:
+def unread(record: Mapping[str, Any], kind: Kind) -> list[str]:
+    """The columns that hold something and that nothing is made of."""
+    if kind not in READ:
+        return []
+    chat = isinstance(record.get("prompt", []), list)
+    read = READ[kind].union(ARGUMENTS) if chat else READ[kind]
+    return [name for name, value in record.items() if name not in read and value is not None]
+
+
+def notes_of(ignored: Collection[str], torn: Sequence[int] = ()) -> list[str]:
+    """What is said of records: columns that nothing reads, prompts whose end is not learned from.
+
+    `torn` has the number of the record for each such prompt.
+    """
+    notes = []
+    if ignored:
+        many = len(ignored) > 1
+        named = f"columns {listed(ignored)} are" if many else f"column {listed(ignored)} is"
+        notes.append(f"its {named} not read")
+    if torn:
+        notes.append(
+            f"{len(torn):,} of its prompts end otherwise alone than before their answers, the "
+            f"first in record {torn[0]:,}, and are learned without that end; begin answers where a "
+            "token ends, or have the chat template write both alike (`chat_template_kwargs`)"
+        )
+    return notes
+
+
+def split(prompt: list[int], whole: list[int], label: int = 1, first: int | None = None) -> Row:
+    """The row of a whole from a prompt's tokens alone; its answer begins at token `first`."""
+    first = shared(prompt, whole) if first is None else first
+    return Row(whole[:first], whole[first:], label, len(prompt) - first)
+
+
+def _sample_row(
+    record: Mapping[str, Any], where: str, encode: Encode, opening: list[int], end: list[int]
+) -> Row:
+    sample = sample_in(record, where)
+    asked, whole = encode(sample.prompt), encode(sample.prompt + sample.completion)
+    if asked[: len(opening)] == opening:  # by the chat template that wrote the prompt
+        opening = []
+    if sample.ended and not sample.suffix:
+        whole += encode(sample.end) or end
+    row = split(opening + asked, opening + whole)
+    # A prompt of nothing is generated from after the end of another text.
+    return row if row.prompt else row._replace(prompt=end)
+
+
+def _rated(record: Mapping[str, Any], where: str, kind: Kind) -> bool:
     label = record.get("label")
+    if isinstance(label, str):  # as CSV has them
+        label = LABELS.get(label.strip().lower(), label)
     if label is True or label is False or (label in (0, 1) and not isinstance(label, float)):
         return bool(label)
-    told = f"{label!r:.40}" if "label" in record else f"none among {listed(record)}"
-    raise InputError(f"{where}: 'label' must be true (good) or false, got {told}")
-
-
-def rendered(
-    tokenizer: "PreTrainedTokenizerBase", chat: Chat, where: str, *, prompting: bool = False
-) -> str:
-    """A chat as text by the tokenizer's template, if `prompting` with what the answer begins with.
-
-    Raises InputError, beginning with `where`, if there is no template or it refuses the chat.
-    """
-    if tokenizer.chat_template is None:
-        raise InputError(
-            f"{where}: holds chat messages, and the base model's tokenizer has no chat template; "
-            "give text instead, or a tokenizer that has one"
-        )
-    try:
-        text = tokenizer.apply_chat_template(
-            list(chat), tokenize=False, add_generation_prompt=prompting
-        )
-    except Exception as error:  # whatever the template raises about the messages it is given
-        raise InputError(f"{where}: the chat template refuses it: {error}") from error
-    return str(text)
+    told = shortened(label, 40) if "label" in record else f"none among {listed(record)}"
+    other = other_kind(record, kind) if "label" not in record else ""
+    raise InputError(
+        f"{where}: 'label' must be true (good) or false, got {told}{other and '; '}{other}"
+    )

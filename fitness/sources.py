@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
@@ -15,17 +16,19 @@ from uuid import uuid4
 import numpy as np
 
 from fitness import hub
-from fitness.documents import Half, Kind, Piece, Source, files, is_on_hub, pieces, records
-from fitness.errors import InputError
+from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
+from fitness.errors import Faults, InputError
 from fitness.feedback.samples import sample_in
+from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
-from fitness.records import COLUMNS, Records, Row, rows
+from fitness.records import COLUMNS, Records, Row, notes_of, rows, unread
+from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1  # of the cache; another number makes every fingerprint another one
-FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows"})
+FORMAT = 2  # of the cache; another number makes every fingerprint another one
+FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "notes"})
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
 BATCH_CHARACTERS = 2**20
@@ -46,9 +49,11 @@ class TokenFile:
     kind: Kind = "text"
     rows: int = 0  # of records; their index stands behind the tokens
     scores: tuple[str, ...] = ()  # of samples; a column of float64 each, behind the index
+    notes: tuple[str, ...] = ()  # what a user should know of it, sentences without their subject
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", tuple(self.scores))  # a list where JSON carried it
+        for name in ("scores", "notes"):  # lists where JSON carried them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def size(self) -> int:
@@ -116,24 +121,6 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """The token that ends a document: EOS, or SEP of an encoder that has none."""
-    end = tokenizer.eos_token_id
-    return tokenizer.sep_token_id if end is None else end
-
-
-def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
-    first = tokenizer("", verbose=False)["input_ids"][:1]
-    return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
-
-
-def text_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Of a text itself, with nothing around it."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
-
-
 def tokenise(
     name: str,
     source: Source,
@@ -148,7 +135,8 @@ def tokenise(
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
     Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is tokenised in pieces. For records see fitness.records;
+    more than documents.PIECE_CHARACTERS is read in pieces, and has the tokens that it has as a
+    whole. For records see fitness.records;
     `labels` are the names of classes by their numbers; samples whose id is in `without` are left
     out.
     `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
@@ -161,7 +149,7 @@ def tokenise(
                 source, base, tokenizer_path, cache, key, half, labels, without
             )
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
     path = str(_tokens_path(cache, key).absolute())
     return TokenFile(name=name, path=path, fingerprint=key, **found)
 
@@ -247,16 +235,20 @@ def _build(
     without: Collection[str],
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_path)
+    faults = Faults()
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
     with _appearing_whole(_tokens_path(cache, key)) as file:
         if source.kind == "text":
-            counts = _write_text(pieces(source, base, half=half), tokenizer, dtype, file)
+            counts = _write_text(
+                pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
+            )
         else:
-            every = records(source, base, half=half)
+            every = records(source, base, half=half, refuse=faults.add)
             if without:
                 every = (one for one in every if sample_in(one[1], one[0]).id not in without)
-            counts = _write_records(every, source, labels, tokenizer, dtype, file)
+            counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
         file.write(json.dumps(facts).encode())
@@ -265,14 +257,18 @@ def _build(
 
 def _write_text(
     every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str, file: BinaryIO
-) -> dict[str, int]:
-    counts = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0}
-    for batch in _batches(every):
-        tokens = _encode(batch, tokenizer, dtype)
-        file.write(tokens.tobytes())
+) -> dict[str, Any]:
+    counts: dict[str, Any] = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0, "notes": []}
+
+    def counted() -> Iterator[Piece]:
+        for piece in every:
+            counts["documents"] += piece.last
+            counts["bytes"] += len(piece.text.encode())
+            yield piece
+
+    for tokens in _encoded(counted(), tokenizer):
+        file.write(np.array(tokens, dtype=dtype).tobytes())
         counts["tokens"] += len(tokens)
-        counts["documents"] += sum(piece.last for piece in batch)
-        counts["bytes"] += sum(len(piece.text.encode()) for piece in batch)
     return counts
 
 
@@ -283,6 +279,7 @@ def _write_records(
     tokenizer: "PreTrainedTokenizerBase",
     dtype: str,
     file: BinaryIO,
+    faults: Faults,
 ) -> dict[str, Any]:
     """Tokens as they come, behind them the index, and behind that the scores of samples."""
     opening = opening_tokens(tokenizer)
@@ -298,19 +295,28 @@ def _write_records(
 
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
+    torn: list[int] = []
     for where, record in every:
         documents += 1
-        for row in rows_of(record, where):
+        found: Iterable[Row] = ()
+        with faults.noted():
+            found = rows_of(record, where)
+        ignored |= dict.fromkeys(unread(record, source.kind))
+        for row in found:
+            if row.torn:
+                torn.append(documents)
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
-        if source.kind == "sample":
+        if source.kind == "sample" and found:
             scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
-    counts = {"tokens": end, "documents": documents, "rows": len(index) // COLUMNS}
+    counts: dict[str, Any] = {"tokens": end, "documents": documents}
+    counts |= {"rows": len(index) // COLUMNS, "notes": notes_of(ignored, torn)}
     if source.kind != "sample":
         return {**counts, "bytes": written}
     names = sorted({name for one in scores for name in one})
@@ -320,36 +326,53 @@ def _write_records(
     return {**counts, "bytes": written, "scores": names}
 
 
-def _batches(every: Iterator[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
+def _encoded(every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase") -> Iterator[list[int]]:
+    """The tokens of successive documents, opened and closed; those of one piece many at once."""
+    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
+    for documents in _batches(every):
+        if isinstance(documents, list):
+            encoded = _encode(documents, tokenizer)
+            yield [token for inside in encoded for token in (*opening, *inside, *closing)]
+        else:
+            yield opening
+            yield from long_text_tokens(tokenizer, documents)
+            yield closing
+
+
+def _batches(every: Iterator[Piece]) -> Iterator[list[str] | Iterator[str]]:
+    """Documents of one piece, many in a list; each of more pieces by itself, as a stream."""
+    batch: list[str] = []
     characters = 0
     for piece in every:
-        batch.append(piece)
-        characters += len(piece.text)
-        if characters >= BATCH_CHARACTERS:
+        if piece.last:
+            batch.append(piece.text)
+            characters += len(piece.text)
+        if batch and (characters >= BATCH_CHARACTERS or not piece.last):
             yield batch
             batch, characters = [], 0
+        if not piece.last:
+            yield chain([piece.text], _rest_of_document(every))
     if batch:
         yield batch
 
 
-def _encode(batch: list[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str) -> np.ndarray:
-    """The tokens of successive pieces, (tokens,), opened and closed where documents are."""
-    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
-    texts = [piece.text for piece in batch]
-    if tokenizer.is_fast:  # twice as fast without the library's wrapping, measured
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        encoded = (e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False))
-    else:
-        encoded = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
-    tokens: list[int] = []
-    for piece, inside in zip(batch, encoded, strict=True):
-        tokens += opening if piece.first else []
-        tokens += inside
-        tokens += closing if piece.last else []
-    return np.array(tokens, dtype=dtype)
+def _rest_of_document(every: Iterator[Piece]) -> Iterator[str]:
+    for piece in every:
+        yield piece.text
+        if piece.last:
+            return
+
+
+def _encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[list[int]]:
+    if not tokenizer.is_fast:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
+    backend = tokenizer.backend_tokenizer  # twice as fast as the library's wrapping, measured
+    backend.no_truncation()
+    backend.no_padding()
+    return (one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False))
 
 
 @contextmanager

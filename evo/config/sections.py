@@ -18,10 +18,11 @@ from pydantic import (
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
 from evo.config.section import Name, Section
-from fitness.documents import Half, Kind, Source
+from fitness.documents import Half, Source
 from fitness.evaluators import BUILTIN
 from fitness.generation import PromptSet
 from fitness.heads import ModelTask
+from fitness.kinds import Kind
 from fitness.recipe import Recipe
 from population.space import Gene
 
@@ -332,7 +333,8 @@ class SearchConfig(Section):
     )
     constraints: tuple[str, ...] = Field(
         default=(),
-        description="`<measurement> <= <number>` or `>=`; the winner must meet all of them.",
+        description="`<measurement> <= <number>` or `>=`, or `<= <number> * base` for a limit "
+        "relative to the untouched base; the winner must meet all of them.",
     )
     baselines: tuple[str, ...] = Field(
         default=("uniform", "proportional"),

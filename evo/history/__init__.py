@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.history.comparison import Verdict, alike, comparison, constraint_text, verdict
+from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
@@ -276,7 +276,7 @@ def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
     values = _values(facts, leader, [limit.name for limit in limits])
     return [
         {
-            "constraint": constraint_text(limit),
+            "constraint": str(limit),
             "individual": leader,
             "value": value,
             "met": None if value is None else limit.excess({limit.name: value}) == 0,

@@ -1,5 +1,6 @@
 """The closing comparison on the test split, and what may honestly be said of it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -241,8 +242,8 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
     rows = search_rows(facts)
     measured = Columns.of(facts).measurements[primary]
     base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
-    value = number(base[measured].iloc[0]) if len(base) else ""
-    untouched = f" The untouched base: {primary} {value}." if value else ""
+    known = [f" The untouched base: {primary} {number(value)}." for value in base[measured]]
+    untouched = "".join(known[:1])
     stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
     if rows.empty:
         return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")
@@ -255,7 +256,7 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
         return Verdict("open", f"{text}{untouched}{stopped}")
     feasible = scores(facts).query("violation == 0")
     if feasible.empty:
-        limits = " and ".join(constraint_text(c) for c in constraints(facts))
+        limits = " and ".join(str(c) for c in constraints(facts))
         return Verdict("bad", f"No individual meets the constraint {limits} so far.{stopped}")
     leader = feasible.sort_values([f"losses.{primary}", "individual"]).iloc[0]
     against = f" (the untouched base: {number(base[measured].iloc[0])})" if len(base) else ""
@@ -306,15 +307,15 @@ def _broken(facts: Facts, closing: pd.DataFrame) -> list[str]:
     """The constraints that the winner breaks on either split."""
     notes = []
     chosen = scores(facts).query("individual == @won", local_dict={"won": winner(facts)})
-    for constraint in constraints(facts):
-        tested = closing.query("contender == @WINNER and measurement == @constraint.name")["mean"]
-        selected = chosen[Columns.of(facts).measurements[constraint.name]]
-        for split, values in (("selection", selected), ("test", tested)):
-            broken = [v for v in values.dropna() if constraint.excess({constraint.name: v}) > 0]
-            if broken:
-                limit = constraint_text(constraint)
+    tested = closing[closing["contender"] == WINNER].set_index("measurement")["mean"]
+    for pair in zip(constraints(facts, "selection"), constraints(facts, "test"), strict=True):
+        selected = chosen[Columns.of(facts).measurements[pair[0].name]]
+        values = (selected, tested[tested.index == pair[1].name])
+        for split, constraint, found in zip(("selection", "test"), pair, values, strict=True):
+            broken = [v for v in found.dropna() if constraint.excess({constraint.name: v}) > 0]
+            if broken and not math.isnan(constraint.limit):
                 notes.append(
-                    f"On the {split} split the winner breaks {limit}: {number(broken[0])}."
+                    f"On the {split} split the winner breaks {constraint}: {number(broken[0])}."
                 )
     return notes
 
@@ -366,11 +367,6 @@ def _failed(rivals: pd.DataFrame, top: pd.Series) -> list[str]:
     if absent:
         notes.append(f"No comparison with {listed(absent)}: every seed of it failed.")
     return notes
-
-
-def constraint_text(constraint: Any) -> str:
-    """As written in the spec: `general/loss <= 3.1`."""
-    return f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} {constraint.limit:g}"
 
 
 def number(value: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -132,9 +133,22 @@ def objectives(facts: Facts) -> dict[str, int]:
     return {name: -1 if how == "maximize" else 1 for name, how in directions.items()}
 
 
-def constraints(facts: Facts) -> list[Constraint]:
-    """The spec's constraints."""
-    return [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
+    """The spec's constraints, with the limits that follow from what the base measures on a split.
+
+    On the test split, where it is measured under several seeds, that is its mean.
+    """
+    told = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+    if all(constraint.factor is None for constraint in told):
+        return told
+    base = [
+        fact["measurements"]
+        for fact in facts
+        if fact["fact"] == "evaluation"
+        and (fact["fidelity"], fact["split"], fact["status"]) == (0, split, "ok")
+    ]
+    means = {name: fmean(one[name] for one in base) for name in (base[0] if base else {})}
+    return [constraint.against(means) for constraint in told]
 
 
 def sign(facts: Facts, measurement: str) -> int:

@@ -1,7 +1,9 @@
 """Whether the best individual meets the constraints, on each split, in words."""
 
+import math
+
 from evo import history
-from evo.history.comparison import WINNER, constraint_text, number
+from evo.history.comparison import WINNER, number
 
 
 def limit_lines(facts: history.Facts) -> list[str]:
@@ -9,17 +11,17 @@ def limit_lines(facts: history.Facts) -> list[str]:
     selected = {one["constraint"]: one["value"] for one in history.status(facts)["constraints"]}
     closing = history.comparison(facts)
     lines = []
-    for limit in history.constraints(facts):
-        text = constraint_text(limit)
+    pairs = zip(history.constraints(facts), history.constraints(facts, "test"), strict=True)
+    for limit, in_test in pairs:
         rows = closing[(closing["contender"] == WINNER) & (closing["measurement"] == limit.name)]
-        values = [("selection", selected.get(text)), ("test", *rows["mean"].dropna())]
+        values = [(limit, "selection", selected.get(str(limit)))]
+        values += [(in_test, "test", mean) for mean in rows["mean"].dropna()]
         told = [
-            f"{'violated' if limit.excess({limit.name: value}) > 0 else 'met'}, {number(value)} "
+            f"{'violated' if one.excess({one.name: value}) > 0 else 'met'}, {number(value)} "
             f"on the {split} split"
-            for split, *found in values
-            for value in found
-            if value is not None
+            for one, split, value in values
+            if value is not None and not math.isnan(one.limit)
         ]
         if told:
-            lines.append(f"{text}: {'; '.join(told)}")
+            lines.append(f"{limit}: {'; '.join(told)}")
     return lines

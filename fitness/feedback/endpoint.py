@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from fitness.chats import Chat
 from fitness.errors import InputError
 from fitness.feedback.speakers import Answer, Refused, says
-from fitness.records import Chat
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 5

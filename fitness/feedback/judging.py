@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fitness.chats import Chat
 from fitness.feedback.agreement import alpha
 from fitness.feedback.asked import Asked
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement, by_judge
 from fitness.feedback.speakers import Speaker
-from fitness.records import Chat
 
 EDITION = 1  # of the wording below; a verdict after another one is asked for again
 FIRST, SECOND = "First", "Second"

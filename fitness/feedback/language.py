@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fitness.chats import Chat
 from fitness.errors import InputError
 from fitness.feedback.asked import Asked
 from fitness.feedback.speakers import Speaker
 from fitness.formats import json_records, text_in
-from fitness.records import Chat
 
 EDITION = 1  # of the wordings below; what was said after others is asked again
 YES, NO = "Yes", "No"

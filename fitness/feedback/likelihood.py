@@ -11,7 +11,7 @@ from fitness.feedback.samples import Sample
 from fitness.held_out import sequences_at_once
 from fitness.mixing import stacked
 from fitness.models import Base
-from fitness.sources import opening_tokens, separator
+from fitness.tokens import opening_tokens, separator
 from fitness.training.supervised import token_logps
 
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fitness.sources import text_tokens
+from fitness.tokens import text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -42,7 +42,7 @@ genome:
   learning_rate: {{type: float, low: 1e-4, high: 10, log: true}}
   adapter: {{type: choice, options: [none, lora]}}
 objectives: {{target/loss: minimize}}
-constraints: [target/loss <= 5]
+constraints: [target/loss <= 1.05 * base, target/loss <= 5]
 baselines: []
 search: {{strategy: nsga2, population: 4}}
 budget: {{evaluations: 8, tokens: 768}}
@@ -192,6 +192,8 @@ def test_an_individual_equal_to_another_is_exported_like_it(finished: Path, tmp_
 
 def test_the_model_card_tells_data_measurements_and_origin(finished: Path, tmp_path: Path) -> None:
     text = (export(finished, str(FULL), tmp_path / "model") / "README.md").read_text()
+    assert "selection split: `target/loss <= 5`: met." in text
+    assert re.search(r"`target/loss <= \d\.\d+ \(1\.05 \* base\)`: met\.", text)
     front = YAML(typ="safe").load(text.split("---\n")[1])
     assert front == {"library_name": "transformers", "tags": ["evomix"]}  # it is on no Hub
     assert "# little: individual 0" in text

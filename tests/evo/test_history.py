@@ -337,6 +337,34 @@ def test_failed_seeds_and_broken_constraints_are_named_beside_a_win():
     assert any(note.startswith("On the selection split the winner breaks") for note in found.notes)
 
 
+def test_a_constraint_relative_to_the_base_is_held_against_it_on_each_split():
+    relative, number = (f"general/loss <= {one}" for one in ("1.02 * base", 1.02 * 3.02))
+    facts = ledger(constraints=(relative,))
+    tested = [
+        f["measurements"]["general/loss"]
+        for f in facts
+        if f["fact"] == "evaluation" and f["split"] == "test" and f["fidelity"] == 0
+    ]
+    (limit,) = history.constraints(facts)
+    assert str(limit) == "general/loss <= 3.08 (1.02 * base)"
+    (limit,) = history.constraints(facts, "test")
+    assert limit.limit == pytest.approx(1.02 * sum(tested) / len(tested))
+    same = history.scores(ledger(constraints=(number,)))["violation"]
+    assert history.scores(facts)["violation"].tolist() == pytest.approx(same.tolist())
+    assert (same > 0).any()
+
+
+def test_before_the_base_is_measured_nobody_meets_a_constraint_relative_to_it():
+    facts = [
+        f
+        for f in ledger(constraints=("general/loss <= 1.1 * base",))
+        if not (f["fact"] == "evaluation" and f["fidelity"] == 0)
+    ]
+    assert history.front(facts).empty
+    assert str(history.constraints(facts)[0]) == "general/loss <= 1.1 * base"
+    assert not any("breaks" in note for note in history.verdict(facts).notes)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 40])
 def test_an_unfinished_run_claims_nothing(count):
     found = history.verdict(ledger()[:count])

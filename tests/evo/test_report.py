@@ -88,6 +88,8 @@ CASES = {
     "unfinished": lambda: ledger()[:50],
     "no comparison of the winner yet": lambda: ledger()[:86],
     "all failed": all_failed,
+    "relative to the base": lambda: ledger(constraints=("general/loss <= 1.1 * base",)),
+    "no base to be relative to": lambda: ledger(constraints=("other/loss <= 1.1 * base",)),
     "nothing feasible": lambda: ledger(constraints=("general/loss <= 1",)),
     "never measured": lambda: ledger(constraints=("elsewhere/loss <= 1",)),
     "one objective": lambda: ledger(objectives=("target/loss",)),

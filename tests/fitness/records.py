@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fitness.decks import Deck, deck_of
-from fitness.documents import Kind, Source
+from fitness.documents import Source
+from fitness.kinds import Kind
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile, load_tokenizer, tokenise
 from tests.fitness.quickstart import MODEL

@@ -1,5 +1,6 @@
 """What the closing comparison shows, how the fine-tunes learned, and where the time went."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -34,7 +35,7 @@ def comparison(view: View) -> Chart | None:
     closing = history.comparison(view.facts)
     if closing.empty:
         return None
-    constraints = history.constraints(view.facts)
+    constraints = history.constraints(view.facts, "test")
     wanted = [*view.objectives, *(c.name for c in constraints)]
     others = sorted(closing["measurement"].unique(), key=lambda n: n.endswith("/perplexity"))
     names = [n for n in dict.fromkeys([*wanted, *others]) if n in set(closing["measurement"])]
@@ -48,7 +49,7 @@ def comparison(view: View) -> Chart | None:
         column = view.columns.measurements[name]
         for level, contender in enumerate(contenders):
             _contender(chart, view, results, contender, own[contender][column], level, where)
-        limits = [c.limit for c in constraints if c.name == name]
+        limits = [c.limit for c in constraints if c.name == name and not math.isnan(c.limit)]
         for limit in limits:
             chart.add_vline(limit, line={"color": MUTED, "dash": "dash", "width": 1}, **where)
         errors = 2 * results["standard_error"].fillna(0.0)

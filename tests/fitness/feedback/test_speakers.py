@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fitness.chats import rendered
 from fitness.errors import InputError
 from fitness.feedback.speakers import Answer, Local, Refused, says, speaker_of
 from fitness.models import Base
-from fitness.records import rendered
 from tests.fitness.feedback.talking import talking
 from tests.fitness.quickstart import MODEL
 
