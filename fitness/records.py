@@ -140,9 +140,9 @@ def rows(
         """The tokens of a prompt alone, and those of a prompt with what answers it."""
         if isinstance(prompt, str) and isinstance(answer, str):
             before = opening if opening or prompt else end
-            whole = before + encode(prompt + answer)
             ended = answer.endswith(tokenizer.eos_token) or absent(answer, name)
-            return before + encode(prompt), whole if ended else whole + end
+            closing = [] if ended else end
+            return before + encode(prompt), before + encode(prompt + answer) + closing
         if not (isinstance(prompt, list) and (isinstance(answer, list) or absent(answer, name))):
             raise InputError(
                 f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"

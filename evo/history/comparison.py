@@ -242,7 +242,8 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
     rows = search_rows(facts)
     measured = Columns.of(facts).measurements[primary]
     base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
-    untouched = f" The untouched base: {primary} {number(base[measured].iloc[0])}." * len(base[:1])
+    known = [f" The untouched base: {primary} {number(value)}." for value in base[measured]]
+    untouched = "".join(known[:1])
     stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
     if rows.empty:
         return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")

@@ -147,8 +147,8 @@ def _commands(view: View, run: str) -> list[tuple[str, str]]:
     if not genome:
         return []
     fixed = history.spec(view.facts).get("recipe") or {}
-    defaults = Recipe.model_fields
-    told = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n].default}
+    defaults = Recipe().model_dump(mode="json")
+    told = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
     whole = {**told, **genome}
     place = shlex.quote(run)
     one = "" if history.winner(view.facts) is not None else f" --individual {view.leader}"
