@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +72,8 @@ class Prompts:
 
     prompts: list[str]
     references: list[str]
-    notes: tuple[str, ...] = ()  # what a user should know of them, sentences without their subject
+    # What a user should know of them, sentences without their subject.
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
