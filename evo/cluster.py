@@ -9,17 +9,18 @@ worker and recorded as `timed_out`.
 import os
 import socket
 import time
-import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evo.config import Resources
-from evo.connection import ClusterError, connect, connection, reason
-from evo.machine import fitting, needed
+from evo.connection import ClusterError, connect, connection, leave, reason
+from evo.doing import Doing, Phase
+from evo.liveness import Liveness
+from evo.machine import fitting
 from evo.shipping import lacking, marks, moved, stored
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
     import ray
 
 Marks = Mapping[Path, str | int]
+Answer = TypeVar("Answer")
 
-ROOM_SECONDS = 120.0  # without any worker, before the search gives up
-TELL_SECONDS = 10.0
 LOAD_SECONDS = 300.0
-TRY_SECONDS = 300.0  # of measuring the size of a bucket
+PHASES: Mapping[str, Phase] = {
+    "name": "starting",
+    "load": "loading",
+    "meet": "meeting",
+    "evaluate": "evaluating",
+}
+TRY_SECONDS = 300.0  # of measuring what is fastest
 GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
 FAILED_BIRTHS = 3  # in a row, in one place
@@ -60,6 +66,8 @@ class _Worker:
     owed: "list[ray.ObjectRef]" = field(default_factory=list)
     answers: dict[int, Any] = field(default_factory=dict)  # so far, by place among the actors
     name: str = ""
+    phase: Phase = "starting"
+    since: float = 0.0  # Unix seconds, of the phase
     loaded: bool = False
     specs: tuple[EvaluationSpec, ...] = ()
     attempt: int = 0
@@ -113,6 +121,9 @@ class _Evaluator:
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         return self._evaluator.fastest_bucket(recipe)
 
+    def bfloat16_cost(self) -> float:
+        return self._evaluator.bfloat16_cost()
+
     def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
         if len(specs) == 1:
             return [self._evaluator.evaluate(specs[0])]
@@ -136,7 +147,8 @@ class Cluster:
         self._seen: list[Evaluation | Lost] = []  # until the next poll
         self._looked = 0.0  # when
         self._soonest = float("inf")  # no limit is before it, of time.monotonic()
-        self._homeless_since: float | None = None
+        self._liveness = Liveness(resources)
+        self.on_look: Callable[[], None] = lambda: None  # called after every look at the workers
         self.busy_seconds = 0.0
         try:
             self.size = fitting(resources, [n["Resources"] for n in ray.nodes() if n["Alive"]])
@@ -153,6 +165,17 @@ class Cluster:
 
         1 where that takes too long, or the worker dies of it.
         """
+        return self._asked(lambda actor: actor.fastest_bucket.remote(recipe), 1)
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes on the first worker.
+
+        Infinitely where that cannot be told.
+        """
+        return self._asked(lambda actor: actor.bfloat16_cost.remote(), float("inf"))
+
+    def _asked(self, ask: "Callable[[Any], ray.ObjectRef]", otherwise: Answer) -> Answer:
+        """What the first worker that is there answers; `otherwise` if it cannot."""
         import ray
 
         while not self._free:
@@ -160,12 +183,12 @@ class Cluster:
             self._check_room()
         worker = self._free.popleft()
         try:
-            size: int = ray.get(worker.actors[0].fastest_bucket.remote(recipe), timeout=TRY_SECONDS)
+            answer: Answer = ray.get(ask(worker.actors[0]), timeout=TRY_SECONDS)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
-            return 1
-        self._free.append(worker)
-        return size
+            return otherwise
+        self._rest(worker)
+        return answer
 
     def submit(self, *specs: EvaluationSpec) -> None:
         """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.
@@ -189,6 +212,10 @@ class Cluster:
         """Number of evaluations that run right now, or that the next poll returns."""
         return len(self._seen) + sum(len(worker.specs) for worker in self._workers)
 
+    def doing(self) -> list[Doing]:
+        """What each worker does now."""
+        return [Doing(w.name, w.phase, w.since, w.specs) for w in list(self._workers)]
+
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
         """What has finished or died, after waiting at most `seconds` for the first of it."""
         if not self._seen:
@@ -197,12 +224,18 @@ class Cluster:
         results, self._seen = self._seen, []
         return results
 
+    def _check_room(self) -> None:
+        started = any(worker.name for worker in self._workers)
+        self._liveness.check_room(len(self._workers), started=started)
+
     def _look(self, seconds: float) -> None:
         """See what has finished or died, and give the queue to whoever is free."""
         import ray
 
+        self._liveness.check_ray()
         if not self._owed:
             time.sleep(seconds)
+            self.on_look()
             return
         waiting = list(self._owed)
         with connection():
@@ -217,15 +250,17 @@ class Cluster:
                 self._seen += self._overdue(worker)
             self._dispatch()
         self._looked = time.monotonic()
+        self.on_look()
 
     def close(self) -> None:
         """Stop every worker at once, and Ray too if it was started here."""
         import ray
 
-        for worker in self._workers if ray.is_initialized() else []:
+        ended = self._liveness.ended
+        for worker in self._workers if ray.is_initialized() and not ended else []:
             with suppress(Exception):  # of a cluster that may be gone
                 _end(worker)
-        ray.shutdown()
+        leave(lost=ended)
 
     def _birth(self, failed_births: int = 0) -> _Worker:
         count = self._resources.processes
@@ -242,6 +277,7 @@ class Cluster:
         self, worker: _Worker, method: str, *given: Any, seconds: float = float("inf")
     ) -> None:
         """Call a method of all its actors."""
+        worker.phase, worker.since = PHASES[method], time.time()
         worker.limit = time.monotonic() + seconds
         self._soonest = min(self._soonest, worker.limit)
         worker.owed = [getattr(actor, method).remote(*given) for actor in worker.actors]
@@ -293,9 +329,9 @@ class Cluster:
         if specs:
             if worker.failure and worker.failure.status is Status.LOST:
                 return self._overdue(worker)
-            self._free.append(worker)
             recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in first]
             worker.specs, worker.failure = (), None
+            self._rest(worker)
             return recorded
         if not worker.name:
             worker.name = first
@@ -307,8 +343,13 @@ class Cluster:
             self._meet(worker)
         else:
             worker.failed_births = 0
-            self._free.append(worker)
+            self._rest(worker)
         return []
+
+    def _rest(self, worker: _Worker) -> None:
+        """Let it take the next evaluation of the queue."""
+        worker.phase, worker.since = "idle", time.time()
+        self._free.append(worker)
 
     def _noticed(self, worker: _Worker, place: int) -> None:
         """A process that failed alone leaves the others waiting for it: they are ended soon.
@@ -390,26 +431,6 @@ class Cluster:
             )
         self._replace(worker, worker.failed_births + 1)
         return []
-
-    def _check_room(self) -> None:
-        """Say so where no worker at all has a place, and give up after a while."""
-        if any(worker.name for worker in self._workers):
-            self._homeless_since = None
-            return
-        now = time.monotonic()
-        self._homeless_since = self._homeless_since or now
-        room = f"a worker of {needed(self._resources)}"
-        if now > self._homeless_since + ROOM_SECONDS:
-            raise ClusterError(
-                f"no machine of the cluster had room for {room} within {ROOM_SECONDS:.0f} s; ask "
-                "for less in `resources`, free some or add a machine, then resume"
-            )
-        if now > self._homeless_since + TELL_SECONDS:
-            warnings.warn(
-                f"no machine of the cluster has room for {room}; waiting {ROOM_SECONDS:.0f} s "
-                "in all for one",
-                stacklevel=2,
-            )
 
 
 def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:

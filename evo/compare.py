@@ -6,7 +6,7 @@ by it, adds up to the third way of counting, beside evaluations and hours in whi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evo import history
-from evo.history.comparison import WINNER
+from evo.history.comparison import WINNER, result
 from evo.history.tables import FULL
 from evo.ledger import read
+from evo.significance import Difference, Result, difference
 from fitness.errors import InputError
 from population.front import volumes, worst
 
 Array = npt.NDArray[np.float64]
 CHECKPOINTS = 6
+HELD_OUT = "held-out data"  # one of the conditions
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Trace:
     points: Array  # (n, m) losses of what counts, NaN elsewhere, in the order of `objectives`
     budgets: Array  # trained on so far
     hours: Array
-    tests: dict[str, tuple[float, float, int]]  # the winner: mean, standard error, seeds
+    tests: dict[str, Result]  # of the winner, on the test split
     conditions: dict[str, Any]  # that differ where runs cannot quite be compared
 
 
@@ -84,6 +86,19 @@ class Overlay:
         sign = self.objectives[objective]
         there = np.flatnonzero(sign * run.best[objective] <= sign * value)
         return int(there[0]) + 1 if len(there) else None
+
+    def lead(self, objective: str, run: Trace, over: Trace) -> Difference | None:
+        """By how much a run's winner is better on the test split than another's, if both have one.
+
+        The held-out items are paired where the fingerprints say that they are the same.
+        """
+        both = (run.tests.get(objective), over.tests.get(objective))
+        if both[0] is None or both[1] is None:
+            return None
+        better, other = both[0], both[1]
+        if run.conditions[HELD_OUT] != over.conditions[HELD_OUT]:
+            better, other = replace(better, sample=None), replace(other, sample=None)
+        return difference(better, other, self.objectives[objective])
 
     def notes(self) -> list[str]:
         """What makes the runs less than comparable, in plain words."""
@@ -140,7 +155,7 @@ def to_json(found: Overlay) -> dict[str, Any]:
                 "best_at_budgets": _at(found, run, run.budgets, found.budgets),
                 "hypervolume": None if volume is None else _listed(volume),
                 "test": {
-                    name: dict(zip(("mean", "standard_error", "seeds"), _listed(test), strict=True))
+                    name: _test(found, name, run, test)
                     for name, test in run.tests.items()
                     if name in found.objectives
                 },
@@ -158,6 +173,28 @@ def to_json(found: Overlay) -> dict[str, Any]:
         "checkpoints": {"evaluations": found.evaluations, "budgets": found.budgets},
         "notes": found.notes(),
         "runs": told,
+    }
+
+
+def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, Any]:
+    """The winner on the test split, and how it stands against the other runs' winners."""
+    leads = {
+        other.name: lead
+        for other in found.runs
+        if other is not run and (lead := found.lead(objective, run, other)) is not None
+    }
+    numbers = (test.mean, test.seed_error, test.error)
+    return {
+        **dict(zip(("mean", "standard_error", "total_error"), _listed(numbers), strict=True)),
+        "seeds": len(test.values),
+        "items": 0 if test.sample is None else test.sample.count,
+        "better_than": {
+            name: {
+                **dict(zip(("margin", "p"), _listed((lead.margin, lead.p)), strict=True)),
+                "clear": lead.clear,
+            }
+            for name, lead in leads.items()
+        },
     }
 
 
@@ -193,8 +230,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
     if tokens and full:
         trained = rows[tokens].fillna(0.0).to_numpy(float) / full
     counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL)
-    closing = history.comparison(facts)
-    won = closing[(closing["contender"] == WINNER) & (closing["n"] > 0)].set_index("measurement")
+    tested = {name: result(facts, WINNER, name) for name in objectives}
     fingerprints: Mapping[str, Any] = facts[0].get("fingerprints") or {}
     return Trace(
         name,
@@ -203,13 +239,10 @@ def _trace(name: str, facts: history.Facts) -> Trace:
         rows[history.loss_columns(facts)].where(counts).to_numpy(float),
         trained.cumsum(),
         np.maximum.accumulate(history.hours(facts, rows["finished"].to_numpy(float))),
-        {
-            str(n): (float(row["mean"]), float(row["standard_error"]), int(row["n"]))
-            for n, row in won.iterrows()
-        },
+        {name: test for name, test in tested.items() if test.values},
         {
             "base model": fingerprints.get("model"),
-            "held-out data": fingerprints.get("domains"),
+            HELD_OUT: fingerprints.get("domains"),
             "constraints": list(spec.get("constraints") or ()),
             "token budget of a fine-tune": full,
         },

@@ -24,7 +24,7 @@ from fitness.together import shared
 from population.individual import ANCHOR, Individual
 
 POLL_SECONDS = 0.5
-LINEAGE = ("cumulative_tokens", "inherited_from")  # details that an equal one's hold for as well
+SHARED = ("cumulative_tokens", "inherited_from", "items")  # details that hold for an equal one
 Key = tuple[int, int, float, str]
 Recalled = Callable[[EvaluationSpec], Evaluation | None]  # what was measured elsewhere
 
@@ -248,6 +248,15 @@ class Evaluations:
             self._wait()
         return self._done[job.key]
 
+    def untouched(self) -> Mapping[str, float]:
+        """What the untouched base measures on the selection split; waits for it.
+
+        Nothing where no constraint is relative to it, so that nobody waits for nothing.
+        """
+        if all(constraint.factor is None for constraint in constraints(self._config)):
+            return {}
+        return self.result(Job(self.individual(0), self._config.seed, 0.0)).measurements
+
     def individual(self, number: int) -> Individual:
         """An individual as it was bred."""
         return inheritance.from_fact(self._individuals[number])
@@ -377,6 +386,6 @@ def _key(spec: EvaluationSpec) -> Key:
 
 def _copied(known: Evaluation, spec: EvaluationSpec) -> Evaluation:
     """An equal genome's evaluation, at no cost of its own."""
-    told = {name: known.details[name] for name in LINEAGE if name in known.details}
+    told = {name: known.details[name] for name in SHARED if name in known.details}
     details = {"same_as": known.spec.individual, **told}
     return replace(known, spec=spec, cost={}, details=details)

@@ -2,18 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evo import config as configuration
-from evo.config import SearchConfig
+from evo import trust
+from evo.config import Constraint, SearchConfig
+from evo.config.checks import importing_from
+from evo.effort import effort_of
 from evo.history import best
-from evo.history.tables import FULL
-from evo.inheritance import recorded
+from evo.history.tables import FULL, constraints
+from evo.inheritance import Lineage, recorded
 from evo.ledger import Fact, read
 from evo.prepare import head_of, prepare
 from fitness import folders, weights
@@ -21,17 +26,18 @@ from fitness.errors import InputError
 from fitness.evaluate import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
+from fitness.gguf import is_gguf
 from fitness.inheritance import unmeasured
+from fitness.recipe import Recipe
+
+CACHED = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/")  # of the Hub, on this machine
 
 CARD = """---
-base_model: {base}
-library_name: transformers
-tags: [evomix]
----
+{front}---
 # {name}: individual {individual}
 
 Found by an evomix search over {evaluations} {tried}.
-Its recipe is in `recipe.yaml`.
+Its recipe is in `recipe.yaml`; fields that are not in it have evomix's defaults.
 
 ## Data
 | source | share of the tokens | epochs |
@@ -44,51 +50,65 @@ Means over the seeds measured; the search saw the selection split only.
 | measurement | selection | test |
 |---|---|---|
 {measurements}
-"""
+{constraints}"""
 
 
-def export(run: Path, individual: str, to: Path) -> Path:
+def export(
+    run: Path,
+    individual: str,
+    to: Path,
+    *,
+    adapter: bool = False,
+    trusted: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Write the model, its tokenizer, recipe.yaml and a model card to the new folder `to`.
 
-    `individual` is a number or "best". Weights that the run did not keep are trained again, which
-    gives the same ones on the same machine.
+    `individual` is a number or "best"; its `adapter` alone is written as PEFT reads it. Weights
+    that the run did not keep are trained again, which gives the same ones on the same machine;
+    `tell` is called first with the time and disk that this will take. Code that the run names and
+    nobody launched here is refused unless it is `trusted`.
     """
     facts = read(run)
     to = new_folder(to)
-    config, number, recipe = chosen(run, facts, individual)
+    config, number, recipe = chosen(run, facts, individual, trusted=trusted)
     evaluations = [f for f in facts if f["fact"] == "evaluation" and f["fidelity"] == FULL]
     measured = [f for f in evaluations if f["individual"] == number and f["status"] == "ok"]
     if not measured:
         raise InputError(f"{run}: individual {number} has no finished evaluation to export")
+    if adapter and recipe["adapter"] == "none":
+        raise InputError(
+            f"{run}: individual {number} trained all weights and has no adapter; leave --adapter "
+            "out, or choose one whose recipe has an adapter"
+        )
     base = folders.locate(config.model.base)
     head = head_of(config, base)
     check_same(run, facts[0], {"model": folders.fingerprint(base)})
+    kept = weights.folder_of(run / "artifacts", number)
+    lineage = Lineage() if kept.is_dir() else recorded(config, facts, number)
+    spec = EvaluationSpec(
+        number,
+        recipe,
+        config.seed,
+        parents=lineage.parents,
+        seen=lineage.seen,
+        ancestors=lineage.ancestors,
+    )
+    effort = effort_of(run, facts, config, spec, base, to, adapter=adapter)
+    effort.check()
     partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
-        kept = weights.folder_of(run / "artifacts", number)
         if not kept.is_dir():
-            prepared = prepare(config)
-            check_same(run, facts[0], prepared.fingerprints)
-            lineage = recorded(config, facts, number)
-            for ancestor in lineage.ancestors:
-                there = weights.folder_of(run / "artifacts", ancestor.individual)
-                if there.is_dir():
-                    weights.folder_of(Path(retrained), ancestor.individual).symlink_to(
-                        there.resolve()
-                    )
-            spec = EvaluationSpec(
-                number,
-                recipe,
-                config.seed,
-                parents=lineage.parents,
-                seen=lineage.seen,
-                ancestors=lineage.ancestors,
-            )
-            kept = _train_again(replace(prepared.task, artifacts=Path(retrained)), spec)
+            tell(effort.told(number))
+            kept = _trained_again(run, facts, config, spec, Path(retrained))
         try:
-            weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
-            configuration.write_yaml(recipe, partial / "recipe.yaml")
-            card = _card(config, number, measured, evaluations)
+            if adapter:
+                hub = hub_id(config.model.base)
+                weights.assemble_adapter(kept, partial, base=hub or str(base))
+            else:
+                weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
+            write_recipe(config, recipe, partial / "recipe.yaml")
+            card = _card(config, number, measured, evaluations, constraints(facts), adapter=adapter)
             (partial / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 to.rmdir()
@@ -107,13 +127,18 @@ def new_folder(to: Path) -> Path:
 
 
 def chosen(
-    run: Path, facts: Sequence[Fact], individual: str
+    run: Path, facts: Sequence[Fact], individual: str, *, trusted: bool
 ) -> tuple[SearchConfig, int, dict[str, Any]]:
-    """A run's config, and the number and recipe of an individual by its number or "best"."""
+    """A run's config, and the number and recipe of an individual by its number or "best".
+
+    Raises InputError for code that the run names, unless it was launched here or is `trusted`.
+    """
     config = configuration.of(facts)
     if not knows_recipe(config.evaluator):
         named = config.evaluator if isinstance(config.evaluator, str) else "command"
         raise InputError(f"{run}: its evaluator {named} trains models of its own")
+    code = trust.code_of_run(run, facts, configuration.to_plain(config))
+    trust.check(run, code, config.import_from, trust=trusted)
     number = _number(run, facts, individual)
     born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
     return config, number, configuration.decode(config, born["genome"])
@@ -145,6 +170,31 @@ def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
         )
 
 
+def write_recipe(config: SearchConfig, recipe: Mapping[str, Any], path: Path) -> None:
+    """What was searched, and what differs from the defaults, as YAML: not all the fields."""
+    defaults = Recipe().model_dump(mode="json")
+    told = {
+        name: value
+        for name, value in recipe.items()
+        if name in config.genome or name not in defaults or value != defaults[name]
+    }
+    configuration.write_yaml(told, path)
+
+
+def _trained_again(
+    run: Path, facts: Sequence[Fact], config: SearchConfig, spec: EvaluationSpec, room: Path
+) -> Path:
+    """The folder with an individual's weights, from those of its ancestors that are there."""
+    prepared = prepare(config)
+    check_same(run, facts[0], prepared.fingerprints)
+    for ancestor in spec.ancestors:
+        there = weights.folder_of(run / "artifacts", ancestor.individual)
+        if there.is_dir():
+            weights.copy_kept(there, weights.folder_of(room, ancestor.individual))
+    with importing_from(Path(config.import_from)):
+        return _train_again(replace(prepared.task, artifacts=room), spec)
+
+
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
     evaluation, *_ = by_several(unmeasured(task), [spec])
@@ -159,8 +209,36 @@ def _train_again(task: Task, spec: EvaluationSpec) -> Path:
     return folder
 
 
+def hub_id(base: str) -> str | None:
+    """The Hub's name of a base model, where it is named by it or lies in the Hub's cache."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if (cached := CACHED.search(base)) is not None:
+        return f"{cached[1]}/{cached[2]}"
+    if not base or is_gguf(base) or Path(base).expanduser().exists():
+        return None
+    try:
+        validate_repo_id(base)
+    except HFValidationError:
+        return None
+    return base
+
+
+def _front(base: str, *, adapter: bool) -> str:
+    """What the Hub reads of a card: it refuses a base_model that is not a name on the Hub."""
+    hub = hub_id(base)
+    named = f"base_model: {json.dumps(hub)}\n" if hub else ""
+    return f"{named}library_name: {'peft' if adapter else 'transformers'}\ntags: [evomix]\n"
+
+
 def _card(
-    config: SearchConfig, number: int, measured: Sequence[Fact], evaluations: Sequence[Fact]
+    config: SearchConfig,
+    number: int,
+    measured: Sequence[Fact],
+    evaluations: Sequence[Fact],
+    limits: Sequence[Constraint],
+    *,
+    adapter: bool,
 ) -> str:
     """`measured` are the individual's own evaluations among all the run's."""
     origin = measured[0]["details"].get("same_as", number)  # an equal genome, really trained
@@ -170,9 +248,9 @@ def _card(
         if fact["individual"] == origin and "shares" in fact["details"]
     )
     base = config.model.base
-    name = json.dumps(Path(base).name if Path(base).exists() else base)
+    name = json.dumps(hub_id(base) or Path(base).name)
     return CARD.format(
-        base=name,
+        front=_front(base, adapter=adapter),
         name=config.name,
         individual=number,
         evaluations=sum(
@@ -191,7 +269,16 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
+        constraints="".join(f"\n{_kept_to(limit, measured)}\n" for limit in limits),
     )
+
+
+def _kept_to(limit: Constraint, measured: Sequence[Fact]) -> str:
+    """A constraint of the search, and whether the individual meets it."""
+    values = [fact["measurements"] for fact in measured if fact["split"] == "selection"]
+    mean = {limit.name: fmean(one[limit.name] for one in values)} if values else {}
+    met = "" if not mean else ": met" if not limit.excess(mean) else ": not met"
+    return f"Constraint of the search, on the selection split: `{limit}`{met}."
 
 
 def _lineage(details: Mapping[str, Any]) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from evo import config as configuration
 from evo.config import SearchConfig
-from evo.export import check_same, chosen, new_folder
+from evo.export import check_same, chosen, new_folder, write_recipe
 from evo.files import write_whole
 from evo.ledger import read
 from evo.prepare import prepare
@@ -25,14 +24,14 @@ from fitness.recipe import Recipe
 from fitness.sources import load_tokenizer
 
 
-def export_as(run: Path, individual: str, name: str, to: Path) -> str:
+def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool = False) -> str:
     """Write everything that the trainer `name` needs to the new folder `to`; what to tell about it.
 
     The data are the windows that the individual was trained on in the search. Raises InputError.
     """
     facts = read(run)
     to = new_folder(to)
-    config, number, plain = chosen(run, facts, individual)
+    config, number, plain = chosen(run, facts, individual, trusted=trusted)
     if config.model.task != "causal":
         raise InputError(
             f"{run}: {name} is given recipes of causal models, and model.task is "
@@ -47,7 +46,7 @@ def export_as(run: Path, individual: str, name: str, to: Path) -> str:
     try:
         (partial / DATA).mkdir(parents=True)
         _write_data(trainer, config, prepared.task, plain, partial / DATA)
-        configuration.write_yaml(plain, partial / "recipe.yaml")
+        write_recipe(config, plain, partial / "recipe.yaml")
         heading = [f"Individual {number} of the evomix search {config.name}, for {name}."]
         heading += [f"In this folder, on one device: {trainer.command}", *_list_of(name, missing)]
         comment = "".join(f"# {line}\n" for line in heading)

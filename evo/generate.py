@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +41,15 @@ def generate(
     filters: Sequence[str] | None = None,
     seed: int = 0,
     first: int = 0,
+    trusted: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Sample]:
     """Write the file `to`, a pool of scored samples from number `first` on, and return them.
 
     Openings are drawn from the sources by the shares of the individual's mixture, and so are the
-    real texts that the discriminator compares with. Weights that are gone are trained again. Not
-    told which, DEFAULT_FILTERS score, and those that go by people's judgements where the run has
-    enough of them. Raises InputError.
+    real texts that the discriminator compares with. Weights that are gone are trained again, of
+    which `tell` is told first; for `trusted` see `export`. Not told which, DEFAULT_FILTERS score,
+    and those that go by people's judgements where the run has enough of them. Raises InputError.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
@@ -62,7 +64,7 @@ def generate(
         filters = [*DEFAULT_FILTERS, *filters_by_people(items, judgements)]
     if "reward" in filters:  # before anything is written, which may take long
         check_enough(items, judgements)
-    config, number, recipe = chosen(run, facts, individual)
+    config, number, recipe = chosen(run, facts, individual, trusted=trusted)
     if config.model.task != "causal":
         raise InputError(f"{run}: nothing is written by a model whose task is {config.model.task}")
     if settings.infill and not recipe["infill_share"]:
@@ -76,7 +78,7 @@ def generate(
     from fitness.models import Base
 
     with tempfile.TemporaryDirectory() as temporary:
-        best = export(run, str(number), Path(temporary) / "model")
+        best = export(run, str(number), Path(temporary) / "model", trusted=trusted, tell=tell)
         writer = Base(best)
         samples = write(
             writer,

@@ -24,6 +24,7 @@ from fitness.feedback.samples import Sample
 from fitness.feedback.speakers import Refused, speaker_of
 from fitness.feedback.store import FOLDER, Store, read_standing
 from fitness.metrics import load_function
+from fitness.secrets import quoted
 
 
 def judge(
@@ -119,8 +120,8 @@ def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
             said: Any = function(item.prompt, [draft.text for draft in item.drafts])
             if not isinstance(said, Mapping):
                 raise InputError(
-                    f"annotator {annotator!r}: gave {said!r:.60}; it must give {{kind: value}}, "
-                    'such as {"rating": 4}, or {"skip": None}'
+                    f"annotator {annotator!r}: gave {quoted(said, 60)}; it must give "
+                    '{kind: value}, such as {"rating": 4}, or {"skip": None}'
                 )
             found = [checked(item, annotator, str(kind), value) for kind, value in said.items()]
             store.take_in(annotator, [], found)

@@ -3,6 +3,7 @@
 How lines are written, read and locked is that of any file of facts: see `fitness.facts`.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,17 +12,28 @@ from filelock import FileLock, Timeout
 from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
+from fitness.secrets import Filter
 
 FORMAT = 1
 FILE = "ledger.jsonl"
 LOCK = "driver"
+TEXTS = {"message", "why"}  # of facts, in words that a library or a user's code may have chosen
 REMEDY = "cut it before this line and resume"
 
 
 def read(run: Path) -> list[Fact]:
-    """Every whole fact of a run folder, in the order written."""
+    """Every whole fact of a run folder, in the order written.
+
+    Older versions wrote texts that hold secrets; none is shown.
+    """
     facts, _ = _read(ledger_file(run), samples=True)
-    return facts
+    hide = Filter(os.environ)
+    return [_clean(fact, hide) if fact.keys() & TEXTS else fact for fact in facts]
+
+
+def _clean(fact: Fact, hide: Filter) -> Fact:
+    texts = {name: hide.clean(fact[name]) for name in TEXTS if isinstance(fact.get(name), str)}
+    return {**fact, **texts}
 
 
 def ledger_file(run: Path) -> Path:
@@ -98,8 +110,11 @@ class Ledger(Closing):
         return cls(run)
 
     def append(self, fact: str, **values: Any) -> Fact:
-        """Write one fact and wait until it is on disk. On a full disk the file stays whole."""
-        record = {"fact": fact, **values}
+        """Write one fact and wait until it is on disk. On a full disk the file stays whole.
+
+        What came from elsewhere is free of its secrets already, and of this machine's as well now.
+        """
+        record = _clean({"fact": fact, **values}, Filter(os.environ))
         self._file.append(record)
         return record
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +19,37 @@ from fitness.errors import InputError
 
 KNOCK_SECONDS = 5.0
 PROBES = 3
-ANSWER_SECONDS = 40.0  # a busy head took more than 20 to let a client in
+ANSWER_SECONDS = 120.0  # a busy head took more than 40 to let a client in
 PROBE = """
 import logging, sys
 logging.basicConfig(level="DEBUG")
 import ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="DEBUG")
 """
+SOCKET = "ray/session_2026-01-01_00-00-00_000000_{process}/sockets/plasma_store"
 REFUSED = ("InvalidAuthToken", "AuthenticationError", "missing authentication token")
+
+
+def temporary_folder() -> Path:
+    """The folder below which Ray on this machine keeps its sockets and logs; as Ray finds it."""
+    given = os.environ.get("RAY_TMPDIR") or (
+        os.environ.get("TMPDIR") if sys.platform == "linux" else None
+    )
+    return Path(given or ("/tmp" if sys.platform != "win32" else tempfile.gettempdir()))
+
+
+def check_temporary_folder() -> None:
+    """InputError where the names of Ray's sockets would be longer than the system allows."""
+    folder = temporary_folder()
+    longest = len(os.fsencode(folder / SOCKET.format(process=os.getpid())))
+    most = 103 if sys.platform == "darwin" else 107
+    if sys.platform != "win32" and longest > most:
+        name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+        raise InputError(
+            f"{name} is {str(folder)!r}: the sockets that Ray puts below it would have names of "
+            f"{longest} bytes, and this system allows {most}; set RAY_TMPDIR to a short folder, "
+            "such as /tmp"
+        )
 
 
 def available_cpus() -> int:

@@ -1,14 +1,15 @@
 """Everything that can be found wrong before anything trains: model, data, sizes, prompts."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from evo import pools
 from evo.config import SearchConfig, largest, possible
-from fitness import adapters, folders, head_checks, models
+from evo.machine import check_temporary_folder
+from fitness import folders, head_checks, soundness
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
@@ -20,6 +21,7 @@ from fitness.kinds import Kind
 from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
+from fitness.soundness import Soundness
 from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
 from fitness.training.masked import Masking
 
@@ -38,6 +40,7 @@ class Prepared:
 
     task: Task
     fingerprints: Mapping[str, Any]
+    soundness: Soundness = field(default_factory=Soundness)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -57,13 +60,16 @@ class Prepared:
 
 def prepare(config: SearchConfig) -> Prepared:
     """Locate the model, tokenise what is not in the cache, and check sizes. Raises InputError."""
+    if config.resources.address == "local":
+        check_temporary_folder()
     evaluator = config.evaluator
     if not _reads_model(config):
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)
     head = head_of(config, folder)
-    _check_targets(config, folder, head)
+    sound = soundness.check(folder, head) if knows_recipe(evaluator) else Soundness()
+    _check_targets(config, sound)
     cache = cache_folder()
     here = Path.cwd()
     faults = Faults(shown=FAULTY, most=FAULTY)
@@ -167,7 +173,7 @@ def prepare(config: SearchConfig) -> Prepared:
     }
     if parts:
         fingerprints["parts"] = {name: fingerprint_of(part) for name, part in parts.items()}
-    return Prepared(task, fingerprints)
+    return Prepared(task, fingerprints, sound)
 
 
 def head_of(config: SearchConfig, folder: Path) -> Head:
@@ -226,13 +232,11 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         )
 
 
-def _check_targets(config: SearchConfig, folder: Path, head: Head) -> None:
-    """Adapters stand beside modules that the base model has."""
-    targets = set(possible(config, "lora_targets")) - {"all"}
-    if targets and set(possible(config, "adapter")) != {"none"}:
-        modules = models.linear_modules(folder, head)
-        for one in sorted(targets):
-            adapters.targeted(modules, one)
+def _check_targets(config: SearchConfig, sound: Soundness) -> None:
+    """Adapters stand beside modules that the base model has, and that PEFT takes."""
+    if knows_recipe(config.evaluator) and set(possible(config, "adapter")) != {"none"}:
+        for targets in sorted(set(possible(config, "lora_targets"))):
+            sound.share(targets)
 
 
 def _reads_model(config: SearchConfig) -> bool:

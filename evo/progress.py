@@ -1,47 +1,43 @@
-"""What a person or a program sees while a search runs: a live table, plain lines, or JSON lines."""
+"""Shows a search while it runs: a live table, plain lines, or JSON lines."""
 
 import json
+import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-
-from evo.config import SearchConfig, feasible, losses
-from evo.evaluations import continued_from
-from evo.inheritance import from_fact, portion
-from evo.ledger import Fact
-from population.front import joined
-from population.individual import ANCHOR
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from evo import now
+from evo.config import SearchConfig
+from evo.doing import Doing, counted, described
+from evo.ledger import FILE, Fact
+from evo.tally import BASE, Tally
 
 Mode = Literal["live", "plain", "json"]
+WRITE_SECONDS = 2.0  # between two writings of what the driver does
+QUIET_SECONDS = 60.0  # after which a plain line says what runs
+REFRESHES = 4  # of the live table, a second
 
 
 class Progress:
-    """Fed with every fact as it is written; shows it in one of three ways."""
+    """Fed with every fact as it is written and with each phase; shows them in one of three ways."""
 
     def __init__(self, config: SearchConfig, run: Path, mode: Mode) -> None:
-        self._config = config
-        self._run = run
+        self.config = config
+        self.run = run
+        self.tally = Tally(config)
+        self.begun = time.time()
+        self.phase = ""
+        self.stopping = ""
         self._mode = mode
-        self._names: dict[int, str] = {}
-        self._spent = 0.0  # in full fine-tunes
-        self._portions: dict[int, float] = {}  # of the budget, by individual
-        self._front = np.empty((0, len(config.objectives)))  # losses, (members, objectives)
-        self._failures: Counter[str] = Counter()
-        self._baselines: dict[str, dict[str, float]] = {}
-        self._lost = self._compared = 0
-        self._begun = time.time()
-        self._worked = 0.0
-        self._measured = 0
-        self._workers = 0
+        self._heard = True
+        self._workers: Callable[[], Sequence[Doing]] = tuple
+        self._ready: float | None = None  # when the first worker was
+        self._written = self._said = self.begun
+        self._phase_since = self.begun
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -49,8 +45,12 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
+            from evo.live_table import live_table
+
             self._live = Live(
-                get_renderable=self._view, console=Console(stderr=True), refresh_per_second=1
+                get_renderable=lambda: live_table(self),
+                console=Console(stderr=True),
+                refresh_per_second=REFRESHES,
             )
             self._live.start()
         return self
@@ -61,131 +61,179 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._workers, self.stopping = tuple, ""  # what is shown last says nothing of these
         if self._live is not None:
             self._live.stop()
+        now.remove(self.run)
+
+    def enter(self, phase: str) -> None:
+        """A phase begins: what the driver does until the next one."""
+        if phase == self.phase:
+            return
+        self.phase, self._phase_since = phase, time.time()
+        self._say(f"{phase} ({clock(time.time() - self.begun)} gone)")
+        self._write()
+
+    def follow(self, workers: Callable[[], Sequence[Doing]]) -> None:
+        """From now on there are workers; the given function says what each does."""
+        self._workers = workers
+        self.look()
 
     def recall(self, facts: Iterable[Fact]) -> None:
         """Take in what an earlier driver wrote, without showing it line by line."""
         for fact in facts:
-            self._take(fact)
-        self._worked = self._measured = 0
+            self.tally.take(fact)
+        self.tally.worked = 0.0
 
     def __call__(self, fact: Fact) -> None:
         """Take in a new fact and show it."""
-        self._take(fact)
+        self.tally.take(fact)
         if self._mode == "json":
             print(json.dumps(fact), flush=True)
-        elif self._mode == "plain" and (line := self._line(fact)):
-            print(line, file=sys.stderr, flush=True)
+        elif line := self._line(fact):
+            self._say(line)
 
-    def _take(self, fact: Fact) -> None:
-        self._workers = fact.get("workers", self._workers)
-        if fact["fact"] == "individual":
-            self._portions[fact["id"]] = portion(self._config, from_fact(fact))
-            if fact["operator"].startswith(ANCHOR):
-                self._names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
-        elif fact["fact"] == "lost":
-            self._lost += 1
-        elif fact["fact"] == "evaluation":
-            self._evaluated(fact)
+    def look(self) -> None:
+        """See what the workers do: the phase may have changed, or nothing was said for long."""
+        workers = self.workers
+        if self._ready is None and any(doing.ready for doing in workers):
+            self._ready = time.time()
+        if workers:
+            self.enter(_phase(workers, self.tally))
+        if time.time() > self._said + QUIET_SECONDS:
+            self._say(f"{self._done()} {self.now_running()}")
+        if time.time() > self._written + WRITE_SECONDS:
+            self._write()
 
-    def _evaluated(self, fact: Fact) -> None:
-        self._worked += fact["finished"] - fact["started"]
-        self._measured += 1
-        if fact["split"] == "test":
-            self._compared += 1
-            return
-        if fact["split"] == "samples":
-            return
-        ok = fact["status"] == "ok"
-        if fact["fidelity"] == 0:
-            self._baselines["base"] = fact["measurements"]
-            return
-        begun = continued_from(self._config, fact["seed"], fact["fidelity"], fact["split"])
-        self._spent += (fact["fidelity"] - begun) * self._portions.get(fact["individual"], 1.0)
-        if fact["fidelity"] < 1:  # paused at a rung: it does not compete with the others yet
-            return
-        if not ok:
-            self._failures[fact["status"]] += 1
-        elif (name := self._names.get(fact["individual"])) is not None:
-            self._baselines[name] = fact["measurements"]
-        if ok and feasible(self._config, fact["measurements"]):
-            point = np.array(losses(self._config, fact["measurements"]))
-            self._front = joined(self._front, point)
+    def interrupted(self, times: int, running: int) -> None:
+        """Somebody asked to stop: acknowledged at once, from within a signal's handler."""
+        evaluations = "1 evaluation" if running == 1 else f"{running} evaluations"
+        self.stopping = "stopping now"
+        if times == 1 and running:
+            self.stopping = f"finishing {evaluations}; Ctrl-C again to stop now"
+        if self._mode != "live":  # the table shows it; a handler must not print, only write
+            with suppress(OSError):
+                os.write(2, f"evo: {self.stopping}\n".encode())
+
+    @property
+    def workers(self) -> Sequence[Doing]:
+        """What each worker does."""
+        return self._workers()
+
+    def busy_share(self) -> float | None:
+        """Share of the workers' time, since the first was ready, in which they evaluated."""
+        workers = self.workers
+        if self._ready is None or not workers:
+            return None
+        elapsed = max(1e-9, time.time() - self._ready)
+        return min(1.0, self._busy_seconds(workers) / (elapsed * len(workers)))
+
+    def seconds_left(self) -> float | None:
+        """Expected seconds to the end, what runs and the closing comparison included."""
+        workers = self.workers
+        if self._ready is None or not workers or self.stopping:
+            return None
+        elapsed = max(1e-9, time.time() - self._ready)
+        lanes = self._busy_seconds(workers) / elapsed
+        return self.tally.seconds_left(time.time(), workers, len(workers), lanes)
+
+    def now_running(self) -> str:
+        """`searching, 1:30 gone, about 4:00 left; individual 5, 0:48; individual 6, 0:10`."""
+        parts = [f"{self.phase}, {clock(time.time() - self.begun)} gone"]
+        if (left := self.seconds_left()) is not None:
+            parts[0] += f", about {clock(left)} left"
+        workers = self.workers
+        busy = [one for one in workers if one.phase != "idle"]
+        shown = [f"{described(one)}, {clock(time.time() - one.since)}" for one in busy[:4]]
+        return "; ".join([*parts, *shown, *([counted(workers)] if len(busy) > 4 else [])])
+
+    def _busy_seconds(self, workers: Sequence[Doing]) -> float:
+        running = sum(time.time() - one.since for one in workers if one.phase == "evaluating")
+        return self.tally.worked + running
+
+    def _write(self) -> None:
+        """For those who look from outside, once there is a run."""
+        self._written = time.time()
+        if (self.run / FILE).exists():
+            now.write(
+                self.run,
+                now.Now(
+                    time=self._written,
+                    phase=self.stopping or self.phase,
+                    begun=self.begun,
+                    busy_share=self.busy_share(),
+                    seconds_left=self.seconds_left(),
+                    workers=now.workers_now(self.workers),
+                ),
+            )
+
+    def _say(self, line: str) -> None:
+        self._said = time.time()
+        if self._mode == "plain" and self._heard:
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except OSError:  # nobody reads it any more, which is no reason to end a search
+                self._heard = False
+
+    def _done(self) -> str:
+        return f"[{self.tally.spent:g}/{self.config.budget.evaluations}]"
 
     def _line(self, fact: Fact) -> str:
-        done = f"[{self._spent:g}/{self._config.budget.evaluations}]"
+        done = self._done()
         if fact["fact"] == "evaluation":
-            name = self._names.get(fact["individual"], "")
-            if fact["fidelity"] == 0:
-                name = "untouched base"
-            who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
-            values = "  ".join(
-                f"{objective} {fact['measurements'][objective]:.4f}"
-                for objective in self._config.objectives
-                if objective in fact["measurements"]
-            )
-            seconds = fact["finished"] - fact["started"]
-            if fact["split"] == "samples":
-                count = len(fact["details"].get("samples", ()))
-                return f"{done} {who} wrote {count} samples  {seconds:.1f} s"
-            where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
-            where += " from scratch" if fact["fidelity"] > 1 else ""
-            return f"{done} {who}{where}: {values or fact['status']}  {seconds:.1f} s"
+            return f"{done} {self._evaluation(fact)}"
         if fact["fact"] == "lost":
             return f"{done} individual {fact['individual']}: worker lost, tried again"
         if fact["fact"] == "winner":
             return f"{done} named individual {fact['individual']}; comparing on the test split"
         if fact["fact"] == "round":
-            name = next(iter(self._config.objectives))
+            name = next(iter(self.config.objectives))
             pool = f"; {fact['pool']['pool']} samples in the pool" if "pool" in fact else ""
             return (
                 f"round {fact['round']}: individual {fact['individual']}, {name} "
                 f"{fact['measurements'][name]:.4f} on the selection split{pool}"
             )
         return {
-            "search": f"{done} launched: {self._run}",
-            "resumed": f"{done} resumed: {self._run}",
+            "search": f"{done} launched: {self.run}",
+            "resumed": f"{done} resumed: {self.run}",
         }.get(fact["fact"], "")
 
-    def _seconds_left(self) -> float | None:
-        """From the mean rate since this driver began; the comparison counts too."""
-        if not self._measured:
-            return None
-        contenders = len(self._names) + 1
-        total = self._config.budget.evaluations + self._config.comparison.seeds * contenders
-        rate = self._measured / (time.time() - self._begun)
-        return max(0, total - self._spent - self._compared) / rate
-
-    def _view(self) -> "RenderableType":
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        elapsed = time.time() - self._begun
-        table = Table("objective", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("best so far", *self._baselines):
-            table.add_column(name, justify="right")
-        for index, (objective, direction) in enumerate(self._config.objectives.items()):
-            sign = -1 if direction == "maximize" else 1
-            known = [values.get(objective) for values in self._baselines.values()]
-            lowest = self._front[:, index].min(initial=np.inf)
-            cells = [sign * lowest if len(self._front) else None, *known]
-            table.add_row(objective, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
-        done, total = self._spent, self._config.budget.evaluations
-        head = f"{self._config.name}: {done:g} of {total} evaluations, front {len(self._front)}"
-        head += f", failures {self._failures.total()}, lost and retried {self._lost}"
-        left = self._seconds_left()
-        share = self._worked / (elapsed * self._workers) if self._workers else 0.0
-        foot = "comparing on the test split" if self._compared else "searching"
-        foot += f", {_clock(elapsed)} gone"
-        foot += f", about {_clock(left)} left" if left is not None else ""
-        foot += f"; {self._workers} workers {min(1.0, share):.0%} busy" if self._workers else ""
-        return Group(Text(head), table, Text(foot), Text(f"run: {self._run}"))
+    def _evaluation(self, fact: Fact) -> str:
+        name = self.tally.names.get(fact["individual"], "")
+        if fact["fidelity"] == 0:
+            name = f"untouched {BASE}"
+        who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
+        values = "  ".join(
+            f"{objective} {fact['measurements'][objective]:.4f}"
+            for objective in self.config.objectives
+            if objective in fact["measurements"]
+        )
+        seconds = fact["finished"] - fact["started"]
+        if fact["split"] == "samples":
+            count = len(fact["details"].get("samples", ()))
+            return f"{who} wrote {count} samples  {seconds:.1f} s"
+        where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+        where += " from scratch" if fact["fidelity"] > 1 else ""
+        return f"{who}{where}: {values or fact['status']}  {seconds:.1f} s"
 
 
-def _clock(seconds: float) -> str:
+def _phase(workers: Sequence[Doing], tally: Tally) -> str:
+    """What the workers are at, all together."""
+    count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
+    if not any(doing.ready for doing in workers) and not tally.worked:
+        loading = any(doing.phase != "starting" for doing in workers)
+        return f"loading the model and the data on {count}" if loading else f"starting {count}"
+    if any(spec.split == "samples" for doing in workers for spec in doing.specs):
+        return "writing samples"
+    if tally.winner is not None:
+        return "comparing on the test split"
+    if BASE not in tally.baselines:
+        return "evaluating the untouched base and the first individuals"
+    return "searching"
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `2:00:10`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -55,7 +55,7 @@ class Recall:
             there = weights.folder_of(self._artifacts, spec.individual)
             partial = there.with_name(f"{there.name}.recalled.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(kept, partial)
+            weights.copy_kept(kept, partial)
             shutil.rmtree(there, ignore_errors=True)
             partial.replace(there)
         now = time.time()

@@ -12,17 +12,17 @@ from dataclasses import replace
 from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
-from evo.config.genomes import baseline_names
+from evo.config.genomes import NOTHING, baseline_names
 from evo.config.sections import SEED_STEP
 from evo.evaluations import Job
 from evo.schedule import ROUNDING
+from evo.significance import CLEAR, Sample
 from fitness.evaluation import Evaluation, Status
 from population.individual import Individual
 from population.selection import best
 
 SHARE = 0.05  # of the slots so far that may be replicates
 CLOSING = 0.1  # of all slots, the last ones, that must be
-CLEAR = 2.0  # standard errors of the difference behind the leader, and no longer a contender
 CONTENDERS = 8
 FULL = 1.0  # fidelity
 
@@ -52,6 +52,7 @@ class Replicates:
         self._spent = 0.0  # full evaluations begun
         self._means: dict[int, Individual] = {}
         self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
+        self._samples: dict[int, list[Sample | None]] = {}  # of the first objective, by individual
         self._asked: dict[int, int] = {}  # evaluations begun, by individual
         self._again = 0  # of those, under other seeds than the first
         self._ranking: list[tuple[float, tuple[float, ...], int]] = []  # the failed left out
@@ -75,15 +76,25 @@ class Replicates:
         return [id for _, _, id in self._ranking[:CONTENDERS]]
 
     def _contenders(self) -> list[int]:
-        """Whoever may be the best for all that is known of the noise, the leader first."""
+        """Whoever may be the best for all that is known of the noise, the leader first.
+
+        Which is that of the seeds and, where scores by held-out item are recorded, that of the
+        items: of the paired difference from the leader on them.
+        """
         _, (lowest, *_), first = self._ranking[0]
         leader, found = self._means[first], []
         for missed, (loss, *_), id in self._ranking[:CONTENDERS]:
-            error = math.sqrt(1 / self._means[id].seeds + 1 / leader.seeds) * self._noise.deviation
+            seeds = math.sqrt(1 / self._means[id].seeds + 1 / leader.seeds) * self._noise.deviation
+            error = math.hypot(seeds, self._sample_error(first, id))
             if missed > 0 or loss - lowest > CLEAR * error:
                 break
             found.append(id)
         return found
+
+    def _sample_error(self, leader: int, id: int) -> float:
+        """Of the difference of two individuals on the same held-out items; 0 where not recorded."""
+        one, other = (Sample.mean(self._samples.get(who, [])) for who in (leader, id))
+        return 0.0 if one is None or not one.fits(other) else one.error(other)
 
     def _again_for(self, id: int | None) -> Job | None:
         if id is None:
@@ -97,23 +108,30 @@ class Replicates:
             self._again += job.seed != self._config.seed
             self._asked[job.individual.id] = self._asked.get(job.individual.id, 0) + 1
 
-    def learned(self, job: Job, evaluation: Evaluation) -> Individual:
+    def learned(
+        self, job: Job, evaluation: Evaluation, base: Mapping[str, float] = NOTHING
+    ) -> Individual:
         """The individual scored by the means over the seeds that succeeded so far.
 
+        `base` is what the untouched base measures, where a constraint is relative to it.
         Below full fidelity nobody is a contender.
         """
         if job.fidelity < FULL:
             ok = [evaluation.measurements] if evaluation.status is Status.OK else []
-            return replace(score(self._config, job.individual, ok), fidelity=job.fidelity)
+            scored = score(self._config, job.individual, ok, base)
+            return replace(scored, fidelity=job.fidelity)
         individual = replace(job.individual, fidelity=FULL)
         known = self._means.get(individual.id)
         measured = self._measured.setdefault(individual.id, [])
         if evaluation.status is Status.OK:
             measured.append(evaluation.measurements)
+            first = next(iter(self._config.objectives))
+            sample = Sample.of(evaluation.details, first)
+            self._samples.setdefault(individual.id, []).append(sample)
             self._noise.see(individual.id, [losses(self._config, one)[0] for one in measured])
         if known is not None and not known.failed:
             self._ranking.remove(_place(known))
-        scored = self._means[individual.id] = score(self._config, individual, measured)
+        scored = self._means[individual.id] = score(self._config, individual, measured, base)
         if not scored.failed:
             insort(self._ranking, _place(scored))
         return scored
@@ -153,7 +171,10 @@ class Noise:
 
 
 def score(
-    config: SearchConfig, individual: Individual, measured: Sequence[Mapping[str, float]]
+    config: SearchConfig,
+    individual: Individual,
+    measured: Sequence[Mapping[str, float]],
+    base: Mapping[str, float] = NOTHING,
 ) -> Individual:
     """With its losses, lower is better, by the means of what was measured.
 
@@ -166,6 +187,6 @@ def score(
     return replace(
         individual,
         losses=losses(config, means),
-        violation=violation(config, means),
+        violation=violation(config, means, base),
         seeds=len(measured),
     )

@@ -14,6 +14,7 @@ from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
 from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
 from evo.ledger import FILE, Fact, Ledger, read
 from evo.prepare import Prepared, prepare, versions
 from evo.progress import Progress
@@ -45,9 +46,13 @@ MAY_CHANGE = (
 def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None = None) -> bool:
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
     check_new(config, run)
-    prepared = prepare(config)
-    with _cluster(config, prepared, run) as cluster:
-        config = _measured(config, cluster)
+    prepared = _prepared(config, watch)
+    seen = foresee(config, prepared)
+    config = seen.config
+    for warning in seen.warnings:
+        warnings.warn(warning, stacklevel=2)
+    with _cluster(config, prepared, run, watch) as cluster:
+        config = _measured(config, cluster, watch)
         run.mkdir(parents=True, exist_ok=True)
         configuration.write_config(config, run / "config.yaml")
         ledger = Ledger.create(
@@ -86,11 +91,11 @@ def go_on(
     facts = read(run)
     begun = configuration.of(facts)
     check_changes(run, begun, config)
-    prepared = prepare(config)
+    prepared = _prepared(config, watch)
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
     if finished(facts) and config == begun and not again:
         return True
-    with Ledger(run) as ledger, _cluster(config, prepared, run) as cluster:
+    with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         resumed = {"time": time.time(), "versions": versions(), "workers": cluster.size}
@@ -113,7 +118,7 @@ def _drive(
     evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
     if idle := idle_workers(config.search, cluster.size):
         warnings.warn(idle, stacklevel=2)
-    with _signals(asked):
+    with _signals(asked, lambda: watch.interrupted(asked.times, cluster.busy)):
         try:
             cost = cost_of(prepared.task)
             winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
@@ -144,11 +149,25 @@ def check_new(config: SearchConfig, run: Path) -> None:
         )
 
 
-def _measured(config: SearchConfig, cluster: Cluster) -> SearchConfig:
-    """With the size of a bucket that a worker finds fastest, where the spec leaves it to that."""
+def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
+    watch.enter("checking the model and the data")
+    return prepare(config)
+
+
+def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:
+    """With what a worker finds fastest, where the spec leaves it to that: precision, bucket."""
+    builtin = config.evaluator == BUILTIN
+    elsewhere = config.resources.address != "local" and not config.resources.gpus
+    wary = builtin and elsewhere and rounds(config)
+    if wary or config.recipe.get("precision") == AUTO:
+        watch.enter("measuring whether bfloat16 is fast")
+        cost = cluster.bfloat16_cost()  # infinite for a trainer that is not ours
+        config = settled(config, cost)
+        if slow := slow_bfloat16(config, cost):
+            warnings.warn(slow, stacklevel=2)
     if config.search.bucket != "auto":
         return config
-    builtin = config.evaluator == BUILTIN
+    watch.enter("measuring how large a bucket trains fastest")
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})
     return config.model_copy(update={"search": search})
@@ -159,22 +178,29 @@ def finished(facts: Sequence[Fact]) -> bool:
 
 
 @contextmanager
-def _cluster(config: SearchConfig, prepared: Prepared, run: Path) -> Iterator[Cluster]:
+def _cluster(
+    config: SearchConfig, prepared: Prepared, run: Path, watch: Progress
+) -> Iterator[Cluster]:
     task = replace(prepared.task, artifacts=(run / "artifacts").resolve())
     paths = [Path.cwd(), Path(config.import_from)]
+    address = config.resources.address
+    watch.enter("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")
     cluster = Cluster(config.resources, task, import_paths=paths)
+    cluster.on_look = watch.look
     try:
+        watch.follow(cluster.doing)
         yield cluster
     finally:
         cluster.close()
 
 
 @contextmanager
-def _signals(asked: Asked) -> Iterator[None]:
+def _signals(asked: Asked, acknowledge: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop now. Either way resumable."""
 
     def interrupt(number: int, _: Any) -> None:
         asked.times += 1 if number == signal.SIGINT else 2
+        acknowledge()
 
     before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -90,7 +90,7 @@ def evolve(
         elif isinstance(step, Learn):
             begin()
             job, last = jobs.pop(step.slot), step.slot
-            scored = replicates.learned(job, evaluations.result(job))
+            scored = replicates.learned(job, evaluations.result(job), evaluations.untouched())
             strategy.tell(scored)
             rungs.learned(scored)
             if inherits(config):

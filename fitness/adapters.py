@@ -1,11 +1,15 @@
 """Low-rank adapters: which of a model's linear modules they stand beside, and PEFT's settings.
 
+No adapter stands beside what is no linear module, such as experts that are kept as one
+three-dimensional weight, nor beside linear modules that PEFT does not take as they are. A dry run
+says to what share of the layers' weights that comes.
+
 LoRA: Hu et al. 2021. Rank-stabilised scaling, alpha / sqrt(rank): Kalajdzievski 2023. DoRA, which
 trains the length of each weight's rows or columns apart from their direction: Liu et al. 2024.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fitness.errors import InputError
@@ -13,6 +17,12 @@ from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean, listed
 
 GROUPS = ("all", "attention", "mlp")
+PLAIN = (  # the keys of an adapter_config.json that hold names of modules and numbers alone
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "fan_in_fan_out", "bias"),
+    *("target_modules", "target_parameters", "exclude_modules", "modules_to_save", "rank_pattern"),
+    *("alpha_pattern", "layers_to_transform", "layers_pattern", "inference_mode", "task_type"),
+    *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping"),
+)
 IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architecture names it
 
 
@@ -48,6 +58,58 @@ def targeted(modules: Iterable[str], targets: str) -> list[str]:
     return [module for module in known if is_target(module, targets)]
 
 
+def role(module: str) -> str:
+    """A module's name without the numbers of layers and experts."""
+    return re.sub(r"\.\d+(?=\.)", ".*", module)
+
+
+def refused(
+    model: Any, modules: Iterable[str], passed_by: Collection[str] = frozenset()
+) -> dict[str, str]:
+    """Those of a model's linear modules that cannot have an adapter, and why.
+
+    Those of the roles `passed_by` are not called. And PEFT does not adapt all by their name: it
+    refuses the projection out of a Mamba layer, whose kernels pass it by. And since transformers
+    5 keeps experts as one weight, it takes the name of an expert's module, such as `gate_proj`, for
+    that weight's, wherever in such a model it stands: in shared experts and in dense layers too.
+    An adapter beside those could not be read again by its own names.
+    """
+    from peft import LoraConfig
+    from peft.tuners import tuners_utils
+    from peft.utils import transformers_weight_conversion as conversion
+
+    reasons: dict[str, str] = {}
+    for last in dict.fromkeys(name.rpartition(".")[2] for name in modules):
+        one = LoraConfig(target_modules=[last])
+        try:
+            tuners_utils._check_lora_target_modules_mamba(one, model, last)
+        except ValueError:
+            reasons[last] = "PEFT does not adapt it in a Mamba layer"
+        try:
+            conversion.convert_peft_config_for_transformers(one, model, None)
+        except ValueError:  # it would convert it, were the other half of the fused weight named too
+            one.target_modules = set()
+        if last not in (one.target_modules or ()):
+            reasons[last] = "PEFT takes its name for that of the experts, which are no module"
+    ends = {name: name.rpartition(".")[2] for name in modules}
+    without = {name: reasons[last] for name, last in ends.items() if last in reasons}
+    idle = {name for name in ends if role(name) in passed_by}
+    return without | dict.fromkeys(idle, "the model does not call it")
+
+
+def check_wrapped(model: Any, adapted: Iterable[str]) -> None:
+    """Raises InputError unless PEFT has put adapters beside these modules and no others."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = {n for n, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    if stray := sorted(wrapped ^ set(adapted)):
+        raise InputError(
+            f"adapter: PEFT would put it elsewhere in {type(model).__name__} than asked, at "
+            f"{listed(stray[:3])} among others; name other modules in `lora_targets`, or use "
+            "`adapter: none`"
+        )
+
+
 def settings(
     recipe: Recipe, adapted: Mapping[str, Any], task: str | None, whole: Iterable[str] = ()
 ) -> Any:
@@ -69,6 +131,28 @@ def settings(
         task_type=task,
         modules_to_save=list(whole) or None,
     )
+
+
+def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What an adapter_config.json says besides what makes a plain LoRA adapter.
+
+    PEFT imports what some of its keys name, such as `megatron_core`, and loads files for others.
+    """
+    from peft import LoraConfig
+
+    usual = LoraConfig().to_dict()
+    mapping = told.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, Mapping) else mapping
+    found = {
+        name: value
+        for name, value in told.items()
+        if name not in PLAIN and value not in (usual.get(name), None)
+    }
+    if told.get("peft_type") != "LORA":
+        found["peft_type"] = told.get("peft_type")
+    if library and str(library).split(".")[0] not in ("transformers", "peft"):
+        found["auto_mapping"] = mapping
+    return found
 
 
 def _ends(module: str, suffix: str) -> bool:

@@ -176,16 +176,10 @@ def lent(base: Base, members: Sequence[Member]) -> Iterator[PopulationLoRA]:
     """
     population = PopulationLoRA(base, members)
     model = base.model
-    hook = model.register_forward_pre_hook(population.begin, with_kwargs=True)
-    try:
+    with base.lent():
+        model.register_forward_pre_hook(population.begin, with_kwargs=True)
         model.requires_grad_(False)
         for name, module in population.modules.items():
             model.set_submodule(name, _Layer(module, name, population))
         with dropout_rate(model, population.dropout):
             yield population
-    finally:
-        hook.remove()
-        for name, module in population.modules.items():
-            model.set_submodule(name, module)
-        model.requires_grad_(True)
-        model.eval()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fitness.endings import ending_tokens
 from fitness.generation import batch_seed, continued_each, decoded, encoded_prompts
 from fitness.streams import Streams
 
@@ -32,10 +33,10 @@ def generate_each(
         encoded_prompts(model, tokenizer, prompts, max_new_tokens),
         len(seeds),
         lambda first: Streams([batch_seed(seed, first) for seed in seeds], device),
-        eos=tokenizer.eos_token_id,
+        ends=ending_tokens(model, tokenizer),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         batch_size=batch_size,
     )
-    return [[decoded(tokenizer, tokens) for tokens in own] for own in answers]
+    return [[decoded(tokenizer, answer.tokens) for answer in own] for own in answers]

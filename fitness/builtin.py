@@ -6,18 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fitness import inheritance, merging, weights
+from fitness import inheritance, merging, rounding, weights
 from fitness.cost import Shape, training_flops
 from fitness.decks import Deck, RecordDeck, deck_of
 from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.held_out import answers_each, held_out_loss, measure
+from fitness.held_out import Measured, answers_each, held_out_loss, measure
 from fitness.infilling import Infilling
 from fitness.materialise import steps_until
 from fitness.mixing import Batch, Mixing
 from fitness.ranks import ALONE
 from fitness.recipe import Recipe
-from fitness.together import Trained, train_together
+from fitness.together import Answers, Trained, train_together
 from fitness.tokens import separator
 from fitness.training import state
 from fitness.training.early_stopping import EarlyStopping
@@ -65,6 +65,10 @@ class Builtin:
         write = partial(answers_each, base.model, base.tokenizer, self._task)
         return train_together(base, partial(self._mixing, self._task), specs, write)
 
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return rounding.bfloat16_cost(self._base.device)
+
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """How large a bucket of such recipes is fastest here, as measured."""
         from fitness.bucket_size import fastest
@@ -75,16 +79,22 @@ class Builtin:
         if not self.ranks.leads:
             return Evaluation(spec, Status.OK)
         started = time.perf_counter()
-        measurements, samples = measure(self._base.model, self._base.tokenizer, self._task, spec)
+        measurements, told = self._measure(self._base.model, self._task, spec)
         seconds = time.perf_counter() - started
         cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
-        return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+        return Evaluation(spec, Status.OK, measurements, cost, told)
 
     def _written(self, spec: EvaluationSpec) -> Evaluation:
         if not self.ranks.leads:
             return Evaluation(spec, Status.OK)
         cost, details = written(self._base, spec, self._task, self._again)
         return Evaluation(spec, Status.OK, {}, cost, details)
+
+    def _measure(
+        self, model: Any, task: Task, spec: EvaluationSpec, written: Answers | None = None
+    ) -> Measured:
+        base = self._base
+        return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
 
     def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
         """The parts merged by the recipe's mixture; nothing is trained."""
@@ -95,7 +105,7 @@ class Builtin:
             inheritance.begin(model, inherited)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
-                measurements, samples = measure(model, base.tokenizer, task, spec)
+                measurements, told = self._measure(model, task, spec)
             _keep_weights(model, task, spec)
         cost = {
             "tokens": 0,
@@ -103,7 +113,7 @@ class Builtin:
             "train_seconds": scoring - started,
             "evaluate_seconds": time.perf_counter() - scoring,
         }
-        details = {"shares": dict(recipe.mixture), "epochs": {}, "samples": samples}
+        details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
@@ -115,6 +125,7 @@ class Builtin:
             seed=spec.seed,
             seen=spec.seen,
             seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
+            packs=self._base.probe.packs,
         )
 
     def _decks(self, recipe: Recipe, seed: int) -> dict[str, Deck]:
@@ -142,13 +153,18 @@ class Builtin:
         share = recipe.mask_share
         return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
 
+    def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
+        """Documents with a row each would need more memory at once than the packed ones."""
+        return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
+
     def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
         """By the selection split, whatever split is scored afterwards."""
         file = task.domains[task.stop_on]["selection"]
 
         def loss() -> float:
             with precise(model.device, recipe):
-                found = held_out_loss(model, file, task.held_out_length, self._masking)
+                length, packs = task.held_out_length, self._base.probe.packs
+                found = held_out_loss(model, file, length, self._masking, packs)
             return self.ranks.first(found)
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
@@ -196,7 +212,7 @@ class Builtin:
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
-                micro_batch=task.micro_batch,
+                micro_batch=self._rows_at_once(task, recipe),
                 stop=stop,
                 ranks=ranks,
             )
@@ -207,7 +223,7 @@ class Builtin:
             scoring = time.perf_counter()
             with precise(base.device, recipe):
                 written = trained.answers if trained else None
-                measurements, samples = measure(model, base.tokenizer, task, spec, written)
+                measurements, told = self._measure(model, task, spec, written)
             if until == steps:
                 _keep_weights(model, task, spec)
         cost = {
@@ -222,12 +238,14 @@ class Builtin:
             "epochs": drawn.epochs,
             "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
             "learning_curve": report.learning_curve,
-            "samples": samples,
+            **told,
         }
         if chosen := samples_kept(mixing.decks):
             details["samples_kept"] = chosen
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
+            whole = budget_of(task, spec)
+            details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
         if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:

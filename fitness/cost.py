@@ -8,7 +8,7 @@ from these numbers, so they must be the same everywhere. Their ratios between re
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,6 +113,21 @@ def scoring_flops(shape: Shape, task: Task) -> float:
             tokens = math.ceil(len(prompt) / CHARACTERS_A_TOKEN) + prompt_set.max_new_tokens
             total += shape.forward(tokens) * tokens
     return total
+
+
+def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
+    """FLOPs of scoring each domain and prompt set, and its items, by the key that limits them."""
+    if task.model is None:
+        return {}
+    shape, parts = Shape.of(task.model, task.head), {}
+    for name, splits in task.domains.items():
+        file = splits["selection"]
+        flops = shape.forward(task.held_out_length) * _read(file, task)
+        parts[f"domains.{name}"] = (flops, file.documents)
+    for name, prompt_set in task.prompt_sets.items():
+        flops = scoring_flops(shape, replace(task, domains={}, prompt_sets={name: prompt_set}))
+        parts[f"prompts.{name}"] = (flops, len(task.prompts[name]["selection"].prompts))
+    return parts
 
 
 def _read(file: TokenFile, task: Task) -> int:

@@ -54,7 +54,8 @@ class Sequence(NamedTuple):
 class Draw(NamedTuple):
     """One draw: what it is for, where it is from, and its sequences, of which a comparison has two.
 
-    `number` tells the records of a source apart.
+    `number` tells the records of a source apart. `elsewhere` is the answer of another rated record,
+    (tokens,) int64, which tells KTO how far the model has moved where no other of a batch does.
     """
 
     use: Use
@@ -62,6 +63,7 @@ class Draw(NamedTuple):
     number: int
     sequences: tuple[Sequence, ...]
     label: int = 1  # as of `records.Row`
+    elsewhere: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,22 @@ class RecordDeck:
             text = self.records.text(row, self.length)
             sequences = (Sequence(text, np.full_like(text, NO_LABEL)),)
         elif self.use == "compare":
-            sequences = (self._sequence(row), self._sequence(row + 1))
+            longest = max(len(self.records.answer(side)) for side in (row, row + 1))
+            sequences = (self._sequence(row, longest), self._sequence(row + 1, longest))
         else:
             sequences = (self._sequence(row),)
-        return Draw(self.use, source, number, sequences, self.records.label(row))
+        elsewhere = self._answer_beside(row) if self.use == "rate" else None
+        return Draw(self.use, source, number, sequences, self.records.label(row), elsewhere)
 
-    def _sequence(self, row: int) -> Sequence:
-        tokens, asked = self.records.cut(row, self.length)
+    def _answer_beside(self, row: int) -> np.ndarray:
+        """The next answer of the source that is another one; the row's own where there is none."""
+        count, own = len(self.records.index), self.records.answer(row)
+        others = (self.records.answer((row + step) % count) for step in range(1, count))
+        other = next((one for one in others if not np.array_equal(one, own)), own)
+        return other[: self.length].astype(np.int64)
+
+    def _sequence(self, row: int, longest: int = 0) -> Sequence:
+        tokens, asked = self.records.cut(row, self.length, longest)
         labels = tokens.copy()
         labels[: max(asked, 1)] = NO_LABEL  # nothing stands before the first token to predict it
         return Sequence(tokens, labels)

@@ -1,6 +1,9 @@
 """One recipe in, one evaluation out: whoever measures it, expected failure is turned into data."""
 
+import gc
+import math
 import multiprocessing
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +18,7 @@ from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
 from fitness.metrics import load_function
 from fitness.ranks import Parted, Ranks, leave, meet, meeting_place
+from fitness.secrets import quoted, without_secrets
 from fitness.together import Trained
 from fitness.training.supervised import Diverged
 from fitness.training.trl import by_trl
@@ -49,6 +53,12 @@ class Evaluator:
 
         `trained` is given where that was done in a bucket already.
         """
+        evaluation = self._evaluated(spec, *trained)
+        if evaluation.status is Status.OUT_OF_MEMORY:
+            _release_memory()
+        return evaluation
+
+    def _evaluated(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
         try:
             return _checked(self._run(spec, *trained))
         except Diverged as error:
@@ -67,15 +77,22 @@ class Evaluator:
 
         Each one's failure is its own; where all of them at once are too much, they train alone.
         """
+        short = False
         try:
             trained = self._builtin.together(specs) if self._builtin else {}
         except Exception as error:
             if not (isinstance(error, InputError) or _is_out_of_memory(error)):
                 return [failed(spec, Status.ERROR, traceback.format_exc()) for spec in specs]
-            trained = {}
+            trained, short = {}, _is_out_of_memory(error)
+        if short:
+            _release_memory()
         return [
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return self._builtin.bfloat16_cost() if self._builtin else math.inf
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""
@@ -116,6 +133,18 @@ def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -
     return evaluations
 
 
+def _release_memory() -> None:
+    """Give back the GPU memory that PyTorch keeps for later: other workers may share the GPU.
+
+    Of use outside an `except` alone, since the frames of an error hold tensors.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Python's own, torch's for a device, or a RuntimeError of another of torch's allocators."""
     named = type(error).__name__ == "OutOfMemoryError"
@@ -132,15 +161,23 @@ def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluati
             dict(spec.recipe), seed=spec.seed, fidelity=spec.fidelity, split=spec.split
         )
         if not isinstance(values, Mapping):
-            raise InputError(f"the evaluator must return a dict of numbers, got {values!r:.80}")
+            raise InputError(
+                f"the evaluator must return a dict of numbers, got {quoted(values, 80)}"
+            )
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, Real):
-                raise InputError(f"the evaluator must return numbers, got {name!s}={value!r:.80}")
-        measurements = {str(name): float(value) for name, value in values.items()}
+                raise InputError(
+                    f"the evaluator must return numbers, got {_named(name)}={quoted(value, 80)}"
+                )
+        measurements = {_named(name): float(value) for name, value in values.items()}
         cost = {"train_seconds": time.perf_counter() - started}
         return Evaluation(spec, Status.OK, measurements, cost)
 
     return run
+
+
+def _named(measurement: object) -> str:
+    return without_secrets(str(measurement))
 
 
 def _checked(evaluation: Evaluation) -> Evaluation:

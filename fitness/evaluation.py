@@ -12,6 +12,7 @@ from fitness.feedback.generate import Generation
 from fitness.generation import Prompts, PromptSet
 from fitness.heads import CAUSAL, Head
 from fitness.kinds import Kind
+from fitness.secrets import without_secrets
 from fitness.sources import TokenFile
 
 Split = Literal["selection", "test"]
@@ -149,6 +150,7 @@ class Task:
 
 
 def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:
-    """An evaluation that measured nothing, and why, in characters that any file can hold."""
-    message = str(why)[-MESSAGE_CHARACTERS:].encode(errors="replace").decode()
+    """An evaluation that measured nothing, and why: without secrets, in characters that any file
+    can hold."""
+    message = without_secrets(str(why))[-MESSAGE_CHARACTERS:].encode(errors="replace").decode()
     return Evaluation(spec, status, message=message)

@@ -23,6 +23,7 @@ from typing import Any
 from fitness import materialise
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import Command, filled_in
+from fitness.secrets import quoted, without_secrets
 from fitness.sources import load_tokenizer
 from fitness.transcript import Transcript
 
@@ -238,21 +239,21 @@ def _measurements(ended: Ended, seconds: float) -> dict[str, float]:
     try:
         values = json.loads(ended.measured)
     except (ValueError, RecursionError) as error:
+        told = quoted(ended.measured, 80)
         raise Unusable(
-            f"the command's measurements are not JSON ({error}): {ended.measured[:80]!r}; write an "
+            f"the command's measurements are not JSON ({error}): {told}; write an "
             f"object of name: number to {where}"
         ) from None
     if not isinstance(values, dict):
-        raise Unusable(
-            f"the command's measurements must be an object of name: number, got {values!r:.80}"
-        )
+        told = quoted(values, 80)
+        raise Unusable(f"the command's measurements must be an object of name: number, got {told}")
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Unusable(
-                f"the command's measurement {name!r} must be a number, got {value!r:.80}; leave it "
-                "out, or say NaN where the fine-tune diverged"
+                f"the command's measurement {name!r} must be a number, got {quoted(value, 80)}; "
+                "leave it out, or say NaN where the fine-tune diverged"
             )
-    return {name: _as_float(value) for name, value in values.items()}
+    return {without_secrets(name): _as_float(value) for name, value in values.items()}
 
 
 def _as_float(value: float) -> float:

@@ -1,17 +1,18 @@
 """Prompts with references, and what a model answers: batched sampling through transformers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from fitness.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.documents import Half, existing
+from fitness.endings import ending_tokens
 from fitness.errors import Faults, InputError, Refuse, at_once
 from fitness.formats import json_records, text_in
 from fitness.records import notes_of, unread
@@ -132,6 +133,13 @@ def _asked(
     return Rendered(rendered(tokenizer, chat, where, prompting=True, arguments=arguments))
 
 
+class Continuation(NamedTuple):
+    """The tokens that a model wrote, and the one by which it ended; None where it was cut."""
+
+    tokens: list[int]
+    end: int | None = None
+
+
 def generate(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -143,7 +151,7 @@ def generate(
     seed: int,
     batch_size: int = 32,
 ) -> list[str]:
-    """Answer each prompt, without the prompt, up to EOS or `max_new_tokens`; same order.
+    """Answer each prompt, without the prompt, up to an ending token or `max_new_tokens`, in order.
 
     Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
     prompts and batch size. A prompt too long for the model's context loses its beginning. No
@@ -157,14 +165,14 @@ def generate(
     answers = continued(
         model,
         encoded,
-        eos=tokenizer.eos_token_id,
+        ends=ending_tokens(model, tokenizer),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
         batch_size=batch_size,
     )
-    return [decoded(tokenizer, tokens) for tokens in answers]
+    return [decoded(tokenizer, answer.tokens) for answer in answers]
 
 
 def decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
@@ -199,21 +207,21 @@ def continued(
     model: "PreTrainedModel",
     encoded: list[list[int]],
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int,
     batch_size: int = 32,
-) -> list[list[int]]:
-    """`generate`, from tokens to tokens; what ends an answer is not a part of it."""
+) -> list[Continuation]:
+    """`generate`, from tokens to tokens; any of the tokens `ends` ends an answer."""
     device = next(model.parameters()).device
     (answers,) = continued_each(
         model,
         encoded,
         1,
         lambda first: _seeded(device, batch_seed(seed, first)),
-        eos=eos,
+        ends=ends,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -228,12 +236,12 @@ def continued_each(
     members: int,
     randomness: Callable[[int], AbstractContextManager[Any]],
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     batch_size: int,
-) -> list[list[list[int]]]:
+) -> list[list[Continuation]]:
     """What each member of a model answers; its rows of a batch stand behind another's.
 
     A batch is computed under the `randomness` of the place of its first prompt.
@@ -242,7 +250,7 @@ def continued_each(
 
     device = next(model.parameters()).device
     longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-    answers: list[list[list[int]]] = [[[] for _ in encoded] for _ in range(members)]
+    answers = [[Continuation([])] * len(encoded) for _ in range(members)]
     with _only_answering(model), _private_randomness(device), torch.no_grad():
         for first in range(0, len(encoded), batch_size):
             places = longest_first[first : first + batch_size]
@@ -251,14 +259,14 @@ def continued_each(
                     model,
                     [encoded[place] for place in places] * members,
                     device,
-                    eos=eos,
+                    ends=ends,
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     top_p=top_p,
                 )
-            for number, tokens in enumerate(new_tokens):
+            for number, answer in enumerate(new_tokens):
                 member, place = divmod(number, len(places))
-                answers[member][places[place]] = tokens
+                answers[member][places[place]] = answer
     return answers
 
 
@@ -267,11 +275,11 @@ def continued_apart(
     encoded: list[list[int]],
     numbers: "np.ndarray",
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[list[int]]:
+) -> list[Continuation]:
     """`continued` for one batch, each row of which is sampled by its own numbers.
 
     `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens so follow from
@@ -288,7 +296,7 @@ def continued_apart(
             model,
             encoded,
             device,
-            eos=eos,
+            ends=ends,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
@@ -313,27 +321,32 @@ def _continue(
     encoded: list[list[int]],
     device: "torch.device",
     *,
-    eos: int,
+    ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[list[int]]:
-    """The tokens that follow each encoded prompt, up to its EOS and without it."""
+) -> list[Continuation]:
+    """What follows each encoded prompt, up to the first token that ends it."""
     from transformers import GenerationConfig
 
-    padded, attended = _padded(encoded, eos, device)
+    padded, attended = _padded(encoded, ends[0], device)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         use_cache=True,
-        eos_token_id=eos,
-        pad_token_id=eos,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0],
         **sampling,
     )
     output = model.generate(padded, attention_mask=attended, generation_config=config)
-    new = output[:, padded.shape[1] :].tolist()
-    return [tokens[: tokens.index(eos)] if eos in tokens else tokens for tokens in new]
+    return [_ended(tokens, ends) for tokens in output[:, padded.shape[1] :].tolist()]
+
+
+def _ended(tokens: list[int], ends: Sequence[int]) -> Continuation:
+    """What a row holds before its first ending token; behind that it is padded."""
+    place = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return Continuation(tokens) if place is None else Continuation(tokens[:place], tokens[place])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from fitness.errors import InputError
+from fitness.exported import save_tokenizer
 from fitness.sources import cache_folder
 
 SUFFIX = ".gguf"
@@ -72,4 +73,4 @@ def _convert(path: Path, folder: Path) -> None:
         model = type(loaded)(type(loaded.config).from_dict(settings))
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)

@@ -8,6 +8,7 @@ from fitness.documents import Source, records
 from fitness.errors import InputError
 from fitness.heads import CLASSES, Head, ModelTask
 from fitness.labels import label_in
+from fitness.loading import configuration
 from fitness.suggest import listed
 
 SHOWN = 30  # labels of the data in a remedy
@@ -15,33 +16,46 @@ SHOWN = 30  # labels of the data in a remedy
 
 def check(folder: Path, task: ModelTask) -> None:
     """Raises InputError unless the architecture in a folder has a head for the task."""
-    named = folders.told(folder).get("architectures") or ["a model"]
-    if task == "causal":  # asked without `transformers`: it would let an encoder see what it learns
-        if named[0].endswith(("ForMaskedLM", "ForPreTraining")):
-            raise InputError(
-                f"model.base {str(folder)!r}: {named[0]} is an encoder, which sees what comes "
-                "after a token; set `model.task` to masked, or to classification"
-            )
-        return
-    from transformers import AutoConfig
+    named = (folders.architectures(folder) or ["a model"])[0]
+    if task == "causal" and named.endswith(("ForMaskedLM", "ForPreTraining")):
+        raise InputError(
+            f"model.base {str(folder)!r}: {named} is an encoder, which sees what comes after a "
+            "token; set `model.task` to masked, or to classification"
+        )
+    if task == "causal" and folders.told(folder).get("is_encoder_decoder"):
+        raise InputError(_two_parts(folder, named))
+    if task != "causal":  # of which `soundness` makes sure, once: it takes long to ask the library
+        check_class(folder, task)
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+def check_class(folder: Path, task: ModelTask) -> None:
+    """Raises InputError unless the library has a class with the task's head for the folder."""
+    config = configuration(folder)
+    if task == "causal" and config.is_encoder_decoder:
+        raise InputError(_two_parts(folder, type(config).__name__))
     if type(config) not in Head(task).model_class._model_mapping:
-        remedy = "an encoder such as BERT has one" if task == "masked" else "take another base"
+        remedy = {
+            "causal": "take a causal language model, or set `model.task` for an encoder",
+            "masked": "an encoder such as BERT has one",
+        }.get(task, "take another base")
         raise InputError(
             f"model.task {task}: the architecture {config.model_type} of {str(folder)!r} has no "
             f"head for it in transformers ({CLASSES[task]}); {remedy}"
         )
 
 
+def _two_parts(folder: Path, named: str) -> str:
+    return (
+        f"model.base {str(folder)!r}: {named} is an encoder and a decoder, of which the one reads "
+        "what the other answers; evomix trains decoders alone, such as Llama or Qwen"
+    )
+
+
 def own_labels(folder: Path) -> tuple[str, ...]:
     """The labels of a base that is a classifier already; none of any other base."""
-    named = folders.told(folder).get("architectures") or []
-    if not any(name.endswith("ForSequenceClassification") for name in named):
+    if not any(n.endswith("ForSequenceClassification") for n in folders.architectures(folder)):
         return ()
-    from transformers import AutoConfig
-
-    told = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label
+    told = configuration(folder).id2label
     return tuple(str(told[number]) for number in sorted(told))
 
 

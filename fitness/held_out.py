@@ -10,11 +10,13 @@ from fitness.decks import NO_LABEL, RecordDeck
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
+from fitness.items import answer_items, class_items, items, text_items
 from fitness.metrics import class_scores, score
-from fitness.mixing import Rows, stacked, windows
+from fitness.mixing import Rows, separate, stacked, windows
 from fitness.records import Records
 from fitness.sources import TokenFile
 from fitness.together import Answers
+from fitness.tokens import separator
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged, token_logps
@@ -23,6 +25,8 @@ BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
 SAMPLES = 4
 
+Measured = tuple[dict[str, float], dict[str, Any]]  # by name; what details say of it
+
 
 def measure(
     model: Any,
@@ -30,21 +34,28 @@ def measure(
     task: Task,
     spec: EvaluationSpec,
     answers: Answers | None = None,
-) -> tuple[dict[str, float], dict[str, list[dict[str, str]]]]:
-    """Every measurement of the spec's split, and a few samples of what the model wrote.
+    *,
+    packs: bool = True,
+) -> Measured:
+    """Every measurement of the spec's split, and what else an evaluation's details say of it.
 
-    `answers` are given where a bucket has written them already. Raises Diverged for a loss that is
-    no number: such a model cannot be sampled from.
+    Which are a few `samples` of what the model wrote, by prompt set, and the scores by held-out
+    item, `items` by measurement. `answers` are given where a bucket has written them already.
+    Without `packs`, records have a row each, for a base that lets those in a row see one another.
+    Raises Diverged for a loss that is no number: such a model cannot be sampled from.
     """
     split = spec.split
     assert split != "samples"  # which are written, not scored
     measurements: dict[str, float] = {}
+    by_item: dict[str, dict[str, Any]] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
+    end = separator(tokenizer)
     for domain, splits in task.domains.items():
-        found = _scores(model, splits[split], task.held_out_length, masking)
+        found, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
         if not math.isfinite(found["loss"]):
             raise Diverged(f"{domain}/loss is {found['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in found.items()}
+        by_item |= {f"{domain}/{name}": value for name, value in each.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
         asked = task.prompts[name][split]
@@ -54,12 +65,14 @@ def measure(
             outputs = generate(model, tokenizer, asked.prompts, **settings.sampling, seed=spec.seed)
         for metric, value in score(settings.metrics, asked, outputs).items():
             measurements[f"{name}/{metric}"] = value
+        each = answer_items(settings.metrics, asked.references, outputs)
+        by_item |= {f"{name}/{metric}": value for metric, value in each.items()}
         triples = zip(asked.prompts, asked.references, outputs, strict=True)
         samples[name] = [
             {"prompt": prompt, "reference": reference, "output": output}
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
-    return measurements, samples
+    return measurements, {"samples": samples, "items": by_item}
 
 
 def answers_each(
@@ -80,42 +93,84 @@ def answers_each(
     return list(found)
 
 
-def _scores(model: Any, file: TokenFile, length: int, masking: Masking | None) -> dict[str, float]:
-    """What `metrics.HELD_OUT` names for the kind of a domain."""
+def _scores(
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """What `metrics.HELD_OUT` names for the kind of a domain, and the same by item."""
     if file.kind == "label":
-        return class_scores(*_classified(model, file, length))
-    loss = held_out_loss(model, file, length, masking)
+        wanted, logits = _classified(model, file, length)
+        return class_scores(wanted, logits), class_items(wanted, logits)
+    loss, each = _loss_and_items(model, file, length, end, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+    by_item = {"loss": each}
     if file.kind == "preference" and math.isfinite(loss):
-        scores["accuracy"] = pair_accuracy(model, file, length)
-    return scores
+        right = _pairs(model, file, length)
+        scores["accuracy"] = sum(right) / len(right)
+        by_item["accuracy"] = items("record", right)
+    return scores, by_item
 
 
 def held_out_loss(
-    model: Any, file: TokenFile, length: int, masking: Masking | None = None
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
 ) -> float:
     """Mean cross-entropy over a text cut in windows of `length`, nats per token.
 
     Of records, over what answers the prompts: of a preference, the chosen answer; of texts with
     classes, nats per text. With `masking`, over the masked tokens, always the same ones.
     """
-    import torch
-
     if file.kind == "label":
         return class_scores(*_classified(model, file, length))["loss"]
+    return _loss_and_items(model, file, length, -1, masking, packs)[0]
+
+
+def _loss_and_items(
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+) -> tuple[float, dict[str, Any]]:
+    """The mean loss of a text or of records, and its sums by document or record.
+
+    Where a text is not masked, its windows predict each of its tokens but the first, in order.
+    """
+    import torch
+
     total = count = read = 0
+    losses: list[np.ndarray] = []  # by row or record: of its labels, NaN where one is not counted
     with torch.inference_mode():
-        for rows in _rows(model, file, length):
+        for rows in _rows(model, file, length, packs):
+            there = rows.labels[:, 1:] != NO_LABEL
             if masking is None:
-                summed, labels = -token_logps(model, rows).sum(), rows.labels[:, 1:] != NO_LABEL
-                total, count = total + summed.item(), count + int(labels.sum())
+                each = -token_logps(model, rows)
+                total, count = total + each.sum().item(), count + int(there.sum())
             else:
-                summed, masked = masking.summed(model, masking.held_out(rows, first=read))
+                summed, masked, each = masking.each(model, masking.held_out(rows, first=read))
                 total, count = total + summed.item(), count + masked
+            values = each.double().cpu().numpy()
+            losses += _apart(values, there, rows.position_ids)
             read += len(rows.input_ids)
     if masking is not None and not count:
         raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
-    return total / max(1, count)
+    content = file.open()
+    if isinstance(content, Records):
+        learned = [one for one in losses if len(one)]
+        sums, weights = [one.sum() for one in learned], [len(one) for one in learned]
+        by_item = items("record", sums, weights)
+    else:
+        by_item = text_items(np.concatenate(losses), np.asarray(content), end, length)
+    return total / max(1, count), by_item
+
+
+def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) -> list[np.ndarray]:
+    """The values of each row, (b, n), that are `there`; of each record where a row packs several.
+
+    `positions`, (b, n + 1), begin anew in each record.
+    """
+    if positions is None:
+        return [row[known] for row, known in zip(values, there, strict=True)]
+    begins = [np.flatnonzero(row[1:] == 0) for row in positions]
+    return [
+        part[known]
+        for row, own, places in zip(values, there, begins, strict=True)
+        for part, known in zip(np.split(row, places), np.split(own, places), strict=True)
+    ]
 
 
 def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +193,12 @@ def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, n
 
 def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
     """The share of preferences whose chosen answer the model finds likelier than the rejected."""
+    right = _pairs(model, file, length)
+    return sum(right) / len(right)
+
+
+def _pairs(model: Any, file: TokenFile, length: int) -> list[bool]:
+    """For each preference, whether the model finds the chosen answer likelier."""
     import torch
 
     content = file.open()
@@ -145,18 +206,18 @@ def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
         raise TypeError(f"{file.name} holds no preferences")
     deck = RecordDeck(content, "compare", length)
     size = max(1, sequences_at_once(model, length) // 2)
-    right = 0
+    right: list[bool] = []
     with torch.inference_mode():
         for first in range(0, deck.draws, size):
             numbers = range(first, min(first + size, deck.draws))
             pairs = [deck.draw("", number, length).sequences for number in numbers]
             rows = stacked([pair[side] for side in (0, 1) for pair in pairs])
             chosen, rejected = token_logps(model, rows).sum(1).chunk(2)
-            right += int((chosen > rejected).sum())
-    return right / deck.draws
+            right += (chosen > rejected).tolist()
+    return right
 
 
-def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
+def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
     size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):
@@ -165,7 +226,13 @@ def _rows(model: Any, file: TokenFile, length: int) -> Iterator[Rows]:
     deck = RecordDeck(content, "learn", length)
     for first in range(0, deck.draws, size):
         numbers = range(first, min(first + size, deck.draws))
-        yield stacked([deck.draw("", number, length).sequences[0] for number in numbers])
+        packed = [deck.draw("", number, length).sequences[0] for number in numbers]
+        if packs:
+            yield stacked(packed)
+            continue
+        apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
+        for place in range(0, len(apart), size):  # as many rows at once as of packed ones
+            yield stacked(apart[place : place + size])
 
 
 def sequences_at_once(model: Any, length: int) -> int:

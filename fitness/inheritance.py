@@ -71,7 +71,7 @@ def parents(
     near = task.artifacts if task.artifacts and task.artifacts.is_dir() else None
     with TemporaryDirectory(prefix=RETRAINED, dir=near) as temporary:
         room = Path(temporary)
-        for ancestor in _needed(spec, kept):
+        for ancestor in needed(spec, kept):
             folder = kept(ancestor.individual)
             if folder is None:
                 again = replace(unmeasured(task), artifacts=room)
@@ -92,17 +92,17 @@ def added(seen: Mapping[str, int], drawn: Mapping[str, int]) -> dict[str, int]:
     return {name: seen.get(name, 0) + drawn.get(name, 0) for name in sorted({*seen, *drawn})}
 
 
-def _needed(spec: EvaluationSpec, kept: Callable[[int], Path | None]) -> list[Ancestor]:
+def needed(spec: EvaluationSpec, kept: Callable[[int], Path | None]) -> list[Ancestor]:
     """Parents, and the ancestors of those that are gone, oldest first."""
     known = {ancestor.individual: ancestor for ancestor in spec.ancestors}
-    needed: set[int] = set()
+    found: set[int] = set()
     wave = list(spec.parents)
     while wave:
         one = wave.pop()
-        if one not in needed:
-            needed.add(one)
+        if one not in found:
+            found.add(one)
             wave += () if kept(one) else known[one].parents
-    return [ancestor for ancestor in spec.ancestors if ancestor.individual in needed]
+    return [ancestor for ancestor in spec.ancestors if ancestor.individual in found]
 
 
 def _train_again(

@@ -1,15 +1,17 @@
 """A folder's model with the head that a search asks for; a classifier's is drawn if it has none."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fitness import folders
 from fitness.errors import InputError
-from fitness.heads import Head
+from fitness.heads import CAUSAL, Head
 from fitness.sources import load_tokenizer
 from fitness.tokens import separator
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 HEAD_SEED = 0  # of a head that the base does not have
 
@@ -24,6 +26,7 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
 
     logging.disable_progress_bar()
     told = logging.get_verbosity()
+    configuration(folder, head)
     try:
         if head.labels:  # it would warn of what is done here on purpose
             logging.set_verbosity_error()
@@ -36,6 +39,10 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
                 output_loading_info=True,
                 **head.settings,
             )
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):  # of the device, or the CPU
+            raise
+        raise InputError(unusable(folder, "cannot be loaded", error)) from error
     finally:
         logging.set_verbosity(told)
     own = tuple(f"{part}." for part in own_parts(model, head))
@@ -66,14 +73,56 @@ def own_parts(model: Any, head: Head) -> list[str]:
     return [name for name in found if any(True for _ in modules[name].parameters())]
 
 
+def configuration(folder: Path, head: Head = CAUSAL) -> "PreTrainedConfig":
+    """The configuration in a model's folder. Raises InputError if the library cannot read it."""
+    from transformers import AutoConfig
+
+    told = folders.told(folder)
+    if told.get("quantization_config"):
+        raise InputError(
+            f"model.base {str(folder)!r}: its weights are quantised, and a fine-tune trains "
+            "floating-point numbers; take the model that it was made from, or save it dequantised"
+        )
+    if told.get("auto_map") and told["model_type"] not in _known_types():
+        raise InputError(
+            f"model.base {str(folder)!r}: is a model of its own code ({told['model_type']!r:.60}), "
+            "which is never run; take one of an architecture that transformers has"
+        )
+    try:
+        return AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, **head.settings
+        )
+    except Exception as error:  # whatever odd content makes the library raise
+        raise InputError(unusable(folder, "its config.json cannot be used", error)) from error
+
+
+def _known_types() -> Collection[str]:
+    from transformers import CONFIG_MAPPING
+
+    return list(CONFIG_MAPPING.keys())
+
+
+def unusable(folder: Path, what: str, error: Exception) -> str:
+    """The message on a base that the library cannot use, with the first line of its reason."""
+    told = (str(error).strip().splitlines() or ["no reason told"])[0][:300]
+    return (
+        f"model.base {str(folder)!r}: {what} ({type(error).__name__}: {told}); copy the whole "
+        "model folder anew, or take another base"
+    )
+
+
 def skeleton(folder: Path, head: Head) -> Any:
     """The model without weights, from its configuration alone."""
     import torch
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **head.settings)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return head.model_class.from_config(config, trust_remote_code=False)
+    config = configuration(folder, head)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return head.model_class.from_config(config, trust_remote_code=False)
+    except Exception as error:  # sizes that do not fit one another, in hundreds of architectures
+        raise InputError(
+            unusable(folder, "no model follows from its config.json", error)
+        ) from error
 
 
 def cuda_devices() -> list[int]:

@@ -50,7 +50,8 @@ class Rows(NamedTuple):
 class Batch(NamedTuple):
     """What one optimiser step learns from: `Rows`, and draws that are not simply learned.
 
-    `tokens` is what it takes of the budget.
+    `tokens` is what it takes of the budget. `learned` is how many draws the rows hold where each
+    document has a row of its own, None where each draw is one row.
     """
 
     input_ids: np.ndarray
@@ -58,6 +59,12 @@ class Batch(NamedTuple):
     position_ids: np.ndarray | None = None
     tokens: int = 0
     others: tuple[Draw, ...] = ()
+    learned: int | None = None
+
+    @property
+    def rows_drawn(self) -> int:
+        """The draws that are simply learned."""
+        return len(self.input_ids) if self.learned is None else self.learned
 
 
 def schedule(
@@ -112,11 +119,16 @@ class Mixing:
         seed: int,
         seen: Mapping[str, int] | None = None,
         seen_seed: int | None = None,
+        packs: bool = True,
     ) -> None:
         """Of each source so many tokens, in whole draws, were `seen` under `seen_seed` and are left
         out. Under another seed the draws after these come too, in an order of that seed's own.
+
+        Without `packs`, for a base whose documents see one another in a row, the documents of a
+        draw get a row each: the same data, in as many steps.
         """
         self._requested = shares
+        self._packs = packs
         self.decks = decks
         self._seen = seen or {}
         self._seen_seed = seed if seen_seed is None else seen_seed
@@ -186,9 +198,9 @@ class Mixing:
         """
         draws, left = self.draws(skip * batch_size), self.steps(batch_size) - skip
         for _ in range(left - 1):
-            yield _stacked(list(islice(draws, batch_size)))
+            yield _stacked(list(islice(draws, batch_size)), self._packs)
         if left > 0:
-            yield _stacked(list(draws))
+            yield _stacked(list(draws), self._packs)
 
     def _order(self) -> Iterator[tuple[str, int]]:
         return schedule(self._requested, self.budget_tokens, self.sequence_length, self._costs)
@@ -262,10 +274,24 @@ def _chairmen(shares: Mapping[str, float], costs: Mapping[str, int]) -> Iterator
         yield names[chosen]
 
 
-def _stacked(draws: list[tuple[Draw, int]]) -> Batch:
+def _stacked(draws: list[tuple[Draw, int]], packs: bool) -> Batch:
     learned = [draw.sequences[0] for draw, _ in draws if draw.use == "learn"]
     others = tuple(draw for draw, _ in draws if draw.use != "learn")
-    return Batch(*stacked(learned), sum(tokens for _, tokens in draws), others)
+    tokens = sum(count for _, count in draws)
+    if packs or all(one.positions is None for one in learned):
+        return Batch(*stacked(learned), tokens, others)
+    apart = [part for one in learned for part in separate(one)]
+    apart.sort(key=lambda part: -len(part.tokens))  # so that parts of the batch are of one length
+    return Batch(*stacked(apart), tokens, others, len(learned))
+
+
+def separate(sequence: Sequence) -> list[Sequence]:
+    """The documents of a sequence, each as one that stands alone."""
+    if sequence.positions is None:
+        return [sequence]
+    begins = np.flatnonzero(sequence.positions == 0)[1:]
+    tokens, labels = np.split(sequence.tokens, begins), np.split(sequence.labels, begins)
+    return [Sequence(*part) for part in zip(tokens, labels, strict=True)]
 
 
 def stacked(sequences: list[Sequence]) -> Rows:

@@ -1,7 +1,7 @@
 """Base models: loaded once, reset between fine-tunes instead of being reloaded."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ from fitness.heads import CAUSAL, Head
 from fitness.loading import cuda_devices, load, own_parts, skeleton
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
+from fitness.training.repeatable import reserve_workspaces
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fitness.packing import Probe
 
 
 class Base:
@@ -28,6 +31,8 @@ class Base:
         self.folder = folder
         self.head = head
         self.device = _device()
+        if self.device.type == "cuda":
+            reserve_workspaces()
         self._check_precision("model.dtype", dtype)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
@@ -37,14 +42,29 @@ class Base:
                 f"model.base {str(folder)!r}: its tokenizer has no token that ends a text; set "
                 "`eos_token` in its tokenizer_config.json, or `model.task` for an encoder"
             )
-        self.model: PreTrainedModel = load(folder, dtype, head)
-        broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
-        if broken:
-            raise InputError(f"model.base {str(folder)!r}: weights of {broken[0]} are not finite")
-        self.model.to(self.device)
-        self.model.eval()
+        self._dtype = dtype
+        self._load()
         self._untouched: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.weights = sum(weight.numel() for weight in self.model.parameters())
+        self.probe = self._probed()
+
+    def _probed(self) -> "Probe":
+        from fitness.packing import Probe, probed
+
+        return probed(self.model, str(self.folder)) if self.head.task == "causal" else Probe()
+
+    def _load(self) -> None:
+        from fitness.restoring import Record
+
+        self.model: PreTrainedModel = load(self.folder, self._dtype, self.head)
+        broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
+        if broken:
+            raise InputError(
+                f"model.base {str(self.folder)!r}: weights of {broken[0]} are not finite"
+            )
+        self.model.to(self.device)
+        self.model.eval()
+        self._record = Record(self.model)
 
     @contextmanager
     def prepared(self, recipe: Recipe, *, seed: int, checkpointing: bool = False) -> Iterator[Any]:
@@ -55,14 +75,24 @@ class Base:
         activations anew for the gradients instead of keeping them, to the same bits.
         """
         self._check_precision("precision", recipe.precision)
-        prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
-        try:
+        with self.lent():
+            prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
             saving = checkpointed(self.model) if checkpointing else nullcontext()
             with prepare as model, dropout_rate(model, recipe.dropout), saving:
                 yield model
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The model may be changed in any way; afterwards it is as it was, to the bit.
+
+        If it cannot be put back, because values were changed in place, it is loaded again.
+        """
+        try:
+            yield
         finally:
             self._untouched = nullcontext
-            self.model.eval()
+            if not self._record.restore(self.model):
+                self._load()
 
     def _check_precision(self, key: str, precision: str) -> None:
         if precision == "bfloat16" and not _has_bfloat16(self.device):
@@ -86,41 +116,30 @@ class Base:
         import torch
 
         kept = {name: weight.data for name, weight in self.model.named_parameters()}
-        try:
-            for weight in self.model.parameters():
-                weight.data = weight.data.to(torch.float32, copy=True)
-            self._untouched = lambda: _holding(self.model, kept)
-            yield self.model
-        finally:
-            self.model.zero_grad(set_to_none=True)
-            for name, weight in self.model.named_parameters():
-                weight.data = kept[name]
+        for weight in self.model.parameters():
+            weight.data = weight.data.to(torch.float32, copy=True)
+        self._untouched = lambda: _holding(self.model, kept)
+        yield self.model
 
     @contextmanager
     def _lora(self, recipe: Recipe, seed: int) -> Iterator[Any]:
         import torch
         from peft import get_peft_model
 
-        found = _linear_modules(self.model, recipe.lora_layers)
+        found = adaptable(self.model, recipe.lora_layers, self.probe.passed_by)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
         whole = {name: self.model.get_submodule(name) for name in own_parts(self.model, self.head)}
         settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
-        try:
-            with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
-                torch.manual_seed(seed)
-                model = get_peft_model(self.model, settings)
-            for name in whole:  # PEFT trains its copy in the precision that the base is kept in
-                trained = self.model.get_submodule(name).modules_to_save["default"].float()
-                trained.register_forward_pre_hook(_in_float32)
-            self._untouched = model.disable_adapter
-            yield model
-        finally:  # put back by hand: PEFT cannot undo an adapter that it failed to finish
-            for name, module in {**adapted, **whole}.items():
-                self.model.set_submodule(name, module)
-            vars(self.model).pop("peft_config", None)
-            for weight in self.model.parameters():
-                weight.requires_grad_(True)
+        with torch.random.fork_rng(devices=cuda_devices()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
+            torch.manual_seed(seed)
+            model = get_peft_model(self.model, settings)
+        adapters.check_wrapped(self.model, adapted)
+        for name in whole:  # PEFT trains its copy in the precision that the base is kept in
+            trained = self.model.get_submodule(name).modules_to_save["default"].float()
+            trained.register_forward_pre_hook(_in_float32)
+        self._untouched = model.disable_adapter
+        yield model
 
 
 @contextmanager
@@ -142,21 +161,36 @@ def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
     """Names of the linear modules inside a model's layers, from its configuration alone."""
-    return list(_linear_modules(skeleton(folder, head), 0))
+    return list(_linear_modules(skeleton(folder, head)))
 
 
-def _linear_modules(model: Any, last: int) -> dict[str, Any]:
+def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
+    """The linear modules inside the last so many layers that can have an adapter.
+
+    Not those of the roles `passed_by`, which a forward pass does not call.
+    """
+    found = _linear_modules(model, last)
+    refused = adapters.refused(model, found, passed_by)
+    if len(refused) == len(found):
+        raise InputError(
+            f"adapter: none of the linear modules of {type(model).__name__} can have one "
+            f"({next(iter(refused.values()))}); use a recipe with `adapter: none`"
+        )
+    return {name: module for name, module in found.items() if name not in refused}
+
+
+def _linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    depth = model.config.get_text_config().num_hidden_layers
-    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
-    inside = {id(module) for layer in next(lists, [])[-last:] for module in layer.modules()}
+    inside = {id(module) for layer in _layers(model)[-last:] for module in layer.modules()}
     found = {
         name: module
         for name, module in model.named_modules()
-        if id(module) in inside and isinstance(module, torch.nn.Linear | Conv1D)
+        if id(module) in inside
+        and isinstance(module, torch.nn.Linear | Conv1D)
+        and "router" not in type(module).__name__.lower()  # a Linear that gives several tensors
     }
     if not found:
         raise InputError(
@@ -164,6 +198,15 @@ def _linear_modules(model: Any, last: int) -> dict[str, Any]:
             "use a recipe with `adapter: none`"
         )
     return found
+
+
+def _layers(model: Any) -> list[Any]:
+    """The model's layers, first to last."""
+    import torch
+
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
+    return list(next(lists, []))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fitness.exported import save_tokenizer
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -63,7 +65,7 @@ def pretrain(
         torch.set_num_threads(threads)
     model.eval()
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     (folder / "model.safetensors").chmod(0o644)  # the library writes it for its owner alone
     return float(np.mean(losses[-50:]))
 

@@ -208,8 +208,12 @@ class Recipe(BaseModel):
         Field(ge=0, lt=1, description="Every dropout rate of the architecture."),
     ] = 0.0
     precision: Annotated[
-        Literal["float32", "bfloat16"],
-        Field(description="What the fine-tune computes in; the weights it changes stay float32."),
+        Literal["float32", "bfloat16", "auto"],
+        Field(
+            description="What the fine-tune computes in; the weights it changes stay float32. "
+            "`auto` measures at the launch whether the machine is faster in bfloat16, and writes "
+            "down which it took."
+        ),
     ] = "float32"
     batch_size: Annotated[int, Field(ge=1, description="Sequences per optimiser step.")] = 16
     sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96

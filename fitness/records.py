@@ -5,10 +5,11 @@ The columns are those of TRL's dataset formats. Whatever the kind, a record come
 the rejected one's, a prompt has its reference as the answer, which may be empty, and a conversation
 is a record for each of its assistant's turns. A chat is rendered by the tokenizer's template. A
 prompt and its answer are tokenised as one text, and the answer begins at the first token that the
-prompt alone has not there, as with TRL. Texts with labels: see `fitness.labels`. A sample of a pool
-is its completion after its prompt, with the end of the sequence behind it only where the model had
-ended it: one that was cut at its longest length, or that stands before a suffix, does not end
-there, and must not teach to.
+prompt alone has not there, as with TRL. Behind every answer stands the token that ends it, an empty
+one too: without it, an empty answer would have no token, and be certain. Texts with labels: see
+`fitness.labels`. A sample of a pool is its completion after its prompt, with the token that ended
+it only where the model had done so: one that was cut at its longest length, or that stands before a
+suffix, does not end there, and must not teach to.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,18 +79,36 @@ class Records:
     def label(self, row: int) -> int:
         return int(self.index[row, 3])
 
-    def cut(self, row: int, length: int) -> tuple[np.ndarray, int]:
+    def cut(self, row: int, length: int, longest: int = 0) -> tuple[np.ndarray, int]:
         """At most `length` of a row's tokens, int64, and how many of them are the prompt's.
 
         A prompt that is too long loses its beginning, as it does in generation; an answer that
-        leaves no room for a token of the prompt loses its end.
+        leaves no room for a token of the prompt loses its end. `longest` is the length of the
+        longest answer that is compared with this one after the same prompt, so that both keep the
+        same part of it: another prompt's answers would be compared otherwise.
         """
-        prompt, answer = self.prompt(row), self.answer(row)[:length]
-        room = length - len(answer)
-        if len(prompt) and not room:
-            answer, room = answer[:-1], 1
-        kept = prompt[len(prompt) - min(room, len(prompt)) :]
-        return np.concatenate([kept, answer]).astype(np.int64), len(kept)
+        prompt, answer = self.prompt(row), self.answer(row)
+        room = max(length - max(longest, len(answer)), 1)
+        kept = prompt[max(len(prompt) - room, 0) :]
+        return np.concatenate([kept, answer[: length - len(kept)]]).astype(np.int64), len(kept)
+
+    def kept(self, length: int) -> tuple[int, int, float]:
+        """Records in all, those cut to `length` tokens, and the share of their tokens left.
+
+        The two rows of a preference are one record. `text` cuts as many tokens.
+        """
+        sizes = self.index[:, 2] - self.index[:, 0]  # (rows,) tokens
+        if self.kind == "preference":
+            prompts = self.index[:, 1] - self.index[:, 0]
+            answers = sizes - prompts
+            longest = answers.reshape(-1, 2).max(axis=1).repeat(2)
+            prompts = np.minimum(prompts, np.maximum(length - longest, 1))
+            left = prompts + np.minimum(answers, length - prompts)
+            sizes, left = (one.reshape(-1, 2).sum(axis=1) for one in (sizes, left))
+        else:
+            left = np.minimum(sizes, length)
+        cut = left < sizes
+        return len(sizes), int(cut.sum()), float(left[cut].sum() / max(1, sizes[cut].sum()))
 
     def text(self, row: int, length: int) -> np.ndarray:
         """At most `length` tokens of a text that has a class, int64: it loses its end.
@@ -112,18 +131,25 @@ def rows(
     """The rows of one record; InputError, beginning with `where`, for what it lacks.
 
     `encode` gives a text's tokens without special ones; `opening` stands before a prompt that is
-    text, the end-of-sequence token behind what answers it.
+    text, the end-of-sequence token behind what answers it unless the answer writes that itself.
+    Before an empty prompt stands the end of another text, as in generation.
     """
     end = [tokenizer.eos_token_id]
 
     def pair(prompt: Any, answer: Any, name: str) -> tuple[list[int], list[int]]:
         """The tokens of a prompt alone, and those of a prompt with what answers it."""
         if isinstance(prompt, str) and isinstance(answer, str):
-            closing = end if answer else []
-            return opening + encode(prompt), opening + encode(prompt + answer) + closing
-        if isinstance(prompt, str) or (isinstance(answer, str) and answer):
+            before = opening if opening or prompt else end
+            ended = answer.endswith(tokenizer.eos_token) or absent(answer, name)
+            closing = [] if ended else end
+            return before + encode(prompt), before + encode(prompt + answer) + closing
+        if not (isinstance(prompt, list) and (isinstance(answer, list) or absent(answer, name))):
             raise InputError(
                 f"{where}: 'prompt' and {name!r} must both be text, or both lists of chat messages"
+            )
+        if not (answer or absent(answer, name)):
+            raise InputError(
+                f"{where}: {name!r} is an empty list; give it a message, if an empty one"
             )
         arguments = arguments_in(record, where)
         asked = rendered(tokenizer, prompt, where, prompting=True, arguments=arguments)
@@ -137,7 +163,13 @@ def rows(
                     f"{where}: by the tokenizer's chat template, what answers a prompt does not "
                     "simply follow it; give `prompt` and the rest as text"
                 )
-        return encode(asked), encode(whole)
+        before, tokens = encode(asked), encode(whole)
+        silent = answer and shared(before, tokens) == len(tokens)  # by the template
+        return before, tokens + end if silent else tokens
+
+    def absent(answer: Any, name: str) -> bool:
+        """Whether there is no answer: a prompt needs no reference."""
+        return name == "reference" and not answer
 
     if kind == "sample":
         return [_sample_row(record, where, encode, opening, end)]
@@ -210,9 +242,9 @@ def _sample_row(
     asked, whole = encode(sample.prompt), encode(sample.prompt + sample.completion)
     if asked[: len(opening)] == opening:  # by the chat template that wrote the prompt
         opening = []
-    row = split(
-        opening + asked, opening + whole + (end if sample.ended and not sample.suffix else [])
-    )
+    if sample.ended and not sample.suffix:
+        whole += encode(sample.end) or end
+    row = split(opening + asked, opening + whole)
     # A prompt of nothing is generated from after the end of another text.
     return row if row.prompt else row._replace(prompt=end)
 

@@ -92,7 +92,7 @@ def test_the_command_loads_nothing_heavy_until_it_is_needed() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     assert set(HEAVY) & set(done.stdout.split()) == set()
@@ -111,7 +111,7 @@ def test_a_worker_with_an_evaluator_of_ones_own_never_loads_torch() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     loaded = set(done.stdout.split())

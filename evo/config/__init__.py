@@ -176,6 +176,11 @@ def write_config(config: SearchConfig, path: Path) -> None:
 
 def write_yaml(plain: Mapping[str, Any], path: Path) -> None:
     """Plain data as YAML 1.2 in the order given, whole or not at all."""
+    write_whole(path, as_yaml(plain))
+
+
+def as_yaml(plain: Mapping[str, Any]) -> str:
+    """Plain data as YAML 1.2 in the order given."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
@@ -184,4 +189,4 @@ def write_yaml(plain: Mapping[str, Any], path: Path) -> None:
     yaml.allow_unicode = json.dumps(plain, ensure_ascii=False).isprintable()
     text = io.StringIO()
     yaml.dump(dict(plain), text)
-    write_whole(path, text.getvalue())
+    return text.getvalue()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fitness.decks import USES
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
 from fitness.feedback.thresholds import cut_by
-from fitness.metrics import HELD_OUT, measured_names, resolve
+from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES
@@ -101,15 +101,46 @@ def _metrics(config: SearchConfig) -> Found:
                 yield Problem(("prompts", name, "metrics", index), message)
 
 
+def _constraints(config: SearchConfig) -> Found:
+    """Constraints that can be read, and that something can meet."""
+    read: list[Constraint] = []
+    for index, text in enumerate(config.constraints):
+        key: Key = ("constraints", index)
+        try:
+            constraint = Constraint.parse(text)
+        except ValueError as error:
+            yield Problem(key, str(error))
+            continue
+        better = measurement(constraint.name).direction
+        worse = {"minimize": -1, "maximize": 1}.get(better or "", 0)
+        if constraint.factor is not None and constraint.sign == worse:
+            turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
+            message = f"{text!r} asks for a model no better than so; write `{turned}`"
+            yield Problem(key, message)
+        for other in read:
+            if _exclude(constraint, other):
+                yield Problem(key, f"{text!r} leaves nothing that meets `{other}`; change one")
+        read.append(constraint)
+
+
+def _exclude(one: Constraint, other: Constraint) -> bool:
+    """Whether no value of a measurement meets both."""
+    if one.name != other.name or one.sign == other.sign:
+        return False
+    if (one.factor is None) != (other.factor is None):
+        return False  # it depends on the base
+    upper, lower = (one, other) if one.sign > 0 else (other, one)
+    if upper.factor is not None and lower.factor is not None:
+        return upper.factor < lower.factor
+    return upper.limit < lower.limit
+
+
 def _measured(config: SearchConfig) -> Found:
     """Somebody measures every objective and constraint."""
     used: list[tuple[Key, str]] = [(("objectives", name), name) for name in config.objectives]
     for index, text in enumerate(config.constraints):
-        key: Key = ("constraints", index)
-        try:
-            used.append((key, Constraint.parse(text).name))
-        except ValueError as error:
-            yield Problem(key, str(error))
+        with suppress(ValueError):
+            used.append((("constraints", index), Constraint.parse(text).name))
     if not knows_recipe(config.evaluator):
         return
     try:
@@ -332,14 +363,16 @@ CHECKS: Checks = (
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources rounds", _thresholds),
-    ("rounds evaluator parts model search resources genome sources", round_checks.rounds),
+    ("rounds evaluator parts model search resources genome recipe sources", round_checks.rounds),
     ("rounds genome recipe", round_checks.filters),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
     ("genome sources parts", genome_checks.conditions),
+    ("genome sources parts rounds", genome_checks.varied),
     ("baselines evaluator genome model sources parts", genome_checks.counted),
+    ("constraints", _constraints),
     ("evaluator domains prompts objectives constraints", _measured),
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),

@@ -12,6 +12,7 @@ from evo.config.file import Key, Problem, nearest, unknown
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, PLACEHOLDERS, Command, Trl, placeholders_in
 from fitness.metrics import load_function
+from fitness.secrets import Filter
 from fitness.training.trl import check_installed
 
 KINDS = ("command", "python", "trl")
@@ -90,6 +91,12 @@ def _command(evaluator: Command, folder: Path, *, model: bool) -> Iterator[Probl
         yield Problem(("evaluator", "command", 0), _not_found(program, folder))
     for index, argument in enumerate(evaluator.command):
         key: Key = ("evaluator", "command", index)
+        if Filter({}).clean(argument) != argument:
+            yield Problem(
+                key,
+                "holds a password or token, which the run's record would keep; have the command "
+                "read it from an environment variable",
+            )
         for name in placeholders_in(argument):
             if name not in PLACEHOLDERS:
                 message = unknown(name, PLACEHOLDERS, "there are", f"placeholder {name!r}")

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from evo.config.synonyms import meant
 from fitness.errors import InputError
 
 Key = tuple[str | int, ...]
@@ -248,6 +249,8 @@ def dotted(key: Key) -> str:
 def nearest(name: str, known: Iterable[object]) -> str | None:
     """The known name that `name` was probably meant to be."""
     names = [str(one) for one in known]
+    if (synonym := meant(name, names)) is not None:
+        return synonym
     folded = {one.casefold(): one for one in reversed(names)}
     for one in folded:
         if sorted(one) == sorted(name.casefold()):  # letters swapped

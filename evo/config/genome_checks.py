@@ -35,6 +35,9 @@ def genes(config: SearchConfig) -> Found:
                 yield Problem((*key, "type"), "only `mixture` is a simplex gene; use another type")
         elif isinstance(gene, Choice):
             for index, option in enumerate(gene.options):
+                if name == "precision" and option == "auto":
+                    message = "`auto` is settled once for a search; name float32 and bfloat16"
+                    yield Problem((*key, "options", index), message)
                 yield from _as_recipe({name: option}, (*key, "options", index))
         else:
             at_low = list(_as_recipe({name: gene.low}, (*key, "low")))
@@ -75,6 +78,17 @@ def mixtures(config: SearchConfig) -> Found:
             filled(gene, known)
         except ValidationError as error:
             yield from (Problem(key, str(item["ctx"]["error"])) for item in error.errors())
+
+
+def varied(config: SearchConfig) -> Found:
+    """Two individuals can differ: a mixture over one source is always that source."""
+    over = mixed_sources(config)
+    if set(config.genome) == {"mixture"} and len(over) == 1 and config.rounds is None:
+        yield Problem(
+            ("genome", "mixture"),
+            f"is over one {kind(config)}, {over[0]}, and the only gene: all individuals would be "
+            f"the same; name a second {kind(config)}, or another gene such as learning_rate",
+        )
 
 
 def kind(config: SearchConfig) -> str:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Self
 
 from evo.config.sections import ONLY, SearchConfig
@@ -12,6 +13,7 @@ from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
 SCRATCH = "scratch"
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
@@ -143,33 +145,68 @@ class Objective:
         return self.sign * measurements[self.name]
 
 
+TIMES_BASE = re.compile(r"(?:(\S+?)\s*\*\s*)?base|base\s*\*\s*(\S+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`name <= limit` (sign +1) or `name >= limit` (sign -1)."""
+    """`name <= limit` (sign +1) or `name >= limit` (sign -1).
+
+    With a factor the limit is that times what the untouched base measures on the same split, and
+    NaN until that is known (see `against`).
+    """
 
     name: str
     sign: int
     limit: float
+    factor: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError for anything but `<measurement> <= <number>`, or with `>=`."""
-        matched = re.fullmatch(r"\s*([^<>=]*[^<>=\s])\s*(<=|>=)\s*(\S+)\s*", text)
+        """Raises ValueError for anything but `<measurement> <= <number>` or `<number> * base`."""
+        matched = re.fullmatch(r"\s*([^<>=]*[^<>=\s])\s*(<=|>=)\s*(.+?)\s*", text)
+        relative = matched and TIMES_BASE.fullmatch(matched[3])
         try:
-            limit = float(matched[3]) if matched else math.nan
+            told = (relative[1] or relative[2] or "1") if relative else matched and matched[3]
+            value = float(told or math.nan)
         except ValueError:
-            limit = math.nan
-        if matched is None or not math.isfinite(limit):
+            value = math.nan
+        if matched is None or not math.isfinite(value):
             raise ValueError(
-                f"needs `<measurement> <= <number>` or `>=`, got {text!r}; "
-                "write for example `general/loss <= 3.1`"
+                f"needs `<measurement> <= <number>` or `<= <number> * base`, or `>=`, got "
+                f"{text!r}; write for example `general/loss <= 3.1`, or "
+                "`general/loss <= 1.02 * base`"
             )
-        return cls(matched[1], 1 if matched[2] == "<=" else -1, limit)
+        if relative and value <= 0:
+            raise ValueError(
+                f"the factor of the base must be above 0, got {text!r}; 1 is the base itself"
+            )
+        sign = 1 if matched[2] == "<=" else -1
+        return cls(matched[1], sign, math.nan, value) if relative else cls(matched[1], sign, value)
+
+    def against(self, base: Mapping[str, float]) -> Self:
+        """With the limit that follows from the base's measurements, where it is relative."""
+        if self.factor is None or self.name not in base:
+            return self
+        return replace(self, limit=self.factor * base[self.name])
 
     def excess(self, measurements: Mapping[str, float]) -> float:
-        """How far beyond the limit, relative to it; 0 within. KeyError when not measured."""
+        """How far beyond the limit, relative to it; 0 within. KeyError when not measured.
+
+        Infinite while the limit is not known: nobody has met it yet.
+        """
+        if math.isnan(self.limit):
+            return math.inf
         beyond = self.sign * (measurements[self.name] - self.limit)
         return max(0.0, beyond / max(abs(self.limit), 1e-9))
+
+    def __str__(self) -> str:
+        """As in the spec, with the number that a relative limit comes to."""
+        compared = f"{self.name} {'<=' if self.sign > 0 else '>='} "
+        if self.factor is None:
+            return f"{compared}{self.limit:g}"
+        relative = f"{self.factor:g} * base"
+        return compared + (relative if math.isnan(self.limit) else f"{self.limit:.4g} ({relative})")
 
 
 def objectives(config: SearchConfig) -> tuple[Objective, ...]:
@@ -185,16 +222,26 @@ def losses(config: SearchConfig, measurements: Mapping[str, float]) -> tuple[flo
     return tuple(objective.loss(measurements) for objective in objectives(config))
 
 
-def constraints(config: SearchConfig) -> tuple[Constraint, ...]:
-    """The spec's constraints, in its order."""
-    return tuple(map(Constraint.parse, config.constraints))
+def constraints(
+    config: SearchConfig, base: Mapping[str, float] = NOTHING
+) -> tuple[Constraint, ...]:
+    """The spec's constraints, in its order; `base` is what the untouched base measures."""
+    return tuple(Constraint.parse(text).against(base) for text in config.constraints)
 
 
-def violation(config: SearchConfig, measurements: Mapping[str, float]) -> float:
+def violation(
+    config: SearchConfig,
+    measurements: Mapping[str, float],
+    base: Mapping[str, float] = NOTHING,
+) -> float:
     """Summed relative excess over the constraints; 0 when all are met. KeyError as in `losses`."""
-    return sum(constraint.excess(measurements) for constraint in constraints(config))
+    return sum(constraint.excess(measurements) for constraint in constraints(config, base))
 
 
-def feasible(config: SearchConfig, measurements: Mapping[str, float]) -> bool:
+def feasible(
+    config: SearchConfig,
+    measurements: Mapping[str, float],
+    base: Mapping[str, float] = NOTHING,
+) -> bool:
     """Whether every constraint is met. KeyError as in `losses`."""
-    return violation(config, measurements) == 0
+    return violation(config, measurements, base) == 0

@@ -86,10 +86,13 @@ def ends(config: SearchConfig) -> Found:
     if asked.target is not None:
         key = ("rounds", "target")
         try:
-            name = Constraint.parse(asked.target).name
+            name, factor = (target := Constraint.parse(asked.target)).name, target.factor
         except ValueError as error:
             yield Problem(key, str(error))
         else:
+            if factor is not None:
+                message = f"{asked.target!r} is relative to the base, which rounds may leave; "
+                yield Problem(key, message + "give a number")
             kinds = {domain: one.kind for domain, one in config.domains.items()}
             known = measured_names(kinds, config.prompts)
             if name not in known:

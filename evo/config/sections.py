@@ -333,7 +333,8 @@ class SearchConfig(Section):
     )
     constraints: tuple[str, ...] = Field(
         default=(),
-        description="`<measurement> <= <number>` or `>=`; the winner must meet all of them.",
+        description="`<measurement> <= <number>` or `>=`, or `<= <number> * base` for a limit "
+        "relative to the untouched base; the winner must meet all of them.",
     )
     baselines: tuple[str, ...] = Field(
         default=("uniform", "proportional"),

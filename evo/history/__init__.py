@@ -4,6 +4,7 @@ A *score* is what one individual got on the selection split at the full token bu
 over its seeds. Everything here is derived from the facts, at most once for the same facts.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.history.comparison import Verdict, comparison, verdict
+from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
@@ -25,6 +26,7 @@ from evo.history.tables import (
     once,
     scores,
     search_rows,
+    setting,
     sign,
     spec,
     table,
@@ -33,6 +35,7 @@ from evo.history.tables import (
     winner,
 )
 from evo.inheritance import origins
+from fitness.evaluators import BUILTIN
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
@@ -42,6 +45,7 @@ __all__ = [
     "Fact",
     "Facts",
     "Verdict",
+    "alike",
     "baselines",
     "best",
     "best_so_far",
@@ -56,6 +60,7 @@ __all__ = [
     "objectives",
     "scores",
     "search_rows",
+    "setting",
     "sign",
     "spec",
     "status",
@@ -72,7 +77,7 @@ __all__ = [
 def best(facts: Facts) -> int | None:
     """The individual that a search over these scores would name, or None; see `selection.best`."""
     population = _population(scores(facts), loss_columns(facts))
-    wanted = (spec(facts).get("search") or {}).get("replicates", 1)
+    wanted = setting(facts, "replicates", of="search")
     found = selection.best(population, seeds=wanted)
     return None if found is None else found.id
 
@@ -143,19 +148,24 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 
 
 @once
-def usage(facts: Facts) -> dict[str, Any]:
+def usage(facts: Facts, now: float | None = None) -> dict[str, Any]:
     """Where the workers' time went, in seconds, over the periods in which a driver was alive.
+
+    `now` is the Unix time up to which one is alive still, without which the last fact counts.
 
     `workers` is what the last driver started, else the most that were ever busy at once. `idle`
     is the time between evaluations: dispatch, ledger, generation barriers, lost attempts.
     """
     rows = table(facts)
-    elapsed = sum(end - start for start, end in _sessions(facts))
+    sessions = _sessions(facts)
+    elapsed = sum(end - start for start, end in sessions)
+    elapsed += max(0.0, now - sessions[-1][1]) if now and sessions else 0.0
     configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
     workers = int(configured or concurrent)
-    busy = float(rows["duration"].sum())
+    worked = rows[rows["duration"] > 0]  # a bucket's evaluations share their time
+    busy = float(worked.drop_duplicates(["worker", "started"])["duration"].sum())
     known = Columns.of(facts).costs
     training, scoring = (
         float(rows[known[name]].sum()) if name in known else 0.0
@@ -183,21 +193,18 @@ def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 
 
 @once
-def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
-    """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock."""
+def status(facts: Facts, *, alive: bool = True, now: float | None = None) -> dict[str, Any]:
+    """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock.
+
+    The values under `best` are one individual's. `now` is the Unix time for a driver that is alive.
+    """
     rows = search_rows(facts)
-    known = scores(facts)
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
     state = {"finished": "finished", "stopped": "stopped"}.get(ends[-1] if ends else "", "running")
-    used = usage(facts)
+    used = usage(facts, now if alive else None)
     failed = rows.loc[rows["status"] != "ok", "status"].value_counts()
-    found: dict[str, Any] = {}
-    for name, orientation in objectives(facts).items():
-        leader = _leader(known, f"losses.{name}")
-        found[name] = None
-        if leader is not None:
-            value = float(orientation * leader[f"losses.{name}"])
-            found[name] = {"value": value, "individual": int(leader["individual"])}
+    leader, feasible = _leader(facts)
+    shown = leader if feasible else None
     closing = table(facts).query("split == 'test'")
     return {
         "name": spec(facts).get("name"),
@@ -206,7 +213,11 @@ def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
         "total": (spec(facts).get("budget") or {}).get("evaluations"),
         "failures": {str(name): int(count) for name, count in failed.items()},
         "lost_and_retried": used["lost"],
-        "best": found,
+        "best": {
+            name: None if shown is None else {"value": value, "individual": shown}
+            for name, value in _values(facts, shown, list(objectives(facts))).items()
+        },
+        "constraints": _constraints(facts, leader),
         "front": len(front(facts)),
         "winner": winner(facts),
         "closing_evaluations": len(closing),
@@ -218,10 +229,10 @@ def status(facts: Facts, *, alive: bool = True) -> dict[str, Any]:
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
     """Full fine-tunes that the rows of a search come to; see `evo.rungs.share`."""
-    search, first_seed = spec(facts).get("search") or {}, spec(facts).get("seed", 0)
-    goes_on = (spec(facts).get("evaluator") or "builtin") == "builtin"
+    rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
+    goes_on = setting(facts, "evaluator") == BUILTIN
     below = {
-        rung: max([r for r in search.get("rungs") or () if r < rung], default=0.0) if goes_on else 0
+        rung: max([r for r in rungs if r < rung], default=0.0) if goes_on else 0
         for rung in rows["fidelity"].unique()
     }
     begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
@@ -233,7 +244,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
     """What the fine-tune of each individual takes of a full one; see `evo.inheritance.portion`."""
     recipe = spec(facts).get("recipe") or {}
-    share = (spec(facts).get("budget") or {}).get("inherit_share", 1.0)
+    share = setting(facts, "inherit_share", of="budget")
     return {
         f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
         for f in facts
@@ -241,12 +252,38 @@ def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
     }
 
 
-def _leader(known: pd.DataFrame, loss: str) -> pd.Series | None:
-    """The feasible row of lowest loss and, among equals, lowest id."""
-    feasible = known[known["violation"] == 0]
-    if loss not in feasible or feasible[loss].isna().all():
-        return None
-    return feasible.sort_values([loss, "individual"]).iloc[0]
+def _leader(facts: Facts) -> tuple[int | None, bool]:
+    """The best individual, or the nearest where none meets the constraints; whether it does."""
+    leader = best(facts)
+    if leader is None:
+        return None, False
+    row = scores(facts).set_index("individual").loc[leader]
+    return leader, bool(row["violation"] == 0)
+
+
+def _values(facts: Facts, individual: int | None, names: Sequence[str]) -> dict[str, float | None]:
+    """Means of an individual on the selection split; None for what was not measured."""
+    if individual is None:
+        return dict.fromkeys(names)
+    row, columns = scores(facts).set_index("individual").loc[individual], Columns.of(facts)
+    values = {name: row.get(columns.measurements.get(name, "")) for name in names}
+    return {n: None if v is None or pd.isna(v) else float(v) for n, v in values.items()}
+
+
+def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
+    """Each constraint, and what the leader has: a leader that breaks one is the nearest only."""
+    limits = constraints(facts)
+    values = _values(facts, leader, [limit.name for limit in limits])
+    return [
+        {
+            "constraint": str(limit),
+            "individual": leader,
+            "value": value,
+            "met": None if value is None else limit.excess({limit.name: value}) == 0,
+        }
+        for limit in limits
+        for value in [values[limit.name]]
+    ]
 
 
 def _sessions(facts: Facts) -> list[tuple[float, float]]:
@@ -255,5 +292,6 @@ def _sessions(facts: Facts) -> list[tuple[float, float]]:
     periods = []
     for begin, end in pairwise([*starts, len(facts)]):
         times = [f[key] for f in facts[begin:end] for key in ("time", "finished") if f.get(key)]
-        periods.append((times[0], max(times)))
+        if times:
+            periods.append((times[0], max(times)))
     return periods

@@ -1,5 +1,6 @@
 """The closing comparison on the test split, and what may honestly be said of it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,12 +23,17 @@ from evo.history.tables import (
     table,
     winner,
 )
+from evo.significance import CLEAR, FEW, Difference, Result, Sample, chance, difference
 
 WINNER = "winner"
 COLD = "its recipe from scratch"  # on as many tokens as the winner's whole lineage
 Tone = Literal["good", "mixed", "bad", "open"]
-CLEARLY_BETTER = "What it inherited was worth it"
-CLEAR = 2.0  # standard errors of the difference
+COLUMNS = [
+    *("contender", "individual", "measurement", "n", "failed", "items", "unit", "mean"),
+    *("standard_error", "total_error", "tokens"),
+    *("margin", "margin_se", "p", "low", "high", "clear", "paired"),
+]
+BESIDE = ("What it inherited was worth it", "Only ", "Of the seeds alone")  # cast no doubt on a win
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,11 @@ class Verdict:
 
 
 @once
-def comparison(facts: Facts) -> pd.DataFrame:
-    """Test-split results, a row per contender (winner, base, then the baselines) and measurement.
+def contenders(facts: Facts) -> dict[str, pd.DataFrame]:
+    """The rows of `table` of each contender on the test split; winner, base, then the baselines.
 
     Then its recipe without what models wrote, and with all of it, where it learned from that.
     Last comes the winner's recipe from scratch, where the winner began with parents' weights.
-
-    Columns: contender, individual, measurement, n (seeds that succeeded), failed, mean,
-    standard_error, tokens (trained on, with all it began with), margin (by how much the winner is
-    better, in the measurement's unit) and margin_se (the same in standard errors of the difference,
-    sqrt(a^2 + b^2), Welch 1947). NaN where it cannot be known. The untouched base is not trained,
-    so that a single measurement of it carries no error from seeds.
     """
     rows = table(facts).query("split == 'test'")
     won = winner(facts)
@@ -64,51 +64,91 @@ def comparison(facts: Facts) -> pd.DataFrame:
         if f["fact"] == "control" and f["individual"] == won
     }
     groups[COLD] = rows[rows["fidelity"] > FULL]
-    found: list[dict[str, Any]] = []
+    return {name: group for name, group in groups.items() if not group.empty}
+
+
+@once
+def result(facts: Facts, contender: str, measurement: str) -> Result:
+    """What a contender measured on the test split, by seed and by held-out item."""
+    group = contenders(facts).get(contender)
+    column = Columns.of(facts).measurements.get(measurement)
+    if group is None or column is None:
+        return Result(())
+    fine = group[(group["status"] == "ok") & group[column].notna()]
+    details = _details(facts)
+    keys = zip(fine["individual"], fine["seed"], fine["fidelity"], strict=True)
+    samples = [Sample.of(details[key], measurement) for key in keys]
+    untouched = bool((group["fidelity"] == UNTOUCHED).all())
+    return Result(tuple(fine[column].tolist()), Sample.mean(samples), untouched)
+
+
+@once
+def _details(facts: Facts) -> dict[tuple[int, int, float], dict[str, Any]]:
+    """Details of the evaluations on the test split, by individual, seed and fidelity."""
+    return {
+        (f["individual"], f["seed"], f["fidelity"]): f.get("details") or {}
+        for f in facts
+        if f["fact"] == "evaluation" and f["split"] == "test"
+    }
+
+
+@once
+def comparison(facts: Facts) -> pd.DataFrame:
+    """Test-split results, a row per contender (see `contenders`) and measurement.
+
+    Columns: contender, individual, measurement, n (seeds that succeeded), failed, items (held-out
+    documents, records or prompts; 0 where no score by item is recorded), unit (of these), mean,
+    standard_error (over the seeds), total_error (with the noise of the held-out items, where
+    recorded), tokens (trained on, with all it began with), and of how much better the winner is:
+    margin, in the measurement's unit, margin_se, the same in standard errors, and p, low, high and
+    clear, as in `significance.Difference`. NaN where it cannot be known. The untouched base is not
+    trained, so that a single measurement of it carries no error from seeds.
+    """
+    rows: list[dict[str, Any]] = []
+    groups = contenders(facts)
     for name, column in Columns.of(facts).measurements.items():
-        if rows[column].isna().all():
+        if not any(group[column].notna().any() for group in groups.values()):
             continue
         orientation = sign(facts, name) or np.nan
-        top = _mean_and_error(groups.get(WINNER, rows.iloc[:0]), column)
+        top = result(facts, WINNER, name)
         for contender, group in groups.items():
-            if group.empty:
-                continue
-            mean, error = _mean_and_error(group, column)
-            own = contender == WINNER or baselines(facts).get(contender, -1) == won
-            margin = np.nan if own else orientation * (mean - top[0]) + 0.0  # never -0
-            spread = float(np.hypot(error, top[1]))
-            found.append(
+            own = contender == WINNER or baselines(facts).get(contender, -1) == winner(facts)
+            measured = result(facts, contender, name)
+            lead = difference(top, measured, np.nan if own else orientation)
+            rows.append(
                 {
                     "contender": contender,
                     "individual": int(group["individual"].iloc[0]),
                     "measurement": name,
-                    "n": int(group.loc[group["status"] == "ok", column].notna().sum()),
+                    "n": len(measured.values),
                     "failed": int((group["status"] != "ok").sum()),
-                    "mean": mean,
-                    "standard_error": error,
+                    "items": 0 if measured.sample is None else measured.sample.count,
+                    "unit": "" if measured.sample is None else measured.sample.unit,
+                    "mean": measured.mean,
+                    "standard_error": measured.seed_error,
+                    "total_error": measured.error,
                     "tokens": group["cumulative_tokens"].mean(),
-                    "margin": margin,
-                    "margin_se": np.divide(margin, spread) if spread else np.inf * margin,
+                    **_lead(lead),
                 }
             )
-    names = ["contender", "individual", "measurement", "n", "failed", "mean"]
-    return pd.DataFrame(found, columns=[*names, "standard_error", "tokens", "margin", "margin_se"])
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else COLUMNS)
 
 
-def _mean_and_error(group: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Mean over the seeds that succeeded and its standard error; NaN where there is none."""
-    values = group.loc[group["status"] == "ok", column].dropna()
-    if values.empty:
-        return np.nan, np.nan
-    if len(values) == 1:
-        untouched = (group["fidelity"] == UNTOUCHED).all()
-        return float(values.iloc[0]), 0.0 if untouched else np.nan
-    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
+def _lead(lead: Difference) -> dict[str, Any]:
+    """What the table says of a difference."""
+    errors = lead.margin / lead.error if lead.error else np.inf * lead.margin
+    told = {"margin": lead.margin, "margin_se": errors, "p": lead.p}
+    told |= {"low": lead.low, "high": lead.high}
+    return {**told, "clear": lead.clear, "paired": lead.paired}
 
 
 @once
 def verdict(facts: Facts) -> Verdict:
-    """Whether the search beat its baselines on the first objective, said plainly."""
+    """Whether the search beat its baselines on the first objective, said plainly.
+
+    Every baseline has to be beaten by itself at the 5 % level, which keeps the chance of a false
+    claim over all of them below that level too (Berger 1982: an intersection-union test).
+    """
     closing = comparison(facts)
     primary = next(iter(objectives(facts)), "")
     rows = closing[closing["measurement"] == primary].set_index("contender")
@@ -116,9 +156,9 @@ def verdict(facts: Facts) -> Verdict:
         return _unfinished(facts, primary)
     top: pd.Series = rows.loc[[WINNER]].iloc[0]
     rivals = rows.drop([name for name in (WINNER, COLD) if name in rows.index])
-    notes = [*_broken(facts, closing), *_failed(rivals, top), *_cold(rows)]
+    notes = [*_broken(facts, closing), *_failed(rivals, top), *_cold(rows), *_rests(facts, closing)]
     who = f"individual {top['individual']}"
-    value = f"{primary} {plus_minus(top['mean'], top['standard_error'])}"
+    value = f"{primary} {_value(top)}"
     twins = [name for name, id in baselines(facts).items() if id == winner(facts)]
     if twins:
         text = (
@@ -129,81 +169,153 @@ def verdict(facts: Facts) -> Verdict:
     known = rivals[rivals["margin"].notna()].sort_values("margin")
     ahead = known[known["margin"] > 0]
     behind = known[known["margin"] <= 0]
-    unclear = ahead[~(ahead["margin_se"] > CLEAR)]
+    unclear = ahead[ahead["clear"] != "better"]
     if known.empty:
         text = f"The winner, {who}, reached {value} on the test split; no baseline was measured."
         return Verdict("open", text, tuple(notes))
     if len(behind):
         text = (
             f"The search did not beat {listed(behind.index)}: the winner, {who}, reached {value} "
-            f"on the test split, {behind.index[0]} "
-            f"{plus_minus(behind['mean'].iloc[0], behind['standard_error'].iloc[0])}."
+            f"on the test split, {behind.index[0]} {_value(behind.iloc[0])}."
         )
         if len(unclear):
             text += f" Nor is it clearly ahead of {listed(unclear.index)}."
         return Verdict("bad", text, tuple(notes))
     if len(unclear):
-        by = unclear["margin_se"].min()
-        much = f"only {by:.1f} standard errors" if by == by else "one seed, so no standard error"
+        doubtful = unclear.sort_values("p", na_position="last").iloc[-1]
+        much = _surely(doubtful) or "one seed, so no standard error"
         text = (
             f"The winner, {who}, is ahead of {listed(unclear.index)}, but not clearly ({much}): "
-            f"{value} on the test split, against "
-            f"{plus_minus(unclear['mean'].iloc[0], unclear['standard_error'].iloc[0])}."
+            f"{value} on the test split, against {_value(doubtful)}."
         )
         return Verdict("mixed", text, tuple(notes))
     nearest = known.iloc[0]
+    how = _surely(nearest)
     text = (
         f"The winner, {who}, beats every baseline on the test split: {value}; the nearest, "
-        f"{known.index[0]}, has {plus_minus(nearest['mean'], nearest['standard_error'])}, "
-        + (
-            "and no seed differs from another."
-            if np.isinf(nearest["margin_se"])
-            else f"{nearest['margin_se']:.1f} standard errors of the difference away."
-        )
+        f"{known.index[0]}, has {_value(nearest)}, "
+        + ("and no seed differs from another." if np.isinf(nearest["margin_se"]) else f"{how}.")
     )
-    doubtful = [note for note in notes if not note.startswith(CLEARLY_BETTER)]
-    tone: Tone = "mixed" if doubtful else "good"
+    doubts = [note for note in notes if not note.startswith(BESIDE)]
+    tone: Tone = "mixed" if doubts else "good"
     return Verdict(tone, text, (*notes, *_price(facts, closing)))
+
+
+def _value(row: pd.Series) -> str:
+    """`4.441 ± 0.006`, the error that of seeds and held-out items together."""
+    return plus_minus(row["mean"], row["total_error"])
+
+
+def _surely(row: pd.Series) -> str:
+    """`a difference of 0.02 to 0.08 with 95 % confidence, p = .004`; nothing without an error."""
+    surely = chance(row["p"])
+    if not surely:
+        return ""
+    low, high = sorted((row["low"], row["high"]))
+    return f"a difference of {number(low)} to {number(high)} with 95 % confidence, {surely}"
+
+
+def _rests(facts: Facts, closing: pd.DataFrame) -> list[str]:
+    """Which results rest on few held-out items, and which know nothing of their noise."""
+    names = [*objectives(facts), *(c.name for c in constraints(facts))]
+    rows = closing[closing["contender"] == WINNER].set_index("measurement")
+    rows = rows.loc[[name for name in dict.fromkeys(names) if name in rows.index]]
+    few = rows[(rows["items"] > 0) & (rows["items"] < FEW)]
+    notes = []
+    if len(few):
+        held = [f"{row['items']} {row['unit']}s for {name}" for name, row in few.iterrows()]
+        notes.append(
+            f"Only {listed(held)} on the test split: below {FEW}, another sample may well come "
+            "out otherwise, and errors are themselves uncertain; hold out more."
+        )
+    blind = rows.index[rows["items"] == 0]
+    if len(blind):
+        notes.append(
+            f"Of the seeds alone is the error of {listed(blind)}: no score by held-out item is "
+            "recorded, so that how much the sample matters is not known."
+        )
+    return notes
 
 
 def _unfinished(facts: Facts, primary: str) -> Verdict:
     """What can be said before there is a comparison on the test split."""
     rows = search_rows(facts)
+    measured = Columns.of(facts).measurements[primary]
+    base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
+    known = [f" The untouched base: {primary} {number(value)}." for value in base[measured]]
+    untouched = "".join(known[:1])
+    stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
     if rows.empty:
-        return Verdict("open", "Nothing has been evaluated yet.")
+        return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")
     if not (rows["status"] == "ok").any():
         counts = rows["status"].value_counts()
         how = ", ".join(f"{count} {status}".replace("_", " ") for status, count in counts.items())
-        return Verdict("bad", f"No evaluation succeeded ({how}).")
+        return Verdict("bad", f"No evaluation succeeded ({how}).{stopped}")
+    if scores(facts).empty:
+        text = f"{len(rows)} evaluations have paused at a rung, and none is complete yet."
+        return Verdict("open", f"{text}{untouched}{stopped}")
     feasible = scores(facts).query("violation == 0")
     if feasible.empty:
-        limits = " and ".join(constraint_text(c) for c in constraints(facts))
-        return Verdict("bad", f"No individual meets the constraint {limits} so far.")
+        limits = " and ".join(str(c) for c in constraints(facts))
+        return Verdict("bad", f"No individual meets the constraint {limits} so far.{stopped}")
     leader = feasible.sort_values([f"losses.{primary}", "individual"]).iloc[0]
-    measured = Columns.of(facts).measurements[primary]
-    base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
     against = f" (the untouched base: {number(base[measured].iloc[0])})" if len(base) else ""
     text = (
         f"Not compared yet. Best so far is individual {leader['individual']} with {primary} "
         f"{number(leader[measured])} on the selection split{against}; a value picked as the best "
-        "of many flatters, only the closing comparison on the test split counts."
+        f"of many flatters, only the closing comparison on the test split counts.{stopped}"
     )
     return Verdict("open", text)
+
+
+def _stopped(facts: Facts) -> bool:
+    """Whether a driver that was asked to stop was the last one."""
+    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
+    return ends[-1:] == ["stopped"]
+
+
+@once
+def alike(facts: Facts, leader: int) -> frozenset[int]:
+    """The individuals that the held-out items of the selection split cannot tell from a leader.
+
+    By the first objective: those within two standard errors of the paired difference over the
+    items, the noise that the search's own choice of contenders counts with (`evo.replicates`).
+    Empty where no scores by item are recorded.
+    """
+    first = next(iter(objectives(facts)), "")
+    samples: dict[int, list[Sample | None]] = {}
+    for f in facts:
+        if f["fact"] != "evaluation" or f["status"] != "ok" or f["split"] != "selection":
+            continue
+        if f["fidelity"] == FULL:
+            sample = Sample.of(f.get("details") or {}, first)
+            samples.setdefault(f["individual"], []).append(sample)
+    own = Sample.mean(samples.get(leader, []))
+    losses = scores(facts).set_index("individual")[f"losses.{first}"]
+    if own is None or leader not in losses:
+        return frozenset()
+    found = set()
+    for individual, seen in samples.items():
+        other = Sample.mean(seen)
+        gap = losses.get(individual, np.nan) - losses[leader]
+        if individual != leader and own.fits(other) and abs(gap) <= CLEAR * own.error(other):
+            found.add(individual)
+    return frozenset(found)
 
 
 def _broken(facts: Facts, closing: pd.DataFrame) -> list[str]:
     """The constraints that the winner breaks on either split."""
     notes = []
     chosen = scores(facts).query("individual == @won", local_dict={"won": winner(facts)})
-    for constraint in constraints(facts):
-        tested = closing.query("contender == @WINNER and measurement == @constraint.name")["mean"]
-        selected = chosen[Columns.of(facts).measurements[constraint.name]]
-        for split, values in (("selection", selected), ("test", tested)):
-            broken = [v for v in values.dropna() if constraint.excess({constraint.name: v}) > 0]
-            if broken:
-                limit = constraint_text(constraint)
+    tested = closing[closing["contender"] == WINNER].set_index("measurement")["mean"]
+    for pair in zip(constraints(facts, "selection"), constraints(facts, "test"), strict=True):
+        selected = chosen[Columns.of(facts).measurements[pair[0].name]]
+        values = (selected, tested[tested.index == pair[1].name])
+        for split, constraint, found in zip(("selection", "test"), pair, values, strict=True):
+            broken = [v for v in found.dropna() if constraint.excess({constraint.name: v}) > 0]
+            if broken and not math.isnan(constraint.limit):
                 notes.append(
-                    f"On the {split} split the winner breaks {limit}: {number(broken[0])}."
+                    f"On the {split} split the winner breaks {constraint}: {number(broken[0])}."
                 )
     return notes
 
@@ -213,10 +325,10 @@ def _price(facts: Facts, closing: pd.DataFrame) -> list[str]:
     notes = []
     for name in list(objectives(facts))[1:]:
         rows = closing[closing["measurement"] == name].set_index("contender")
-        worse = rows.index[rows["margin_se"] < -CLEAR]
+        worse = rows.index[rows["clear"] == "worse"]
         if len(worse):
             top: pd.Series = rows.loc[[WINNER]].iloc[0]
-            value = plus_minus(top["mean"], top["standard_error"])
+            value = _value(top)
             notes.append(f"It pays on {name} ({value}): clearly worse there than {listed(worse)}.")
     return notes
 
@@ -227,17 +339,17 @@ def _cold(rows: pd.DataFrame) -> list[str]:
         return []
     cold: pd.Series = rows.loc[[COLD]].iloc[0]
     told = (
-        f"{plus_minus(cold['mean'], cold['standard_error'])} from scratch on "
+        f"{_value(cold)} from scratch on "
         f"{number_of(cold['tokens'])} tokens, as many as its whole lineage took"
     )
     if cold["margin"] != cold["margin"]:
         return ["No comparison with the winner's recipe from scratch: every seed of it failed."]
-    clearness = f"{abs(cold['margin_se']):.1f} standard errors of the difference"
-    if abs(cold["margin_se"]) <= CLEAR or cold["margin_se"] != cold["margin_se"]:
+    if cold["clear"] == "unclear":
         return [f"What it inherited is not clearly worth it: its recipe reached {told}."]
-    if cold["margin"] < 0:
-        return [f"What it inherited was a loss: its recipe reached {told}, {clearness} better."]
-    return [f"{CLEARLY_BETTER}: its recipe reached {told}, {clearness} worse."]
+    by = f"{number(abs(cold['margin']))} {{}} ({chance(cold['p'])})"
+    if cold["clear"] == "worse":
+        return [f"What it inherited was a loss: its recipe reached {told}, {by.format('better')}."]
+    return [f"{BESIDE[0]}: its recipe reached {told}, {by.format('worse')}."]
 
 
 def number_of(tokens: float) -> str:
@@ -257,16 +369,18 @@ def _failed(rivals: pd.DataFrame, top: pd.Series) -> list[str]:
     return notes
 
 
-def constraint_text(constraint: Any) -> str:
-    """As written in the spec: `general/loss <= 3.1`."""
-    return f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} {constraint.limit:g}"
-
-
 def number(value: float) -> str:
     """Three decimals where they say something, else three digits; - for what is not known."""
     if value != value:
         return "-"
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def signed(value: float) -> str:
+    """`+0.105`; nothing for what is not known."""
+    if value != value:
+        return ""
+    return f"{'' if value == 0 else '+' if value > 0 else '-'}{number(abs(value))}"
 
 
 def plus_minus(mean: float, error: float) -> str:

@@ -6,7 +6,8 @@ import pandas as pd
 from evo.history.tables import FULL, Columns, Facts, loss_columns, once, search_rows
 
 CHANCE_SHUFFLES = 300
-LEAST_POINTS = 8  # with fewer, a quadratic fits anything
+LEAST_RECIPES = 20  # distinct ones: with fewer, a quadratic of each of some ten genes fits noise
+LEAST_POINTS = 8  # that have a gene at all, which others may leave inactive
 
 
 @once
@@ -16,17 +17,23 @@ def importance(facts: Facts) -> pd.DataFrame:
     Columns: gene, n, explained, chance. `explained` is the share of rank variance that a
     quadratic in the gene's rank accounts for (so that an optimum inside the range counts), or the
     gene's categories; `chance` is the 95th percentile of the same after shuffling, 300 times:
-    below it the gene cannot be told from noise. Failed evaluations rank last. With some dozens of
-    points bred by selection this is association, not cause; a model-based method (fANOVA) would
-    claim more than they hold.
+    below it the gene cannot be told from noise. A recipe is one point, the mean over its seeds;
+    failed ones rank last. Empty below LEAST_RECIPES distinct recipes. With some dozens of points
+    bred by selection this is association, not cause; a model-based method (fANOVA) would claim
+    more than they hold.
     """
     columns = Columns.of(facts)
     losses = loss_columns(facts)
     rows = search_rows(facts)
-    rows = rows[(rows["fidelity"] == FULL) & (rows["status"] != "lost")]
+    rows = rows[(rows["fidelity"] == FULL) & (rows["status"] != "lost")].copy()
+    genes = list(columns.genes.values())
+    if losses:
+        rows[losses[0]] = rows.groupby("individual")[losses[0]].transform("mean")
+    rows = rows.loc[~rows[genes].astype(str).duplicated()]
     found = []
-    measured = bool(losses) and bool(rows[losses[0]].notna().any())
-    for gene in columns.genes.values() if measured else ():
+    enough = bool(losses) and len(rows) >= LEAST_RECIPES
+    measured = enough and bool(rows[losses[0]].notna().any())
+    for gene in genes if measured else ():
         known = rows[rows[gene].notna()]
         values = known[gene]
         if len(known) < LEAST_POINTS or values.astype(str).nunique() < 2:

@@ -10,8 +10,9 @@ import pandas as pd
 from evo import history
 from evo.config.rounds import JUDGED, POOL
 from evo.controls import NOTHING_GENERATED, UNFILTERED
-from evo.history.comparison import CLEAR, WINNER, Tone, Verdict, plus_minus
+from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
 from evo.ledger import FILE, Fact, read
+from evo.significance import chance, difference
 from fitness.errors import InputError
 
 HUMAN = tuple(JUDGED)
@@ -99,7 +100,9 @@ def search_of(run: Path) -> Path:
     return best(ended).folder
 
 
-def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
+def status(
+    run: Path, facts: Sequence[Fact], *, alive: bool, now: float | None = None
+) -> dict[str, Any]:
     """Where the rounds stand: those over, and the one under way, as JSON values."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
@@ -111,16 +114,28 @@ def status(run: Path, facts: Sequence[Fact], *, alive: bool) -> dict[str, Any]:
         "state": "stopped" if state == "running" and not alive else state,
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
+        "elapsed_seconds": _elapsed(found, alive=alive, now=now),
         "rounds_over": len(ended),
         "rounds_at_most": history.spec(facts)["rounds"]["limit"],
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended
         else None,
-        "round_under_way": history.status(found[-1].facts, alive=alive)
+        "round_under_way": history.status(found[-1].facts, alive=alive, now=now)
         if found and not found[-1].fact
         else None,
     }
+
+
+def _elapsed(found: Sequence[Round], *, alive: bool, now: float | None) -> float:
+    """Seconds in which a driver was alive, of all rounds."""
+    under_way = now if alive and found and not found[-1].fact else None
+    return float(
+        sum(
+            history.usage(one.facts, under_way if one is found[-1] else None)["elapsed"]
+            for one in found
+        )
+    )
 
 
 def best(ended: Sequence[Round]) -> Round:
@@ -131,7 +146,7 @@ def best(ended: Sequence[Round]) -> Round:
 def verdict(found: Sequence[Round]) -> Verdict:
     """Whether the rounds got anywhere on the test split, and what generated data had to do with it.
 
-    Differences are clear from CLEAR standard errors of the difference on.
+    What is clear, `evo.significance` decides; rounds are tested on the same held-out items.
     """
     ended = [one for one in found if one.fact]
     if not ended:
@@ -142,7 +157,7 @@ def verdict(found: Sequence[Round]) -> Verdict:
     notes = [note for one in ended for note in _warnings(one, name)]
     if value is None or before is None:
         return Verdict("open", f"Round {top.number} has no value on the test split.", tuple(notes))
-    told = f"{name} {plus_minus(value['mean'], value['standard_error'])} on the test split"
+    told = f"{name} {plus_minus(value['mean'], value['total_error'])} on the test split"
     if len(ended) == 1:
         return Verdict("open", f"One round is over; its winner reached {told}.", tuple(notes))
     if top.number == first.number:
@@ -152,26 +167,20 @@ def verdict(found: Sequence[Round]) -> Verdict:
         )
         return Verdict("bad", text, tuple(notes))
     share = top.shares["generated"]
-    gain, clearness = _difference(before, value, history.sign(first.facts, name))
+    now, then = (result(one.facts, WINNER, name) for one in (top, first))
+    gain = difference(now, then, history.sign(first.facts, name))
     than = (
-        f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'} than that of round 1 "
-        f"({plus_minus(before['mean'], before['standard_error'])}; {abs(clearness):.1f} standard "
-        "errors of the difference)"
+        f"{abs(gain.margin):.4f} {'better' if gain.margin > 0 else 'worse'} than that of round 1 "
+        f"({plus_minus(before['mean'], before['total_error'])}; "
+        f"{chance(gain.p) or 'one seed, so no standard error'})"
     )
     text = f"The winner of round {top.number} reached {told}, {than}."
     if not share:
         text += " But it learned nothing that models wrote: their share of its mixture is 0."
-    tone: Tone = "mixed" if gain > 0 else "bad"
-    if clearness > CLEAR and share:
+    tone: Tone = "mixed" if gain.margin > 0 else "bad"
+    if gain.clear == "better" and share:
         tone = "good"
     return Verdict(tone, text, (*_controlled(top, name), *notes))
-
-
-def _difference(worse: pd.Series, better: pd.Series, sign: int) -> tuple[float, float]:
-    """By how much the second is better, and in standard errors; NaN without errors."""
-    gain = float(sign * (worse["mean"] - better["mean"]))
-    spread = float((worse["standard_error"] ** 2 + better["standard_error"] ** 2) ** 0.5)
-    return gain, gain / spread if spread > 0 else float("nan")
 
 
 def _controlled(one: Round, name: str) -> list[str]:
@@ -181,12 +190,13 @@ def _controlled(one: Round, name: str) -> list[str]:
         row = one.tested(control, name)
         if row is None:
             continue
-        clear = "clearly " if abs(row["margin_se"]) > CLEAR else "not clearly "
+        clear = "not clearly " if row["clear"] == "unclear" else "clearly "
         how = "better" if row["margin"] > 0 else "worse"
-        value = plus_minus(row["mean"], row["standard_error"])
+        value = plus_minus(row["mean"], row["total_error"])
+        surely = chance(row["p"]) or "one seed, so no standard error"
         notes.append(
             f"The same recipe with {diet}, on as many tokens, has {value}: with it the winner is "
-            f"{clear}{how} ({abs(row['margin']):.4f}, {abs(row['margin_se']):.1f} standard errors)."
+            f"{clear}{how} ({abs(row['margin']):.4f}, {surely})."
         )
     return notes
 

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from evo.config import Constraint
+from evo.config import Constraint, SearchConfig
+from evo.config.section import Section
+from evo.config.sections import Budget, Model, Search
 from evo.files import write_whole
 from fitness import metrics
 from population.individual import ANCHOR
@@ -25,6 +28,8 @@ Facts = Sequence[Fact]
 FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
+
+SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model": Model}
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -110,15 +115,40 @@ def spec(facts: Facts) -> Mapping[str, Any]:
     return next(f["config"] for f in reversed(facts) if f.get("config"))
 
 
+def setting(facts: Facts, name: str, of: str | None = None) -> Any:
+    """The spec's value of a key, perhaps `of` a section, or its default.
+
+    A ledger holds the resolved spec, but one of an earlier version lacks the keys that came later.
+    """
+    given: Mapping[str, Any] = spec(facts)
+    fields = SearchConfig.model_fields
+    if of is not None:
+        given, fields = given.get(of) or {}, SECTIONS[of].model_fields
+    return given[name] if given.get(name) is not None else fields[name].default
+
+
 def objectives(facts: Facts) -> dict[str, int]:
     """Sign by objective, in the spec's order: 1 is minimised, -1 maximised."""
     directions = spec(facts).get("objectives") or {}
     return {name: -1 if how == "maximize" else 1 for name, how in directions.items()}
 
 
-def constraints(facts: Facts) -> list[Constraint]:
-    """The spec's constraints."""
-    return [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
+    """The spec's constraints, with the limits that follow from what the base measures on a split.
+
+    On the test split, where it is measured under several seeds, that is its mean.
+    """
+    told = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+    if all(constraint.factor is None for constraint in told):
+        return told
+    base = [
+        fact["measurements"]
+        for fact in facts
+        if fact["fact"] == "evaluation"
+        and (fact["fidelity"], fact["split"], fact["status"]) == (0, split, "ok")
+    ]
+    means = {name: fmean(one[name] for one in base) for name in (base[0] if base else {})}
+    return [constraint.against(means) for constraint in told]
 
 
 def sign(facts: Facts, measurement: str) -> int:

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from fitness.errors import InputError
 REMEDY = "save the table as CSV, with commas and UTF-8"
 NOTHING = ("", "nan")  # an absent value, in any case of letters; `none` may well be an option
 LARGEST = 2**53  # beyond, not every whole number is a float
+TRUTHS = ("true", "false")
 NO_NUMBER = (*NOTHING, "na", "n/a", "none", "null", "<na>")
 
 
@@ -95,9 +96,14 @@ def share(text: str) -> float:
 
 
 def option(text: str) -> str | int | float:
-    """A number where it looks like one, so that `8` and `8.0` are one option; NaN for nothing."""
+    """A number where it looks like one, so that `8` and `8.0` are one option; NaN for nothing.
+
+    `True` and `TRUE` are `true`, whoever wrote the table.
+    """
     if text.casefold() in NOTHING:
         return math.nan
+    if text.casefold() in TRUTHS:
+        return text.casefold()
     try:
         number = float(text)
     except ValueError:
@@ -105,3 +111,18 @@ def option(text: str) -> str | int | float:
     if not math.isfinite(number):
         return text
     return int(number) if number.is_integer() else number
+
+
+def alike(options: Iterable[str | int | float]) -> tuple[str | int | float, ...]:
+    """The first options that may well be one, written in two ways; () where there are none.
+
+    Those are texts that differ in case alone, and a truth value beside 0 or 1.
+    """
+    known: dict[str, str | int | float] = {}
+    for option in options:
+        text = str(option).casefold()
+        key = {"0": "false", "1": "true"}.get(text, text)
+        if key in known:
+            return (known[key], option)
+        known[key] = option
+    return ()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -76,7 +77,7 @@ class IntRole(_NumberRole):
 class ChoiceRole(Section):
     """A column of unordered options."""
 
-    options: tuple[StrictStr | StrictInt | StrictFloat, ...] | None = Field(
+    options: tuple[StrictStr | StrictBool | StrictInt | StrictFloat, ...] | None = Field(
         default=None, min_length=1, description="The options; default: every value of the column."
     )
 

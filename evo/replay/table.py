@@ -15,7 +15,7 @@ from evo.config import Objective
 from evo.config.errors import show
 from evo.config.file import Key, Problem
 from evo.replay import cells
-from evo.replay.roles import FloatRole, IntRole, RolesFile, load
+from evo.replay.roles import ChoiceRole, FloatRole, IntRole, RolesFile, load
 from fitness.errors import InputError
 from population.space import Choice, Float, Gene, Genome, Int, SearchSpace, Simplex
 
@@ -210,7 +210,7 @@ def _genes(
     builders: dict[str, tuple[Key, Callable[[], Gene | None]]] = {
         **{n: (("simplex", n), partial(_mixture, values, c)) for n, c in fitting.mixtures.items()},
         **{c: (fitting.keys[c], partial(_number, values[c], r)) for c, r in roles.numbers.items()},
-        **{c: (fitting.keys[c], partial(_choice, values[c])) for c in roles.choices},
+        **{c: (fitting.keys[c], partial(_choice, values[c], r)) for c, r in roles.choices.items()},
     }
     genes: dict[str, Any] = {}
     found = []
@@ -251,8 +251,14 @@ def _number(numbers: "pd.Series[float]", role: FloatRole | IntRole) -> Gene | No
     return Float(float(low), float(high), log=role.log)
 
 
-def _choice(values: "pd.Series[Any]") -> Gene | None:
+def _choice(values: "pd.Series[Any]", role: ChoiceRole) -> Gene | None:
     options = sorted(values.unique(), key=lambda option: (isinstance(option, str), option))
+    if role.options is None and (pair := cells.alike(options)):
+        one, other = map(str, pair)
+        raise ValueError(
+            f"{one} and {other} may be one option written in two ways; write them alike in the "
+            "table, or name the options that there are"
+        )
     return None if len(options) == 1 else Choice(tuple(options))
 
 

@@ -1,13 +1,15 @@
 """A run for people: report.html, which needs no network, and a summary for the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evo import history
 from evo.files import write_whole
 from evo.history.comparison import WINNER
-from evo.report.contents import comparison_table, contents, duration, recipe, who
-from evo.report.figures.style import View
+from evo.report.contents import PLACED, comparison_table, contents, duration, recipe, who
+from evo.report.figures.style import Chart, View
+from evo.report.limits import limit_lines
 from evo.report.rendering import rendered
 
 if TYPE_CHECKING:
@@ -19,15 +21,37 @@ COLUMNS = 3  # objectives in the terminal's table, at 80 characters
 
 def write(facts: history.Facts, path: Path) -> None:
     """Write the self-contained page; it appears whole or not at all."""
-    write_whole(path, page(facts))
+    write_whole(path, page(facts, run=str(path.parent)))
 
 
-def page(facts: history.Facts) -> str:
-    """The page as HTML."""
+def page(facts: history.Facts, *, run: str = "RUN") -> str:
+    """The page as HTML; `run` is the run's folder, for commands to copy."""
     from evo.report.figures import charts
 
     view = View.of(facts)
-    return rendered("report.html.j2", charts(view), contents(view))
+    drawn, said = charts(view), contents(view, run)
+    return rendered("report.html.j2", drawn, {**said, "parts": _parts(drawn, said)})
+
+
+def _parts(drawn: Mapping[str, Chart], said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The table of contents: what each section is called, and its key; in the page's order."""
+    recipe = said["recipe"]
+    return [
+        *[("Closing comparison", "comparison")] * bool(said["comparison"]),
+        *[("Recipe", "recipe")] * bool(recipe["genes"] or recipe["mixture"]),
+        *[("To take along", "commands")] * bool(said["commands"]),
+        *[(chart.title, key) for key, chart in drawn.items() if key not in PLACED],
+        *[("Individuals", "individuals")] * bool(said["individuals"]),
+        *[("What it writes", "samples")] * bool(said["samples"]),
+        ("Failures and cost", "cost"),
+        ("How this was made", "origin"),
+    ]
+
+
+def _held(items: dict[str, str], names: list[str]) -> str:
+    """` and the held-out items (a/loss: 34 documents)`; nothing where they are not recorded."""
+    told = [f"{name}: {items[name]}" for name in names if items.get(name)]
+    return f" and the held-out items ({', '.join(told)})" if told else ""
 
 
 def summary(facts: history.Facts) -> "RenderableType":
@@ -64,8 +88,9 @@ def summary(facts: history.Facts) -> "RenderableType":
             )
         seeds = max(row["seeds"] for row in closing["rows"])
         note = (
-            f"Mean and standard error over {seeds} seeds. Margin: by how much the winner is better "
-            f"on {names[0]}, and in standard errors of the difference (SE)."
+            f"Mean and standard error over {seeds} seeds{_held(closing['items'], names)}. Margin: "
+            f"by how much the winner is better on {names[0]}; p: the chance of as much between "
+            "equals."
         )
         if closing["inherited"]:
             note += " Tokens: trained on, by itself and all that it began with."
@@ -80,6 +105,7 @@ def summary(facts: history.Facts) -> "RenderableType":
         parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
             genes
         )
+        parts += [Text(f"  {line}") for line in limit_lines(facts)]
     failures = (
         ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in status["failures"].items()) or "none"
     )

@@ -1,21 +1,32 @@
 """What the report says in words and tables, for the page and for the terminal alike."""
 
 import json
+import shlex
 import time
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from evo import history
-from evo.history.comparison import BASE, COLD, WINNER, number, number_of, plus_minus
+from evo.config import as_yaml
+from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, signed
 from evo.history.tables import FULL
+from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
-from fitness.recipe import idle
+from evo.significance import chance
+from fitness.documents import Source
+from fitness.recipe import Recipe, idle
 
 SAMPLES = 6
 MESSAGES = 8
 
 
-def contents(view: View) -> dict[str, Any]:
-    """What the page says in words and tables."""
+PLACED = ("comparison", "cost")  # charts that stand within a section of their own
+
+
+def contents(view: View, run: str = "RUN") -> dict[str, Any]:
+    """What the page says in words and tables; `run` is the run's folder, for commands to copy."""
     facts = view.facts
     status = history.status(facts)
     spec = history.spec(facts)
@@ -26,13 +37,17 @@ def contents(view: View) -> dict[str, Any]:
         "tiles": _tiles(status),
         "comparison": comparison_table(facts),
         "recipe": recipe(view),
+        "commands": _commands(view, run),
+        "individuals": individuals(view),
         "who": who(view),
+        "leader": view.leader_is,
         "samples": samples(view),
         "failures": _failures(view),
         "usage": history.usage(facts),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts[0]["time"])),
         "versions": facts[0].get("versions") or {},
         "spec": json.dumps(spec, indent=2, ensure_ascii=False),
+        "placed": PLACED,
     }
 
 
@@ -51,7 +66,10 @@ def who(view: View) -> str:
 
 
 def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
-    """Measurements across, contenders down: value and margin as text, and how clear it is."""
+    """Measurements across, contenders down: value and margin as text, and how clear it is.
+
+    With how many held-out items there are by measurement, `34 documents`.
+    """
     closing = history.comparison(facts)
     if closing.empty:
         return None
@@ -62,41 +80,33 @@ def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
         own = closing[closing["contender"] == contender].set_index("measurement")
         cells = {
             name: {
-                "value": plus_minus(row["mean"], row["standard_error"]),
-                "margin": margin(row["margin"], row["margin_se"]),
-                "tone": _tone(row["margin"], row["margin_se"]),
+                "value": plus_minus(row["mean"], row["total_error"]),
+                "margin": margin(row["margin"], row["p"]),
+                "tone": row["clear"],
             }
             for name, row in own.iterrows()
         }
         seeds, failed = int(own["n"].max()), int(own["failed"].max())
         row = {"contender": contender, "seeds": seeds, "failed": failed, "cells": cells}
         rows.append({**row, "tokens": number_of(own["tokens"].iloc[0])})
+    first = closing.drop_duplicates("measurement").set_index("measurement")
+    items = {
+        name: f"{row['items']:,} {row['unit']}s" if row["items"] else ""
+        for name, row in first.iterrows()
+    }
     inherited = COLD in set(closing["contender"])  # else all are trained on equally many
-    told = {"base": BASE, "winner": WINNER, "inherited": inherited}
+    told = {"base": BASE, "winner": WINNER, "inherited": inherited, "items": items}
     return {"measurements": names, "rows": rows, **told}
 
 
-def margin(value: float, errors: float) -> str:
-    """`+0.105 (15 SE)`: by how much the winner is better, also in standard errors."""
-    if value != value:
-        return ""
-    times = f" ({abs(errors):.1f} SE)" if abs(errors) < 1000 else ""
-    sign = "" if value == 0 else "+" if value > 0 else "-"
-    return f"{sign}{number(abs(value))}{times}"
-
-
-def _tone(value: float, errors: float) -> str:
-    if value != value or errors != errors or abs(errors) <= 2:
-        return "unclear"
-    return "better" if value > 0 else "worse"
+def margin(value: float, p: float) -> str:
+    """`+0.105 (p < .001)`: by how much the winner is better, and how likely that is by chance."""
+    return signed(value) + (f" ({chance(p)})" if chance(p) else "")
 
 
 def recipe(view: View) -> dict[str, Any]:
     """The leader's mixture and other genes, and what the spec fixed, as text by name."""
-    genome: dict[str, Any] = next(
-        (f["genome"] for f in view.facts if f["fact"] == "individual" and f["id"] == view.leader),
-        {},
-    )
+    genome = _genome(view)
     mixtures = {name: value for name, value in genome.items() if isinstance(value, dict)}
     shares = max(mixtures.values(), key=len, default={})
     epochs: dict[str, float] = next(
@@ -112,8 +122,9 @@ def recipe(view: View) -> dict[str, Any]:
     spec = history.spec(view.facts)
     fixed = spec.get("recipe") or {}
     merging = {"start": "merge"} if spec.get("parts") else {}
-    task = {"task": (spec.get("model") or {}).get("task", "causal")}
-    kinds = {source.get("kind", "text") for source in (spec.get("sources") or {}).values()}
+    task = {"task": history.setting(view.facts, "task", of="model")}
+    plain = Source.model_fields["kind"].default
+    kinds = {source.get("kind", plain) for source in (spec.get("sources") or {}).values()}
     source = {"source": "sample" if "sample" in kinds else "text"}
     unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
@@ -128,6 +139,84 @@ def recipe(view: View) -> dict[str, Any]:
             if n not in genome.keys() | unused and v is not None
         },
     }
+
+
+def _commands(view: View, run: str) -> list[tuple[str, str]]:
+    """What to do next, as text to copy: the recipe for another spec, and commands."""
+    genome = _genome(view)
+    if not genome:
+        return []
+    fixed = history.spec(view.facts).get("recipe") or {}
+    defaults = Recipe().model_dump(mode="json")
+    told = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
+    whole = {**told, **genome}
+    place = shlex.quote(run)
+    one = "" if history.winner(view.facts) is not None else f" --individual {view.leader}"
+    return [
+        (f"The recipe of the {view.leader_is}, as YAML", as_yaml({"recipe": whole}).rstrip()),
+        ("The model, as a folder", f"evo export {place}{one} --to MODEL_FOLDER"),
+        ("Every evaluation, as CSV", f"evo history {place} --csv evaluations.csv"),
+    ]
+
+
+def _genome(view: View) -> dict[str, Any]:
+    """The leader's."""
+    return next(
+        (f["genome"] for f in view.facts if f["fact"] == "individual" and f["id"] == view.leader),
+        {},
+    )
+
+
+def individuals(view: View) -> dict[str, Any] | None:
+    """One row per individual, failed ones too: head, and (shown, to sort by) for each cell.
+
+    Numbers are means over the seeds that succeeded, on the selection split.
+    """
+    rows = view.shown(view.search)
+    if rows.empty:
+        return None
+    best = history.alike(view.facts, view.leader) if view.leader is not None else frozenset()
+    scores = view.scores.set_index("individual", drop=False)
+    mixed = mixture_columns(view)
+    genes = [column for column in view.columns.genes.values() if column not in mixed]
+    limited = bool(history.constraints(view.facts))
+    front = set(view.front["individual"])
+    table = []
+    for id, tries in rows.groupby("individual", sort=True):
+        scored = id in scores.index
+        row = (scores.loc[[id]] if scored else tries).iloc[-1]
+        marks = [
+            *[view.leader_is] * (id == view.leader),
+            *[str(row["name"])] * bool(row["name"]),
+            *["front"] * (id in front),
+            *["like the best"] * (id in best),
+        ]
+        cells: list[tuple[str, Any]] = [(str(id), id)]
+        cells.append((", ".join(marks) or str(row["status"]).replace("_", " "), ""))
+        for name in view.objectives:
+            mean, error = row[view.columns.measurements[name]], row.get(f"errors.{name}", np.nan)
+            cells.append((plus_minus(mean, error), _key(mean)))
+        if limited:
+            met = "met" if row["violation"] == 0 else "violated"
+            cells.append((met, row["violation"]) if scored else ("-", ""))
+        seeds = int(row["seeds"]) if scored else 0
+        cells += [(str(seeds), seeds), (str(row["generation"]), row["generation"])]
+        cells += [("-" if pd.isna(row[g]) else _plain(row[g]), _key(row[g])) for g in genes]
+        cells += [(str(row["operator"]), ""), (str(row["parents"]) or "-", "")]
+        if mixed:
+            shares = sorted(((float(row[c]), n) for c, n in mixed.items()), reverse=True)
+            cells.append((", ".join(f"{n} {v:.0%}" for v, n in shares if v >= 0.005), ""))
+        table.append({"cells": cells, "winner": id == view.leader, "failed": not scored})
+    limits = ["constraints"] if limited else []
+    head = ["individual", "what", *view.objectives, *limits, "seeds", "generation"]
+    head += [*genes, "bred by", "parents", *(["mixture"] if mixed else [])]
+    told = {"texts": {"what", "mixture", "bred by", "parents"}, "left_out": view.left_out()}
+    return {"head": head, "rows": table, "alike": len(best), **told}
+
+
+def _key(value: Any) -> Any:
+    """What a cell is sorted by: itself, and nothing where nothing is known."""
+    return "" if pd.isna(value) else value
 
 
 def samples(view: View) -> list[dict[str, str]]:

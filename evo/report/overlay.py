@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from evo.compare import Array, Overlay, Trace, at, final
 from evo.files import write_whole
-from evo.history.comparison import listed, number, plus_minus
+from evo.history.comparison import listed, number, plus_minus, signed
 from evo.report.figures.style import (
     BLUE,
     ORANGE,
@@ -24,6 +24,7 @@ from evo.report.figures.style import (
     window,
 )
 from evo.report.rendering import rendered
+from evo.significance import chance
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,22 +56,8 @@ def tables(found: Overlay) -> list[Table]:
         drawn.append(_by(found, objective, f"evaluations: {which}", found.evaluations, counts))
         if not all(map(np.array_equal, counts, spent)):
             drawn.append(_by(found, objective, f"token budgets: {which}", found.budgets, spent))
-    tested = [run for run in found.runs if run.tests.keys() & found.objectives.keys()]
-    if tested:
-        rows = [
-            [
-                run.name,
-                *(
-                    plus_minus(*run.tests[n][:2]) if n in run.tests else "-"
-                    for n in found.objectives
-                ),
-                str(max((n for _, _, n in run.tests.values()), default=0)),
-            ]
-            for run in found.runs
-        ]
-        caption = "The winner of each run: mean and standard error over its closing seeds."
-        head = ["run", *found.objectives, "seeds"]
-        drawn.append(Table("Test split", caption, head, rows))
+    if any(run.tests.keys() & found.objectives.keys() for run in found.runs):
+        drawn += [_tested(found, objective) for objective in found.objectives]
     if len(found.runs) > 1:
         drawn += [_reached(found, objective) for objective in found.objectives]
     return drawn
@@ -91,6 +78,30 @@ def _by(
     caption = "Meeting the run's constraints, on the selection split; - beyond a run's end."
     head = ["run", *(f"{point:.6g}" for point in checkpoints)]
     return Table(f"Best so far, by {what}", caption, head, rows)
+
+
+def _tested(found: Overlay, objective: str) -> Table:
+    """The winners on the test split, each against that of the first run that has one."""
+    first = next((run for run in found.runs if objective in run.tests), found.runs[0])
+    rows = []
+    for run in found.runs:
+        test = run.tests.get(objective)
+        if test is None:
+            rows.append([run.name, "-", "0", "-", "-", "-"])
+            continue
+        lead = None if run is first else found.lead(objective, run, first)
+        told = ["-", "-"] if lead is None else [signed(lead.margin), chance(lead.p) or "-"]
+        if lead is not None:
+            told[1] += {"unclear": ", not clear"}.get(lead.clear, f", clearly {lead.clear}")
+        counts = [str(len(test.values)), "-" if test.sample is None else f"{test.sample.count:,}"]
+        rows.append([run.name, plus_minus(test.mean, test.error), *counts, *told])
+    head = ["run", objective, "seeds", "items", f"margin over {first.name}", "clear?"]
+    caption = (
+        "The winner of each run: mean and standard error, over its closing seeds and the held-out "
+        "documents, records or prompts (items; - where no score by item is recorded, and the "
+        "error is that of the seeds alone). A margin above 0 is better."
+    )
+    return Table(f"Test split: {objective}", caption, head, rows)
 
 
 def _reached(found: Overlay, objective: str) -> Table:

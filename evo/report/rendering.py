@@ -30,6 +30,7 @@ def rendered(template: str, charts: Mapping[str, Chart], said: Mapping[str, Any]
             "title": chart.title,
             "caption": chart.caption,
             "height": chart.figure.layout.height,
+            "wide": chart.wide,
             "json": Markup(_inert(chart.figure.to_json())),
         }
         for name, chart in charts.items()

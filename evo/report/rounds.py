@@ -87,13 +87,19 @@ def _quality(found: Sequence[Round]) -> Table:
         cells = [str(one.number), plus_minus(*one.selected(names[0]))]
         for name in names:
             row = one.tested(WINNER, name)
-            cells.append("-" if row is None else plus_minus(row["mean"], row["standard_error"]))
+            cells.append("-" if row is None else plus_minus(row["mean"], row["total_error"]))
+        row = one.tested(WINNER, names[0])
+        counts = (0, 0) if row is None else (row["n"], row["items"])
+        cells += [f"{count:,}" if count else "-" for count in counts]
         cells += [f"{share:.0%}" for share in one.shares.values()]
         rows.append(cells)
     head = ["round", f"{names[0]} selected" if names else "", *(f"{n} test" for n in names)]
+    head += ["seeds", "items"]
     caption = (
-        "The winner of each round: mean and standard error over its seeds, and what its mixture "
-        "is made of. It is named on the selection split; nothing is decided by the test split."
+        "The winner of each round: mean and standard error over its seeds and, on the test split, "
+        "the held-out documents, records or prompts (items; - where no score by item is "
+        "recorded); and what its mixture is made of. It is named on the selection split; nothing "
+        "is decided by the test split."
     )
     return Table("Quality by round", caption, [*head, "real", "generated", "people"], rows)
 

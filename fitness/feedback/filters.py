@@ -18,6 +18,7 @@ from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.samples import Sample, is_score
 from fitness.metrics import load_function, name_in_measurements, repeated
+from fitness.secrets import quoted
 from fitness.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ def _own(name: str, samples: Sequence[Sample]) -> Scores:
     values = list(given) if isinstance(given, Iterable) else [given]
     for value in values:
         if not is_score(value):
-            raise InputError(f"filter {name!r}: gave {value!r:.40}; it must give finite numbers")
+            raise InputError(
+                f"filter {name!r}: gave {quoted(value, 40)}; it must give finite numbers"
+            )
     if len(values) != len(samples):
         raise InputError(f"filter {name!r}: gave {len(values)} numbers for {len(samples)} samples")
     return {name_in_measurements(name): [float(value) for value in values]}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fitness.endings import ending_tokens, turn_end
 from fitness.errors import InputError
 from fitness.feedback.passages import around, opening_of, seen, words
 from fitness.feedback.samples import Begun, Sample, Way
@@ -124,12 +125,13 @@ class _Desk:
         """The BLOCK samples from a number on."""
         tokenizer, settings = self.base.tokenizer, self.settings
         numbers = range(first, first + BLOCK)
+        ends = ending_tokens(self.base.model, tokenizer)
         began = [self._beginning(_randomness(seed, number)) for number in numbers]
         answers = continued_apart(
             self.base.model,
             [one.tokens for one in began],
             np.stack([_randomness(seed, n, 0).random(settings.max_new_tokens) for n in numbers]),
-            eos=tokenizer.eos_token_id,
+            ends=ends,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
@@ -137,16 +139,17 @@ class _Desk:
         return [
             Sample(
                 prompt=one.prompt,
-                completion=decoded(tokenizer, tokens),
+                completion=decoded(tokenizer, answer.tokens),
                 individual=individual,
                 seed=seed,
                 round=round,
                 way=one.way,
                 begun=one.begun,
                 suffix=one.suffix,
-                ended=len(tokens) < settings.max_new_tokens,
+                ended=answer.end is not None,
+                end=turn_end(tokenizer, answer.end),
             )
-            for one, tokens in zip(began, answers, strict=True)
+            for one, answer in zip(began, answers, strict=True)
         ]
 
     def _beginning(self, rng: np.random.Generator) -> _Beginning:

@@ -31,7 +31,8 @@ class Sample:
     way: Way = "forward"
     begun: Begun = "prompt"  # what stood at the beginning: a given prompt, a real text, nothing
     suffix: str = ""
-    ended: bool = False  # by the model's own end of sequence, not cut at its longest length
+    ended: bool = False  # by the model itself, not cut at its longest length
+    end: str = ""  # the token by which it ended, where that was not the tokenizer's EOS
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property

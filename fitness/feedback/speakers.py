@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fitness import folders
 from fitness.chats import Chat, rendered
+from fitness.endings import ending_tokens
 from fitness.errors import InputError
 from fitness.generation import continued, decoded, next_logps
 
@@ -86,12 +87,12 @@ class Local:
         answers = continued(
             self._base.model,
             asked,
-            eos=tokenizer.eos_token_id,
+            ends=ending_tokens(self._base.model, tokenizer),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
         )
-        said = [Answer(decoded(tokenizer, ids), len(ids) < max_new_tokens) for ids in answers]
+        said = [Answer(decoded(tokenizer, one.tokens), one.end is not None) for one in answers]
         return [said[begin : begin + samples] for begin in range(0, len(said), samples)]
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from itertools import groupby
 
+import numpy as np
+
 from fitness.decks import NO_LABEL
 from fitness.mixing import Batch
 
@@ -14,7 +16,8 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     gradients: shares of what is learned go by its predicted tokens, of other draws by their number.
     Only what a loss takes from its whole batch, such as KTO's divergence, it takes from its part.
     """
-    learned, count = len(batch.input_ids), len(batch.input_ids) + len(batch.others)
+    learned, drawn = len(batch.input_ids), batch.rows_drawn
+    count = drawn + len(batch.others)
     sequences = learned + sum(len(draw.sequences) for draw in batch.others)
     if rows is None or rows >= sequences:
         yield batch, 1.0
@@ -23,9 +26,10 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     for first in range(0, learned, rows):
         these = slice(first, first + rows)
         if predicted[these].any():  # else its mean loss would be no number
-            share = predicted[these].sum() / predicted.sum() * (learned / count)
+            share = predicted[these].sum() / predicted.sum() * (drawn / count)
             positions = None if batch.position_ids is None else batch.position_ids[these]
-            yield Batch(batch.input_ids[these], batch.labels[these], positions), float(share)
+            part = Batch(batch.input_ids[these], batch.labels[these], positions)
+            yield (part if batch.learned is None else _short(part)), float(share)
     ordered = sorted(batch.others, key=lambda draw: draw.use)
     for _, group in groupby(ordered, key=lambda draw: draw.use):
         draws = list(group)
@@ -34,3 +38,9 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
             those = tuple(draws[first : first + size])
             empty = batch.input_ids[:0], batch.labels[:0], None
             yield Batch(*empty, others=those), len(those) / count
+
+
+def _short(rows: Batch) -> Batch:
+    """Without the columns behind the last label, which nothing before them sees."""
+    end = int(np.flatnonzero((rows.labels != NO_LABEL).any(axis=0)).max()) + 1
+    return Batch(rows.input_ids[:, :end], rows.labels[:, :end])

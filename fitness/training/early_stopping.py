@@ -16,6 +16,7 @@ class EarlyStopping:
         self._every, self._steps, self._patience = max(1, steps // CHECKS), steps, patience
         self._best, self._strikes, self.best_step = float("inf"), 0, 0
         self._kept: list[Any] = []
+        self.checks: list[tuple[int, float]] = []  # steps taken, and the loss then
 
     def __call__(self, done: int) -> bool:
         """Whether to stop after `done` steps; the model is left in training mode."""
@@ -24,6 +25,7 @@ class EarlyStopping:
         self._model.eval()
         loss = self._loss()
         self._model.train()
+        self.checks.append((done, loss))
         if loss < self._best:
             self._best, self._strikes, self.best_step = loss, 0, done
             self._kept = [weight.detach().clone() for weight in self._trained]

@@ -90,12 +90,29 @@ class Masking:
         """The summed cross-entropy of the labels, in nats, and how many there are."""
         import torch
 
+        logits, labels, _ = self._hidden(model, rows)
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
+
+    def each(self, model: Any, rows: Rows) -> tuple[Any, int, Any]:
+        """As `summed`, and the cross-entropy of each token, (rows, longest - 1).
+
+        Without the first place, which is never masked, and NaN where there is no label.
+        """
+        import torch
+
+        logits, labels, wanted = self._hidden(model, rows)
+        each = torch.full(wanted.shape, torch.nan, device=logits.device)
+        each[wanted] = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        summed = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return summed, len(labels), each[:, 1:]
+
+    def _hidden(self, model: Any, rows: Rows | Batch) -> tuple[Any, Any, Any]:
+        """Logits and labels of the chosen tokens, and which those are, (rows, longest)."""
+        import torch
+
         device = next(model.parameters()).device
         ids = torch.from_numpy(rows.input_ids).to(device)
         labels = torch.from_numpy(rows.labels).to(device)
         logits = model(input_ids=ids, attention_mask=(ids != self.pad).long()).logits
         wanted = labels != NO_LABEL
-        summed = torch.nn.functional.cross_entropy(
-            logits[wanted].float(), labels[wanted], reduction="sum"
-        )
-        return summed, int(wanted.sum())
+        return logits[wanted].float(), labels[wanted], wanted

@@ -33,7 +33,7 @@ def objective(
             return learn(model, batch, step)
         total = 0.0
         if len(batch.input_ids):
-            total += learn(model, batch, step) * len(batch.input_ids)
+            total += learn(model, batch, step) * batch.rows_drawn
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             if use == "classify":
@@ -44,6 +44,6 @@ def objective(
             else:
                 loss = preference_loss(model, draws, recipe, reference)
             total += loss * len(draws)
-        return total / (len(batch.input_ids) + len(batch.others))
+        return total / (batch.rows_drawn + len(batch.others))
 
     return loss_of

@@ -20,8 +20,16 @@ from fitness.errors import InputError
 from fitness.loading import cuda_devices
 from fitness.mixing import Batch
 from fitness.streams import Streams
+from fitness.training.repeatable import repeatable
 from fitness.training.state import Curve
-from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise, rate_at
+from fitness.training.supervised import (
+    CURVE_POINTS,
+    Diverged,
+    TrainingReport,
+    extended,
+    precise,
+    rate_at,
+)
 
 CLIP_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
@@ -43,8 +51,12 @@ def finetune(
     tokens = [0] * len(recipes)
     coming = list(map(iter, batches))
     every = max(1, steps // CURVE_POINTS)
+    factors = [factor for pair in population.factors.values() for factor in pair]
     model.train()
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with (
+        torch.random.fork_rng(devices=cuda_devices()),
+        repeatable(model, factors, rows=len(recipes)),
+    ):
         rates = [recipe.dropout for recipe in recipes]
         streams = Streams([member.seed for member in population.members], device, rates)
         adam = _optimiser(population)
@@ -63,9 +75,8 @@ def finetune(
                     why = f"loss {loss} and gradient norm {norm} at step {step}"
                     outcomes[place] = Diverged(why)
                 tokens[place] += batch.tokens
-                if (step - 1) % every:  # only the latest point may lie between the others
-                    curves[place] = curves[place][:-1]
-                curves[place].append((tokens[place], loss))
+                curve = curves[place]
+                curves[place] = extended(curve, tokens[place], loss, step=step, every=every)
             adam = _without(outcomes, population, streams, adam)
             if not population.present:
                 break
@@ -83,7 +94,7 @@ def finetune(
 def _losses(population: PopulationLoRA, drawn: Sequence[Batch]) -> Any:
     """Each present member's mean loss over its own tokens, (members,); nats per token."""
     model, device = population.base.model, population.base.device
-    if any(getattr(b, "position_ids", None) is not None or getattr(b, "others", ()) for b in drawn):
+    if any(b.position_ids is not None or b.others or b.learned is not None for b in drawn):
         raise InputError("members learn plain rows of tokens, got more than that; train them alone")
     if len({len(batch.input_ids) for batch in drawn}) > 1:
         rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)

@@ -61,9 +61,14 @@ def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: 
 
 def _half(draw: Draw, side: int) -> Draw:
     """A side of a comparison as if it had been rated alone."""
-    number = 2 * draw.number + side
-    one = (draw.sequences[side],)
-    return draw._replace(use="rate", number=number, sequences=one, label=int(side == 0))
+    own, other = draw.sequences[side], draw.sequences[1 - side]
+    return draw._replace(
+        use="rate",
+        number=2 * draw.number + side,
+        sequences=(own,),
+        label=int(side == 0),
+        elsewhere=_answer(other),
+    )
 
 
 def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
@@ -84,7 +89,7 @@ def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Referenc
     if recipe.preference_loss == "hinge":
         losses = torch.relu(recipe.preference_margin - beta * (gained - lost))
     elif recipe.preference_loss == "ipo":
-        counts = [[_labels(one) for one in side] for side in sides]
+        counts = [[max(1, _labels(one)) for one in side] for side in sides]
         first, second = torch.tensor(counts, device=logps.device)
         losses = (gained / first - lost / second - 1 / (2 * beta)) ** 2
     else:
@@ -97,16 +102,24 @@ def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -
     """Mean loss of rated draws, and cross-entropy on the good ones beside it.
 
     Ethayarajh et al. 2024, eq. 7; the divergence from the reference is told from each prompt with
-    the answer to the one before, as theirs is.
+    the answer to the one before, as theirs is. Where that answer is the prompt's own, as it is of a
+    record that is alone in its batch, another record's is taken: by its own answer, the gain would
+    be the divergence, and the loss of what gained .5 whatever the model does.
     """
     import torch
 
     beta = recipe.preference_beta
     sequences = [draw.sequences[0] for draw in draws]
+    answers = [_answer(one) for one in sequences]
+    before = [answers[-1], *answers[:-1]]
+    others = [
+        draw.elsewhere if draw.elsewhere is not None and np.array_equal(own, other) else other
+        for draw, own, other in zip(draws, answers, before, strict=True)
+    ]
     mismatched = stacked(
         [
             _answered(one, other, recipe.sequence_length)
-            for one, other in zip(sequences, [sequences[-1], *sequences[:-1]], strict=True)
+            for one, other in zip(sequences, others, strict=True)
         ]
     )
     with torch.no_grad():
@@ -124,10 +137,14 @@ def _labels(sequence: Sequence) -> int:
     return int((sequence.labels != NO_LABEL).sum())
 
 
-def _answered(asked: Sequence, answered: Sequence, length: int) -> Sequence:
+def _answer(sequence: Sequence) -> np.ndarray:
+    """The tokens that are learned, (tokens,)."""
+    return sequence.tokens[sequence.labels != NO_LABEL]
+
+
+def _answered(asked: Sequence, answer: np.ndarray, length: int) -> Sequence:
     """The prompt of one with the answer of another, of at most `length` tokens."""
     prompt = asked.tokens[asked.labels == NO_LABEL]
-    answer = answered.tokens[answered.labels != NO_LABEL]
     tokens = np.concatenate([prompt, answer])[:length]
     labels = tokens.copy()
     labels[: len(prompt)] = NO_LABEL

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fitness.decks import NO_LABEL, Draw, Sequence
+from fitness.endings import ending_tokens
 from fitness.generation import continued
 from fitness.mixing import stacked
 from fitness.recipe import Recipe
@@ -39,12 +40,15 @@ def reinforced(
     answers = continued(
         model,
         [prompt.tolist() for prompt in asked],
-        eos=tokenizer.eos_token_id,
+        ends=ending_tokens(model, tokenizer),
         max_new_tokens=recipe.reinforce_new_tokens,
         temperature=recipe.reinforce_temperature,
         seed=seed,
     )
-    endings = [_ended(tokens, recipe, tokenizer.eos_token_id) for tokens in answers]
+    written = [answer.tokens for answer in answers]
+    endings = [
+        answer.tokens if answer.end is None else [*answer.tokens, answer.end] for answer in answers
+    ]
     rows = stacked([_row(prompt, tokens) for prompt, tokens in zip(asked, endings, strict=True)])
     counts = [max(1, len(tokens)) for tokens in endings]
     frozen = reference.now(rows)
@@ -59,8 +63,8 @@ def reinforced(
         group = Group(
             prompt=tokenizer.decode(draw.sequences[0].tokens, skip_special_tokens=True),
             reference=tokenizer.decode(draw.sequences[1].tokens, skip_special_tokens=True),
-            outputs=[tokenizer.decode(t, skip_special_tokens=True) for t in answers[these]],
-            tokens=answers[these],
+            outputs=[tokenizer.decode(t, skip_special_tokens=True) for t in written[these]],
+            tokens=written[these],
             longest=recipe.reinforce_new_tokens,
             fluency=_mean(frozen[these].tolist(), counts[these]),
             plain=_mean(plain[these].tolist(), counts[these]),
@@ -76,11 +80,6 @@ def policy_loss(logps: Any, reward: Any) -> Any:
     size = reward.shape[1]
     advantage = (reward - reward.mean(1, keepdim=True)) * (size / (size - 1))
     return -((logps - logps.detach()) * advantage.flatten()).mean() - reward.mean()
-
-
-def _ended(tokens: list[int], recipe: Recipe, eos: int) -> list[int]:
-    """An answer that stopped before it had to, with the token by which it did."""
-    return [*tokens, eos] if len(tokens) < recipe.reinforce_new_tokens else tokens
 
 
 def _row(prompt: np.ndarray, answer: Listed[int]) -> Sequence:

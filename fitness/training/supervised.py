@@ -10,6 +10,7 @@ from fitness.mixing import Batch, Rows
 from fitness.models import cuda_devices
 from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
+from fitness.training.repeatable import repeatable
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20
@@ -24,7 +25,8 @@ class Diverged(Exception):
 class TrainingReport:
     """What a fine-tune did: optimiser steps and tokens of its own, without what it continued.
 
-    The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far.
+    The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far, each
+    the mean over the steps since the one before.
     """
 
     steps: int
@@ -110,6 +112,18 @@ def token_logps(model: Any, rows: Rows) -> Any:
     return -flat.view(wanted.shape)
 
 
+def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -> Curve:
+    """A learning curve with one more step: the first, then a point for `every` steps.
+
+    A point is the mean over its steps, as one batch says little; only the latest may have fewer.
+    """
+    count = (step - 1) % every + 1 if step else 1
+    if count > 1:
+        _, before = curve[-1]
+        return [*curve[:-1], (tokens, before + (loss - before) / count)]
+    return [*curve, (tokens, loss)]
+
+
 def finetune(
     model: Any,
     recipe: Recipe,
@@ -143,7 +157,7 @@ def finetune(
     device = trained[0].device
     every = max(1, steps // CURVE_POINTS)
     curve, tokens, done = list(begin.learning_curve), begin.tokens, begin.step
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with torch.random.fork_rng(devices=cuda_devices()), repeatable(model, trained):
         torch.manual_seed(ranks.seed(seed))
         if begin.tensors:
             restore(begin, adam)
@@ -160,14 +174,13 @@ def finetune(
             told = ranks.add(told, trained)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
             if not (math.isfinite(told) and math.isfinite(norm)):
-                raise Diverged(f"loss {told} and gradient norm {norm} at step {step}")
+                fault = _at_fault(model, recipe, batch, step, loss_of)
+                raise Diverged(f"loss {told} and gradient norm {norm} at step {step}{fault}")
             adam.step()
             adam.zero_grad(set_to_none=True)
             tokens += batch.tokens
             done = step + 1
-            if (step - 1) % every:  # only the latest point may lie between the others
-                curve = curve[:-1]
-            curve.append((tokens, told))
+            curve = extended(curve, tokens, told, step=step, every=every)
             if stop is not None and stop(done):
                 break
         model.eval()
@@ -176,3 +189,17 @@ def finetune(
         if keep is not None:
             keep(capture(adam, step=done, tokens=tokens, learning_curve=curve))
     return TrainingReport(done - begin.step, tokens - begin.tokens, curve)
+
+
+def _at_fault(model: Any, recipe: Recipe, batch: Batch, step: int, loss_of: Loss) -> str:
+    """Which record of a batch has a loss that is not finite, if a single one that is judged has."""
+    import torch
+
+    device = next(model.parameters()).device
+    alone = Batch(batch.input_ids[:0], batch.labels[:0])
+    for draw in (one for one in batch.others if one.use != "answer"):
+        with torch.no_grad(), precise(device, recipe):
+            loss = float(loss_of(model, alone._replace(others=(draw,)), step))
+        if not math.isfinite(loss):
+            return f"; the loss of record {draw.number + 1} of source {draw.source!r} is {loss}"
+    return ""

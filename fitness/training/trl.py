@@ -20,10 +20,11 @@ from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Trl, TrlSettings
-from fitness.held_out import measure
+from fitness.held_out import Measured, measure
 from fitness.loading import cuda_devices
 from fitness.models import Base
 from fitness.recipe import Recipe
+from fitness.training.repeatable import repeatable
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
 
@@ -97,10 +98,10 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
     def run(spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
         if spec.fidelity == 0:
-            measurements, samples = measure(base.model, base.tokenizer, task, spec)
+            measurements, told = _measured(base, base.model, task, spec)
             seconds = time.perf_counter() - started
             cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
-            return Evaluation(spec, Status.OK, measurements, cost, {"samples": samples})
+            return Evaluation(spec, Status.OK, measurements, cost, told)
         recipe = Recipe.model_validate(dict(spec.recipe))
         if missed := unhonoured(recipe.model_dump(exclude_defaults=True)):
             raise InputError(f"recipe: TRL cannot honour {', '.join(missed)}; leave them out")
@@ -109,7 +110,7 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
             report = finetune(base, model, recipe, evaluator.trl, task, spec)
             trained = time.perf_counter()
             with precise(base.device, recipe):
-                measurements, samples = measure(model, base.tokenizer, task, spec)
+                measurements, told = _measured(base, model, task, spec)
             kept = spec.keep_weights and spec.split == "selection" and spec.fidelity == 1
             if task.artifacts is not None and kept:
                 weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
@@ -124,11 +125,15 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
             "shares": mixed.shares,
             "epochs": mixed.epochs,
             "learning_curve": report.learning_curve,
-            "samples": samples,
+            **told,
         }
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
     return run
+
+
+def _measured(base: Base, model: Any, task: Task, spec: EvaluationSpec) -> Measured:
+    return measure(model, base.tokenizer, task, spec, packs=base.probe.packs)
 
 
 def finetune(
@@ -152,7 +157,12 @@ def finetune(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = state.global_step >= until
 
-    with _undisturbed(base, model), tempfile.TemporaryDirectory() as folder:
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    with (
+        _undisturbed(base, model),
+        repeatable(model, trained),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         arguments = SFTConfig(
             output_dir=folder,
             **sft_arguments(recipe, settings, steps=steps, seed=spec.seed),

@@ -74,7 +74,7 @@ def test_a_killed_search_takes_its_commands_along_and_resumes_to_the_same_run(
     (hanging := tmp_path / "hanging").mkdir()
     driver = start("launch", spec, "--run", run, HANG=hanging)
     wait_until(driver, run, '"fact":"evaluation"', 4)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 360
     while not (trainers := os.listdir(hanging)):
         assert time.monotonic() < deadline
     assert all(map(is_alive, trainers))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import ttest_ind
 
 from evo import history
 from evo.cli import BAD_INPUT, DONE, main
@@ -61,6 +62,38 @@ def test_the_test_split_comes_with_mean_and_standard_error(runs):
     assert told["mean"] == closing.loc["target/loss", "mean"]
     assert told["standard_error"] == closing.loc["target/loss", "standard_error"]
     assert told["seeds"] == 5
+
+
+def test_the_winners_of_runs_are_told_apart_as_contenders_are(tmp_path):
+    good, poor = ledger(evaluations=60, seed=1), ledger(evaluations=40, skill=0.0, seed=2)
+    runs = [written(tmp_path, "good", good), written(tmp_path, "poor", poor)]
+    values = [
+        [
+            f["measurements"]["target/loss"]
+            for f in facts
+            if f["fact"] == "evaluation" and f["split"] == "test" and f["fidelity"]
+            if f["individual"] == history.winner(facts)
+        ]
+        for facts in (good, poor)
+    ]
+    found = overlay(runs)
+    lead = to_json(found)["runs"][0]["test"]["target/loss"]["better_than"]["poor"]
+    assert lead["p"] == pytest.approx(ttest_ind(*values, equal_var=False).pvalue)
+    assert (lead["clear"], lead["margin"] > 0) == ("better", True)
+    assert re.search(r"poor .* 5 .*-0\.\d+.*clearly", shown(found).replace("\n", " "))
+    for facts, name in ((good, "same"), (poor, "other")):  # n, and pairs where data are the same
+        for fact in facts:
+            if fact["fact"] == "evaluation" and fact["split"] == "test":
+                fact["details"]["items"] = {
+                    "target/loss": {"unit": "document", "count": 3, "sums": [4.0, 9.0, 1.0]}
+                }
+        written(tmp_path, name, facts)
+    paired = overlay([tmp_path / "same", tmp_path / "other"])
+    assert paired.lead("target/loss", *paired.runs).paired
+    assert to_json(paired)["runs"][0]["test"]["target/loss"]["items"] == 3
+    poor[0]["fingerprints"]["domains"] = {"target": "another"}
+    apart = overlay([tmp_path / "same", written(tmp_path, "elsewhere", poor)])
+    assert not apart.lead("target/loss", *apart.runs).paired
 
 
 def test_the_hypervolume_of_all_runs_together_is_one(runs):

@@ -2,22 +2,27 @@
 
 import re
 import shutil
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from evo import config as configuration
-from evo.export import _train_again, export
+from evo.effort import clock, size
+from evo.export import _front, _train_again, export, hub_id
 from evo.ledger import Ledger, read
 from evo.prepare import prepare
 from fitness import weights
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Split, Status, Task, failed
+from fitness.recipe import Recipe
 from tests.evo.driving import evo
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent
@@ -37,7 +42,7 @@ genome:
   learning_rate: {{type: float, low: 1e-4, high: 10, log: true}}
   adapter: {{type: choice, options: [none, lora]}}
 objectives: {{target/loss: minimize}}
-constraints: [target/loss <= 5]
+constraints: [target/loss <= 1.05 * base, target/loss <= 5]
 baselines: []
 search: {{strategy: nsga2, population: 4}}
 budget: {{evaluations: 8, tokens: 768}}
@@ -148,7 +153,10 @@ def test_an_export_loses_what_the_search_measured(
     assert loss_of(to, task) == pytest.approx(measured(finished, individual), abs=1e-5)
     assert AutoTokenizer.from_pretrained(to)("bug: n.")["input_ids"]
     recipe = YAML(typ="safe").load(to / "recipe.yaml")
-    assert recipe == configuration.decode(configuration.of(read(finished)), GENOMES[individual])
+    whole = configuration.decode(configuration.of(read(finished)), GENOMES[individual])
+    assert Recipe.model_validate(recipe) == Recipe.model_validate(whole)
+    searched, given = {"mixture", "learning_rate", "adapter"}, {"batch_size", "sequence_length"}
+    assert recipe.keys() == searched | given
     assert [path.name for path in to.parent.iterdir()] == ["model"]
 
 
@@ -184,8 +192,10 @@ def test_an_individual_equal_to_another_is_exported_like_it(finished: Path, tmp_
 
 def test_the_model_card_tells_data_measurements_and_origin(finished: Path, tmp_path: Path) -> None:
     text = (export(finished, str(FULL), tmp_path / "model") / "README.md").read_text()
+    assert "selection split: `target/loss <= 5`: met." in text
+    assert re.search(r"`target/loss <= \d\.\d+ \(1\.05 \* base\)`: met\.", text)
     front = YAML(typ="safe").load(text.split("---\n")[1])
-    assert front == {"base_model": "model", "library_name": "transformers", "tags": ["evomix"]}
+    assert front == {"library_name": "transformers", "tags": ["evomix"]}  # it is on no Hub
     assert "# little: individual 0" in text
     assert 'over 3 fine-tunes of "model", 768 tokens each' in text
     shares = dict(re.findall(r"^\| (\w+) \| (0\.\d+) \|", text, re.M))
@@ -196,6 +206,116 @@ def test_the_model_card_tells_data_measurements_and_origin(finished: Path, tmp_p
     wanted = f"| {measured(finished, FULL):.4f} (n=1) | {sum(test) / 2:.4f} (n=2) |"
     assert f"| target/loss {wanted}" in text
     assert str(tmp_path.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("gpt2", "gpt2"),
+        ("/x/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899d", "Qwen/Qwen3-0.6B"),
+        ("/x/hub/models--a-b--c--d.e/snapshots/c1899d", "a-b/c--d.e"),
+        ("/nowhere/my model", None),
+        ("/nowhere/model.gguf", None),
+        ("tests", None),
+        ("a b/c", None),
+        ("", None),
+    ],
+)
+def test_a_card_names_its_base_by_a_name_of_the_hub_or_not_at_all(
+    base: str, name: str | None
+) -> None:
+    assert hub_id(base) == name
+    front = YAML(typ="safe").load(_front(base, adapter=True))
+    assert front.get("base_model") == name
+    assert front["library_name"] == "peft"
+
+
+def test_an_adapter_is_exported_as_peft_reads_it_and_merges_to_the_same_model(
+    finished: Path, tmp_path: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM
+
+    to = export(finished, str(LORA), tmp_path / "adapter", adapter=True)
+    names = {"adapter_config.json", "adapter_model.safetensors", "README.md", "recipe.yaml"}
+    assert {path.name for path in to.iterdir()} == names
+    assert "library_name: peft" in (to / "README.md").read_text()
+    rows = torch.arange(40).reshape(2, 20)
+    whole = AutoModelForCausalLM.from_pretrained(export(finished, str(LORA), tmp_path / "whole"))
+    base = AutoModelForCausalLM.from_pretrained(QUICKSTART / "model")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", FutureWarning)
+        alone = AutoPeftModelForCausalLM.from_pretrained(to)(rows).logits
+        beside = PeftModel.from_pretrained(base, to)
+        wanted = whole(rows).logits
+        assert not torch.allclose(
+            AutoModelForCausalLM.from_pretrained(QUICKSTART / "model")(rows).logits,
+            wanted,
+            atol=1e-3,
+        )
+        for found in (alone, beside(rows).logits, beside.merge_and_unload()(rows).logits):
+            assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_an_adapter_that_was_not_kept_is_trained_again_to_the_same_one(
+    run: Path, tmp_path: Path
+) -> None:
+    kept = export(run, str(LORA), tmp_path / "kept", adapter=True)
+    shutil.rmtree(run / "artifacts")
+    told: list[str] = []
+    again = export(run, str(LORA), tmp_path / "again", adapter=True, tell=told.append)
+    for path in kept.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+    assert len(told) == 1
+
+
+def test_all_weights_are_no_adapter(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="individual 0 trained all weights and has no adapter"):
+        export(finished, str(FULL), tmp_path / "adapter", adapter=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_and_disk_of_training_again_are_told_before(run: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    export(run, str(FULL), tmp_path / "kept", tell=told.append)
+    assert told == []
+    shutil.rmtree(run / "artifacts")
+    export(run, str(TWIN), tmp_path / "again", tell=told.append)
+    seconds = next(
+        fact["cost"]["train_seconds"]
+        for fact in read(run)
+        if fact["fact"] == "evaluation" and fact["individual"] == FULL and fact["fidelity"] == 1
+    )
+    paused = next(f for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] == 0.5)
+    took = clock(seconds + paused["cost"]["train_seconds"])
+    bytes_ = (QUICKSTART / "model" / "model.safetensors").stat().st_size
+    assert told == [
+        f"the weights of individual {TWIN} were not kept: training it again, which took {took} in "
+        f"the run; {bytes_ / 1e6:.1f} MB of disk in {tempfile.gettempdir()} for the time being, "
+        f"{bytes_ / 1e6:.1f} MB in {tmp_path / 'again'}"
+    ]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_trained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(run / "artifacts")
+    usage = shutil._ntuple_diskusage(2_000_000, 0, 2_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(InputError, match=r"an export needs 3\.4 MB there and the disk has 2\.0 MB"):
+        export(run, str(FULL), tmp_path / "model", tell=lambda line: pytest.fail(line))
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_durations_and_sizes_are_told_in_units_of_their_own() -> None:
+    assert [clock(value) for value in (0.4, 61, 3723)] == ["0:00", "1:01", "1:02:03"]
+    assert [size(n) for n in (12, 1500, 2_340_000, 7 * 10**9)] == [
+        "12 bytes",
+        "1.5 kB",
+        "2.3 MB",
+        "7.0 GB",
+    ]
 
 
 def test_the_card_of_an_individual_that_was_never_tested_says_so(
@@ -319,7 +439,12 @@ def test_the_command_prints_the_folder_and_nothing_else(
     shutil.rmtree(run / "artifacts")
     to = tmp_path / "model"
     done = evo("export", run, "--individual", adapter, "--to", to)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{to}\n", "")
+    assert (done.returncode, done.stdout) == (0, f"{to}\n")
+    assert re.fullmatch(
+        rf"evo: the weights of individual {adapter} were not kept: training it again, which took "
+        rf"0:\d\d in the run; [\d.]+ [kM]B of disk in \S+ for the time being, 1\.7 MB in {to}\n",
+        done.stderr,
+    )
     refused = evo("export", run, "--to", to)
     assert refused.returncode == 2
     assert refused.stderr == f"evo: {to} exists and is not an empty folder; name a new one\n"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evo import history
+from evo.config import SearchConfig
 from evo.history.comparison import plus_minus
 from tests.evo.synthetic_ledger import ledger
 
@@ -104,6 +105,21 @@ def test_best_takes_the_first_objective_among_those_that_meet_the_constraints():
     assert history.best(measured(facts, 20, **{"target/loss": 1.0, "general/loss": 3.0})) == 20
 
 
+def test_a_key_that_an_old_ledger_lacks_has_the_default_of_the_spec():
+    facts = ledger()
+    assert "replicates" not in facts[0]["config"]["search"]
+    for name, of in (("replicates", "search"), ("inherit_share", "budget"), ("task", "model")):
+        section = SearchConfig.model_fields[of].annotation
+        assert history.setting(facts, name, of=of) == section.model_fields[name].default
+    assert history.setting(facts, "seed") == 0
+    thrice = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == 20]
+    again = [{**thrice[0], "seed": seed} for seed in (1000, 2000)]
+    more = [*facts, *again]  # 20 alone was evaluated under the three seeds of the default
+    assert history.best(more) == 20 != history.best(facts)
+    facts[0]["config"]["search"]["replicates"] = 1
+    assert history.best([*facts, *again]) == history.best(facts)
+
+
 def test_best_breaks_ties_by_the_lower_id():
     facts = measured(ledger(), 30, **{"target/loss": 1.0, "general/loss": 3.0})
     facts = measured(facts, 8, **{"target/loss": 1.0, "general/loss": 3.2})
@@ -165,6 +181,17 @@ def test_importance_finds_a_planted_gene_and_rejects_noise():
     assert found.loc["noise", "explained"] < 0.15
 
 
+def test_no_gene_is_said_to_matter_by_fewer_than_20_distinct_recipes():
+    assert not history.importance(ledger(evaluations=20, population=10, failures=False)).empty
+    assert history.importance(ledger(evaluations=19, population=10, failures=False)).empty
+    few = ledger(evaluations=40, failures=False)
+    genomes = [f["genome"] for f in few if f["fact"] == "individual"]
+    for fact in few:
+        if fact["fact"] == "individual":
+            fact["genome"] = genomes[fact["id"] % 19]
+    assert history.importance(few).empty  # 40 evaluations, 19 recipes
+
+
 def test_the_comparison_agrees_with_welch_by_hand():
     facts = ledger()
     result = history.comparison(facts).set_index(["contender", "measurement"])
@@ -219,6 +246,73 @@ def test_a_lead_within_the_noise_is_no_win():
     assert "beats every baseline" not in found.text
 
 
+def with_items(facts, gap, *, count=11, seeds=None):
+    """Facts whose target/loss is the share of wrong answers to prompts: `gap` fewer by the winner.
+
+    No seed changes anything, so that the sample of prompts is all the noise there is.
+    """
+    won = history.winner(facts)
+    for fact in facts:
+        if fact["fact"] == "evaluation" and fact["split"] == "test":
+            wrong = 4 - gap * (fact["individual"] == won and fact["fidelity"] == 1)
+            sums = [1.0] * wrong + [0.0] * (count - wrong)
+            fact["measurements"] = {**fact["measurements"], "target/loss": wrong / count}
+            fact["details"] = {
+                **fact["details"],
+                "items": {"target/loss": {"unit": "prompt", "count": count, "sums": sums}},
+            }
+    return facts
+
+
+def test_what_one_of_11_prompts_decides_is_no_win():
+    found = history.verdict(with_items(ledger(), 1))
+    assert (found.tone, "not clearly" in found.text) == ("mixed", True)
+    assert any(note.startswith("Only 11 prompts for target/loss") for note in found.notes)
+    rows = history.comparison(with_items(ledger(), 1)).query("measurement == 'target/loss'")
+    assert set(rows["items"]) == {11}
+    assert set(rows["clear"]) == {"unclear"}
+    assert (rows["total_error"] > rows["standard_error"]).all()
+
+
+def test_what_many_prompts_say_together_is_a_win():
+    facts = with_items(ledger(), 0, count=400)
+    for fact in facts:
+        if fact.get("split") == "test" and fact["fact"] == "evaluation":
+            own = fact["individual"] == history.winner(facts) and fact["fidelity"] == 1
+            wrong = 40 if own else 120
+            fact["measurements"]["target/loss"] = wrong / 400
+            sums = [1.0] * wrong + [0.0] * (400 - wrong)
+            fact["details"]["items"]["target/loss"]["sums"] = sums
+    found = history.verdict(facts)
+    assert found.tone == "good"
+    assert "p < .001" in found.text
+    assert not any(note.startswith("Only") for note in found.notes)
+
+
+def test_two_seeds_at_2_4_standard_errors_are_no_win():
+    facts = ledger(seeds=2)
+    for fact in facts:
+        if fact.get("split") == "test" and fact["fact"] == "evaluation":
+            value = 4 + 2**0.5 * (fact["seed"] - 1)
+            value += 0.0 if fact["individual"] == history.winner(facts) else 2.4 * 2**0.5
+            if fact["fidelity"] == 0:
+                value = 20.0
+            fact["measurements"] = {**fact["measurements"], "target/loss": value}
+    found = history.verdict(facts)
+    nearest = history.comparison(facts).query("contender == 'uniform'").iloc[0]
+    assert nearest["margin_se"] == pytest.approx(2.4 * 2**0.5 / 2**0.5 / 1.0, rel=0.5)
+    assert nearest["p"] > 0.05
+    assert found.tone == "mixed"
+
+
+def test_errors_of_seeds_alone_are_called_so():
+    found = history.verdict(ledger(evaluations=200, population=20))
+    assert found.tone == "good"
+    assert any(
+        note.startswith("Of the seeds alone is the error of target/") for note in found.notes
+    )
+
+
 def test_one_seed_gives_no_standard_error_and_no_claim():
     found = history.verdict(ledger(seeds=1))
     assert found.tone == "mixed"
@@ -241,6 +335,34 @@ def test_failed_seeds_and_broken_constraints_are_named_beside_a_win():
     assert "1 of 5 seeds of the winner failed." in found.notes
     assert any(note.startswith("On the test split the winner breaks") for note in found.notes)
     assert any(note.startswith("On the selection split the winner breaks") for note in found.notes)
+
+
+def test_a_constraint_relative_to_the_base_is_held_against_it_on_each_split():
+    relative, number = (f"general/loss <= {one}" for one in ("1.02 * base", 1.02 * 3.02))
+    facts = ledger(constraints=(relative,))
+    tested = [
+        f["measurements"]["general/loss"]
+        for f in facts
+        if f["fact"] == "evaluation" and f["split"] == "test" and f["fidelity"] == 0
+    ]
+    (limit,) = history.constraints(facts)
+    assert str(limit) == "general/loss <= 3.08 (1.02 * base)"
+    (limit,) = history.constraints(facts, "test")
+    assert limit.limit == pytest.approx(1.02 * sum(tested) / len(tested))
+    same = history.scores(ledger(constraints=(number,)))["violation"]
+    assert history.scores(facts)["violation"].tolist() == pytest.approx(same.tolist())
+    assert (same > 0).any()
+
+
+def test_before_the_base_is_measured_nobody_meets_a_constraint_relative_to_it():
+    facts = [
+        f
+        for f in ledger(constraints=("general/loss <= 1.1 * base",))
+        if not (f["fact"] == "evaluation" and f["fidelity"] == 0)
+    ]
+    assert history.front(facts).empty
+    assert str(history.constraints(facts)[0]) == "general/loss <= 1.1 * base"
+    assert not any("breaks" in note for note in history.verdict(facts).notes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 40])

@@ -100,7 +100,7 @@ def test_a_killed_worker_is_replaced_and_nothing_else_changes(
     for evaluations in (3, 9, 15):
         wait_until(driver, run, '"fact":"evaluation"', evaluations)
         random.Random(evaluations).choice(workers_of(driver)).kill()
-    text, _ = driver.communicate(timeout=120)
+    text, _ = driver.communicate(timeout=360)
     assert driver.returncode == 0, text
     assert outcome(run) == undisturbed
     assert facts_written(run, '"fact":"lost"') >= 1
@@ -116,7 +116,7 @@ def test_ctrl_c_stops_says_how_to_resume_and_resuming_completes(
     wait_until(driver, run, '"fact":"evaluation"', 3)
     for _ in range(times):
         kill_group(driver)
-    text, _ = driver.communicate(timeout=60)
+    text, _ = driver.communicate(timeout=200)
     assert driver.returncode == 130
     assert f"evo resume {run}" in text
     assert read(run)[-1]["fact"] == "stopped"
@@ -127,7 +127,7 @@ def test_ctrl_c_stops_says_how_to_resume_and_resuming_completes(
 
 def test_an_evaluation_over_its_time_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    spec = write_spec(tmp_path, evaluations=6, timeout=1)
+    spec = write_spec(tmp_path, evaluations=6, timeout=3)
     spec.write_text(spec.read_text().replace("toy:score", "toy:hang"))
     done = evo("launch", spec, "--run", run)
     assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def test_a_run_in_use_is_not_written_by_a_second_driver(tmp_path: Path) -> None:
     assert f"in use by process {driver.pid}" in second.stderr
     kill_group(driver)
     kill_group(driver)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=200)
 
 
 @pytest.fixture

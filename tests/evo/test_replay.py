@@ -277,6 +277,18 @@ def test_rows_without_a_value_are_reported_and_left_out(
         assert where in message
 
 
+def test_a_truth_value_is_one_option_however_it_is_written(tmp_path: Path) -> None:
+    rows = mixed_rows(12)
+    for number, row in enumerate(rows):
+        row["adapter"] = ("True", "true", "TRUE", "False")[number % 4]
+    path = write_table(tmp_path / "runs.csv", rows)
+    for choice in ({}, [True, False]):  # as found, and as YAML writes them
+        roles = write_roles(tmp_path / "roles.yaml", {**MIXED, "choice": {"adapter": choice}})
+        table = read_table(path, roles)
+        assert table.space.genes["adapter"].options == ("false", "true")
+        assert len(table.genomes) == 12
+
+
 def test_bounds_and_options_narrow_the_table(tmp_path: Path) -> None:
     narrow = {
         **MIXED,
@@ -478,6 +490,20 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
         MIXED,
         [],
         r"objectives\.speed: is 3 in every row; there is nothing to find",
+    ),
+    "an option written in two ways": (
+        lambda rows: rows[3].update(adapter="LoRA"),
+        MIXED,
+        [],
+        r"choice\.adapter: LoRA and lora may be one option written in two ways",
+    ),
+    "a truth value beside a number": (
+        lambda rows: [
+            row.update(adapter=("TRUE", "true", "1")[n % 3]) for n, row in enumerate(rows)
+        ],
+        MIXED,
+        [],
+        r"choice\.adapter: 1 and true may be one option written in two ways",
     ),
     "an unknown strategy": (
         _nothing,

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,55 @@ def test_without_noise_the_leader_alone_is_doubted(tmp_path: Path) -> None:
 
 def noiseless(recipe: Any, *, seed: int, fidelity: float, split: str) -> dict[str, float]:
     return score(recipe, seed=0, fidelity=fidelity, split=split)
+
+
+class ByItem(InProcess):
+    """Evaluations that come with scores by held-out item, as those of models do.
+
+    The items of an individual differ from those of another by much more than their means.
+    """
+
+    def poll(self, seconds: float) -> list[Any]:
+        results = []
+        for result in super().poll(seconds):
+            target = getattr(result, "measurements", {}).get("target")
+            if target is not None and result.spec.fidelity:
+                noise = random.Random(result.spec.individual).choices((-4, 4), k=30)
+                sums = [target + by - sum(noise) / 30 for by in noise]
+                item = {"unit": "document", "count": 30, "sums": sums}
+                result = replace(result, details={"items": {"target": item}})
+            results.append(result)
+        return results
+
+
+def test_contenders_whom_the_held_out_sample_cannot_tell_apart_are_evaluated_again(
+    tmp_path: Path,
+) -> None:
+    named = "tests.evo.test_replicates:noiseless"
+    again = {}
+    for cluster in (InProcess, ByItem):
+        spec = spec_of(tmp_path / cluster.__name__, "noiseless", evaluations=60)
+        run = tmp_path / cluster.__name__ / "run"
+        search(run, spec, cluster(Task(named)))
+        again[cluster] = [f["individual"] for f in read(run) if f["fact"] == "repeat"][:-6]
+    assert len(set(again[ByItem])) > len(set(again[InProcess]))
+
+
+def test_a_ledger_without_scores_by_item_is_replayed_as_it_was_recorded(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "noisy", evaluations=24)
+    task = Task("tests.evo.test_replicates:noisy")
+    search(tmp_path / "run", spec, InProcess(task))
+    before = read(tmp_path / "run")
+    resumed = ByItem(task)
+    search(tmp_path / "run", spec, resumed)
+    assert read(tmp_path / "run") == before
+    assert not resumed.asked
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:30]))  # killed on the way, and resumed by this version
+    search(tmp_path / "run", spec, ByItem(task))
+    assert read(tmp_path / "run")[:30] == before[:30]
+    assert history.status(read(tmp_path / "run"))["done"] == 24
 
 
 def test_a_larger_budget_goes_on_after_the_closing_slots(tmp_path: Path) -> None:

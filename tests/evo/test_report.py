@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from ruamel.yaml import YAML
 
 from evo import history
 from evo.report import page, summary, write
-from evo.report.figures import View, charts
+from evo.report.figures import DRAWN, View, charts
 from evo.report.figures.labels import spread
-from evo.report.figures.style import window
-from tests.evo.synthetic_ledger import ledger
+from evo.report.figures.style import Chart, figure, window
+from tests.evo.synthetic_ledger import BASE, ledger
 
 ALL = {
     *("comparison", "progress", "front", "mixture", "parallel", "importance", "lineage"),
@@ -86,6 +88,8 @@ CASES = {
     "unfinished": lambda: ledger()[:50],
     "no comparison of the winner yet": lambda: ledger()[:86],
     "all failed": all_failed,
+    "relative to the base": lambda: ledger(constraints=("general/loss <= 1.1 * base",)),
+    "no base to be relative to": lambda: ledger(constraints=("other/loss <= 1.1 * base",)),
     "nothing feasible": lambda: ledger(constraints=("general/loss <= 1",)),
     "never measured": lambda: ledger(constraints=("elsewhere/loss <= 1",)),
     "one objective": lambda: ledger(objectives=("target/loss",)),
@@ -118,9 +122,99 @@ def test_a_finished_run_gets_every_figure_and_each_axis_a_title():
     assert "loss (nats)" in json.dumps(drawn["front"]["layout"])
 
 
+def test_every_figure_that_is_computed_is_shown_and_in_the_contents(monkeypatch):
+    def novel(view):
+        return Chart("Something new", "Of a figure that no template names.", figure(200))
+
+    monkeypatch.setattr("evo.report.figures.DRAWN", (*DRAWN, novel))
+    text = page(ledger())
+    assert "novel" in figures(text)
+    assert '<a href="#of-novel">Something new</a>' in text
+    linked = {a["href"][1:] for t, a in tags(text) if t == "a"}
+    assert linked == {a["id"] for t, a in tags(text) if t == "section"}
+
+
+def with_replicates(facts, individual):
+    """The individual evaluated again under two other seeds."""
+    (first,) = (
+        f
+        for f in facts
+        if f["fact"] == "evaluation" and f["individual"] == individual and f["fidelity"] == 1
+        if f["split"] == "selection"
+    )
+    again = [{**first, "seed": seed} for seed in (1000, 2000)]
+    place = next(n for n, f in enumerate(facts) if f["fact"] == "winner")
+    return [*facts[:place], *again, *facts[place:]]
+
+
+def test_a_winner_under_three_seeds_is_one_star_and_one_row():
+    facts = with_replicates(ledger(), history.winner(ledger()))
+    drawn = charts(View.of(facts))["progress"].figure
+    stars = [t for t in drawn.data if t.marker.symbol == "star" and t.yaxis == "y"]
+    others = [t for t in drawn.data if t.name == "winner, other seeds" and t.yaxis == "y"]
+    assert [len(t.x) for t in stars] == [1]
+    assert [len(t.x) for t in others] == [2]
+    body = page(facts).split('id="individuals"')[1].split("</table>")[0]
+    assert body.count('<tr class="winner">') == 1
+    assert body.count("<tr") == 1 + 40  # the head, and a row for each individual
+
+
+def test_learning_curves_are_smoothed_and_have_held_out_points():
+    facts = ledger()
+    for fact in facts:
+        if fact["fact"] == "evaluation" and fact["fidelity"] and fact["split"] == "selection":
+            curve = fact["details"].get("learning_curve", ())
+            zigzag = [[tokens, loss + (-1) ** n] for n, (tokens, loss) in enumerate(curve)]
+            fact["details"] = {**fact["details"], "learning_curve": zigzag}
+    view = View.of(facts)
+    drawn = {trace.name: trace for trace in charts(view)["learning"].figure.data}
+    line = np.asarray(drawn[view.leader_name()].y)
+    assert np.abs(np.diff(line[2:-2])).max() < 0.5  # a single batch jumps by 2
+    held_out = drawn["held out, winner"]
+    assert list(held_out.x) == [0, 122880]
+    known = view.scores.set_index("individual").loc[view.leader, "target/loss"]
+    assert held_out.y[1] == known
+    assert held_out.y[0] == BASE["target/loss"]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(2, "No individual has been evaluated yet. The untouched base: target/loss 4.830."), (40, "")],
+)
+def test_a_stopped_run_says_so_and_what_it_has(count, told):
+    facts = ledger()[:count]
+    facts.append({"fact": "stopped", "time": facts[-1].get("finished", 1.0)})
+    text = shown(facts, width=200)
+    assert told in text
+    assert "The run was stopped; `evo resume` continues it." in text
+    assert "othing has been evaluated" not in page(facts)
+
+
+def test_a_run_whose_individuals_have_only_paused_at_rungs_breaks_no_constraint():
+    facts = [{**f, "fidelity": f["fidelity"] / 2} if "fidelity" in f else f for f in ledger()[:40]]
+    assert "paused at a rung, and none is complete yet" in history.verdict(facts).text
+
+
+def test_what_to_take_along_is_the_recipe_as_yaml_and_commands(tmp_path):
+    facts = ledger()
+    run = tmp_path / "my run"
+    run.mkdir()
+    write(facts, run / "report.html")
+    text = unescape((run / "report.html").read_text())
+    blocks = re.findall(r'<pre id="copy-\d">(.*?)</pre>', text, re.DOTALL)
+    genome = next(f["genome"] for f in facts if f.get("id") == history.winner(facts))
+    recipe = YAML(typ="safe").load(blocks[0])["recipe"]
+    assert recipe == genome  # what the spec sets beside it are the defaults
+    assert blocks[1:] == [
+        f"evo export '{run}' --to MODEL_FOLDER",
+        f"evo history '{run}' --csv evaluations.csv",
+    ]
+
+
 def test_the_page_fetches_nothing_and_runs_no_script_but_its_own():
     found = tags(page(ledger()))
-    assert not [a for _, a in found if "src" in a or "href" in a]
+    assert not [a for _, a in found if "src" in a]
+    assert all(a["href"].startswith("#of-") for _, a in found if "href" in a)
     policy = next(a["content"] for t, a in found if t == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy
     nonce = re.search(r"'nonce-(\w+)'", policy).group(1)
@@ -185,7 +279,7 @@ def test_the_summary_fits_80_columns_and_needs_no_colour(case):
 
 def test_the_summary_holds_comparison_winner_failures_and_time():
     text = shown(ledger(objectives=("target/loss", "general/loss", "jargon/chrf")))
-    for wanted in ("winner", "base", "uniform", "proportional", "only jargon", "±", "SE)"):
+    for wanted in ("winner", "base", "uniform", "proportional", "only jargon", "±", "(p < .001)"):
         assert wanted in text
     assert "jargon 30%" in text or "jargon" in text
     assert "1 diverged" in text

@@ -145,7 +145,7 @@ def test_a_hundred_thousand_slots_for_a_thousand_workers_take_seconds() -> None:
     begun = time.process_time()
     steps = clock(100_000, parallel=1000, slack=0.7, duration=lasting.__getitem__)
     assert sum(1 for _ in steps) == 200_000
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 30
 
 
 @pytest.mark.parametrize(

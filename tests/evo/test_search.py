@@ -237,6 +237,18 @@ def test_the_winner_meets_the_constraint_and_is_named_before_the_test_split_is_r
     assert winner == min(allowed)[1]
 
 
+@pytest.mark.parametrize("schedule", ["clock", "asynchronous"])
+def test_a_constraint_relative_to_the_base_is_the_same_search_as_its_number(
+    tmp_path: Path, task: Task, schedule: str
+) -> None:
+    spec = write_spec(tmp_path, schedule=schedule)
+    search(tmp_path / "number", spec, InProcess(task))
+    spec.write_text(spec.read_text().replace("general <= 2.9", "general <= 1.45 * base"))
+    late = random.Random(3)  # so that the base is now and then measured after others
+    search(tmp_path / "base", spec, InProcess(task, late if schedule == "clock" else None))
+    assert outcome(tmp_path / "number") == outcome(tmp_path / "base")
+
+
 def test_a_base_that_cannot_be_evaluated_stops_the_search(tmp_path: Path, task: Task) -> None:
     class Broken(InProcess):
         def poll(self, seconds: float) -> list[Evaluation | Lost]:

@@ -157,7 +157,7 @@ def test_a_search_for_a_classifier_survives_and_its_best_predicts(tmp_path: Path
     driver = start("launch", spec, "--run", run)
     wait_until(driver, run, '"fact":"evaluation"', 2)
     kill_group(driver, 9)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=200)
     resumed = evo("resume", run)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     facts = read(run)

@@ -171,7 +171,7 @@ def test_two_processes_find_the_same_to_the_last_bit(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
             check=True,
         )
         results.append(json.loads(done.stdout))

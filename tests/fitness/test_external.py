@@ -195,7 +195,8 @@ def test_nothing_that_a_command_started_outlives_it(
 ) -> None:
     """A child that keeps the output open, in the group or in a session of its own."""
     found = tmp_path / "children"
-    evaluation = run(FORKS.format(found=str(found), session=session) + ends, timeout=1)
+    limit = 3 if "sleep" in ends else 60  # a slow machine takes a second to start the command
+    evaluation = run(FORKS.format(found=str(found), session=session) + ends, timeout=limit)
     expected = {OK: Status.OK, "sys.exit(1)": Status.ERROR}.get(ends, Status.TIMED_OUT)
     assert evaluation.status is expected, evaluation.message
     assert [is_alive(int(process)) for process in found.read_text().split()] == [False, False]
@@ -230,17 +231,17 @@ def test_a_command_does_not_outlive_its_worker(tmp_path: Path) -> None:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not holds():
         if time.monotonic() > deadline:
-            raise AssertionError("not within a minute")
+            raise AssertionError("not within three minutes")
         os.sched_yield()
 
 
 def test_out_of_time_is_told_with_the_limit_that_ended_it(run: Run) -> None:
-    evaluation = run("print('step 1', flush=True); time.sleep(600)", timeout=0.5)
+    evaluation = run("print('step 1', flush=True); time.sleep(600)", timeout=2)
     assert evaluation.status is Status.TIMED_OUT
-    assert "killed after 0.5 s; raise resources.timeout (and evaluator.timeout)" in (
+    assert "killed after 2 s; raise resources.timeout (and evaluator.timeout)" in (
         evaluation.message
     )
     assert "step 1" in evaluation.message
@@ -302,6 +303,21 @@ def test_no_secret_of_the_environment_reaches_the_run_folder_even_if_it_is_print
         assert "correct-horse" not in text
         assert "battery" not in text
     assert written[0].count("***") == 3
+
+
+@pytest.mark.parametrize(
+    "said", ["pw", "[pw]", "{'loss': pw}", "{pw: 1.5}", "'x' * 70 + pw", "{'loss': {'x': pw}}"]
+)
+def test_no_secret_of_the_environment_is_in_what_a_command_has_measured(
+    run: Run, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://me:correct-horse-battery@h/x")
+    evaluation = run(
+        f"pw = os.environ['DATABASE_URL'].split(':')[2].split('@')[0]\nsaid = {said}\nwrite(said)"
+    )
+    told = f"{evaluation.message} {' '.join(evaluation.measurements)}"
+    assert "***" in told
+    assert "correct" not in told
 
 
 def test_a_log_that_cannot_be_written_costs_nothing_else(run: Run, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_hub_that_never_answers_is_waited_for_within_bounds() -> None:
     started = time.perf_counter()
     with pytest.raises(InputError, match=r"model\.base 'some/model': no such folder, not in the"):
         folders.locate("some/model", seconds=0.5)
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 40
 
 
 @pytest.mark.usefixtures("silent_hub")
@@ -136,9 +136,9 @@ def test_a_hub_behind_a_closed_port_is_told_about_at_once(tmp_path: Path) -> Non
         env={**environment, "PYTHONPATH": str(Path(folders.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     message, seconds = done.stdout.splitlines()
     assert "the Hub cannot be reached" in message
-    assert float(seconds) < 10
+    assert float(seconds) < 40

@@ -64,9 +64,16 @@ def measured(base: Base, task: Task, **asked: Any) -> tuple[dict[str, float], di
 
 
 def test_everything_asked_is_measured_under_its_name(base: Base, task: Task) -> None:
-    measurements, samples = measured(base, task)
+    measurements, told = measured(base, task)
+    samples = told["samples"]
     assert list(measurements) == ["target/loss", "target/perplexity", "jargon/mean_length"]
     assert measurements["target/perplexity"] == math.exp(measurements["target/loss"])
+    whole = {"target/loss": "document", "jargon/mean_length": "prompt"}
+    assert {name: found["unit"] for name, found in told["items"].items()} == whole
+    for name, found in told["items"].items():
+        weights = found.get("weights", [1] * found["count"])
+        assert sum(found["sums"]) / sum(weights) == pytest.approx(measurements[name], rel=1e-4)
+    assert told["items"]["target/loss"]["count"] == task.domains["target"]["selection"].documents
     assert [set(sample) for sample in samples["jargon"]] == [{"prompt", "reference", "output"}] * 2
 
 

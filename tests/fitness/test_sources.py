@@ -334,7 +334,7 @@ def test_a_hub_that_does_not_answer_is_given_up_and_a_local_folder_proposed() ->
 
     with pytest.raises(InputError, match=r"hub:owner/name@train: .*cannot be reached.*hf download"):
         read("hub:owner/name")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("path", ["hub:name", "hub:", "hub:a/b/c/d", "hub:a b/c"])

@@ -12,7 +12,14 @@ from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, TrainingState
-from fitness.training.supervised import Diverged, TrainingReport, finetune, optimiser, rate_at
+from fitness.training.supervised import (
+    Diverged,
+    TrainingReport,
+    extended,
+    finetune,
+    optimiser,
+    rate_at,
+)
 from tests.fitness.quickstart import MODEL, batches_of, small_recipe
 
 STEPS = 6
@@ -195,6 +202,14 @@ def test_a_long_learning_curve_is_thinned(base: Base, longer: Task) -> None:
     assert 20 <= len(curve) <= 30
     assert curve[-1][0] == report.tokens
     assert [tokens for tokens, _ in curve] == sorted({tokens for tokens, _ in curve})
+
+
+def test_a_point_of_a_learning_curve_is_the_mean_over_its_steps() -> None:
+    losses = [5.0, 4.0, 2.0, 3.0, 1.0, 8.0]
+    curve: list[tuple[int, float]] = []
+    for step, loss in enumerate(losses):
+        curve = extended(curve, 10 * (step + 1), loss, step=step, every=3)
+    assert curve == [(10, 5.0), (40, pytest.approx(3.0)), (60, pytest.approx(4.5))]
 
 
 def test_a_pause_between_the_points_of_a_thinned_curve_leaves_none_behind(

@@ -1,5 +1,9 @@
 """What the closing comparison shows, how the fine-tunes learned, and where the time went."""
 
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -31,7 +35,7 @@ def comparison(view: View) -> Chart | None:
     closing = history.comparison(view.facts)
     if closing.empty:
         return None
-    constraints = history.constraints(view.facts)
+    constraints = history.constraints(view.facts, "test")
     wanted = [*view.objectives, *(c.name for c in constraints)]
     others = sorted(closing["measurement"].unique(), key=lambda n: n.endswith("/perplexity"))
     names = [n for n in dict.fromkeys([*wanted, *others]) if n in set(closing["measurement"])]
@@ -45,7 +49,7 @@ def comparison(view: View) -> Chart | None:
         column = view.columns.measurements[name]
         for level, contender in enumerate(contenders):
             _contender(chart, view, results, contender, own[contender][column], level, where)
-        limits = [c.limit for c in constraints if c.name == name]
+        limits = [c.limit for c in constraints if c.name == name and not math.isnan(c.limit)]
         for limit in limits:
             chart.add_vline(limit, line={"color": MUTED, "dash": "dash", "width": 1}, **where)
         errors = 2 * results["standard_error"].fillna(0.0)
@@ -61,8 +65,9 @@ def comparison(view: View) -> Chart | None:
         ticks="",
     )
     caption = (
-        "Diamonds and the star: mean over fresh seeds, with bars of two standard errors each way; "
-        "dots: the seeds."
+        "Diamonds and the star: mean over fresh seeds, with bars of two standard errors over these "
+        "each way; dots: the seeds. All are scored on the same held-out items, whose noise is in "
+        "the errors and margins of the table."
     )
     if any(c.name in shown for c in constraints):
         caption += " Dashed: the constraint."
@@ -151,7 +156,7 @@ def _contender(
 
 
 def learning(view: View) -> Chart | None:
-    """Training loss against tokens for the front and the baselines, where recorded."""
+    """Training loss against tokens for the front and the baselines, smoothed, and held-out loss."""
     curves = {
         f["individual"]: f["details"]["learning_curve"]
         for f in view.facts
@@ -165,8 +170,8 @@ def learning(view: View) -> Chart | None:
     chosen = [i for i in [*members[:CURVES], *named] if i in curves and i != view.leader]
     if not curves or not (chosen or view.leader in curves):
         return None
-    chart = figure(440, margin={"t": 60})
-    others = 0
+    chart = figure(460, margin={"t": 60})
+    others, values = 0, []
     for id in [*chosen, *([view.leader] if view.leader in curves else [])]:
         tokens, losses = zip(*curves[id], strict=True)
         if id == view.leader:
@@ -175,9 +180,11 @@ def learning(view: View) -> Chart | None:
             style, name = {"color": view.colour(named[id]), "width": 1.8, "dash": "dot"}, named[id]
         else:
             style, name, others = {"color": FAINT, "width": 1.4}, "rest of the front", others + 1
+        smooth = smoothed(losses)
+        values += smooth
         chart.add_scatter(
             x=tokens,
-            y=losses,
+            y=smooth,
             mode="lines",
             line=style,
             name=safe(name, 30),
@@ -186,15 +193,75 @@ def learning(view: View) -> Chart | None:
             hovertext=f"individual {id}",
             hoverinfo="text+x+y",
         )
-    values = [loss for id in chosen for _, loss in curves[id]]
-    low, high, _ = window(values, [loss for _, loss in curves.get(view.leader, ())])
+    measured = _held_out(chart, view, [*chosen, view.leader])
+    low, high, _ = window(values, measured)
     chart.update_xaxes(title_text="tokens trained on", rangemode="tozero")
-    chart.update_yaxes(title_text="training loss (nats)", range=[low, high])
+    unit = "training loss and held-out loss (nats)" if measured else "training loss (nats)"
+    chart.update_yaxes(title_text=unit, range=[low, high])
     caption = (
-        "Loss on each one's own training mixture: a low curve means easy text, not a good model; "
-        "read the shape (still falling, flat, unstable), not the level."
+        "Lines: loss on each one's own training mixture, the mean over neighbouring points, since "
+        "one batch says little. A low line means easy text, not a good model; read the shape "
+        "(still falling, flat, unstable), not the level."
     )
+    if measured:
+        caption += (
+            f" Circles: {safe(next(iter(view.objectives)))} on the selection split, which compares "
+            "them: of the untouched base, wherever it was measured on the way, and at the end."
+        )
     return Chart("Learning curves", caption, chart)
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """The mean of each point and its neighbours, fewer of them towards the ends."""
+    reach = min(2, len(losses) // 5)
+    wide = (min(reach, place, len(losses) - 1 - place) for place in range(len(losses)))
+    return [fmean(losses[place - side : place + side + 1]) for place, side in enumerate(wide)]
+
+
+def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -> list[float]:
+    """Marks of the first objective by tokens trained on, where it is a loss; returns the values.
+
+    From the untouched base by way of rungs and checks for early stopping to the whole budget.
+    """
+    objective = next(iter(view.objectives))
+    if not objective.endswith("/loss"):
+        return []
+    budget = history.setting(view.facts, "tokens", of="budget") or 0
+    base: list[tuple[float, float]] = []
+    points: dict[int, list[tuple[float, float]]] = {}
+    for f in view.facts:
+        if f["fact"] != "evaluation" or f["split"] != "selection" or f["status"] != "ok":
+            continue
+        if f["fidelity"] == UNTOUCHED:
+            base = [(0.0, f["measurements"][objective])]
+        elif f["individual"] in individuals:
+            own = points.setdefault(f["individual"], [])
+            own += [tuple(point) for point in f["details"].get("held_out_curve", ())]
+            tokens = (f.get("cost") or {}).get("tokens") or budget * f["fidelity"]
+            own.append((max(tokens, budget * f["fidelity"]), f["measurements"][objective]))
+    values: list[float] = []
+    for id, own in points.items():
+        leads = id == view.leader
+        line = sorted([*base, *own])
+        chart.add_scatter(
+            x=[tokens for tokens, _ in line],
+            y=[value for _, value in line],
+            mode="lines+markers" if leads else "markers",
+            line={"color": ORANGE, "width": 1, "dash": "dot"},
+            marker={
+                "symbol": "circle-open",
+                "size": 9 if leads else 6,
+                "color": ORANGE if leads else MUTED,
+                "line": {"width": 2 if leads else 1},
+            },
+            name=f"held out, {view.leader_is}" if leads else "held out, others",
+            legendgroup="held out" if leads else "held out, others",
+            showlegend=leads or id == next((i for i in points if i != view.leader), None),
+            hovertext=f"individual {id}",
+            hoverinfo="text+x+y",
+        )
+        values += [value for _, value in line]
+    return values
 
 
 def cost(view: View) -> Chart | None:

@@ -1,5 +1,6 @@
 """What there is to choose from: the Pareto front, or all scores over the one objective."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,6 @@ import plotly.graph_objects as go
 
 from evo import history
 from evo.config import Constraint
-from evo.history.comparison import constraint_text
 from evo.report.figures.labels import Point, point_labels
 from evo.report.figures.style import (
     BLUE,
@@ -35,7 +35,8 @@ def front(view: View) -> Chart | None:
     first, second = list(view.objectives)[:2]
     x, y = (view.columns.measurements[name] for name in (first, second))
     scores, members = view.scores, view.front
-    limits = [c for c in history.constraints(view.facts) if c.name in (first, second)]
+    known = [c for c in history.constraints(view.facts) if not math.isnan(c.limit)]
+    limits = [c for c in known if c.name in (first, second)]
     bounds = {name: [c.limit for c in limits if c.name == name] for name in (first, second)}
     always = pd.concat([members, view.references])
     x_low, x_high, x_out = window(scores[x], [*always[x], *bounds[first]])
@@ -67,7 +68,7 @@ def _limit(chart: go.Figure, constraint: Constraint, far: float, *, upright: boo
     tint = {"fillcolor": RED, "opacity": 0.05, "line_width": 0}
     dashes = {
         "line": {"color": RED, "width": 1.3, "dash": "dash"},
-        "annotation_text": f"limit {safe(constraint_text(constraint))}",
+        "annotation_text": f"limit {safe(str(constraint))}",
         "annotation_font_color": RED,
     }
     if upright:
@@ -168,10 +169,11 @@ def _strip(view: View) -> Chart:
             hoverinfo="text",
         )
     always = [*view.references[column], *own[column]]
-    limits = [c for c in history.constraints(view.facts) if c.name == objective]
+    known = [c for c in history.constraints(view.facts) if not math.isnan(c.limit)]
+    limits = [c for c in known if c.name == objective]
     low, high, outliers = window(view.scores[column], [*always, *(c.limit for c in limits)])
     for c in limits:
-        text = f"limit {safe(constraint_text(c))}"
+        text = f"limit {safe(str(c))}"
         chart.add_vline(c.limit, line={"color": RED, "dash": "dash"}, annotation_text=text)
     chart.update_yaxes(
         tickvals=list(range(len(groups))), ticktext=[safe(name, 30) for name, *_ in groups]

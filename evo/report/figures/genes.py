@@ -157,7 +157,8 @@ def parallel(view: View) -> Chart | None:
     caption += "; - marks a gene that is not active." if scores[varied].isna().any().any() else "."
     if len(varied) > len(kept):
         caption += f" The {len(kept)} of {len(varied)} genes that explain most are shown."
-    return Chart("Genes of every individual", caption + view.left_out(), chart)
+    wide = 140 + 64 * len(axes)
+    return Chart("Genes of every individual", caption + view.left_out(), chart, wide)
 
 
 def _axis(values: pd.Series, label: str, log: bool, share: bool) -> dict[str, Any]:

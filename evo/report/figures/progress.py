@@ -12,6 +12,7 @@ from evo.report.figures.labels import side_labels
 from evo.report.figures.style import (
     BLUE,
     FAINT,
+    ORANGE,
     RED,
     TEMPLATE,
     Chart,
@@ -58,7 +59,8 @@ def progress(view: View) -> Chart | None:
         title_text="evaluations finished (one seed each, selection split)", row=panels, col=1
     )
     caption = "Dotted lines: the untouched base and the baselines, one fine-tune each. "
-    caption += "Only what meets the constraints counts as best."
+    caption += "Only what meets the constraints counts as best. "
+    caption += f"The star is the {view.leader_is} under its first seed, one individual."
     if len(view.objectives) > PANELS:
         caption += f" The first {PANELS} of {len(view.objectives)} objectives are shown."
     return Chart("Progress", caption + outside(left_out) + view.left_out(), chart)
@@ -103,7 +105,11 @@ def _objective(
     _marks(chart, "failed", failed, foot, hover, cross, panel, cliponaxis=False)
     own = (rows["individual"] == view.leader) & (rows["status"] == "ok")
     name = view.leader_name()
-    _marks(chart, name, tries[own], values[own], hover, star(15), panel, legendgroup="winner")
+    first = own & ~rows.loc[own, "individual"].duplicated().reindex(rows.index, fill_value=False)
+    again = {"color": "white", "size": size + 2, "line": {"color": ORANGE, "width": 1.6}}
+    seeds = f"{view.leader_is}, other seeds"
+    _marks(chart, seeds, tries[own & ~first], values[own & ~first], hover, again, panel)
+    _marks(chart, name, tries[first], values[first], hover, star(15), panel, legendgroup="winner")
     side_labels(chart, lines, low, high, pixels, "" if panel == 1 else str(panel))
     title = titled(objective).replace(" (", "<br>(")
     chart.update_yaxes(title_text=title, range=[low, high], row=panel, col=1)

@@ -44,7 +44,7 @@ def _quality(over: Sequence[Round]) -> Chart:
     lines = ((WINNER, "winner", ORANGE), (NOTHING_GENERATED, NOTHING_GENERATED, BLUE))
     for contender, label, colour in (*lines, (UNFILTERED, UNFILTERED, REFERENCES[2])):
         rows = [(one.number, one.tested(contender, name)) for one in over]
-        known = [(n, row["mean"], row["standard_error"]) for n, row in rows if row is not None]
+        known = [(n, row["mean"], row["total_error"]) for n, row in rows if row is not None]
         if known:
             n, mean, error = (list(values) for values in zip(*known, strict=True))
             chart.add_scatter(
@@ -61,8 +61,9 @@ def _quality(over: Sequence[Round]) -> Chart:
     chart.update_xaxes(title_text="round", dtick=1)
     chart.update_yaxes(title_text=f"{titled(name)}, test split")
     caption = (
-        "Mean and standard error over fresh seeds. The controls are the winner's own recipe on as "
-        "many tokens, without what models wrote, and with all of it. Dotted: the untouched base."
+        "Mean and standard error, over fresh seeds and the held-out items. The controls are the "
+        "winner's own recipe on as many tokens, without what models wrote, and with all of it. "
+        "Dotted: the untouched base."
     )
     return Chart("Quality by round", caption, chart)
 
@@ -112,7 +113,7 @@ def _judgements(over: Sequence[Round]) -> Chart:
     chart.add_scatter(
         x=[n for n, _ in known],
         y=[row["mean"] for _, row in known],
-        error_y={"array": [row["standard_error"] for _, row in known]},
+        error_y={"array": [row["total_error"] for _, row in known]},
         mode="lines+markers",
         marker={"color": ORANGE, "size": 9},
         showlegend=False,

@@ -65,11 +65,15 @@ TEMPLATE = go.layout.Template(
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with what to read off it; both are for people."""
+    """A figure with what to read off it; both are for people.
+
+    `wide` pixels are the least that it can be read at: below, it scrolls by itself.
+    """
 
     title: str
     caption: str
     figure: go.Figure
+    wide: int = 0
 
 
 @dataclass(frozen=True)

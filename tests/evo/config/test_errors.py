@@ -25,8 +25,9 @@ def test_all_errors_come_in_one_go_sorted_by_line(spec: Path) -> None:
         ":4: sources.jargon.path: missing; a file, a folder, or hub:owner/name[/config][@split]",
         ":16: recipe.batch_size: needs a whole number, got 'eight'",
         ":19: genome.learning_rate: low must be below high, got low=0.01, high=0.0001; swap them",
-        ":24: constraints.0: needs `<measurement> <= <number>` or `>=`, got 'general/loss < 3.1'; "
-        "write for example `general/loss <= 3.1`",
+        ":24: constraints.0: needs `<measurement> <= <number>` or `<= <number> * base`, or `>=`, "
+        "got 'general/loss < 3.1'; write for example `general/loss <= 3.1`, or "
+        "`general/loss <= 1.02 * base`",
         ":25: search.populaton: unknown key; did you mean population?",
     ]
 
@@ -110,6 +111,14 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "minimize or maximize, got 'minimise'; did you mean minimize?"),
         ("general/loss <= 3.1", "novel/loss <= 3.1", ":24: constraints.0: nobody measures "
          "novel/loss; did you mean"),
+        ("general/loss <= 3.1", "general/loss <= 0 * base", ":24: constraints.0: the factor of the "
+         "base must be above 0, got 'general/loss <= 0 * base'"),
+        ("general/loss <= 3.1", "general/loss >= 0.9 * base", ":24: constraints.0: 'general/loss "
+         ">= 0.9 * base' asks for a model no better than so; write `general/loss <= 0.9 * base`"),
+        ("general/loss <= 3.1", "quiz/chrf <= base", ":24: constraints.0: 'quiz/chrf <= base' asks "
+         "for a model no better than so; write `quiz/chrf >= base`"),
+        ('3.1"]', '3.1", "general/loss >= 4"]', ":24: constraints.1: 'general/loss >= 4' leaves "
+         "nothing that meets `general/loss <= 3.1`"),
         ("search:", "baselines: [uniform, only devl]\nsearch:", ":25: baselines.1: unknown source "
          "'devl'; did you mean devil?"),
         ("search:", "known: [{rate: 1}]\nsearch:", ":25: known.0.rate: unknown gene; the genes "),

@@ -108,6 +108,7 @@ def test_a_command_keeps_its_own_genes_and_names_its_files_whole(tmp_path: Path)
         ("{command: [sh, '{recipes}']}", "evaluator.command.1", "did you mean recipe?; {{recipes"),
         ("{command: [sh, '{data}']}", "evaluator.command.1", "no {data} unless `data: jsonl`"),
         ("{command: [sh, '{model}']}", "evaluator.command.1", "no {model} unless model.base"),
+        ("{command: [sh, 'x://u:pw@h']}", "evaluator.command.1", "holds a password or token, wh"),
         ("{command: []}", "evaluator.command", "must not be empty"),
         ("{command: sh -c true}", "evaluator.command", "needs a list, got 'sh -c true'"),
         ("{command: [sh, 3]}", "evaluator.command.1", "needs text, got 3; put it in quotes"),

@@ -121,9 +121,44 @@ def test_losses_are_oriented_and_violations_summed(spec: Path) -> None:
         configuration.losses(config, {"target/loss": 1.0})
 
 
+def test_a_constraint_may_be_relative_to_the_untouched_base(spec: Path) -> None:
+    config = load(spec, ["constraints=[general/loss <= 1.02 * base, quiz/chrf >= base*0.5]"])
+    base = {"target/loss": 4.0, "quiz/chrf": 40.0, "general/loss": 3.0}
+    limits = configuration.constraints(config, base)
+    assert [limit.limit for limit in limits] == [pytest.approx(3.06), 20.0]
+    assert list(map(str, limits)) == [
+        "general/loss <= 3.06 (1.02 * base)",
+        "quiz/chrf >= 20 (0.5 * base)",
+    ]
+    assert configuration.feasible(config, base, base)
+    met = {"general/loss": 3.05, "quiz/chrf": 20.5}
+    assert configuration.violation(config, met, base) == 0
+    broken = {"general/loss": 3.06 * 1.1, "quiz/chrf": 15.0}
+    assert configuration.violation(config, broken, base) == pytest.approx(0.1 + 0.25)
+    assert not configuration.feasible(config, met)  # as long as the base was not measured
+    assert str(configuration.constraints(config)[0]) == "general/loss <= 1.02 * base"
+
+
+@pytest.mark.parametrize("text", ["x <= base", "x <= 1*base", "x<=base * 1.0", "x <= 1e0 *base"])
+def test_the_base_times_a_number_can_be_written_either_way(text: str) -> None:
+    assert Constraint.parse(text).against({"x": 2.5}).limit == 2.5
+
+
 def test_constraints_parse_with_any_spacing() -> None:
     assert Constraint.parse(" a b/loss<=-1e-3 ") == Constraint("a b/loss", 1, -0.001)
     assert Constraint.parse("x >= 0").excess({"x": -1e-9}) == pytest.approx(1.0)
-    for text in ("", "a <=", "<= 3", "a <= b", "a <= nan", "a == 3", "a <= 1 <= 2"):
+    for text in (
+        "",
+        "a <=",
+        "<= 3",
+        "a <= b",
+        "a <= nan",
+        "a == 3",
+        "a <= 1 <= 2",
+        "a <= base * base",
+        "a <= 2 base",
+        "a <= nan * base",
+        "a <= base + 1",
+    ):
         with pytest.raises(ValueError, match="write for example"):
             Constraint.parse(text)

@@ -46,7 +46,7 @@ def test_drafts_of_the_front_on_the_selection_split_are_shown(tmp_path: Path) ->
     with opened(run, "--pairs", "1") as (process, url):
         body = json.dumps({"annotator": "Ada"}).encode()
         request = Request(url + "look", body, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=90) as answer:
             assert "answer of" in json.load(answer)["screen"]["item"]["drafts"][0]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

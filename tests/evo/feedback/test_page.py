@@ -42,7 +42,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     def visit(url: str, name: str = "Ada") -> Any:
         contexts.append(browser.new_context())
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.goto(url)
         page.fill("#name", name)
         page.press("#name", "Enter")

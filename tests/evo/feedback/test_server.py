@@ -21,7 +21,7 @@ TWO = [Item(f"q{n}", (Draft("x", 1, 0), Draft("y", 2, 0))) for n in range(8)]
 def call(
     server: Server, method: str, place: str, body: bytes = b"", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, place, body or None, sent)
     answer = connection.getresponse()

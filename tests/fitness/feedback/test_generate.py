@@ -60,10 +60,11 @@ def test_a_row_is_sampled_by_its_numbers_alone(base: Base) -> None:
     encoded = [[5, 9, 200], [7]] * 3
 
     def sampled(rows: list[int]) -> list[list[int]]:
-        return continued_apart(
+        answers = continued_apart(
             base.model, [encoded[row] for row in rows], numbers[rows],
-            eos=base.tokenizer.eos_token_id, max_new_tokens=8, temperature=1.0, top_p=0.9,
+            ends=(base.tokenizer.eos_token_id,), max_new_tokens=8, temperature=1.0, top_p=0.9,
         )  # fmt: skip
+        return [answer.tokens for answer in answers]
 
     together = sampled(list(range(6)))
     assert len(set(map(tuple, together))) == 6

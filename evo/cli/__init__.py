@@ -2,21 +2,18 @@
 
 import argparse
 import json
-import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from evo.arguments import parser, with_action
+from evo.cli import runs
+from evo.cli.arguments import parser, with_action
+from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED
 from fitness.errors import InputError
+from fitness.secrets import without_secrets
 
-if TYPE_CHECKING:
-    from evo.drive import Watching
-
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+__all__ = ["BAD_INPUT", "DONE", "STOPPED", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,132 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except InputError as error:
-        print(f"evo: {error}", file=sys.stderr)
+        print(f"evo: {without_secrets(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         return DONE
     except KeyboardInterrupt:
         print("evo: stopped", file=sys.stderr)
         return STOPPED
-
-
-def _one_thread() -> None:
-    """For what breeds, before numpy is loaded: sums in another order end in another last digit,
-    and the search would depend on the cores of the driver's machine, which the workers need."""
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
-
-
-def _launch(options: argparse.Namespace) -> int:
-    _one_thread()
-    from evo import config as configuration
-    from evo.drive import launch
-
-    overrides = [*options.set]
-    if options.address:
-        overrides.append(f"resources.address={json.dumps(options.address)}")
-    config = configuration.load(configuration.resolve_spec(options.spec), overrides)
-    if options.dry_run:
-        from rich.console import Console
-
-        from evo.plan import plan
-
-        Console().print(plan(config))
-        return DONE
-    run = options.run or Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _drive(options, run, lambda watching: launch(config, run, watching))
-
-
-def _resume(options: argparse.Namespace) -> int:
-    _one_thread()
-    from evo.drive import resume
-
-    return _drive(options, options.run, lambda watching: resume(options.run, options.set, watching))
-
-
-def _drive(
-    options: argparse.Namespace,
-    run: Path,
-    go: "Callable[[Watching], bool]",
-) -> int:
-    from evo.cluster import ClusterError
-    from evo.ledger import read
-    from evo.progress import Mode, Progress
-
-    mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
-    try:
-        finished = go(lambda config, folder: Progress(config, folder, mode))
-    except ClusterError as error:
-        print(f"evo: {error}\nresume with: evo resume {run}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        print(f"evo: stopped: {error}\nthen resume with: evo resume {run}", file=sys.stderr)
-        return FAILED
-    if not finished:
-        last = read(run)[-1]
-        if last["fact"] == "waiting":
-            print(
-                f"{last['judgements']} items wait to be judged: evo feedback {run}", file=sys.stderr
-            )
-        print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
-        return STOPPED
-    if not options.json:
-        options.run = run
-        return _report(options)
-    return DONE
-
-
-def _status(options: argparse.Namespace) -> int:
-    from evo.history import rounds, status
-    from evo.ledger import in_use, read
-
-    facts, alive = read(options.run), in_use(options.run)
-    if rounds.has(facts):
-        found = rounds.status(options.run, facts, alive=alive)
-    else:
-        found = status(facts, alive=alive)
-    if options.json:
-        print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            print(f"{name.replace('_', ' '):20} {value}")
-    return DONE
-
-
-def _history(options: argparse.Namespace) -> int:
-    from evo.history import rounds, table, to_csv, to_parquet
-    from evo.ledger import read
-
-    facts = read(options.run)
-    every = rounds.has(facts)
-    rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
-    if options.parquet:
-        to_parquet(rows, options.parquet)
-    else:
-        to_csv(rows, options.csv or "-")
-    return DONE
-
-
-def _report(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from evo.history import rounds
-    from evo.ledger import read
-    from evo.report import summary, write
-
-    facts = read(options.run)
-    path = options.run / "report.html"
-    console = Console()
-    if rounds.has(facts):
-        from evo.report import rounds as of_rounds
-
-        of_rounds.write(options.run, facts)
-        console.print(of_rounds.summary(options.run, facts))
-    else:
-        write(facts, path)
-        console.print(summary(facts))
-    console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
-    return DONE
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -184,12 +62,26 @@ def _export(options: argparse.Namespace) -> int:
     if options.trainer:
         from evo.export_as import export_as
 
-        print(export_as(options.run, options.individual, options.trainer, options.to))
+        told = (options.run, options.individual, options.trainer, options.to)
+        print(export_as(*told, trusted=options.trust))
         return DONE
     from evo.export import export
 
-    print(export(options.run, options.individual, options.to))
+    folder = export(
+        options.run,
+        options.individual,
+        options.to,
+        adapter=options.adapter,
+        trusted=options.trust,
+        tell=_tell,
+    )
+    print(folder)
     return DONE
+
+
+def _tell(line: str) -> None:
+    """Say something that is not the command's result."""
+    print(f"evo: {line}", file=sys.stderr, flush=True)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -216,6 +108,8 @@ def _generate(options: argparse.Namespace) -> int:
         filters=options.filters.split(",") if options.filters else None,
         seed=options.seed,
         first=options.first,
+        trusted=options.trust,
+        tell=_tell,
     )
     console = Console()
     console.print(summary(samples))
@@ -242,7 +136,7 @@ def _pool(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    _one_thread()
+    runs.one_thread()
     from evo.replay import POPULATION, check_search, read_table, replay, to_json
 
     table = read_table(options.table, options.roles)
@@ -389,11 +283,12 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 CALLS = {
-    "launch": _launch,
-    "resume": _resume,
-    "status": _status,
-    "history": _history,
-    "report": _report,
+    "launch": runs.launch,
+    "resume": runs.resume,
+    "ls": runs.ls,
+    "status": runs.status,
+    "history": runs.history,
+    "report": runs.report,
     "compare": _compare,
     "export": _export,
     "generate": _generate,
@@ -408,6 +303,3 @@ CALLS = {
     "init": _init,
     "schema": _schema,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,6 @@
 """The preference losses against TRL's on the same batch, and what training on them does."""
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.decks import Draw
+from fitness.decks import NO_LABEL, Draw
 from fitness.mixing import Batch, stacked
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
 from fitness.training.preference import Reference, preference_loss
-from fitness.training.supervised import finetune, precise, token_logps
+from fitness.training.supervised import Diverged, finetune, precise, token_logps
 from tests.fitness.quickstart import MODEL
 from tests.fitness.records import PAIRS, deck, rated
 
@@ -111,6 +112,119 @@ def test_the_loss_of_ratings_is_trls(base: Base, tmp_path: Path) -> None:
         base, draws(records, "rating", tmp_path, 8), preference_beta=0.2, preference_sft=0
     )
     assert own == pytest.approx(wanted, abs=1e-5)
+
+
+CASES = Path(__file__).parents[1] / "cases" / "answers"
+
+
+def case(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (CASES / name).read_text().splitlines()]
+
+
+@pytest.mark.slow
+@TRLS_OWN
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
+def test_empty_answers_are_learned_as_trl_does_by_their_end(
+    base: Base, tmp_path: Path, loss: Any
+) -> None:
+    records = case("empty_pairs.jsonl")
+    settings = {"loss_type": [loss], "beta": 0.2}
+    with trl_trainer("dpo", records, tmp_path, **settings) as trainer:
+        wanted = trl_loss(trainer)
+    pairs = draws(records, "preference", tmp_path, len(records))
+    own = own_loss(base, pairs, preference_loss=loss, preference_beta=0.2, preference_sft=0)
+    assert own == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_empty_answer_is_the_end_of_the_text_and_has_its_probability(
+    base: Base, tmp_path: Path
+) -> None:
+    (pair, *_) = draws(case("empty_pairs.jsonl"), "preference", tmp_path, 1)
+    chosen, rejected = pair.sequences
+    end = base.tokenizer.eos_token_id
+    prompt = base.tokenizer("The hacker said")["input_ids"]
+    assert rejected.tokens.tolist() == [*prompt, end]
+    assert chosen.tokens[-1] == end
+    with torch.no_grad():
+        logits = base.model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        own = token_logps(base.model, stacked([rejected])).sum()
+    assert float(own) == pytest.approx(float(logits[end]), abs=1e-5)
+
+
+@pytest.mark.parametrize("length", [2, 3, 20, 96])
+def test_both_answers_of_a_pair_follow_the_same_part_of_its_prompt(
+    tmp_path: Path, length: int
+) -> None:
+    records = case("long_prompts.jsonl")
+    found = deck(records, "preference", tmp_path, method="preference", sequence_length=length)
+    for number in range(len(records)):
+        sides = found.draw("own", number, length).sequences
+        asked = [one.tokens[one.labels == NO_LABEL].tolist() for one in sides]
+        assert asked[0] == asked[1]
+        assert asked[0], "no token of the prompt is left"
+        assert all((one.labels != NO_LABEL).any() for one in sides)
+        assert max(len(one.tokens) for one in sides) == length
+
+
+def test_kept_counts_what_the_draws_hold(tmp_path: Path) -> None:
+    records = case("long_prompts.jsonl")
+    found = deck(records, "preference", tmp_path, method="preference", sequence_length=96)
+    whole = deck(records, "preference", tmp_path, method="preference", sequence_length=4096)
+    sizes = [
+        [
+            sum(len(one.tokens) for one in deck.draw("own", n, 0).sequences)
+            for deck in (whole, found)
+        ]
+        for n in range(len(records))
+    ]
+    cut = [(before, after) for before, after in sizes if after < before]
+    total, count, share = found.records.kept(96)
+    assert (total, count) == (len(records), len(cut))
+    assert share == pytest.approx(sum(a for _, a in cut) / sum(b for b, _ in cut))
+
+
+def test_a_rated_draw_alone_in_its_batch_is_not_its_own_divergence(
+    base: Base, tmp_path: Path
+) -> None:
+    """With its own answer the loss would be .5 exactly, whatever the model had learned."""
+    records = case("rated.jsonl")
+    found = draws(records, "rating", tmp_path, len(records))
+    alone = [own_loss(base, [one], preference_beta=1, preference_sft=0) for one in found]
+    assert all(loss != 0.5 for loss in alone)
+    twice = [own_loss(base, [one, one], preference_beta=1, preference_sft=0) for one in found]
+    assert twice == pytest.approx(alone, abs=1e-5)
+    pair = draws(PAIRS, "preference", tmp_path, 1)
+    assert own_loss(base, pair, preference_loss="kto", preference_beta=1, preference_sft=0) != 0.5
+
+
+@TRLS_OWN
+def test_the_divergence_of_a_lone_draw_is_by_the_next_answer(base: Base, tmp_path: Path) -> None:
+    records = case("rated.jsonl")
+    first, second, *_ = draws(records, "rating", tmp_path, len(records))
+    assert first.elsewhere is not None
+    own = second.sequences[0]
+    assert first.elsewhere.tolist() == own.tokens[own.labels != NO_LABEL].tolist()
+
+
+def test_a_record_whose_loss_is_not_finite_is_named(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = draws(PAIRS, "preference", tmp_path, 3)
+    recipe = Recipe(method="preference", sequence_length=LENGTH)
+    reference = Reference(base)
+    of = reference.of
+
+    def broken(draws: list[Draw], recipe: Recipe) -> Any:
+        found = of(draws, recipe)
+        found[:, [draw.number == 2 for draw in draws]] = math.inf
+        return found
+
+    monkeypatch.setattr(reference, "of", broken)
+    loss_of = objective(recipe, reference, base.tokenizer, seed=0)
+    batch = Batch(*EMPTY, 1, tuple(pairs))
+    told = "at step 0; the loss of record 3 of source 'own' is"
+    with base.prepared(recipe, seed=0) as model, pytest.raises(Diverged, match=told):
+        finetune(model, recipe, [batch], steps=1, seed=0, loss_of=loss_of)
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

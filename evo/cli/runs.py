@@ -1,0 +1,199 @@
+"""Commands that make a run or look at one: launch, resume, status, history, report."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evo.cli.exit_codes import DONE, FAILED, STOPPED
+from fitness.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from evo.drive import Watching
+    from evo.ledger import Fact
+
+RUNS = Path("runs")  # where launches go unless told otherwise
+
+
+def one_thread() -> None:
+    """For what breeds, before numpy is loaded: sums in another order end in another last digit,
+    and the search would depend on the cores of the driver's machine, which the workers need."""
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
+def _say_at_once(options: argparse.Namespace, text: str) -> None:
+    """To somebody at a terminal, before libraries are loaded, which takes seconds."""
+    if sys.stderr.isatty() and not options.json:
+        print(text, file=sys.stderr, flush=True)
+
+
+def launch(options: argparse.Namespace) -> int:
+    one_thread()
+    _say_at_once(options, f"reading {options.spec}")
+    from evo import config as configuration
+    from evo import drive
+
+    overrides = [*options.set]
+    if options.address:
+        overrides.append(f"resources.address={json.dumps(options.address)}")
+    config = configuration.load(configuration.resolve_spec(options.spec), overrides)
+    if options.dry_run:
+        from rich.console import Console
+
+        from evo.plan import plan
+
+        Console().print(plan(config))
+        return DONE
+    run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _drive(options, run, lambda watching: drive.launch(config, run, watching))
+
+
+def resume(options: argparse.Namespace) -> int:
+    one_thread()
+    _say_at_once(options, f"reading {options.run}")
+    from evo import drive
+
+    return _drive(
+        options,
+        options.run,
+        lambda watching: drive.resume(options.run, options.set, watching, trusted=options.trust),
+    )
+
+
+def _drive(
+    options: argparse.Namespace,
+    run: Path,
+    go: "Callable[[Watching], bool]",
+) -> int:
+    from evo.cluster import ClusterError
+    from evo.ledger import read
+    from evo.progress import Mode, Progress
+
+    mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
+    try:
+        finished = go(lambda config, folder: Progress(config, folder, mode))
+    except ClusterError as error:
+        print(f"evo: {without_secrets(str(error))}\n{_to_go_on(run)}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"evo: stopped: {error}\nthen {_to_go_on(run)}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"evo: stopped; {_to_go_on(run)}", file=sys.stderr)
+        return STOPPED
+    if not finished:
+        last = read(run)[-1]
+        if last["fact"] == "waiting":
+            print(
+                f"{last['judgements']} items wait to be judged: evo feedback {run}", file=sys.stderr
+            )
+        print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
+        return STOPPED
+    if not options.json:
+        options.run, options.open = run, False
+        return report(options)
+    return DONE
+
+
+def _to_go_on(run: Path) -> str:
+    """The command that continues; where nothing was recorded yet there is no run to resume."""
+    from evo.ledger import FILE
+
+    if (run / FILE).is_file():
+        return f"resume with: evo resume {run}"
+    return "nothing was evaluated yet: launch again"
+
+
+def status(options: argparse.Namespace) -> int:
+    from evo.status import status, table, watch
+
+    if options.json:
+        print(json.dumps(status(options.run)))
+        return DONE
+    from rich.console import Console
+
+    if options.watch:
+        watch(options.run, Console())
+    else:
+        Console().print(table(status(options.run)), soft_wrap=True)
+    return DONE
+
+
+def ls(options: argparse.Namespace) -> int:
+    from evo.listing import listed, runs_in, table
+
+    folders = options.folders or ([RUNS] if RUNS.is_dir() else [])
+    found = listed(runs_in(folders))
+    if options.json:
+        print(json.dumps(found))
+    elif not found:
+        where = ", ".join(map(str, folders)) or RUNS
+        print(f"no runs in {where}; `evo launch quickstart` makes one")
+    else:
+        from rich.console import Console
+
+        Console().print(table(found), soft_wrap=True)
+    return DONE
+
+
+def history(options: argparse.Namespace) -> int:
+    from evo.history import rounds, table, to_csv, to_parquet
+    from evo.ledger import read
+
+    facts = read(options.run)
+    every = rounds.has(facts)
+    rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
+    if options.parquet:
+        to_parquet(rows, options.parquet)
+    elif options.csv or not sys.stdout.isatty():
+        to_csv(rows, options.csv or "-")
+    else:
+        from rich.console import Console
+
+        from evo.report.evaluations import table_of
+
+        Console().print(table_of(rows, facts))
+    return DONE
+
+
+def report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evo.history import rounds
+    from evo.ledger import read
+    from evo.report import summary, write
+
+    facts = read(options.run)
+    path = options.run / "report.html"
+    console = Console()
+    if rounds.has(facts):
+        from evo.report import rounds as of_rounds
+
+        of_rounds.write(options.run, facts)
+        console.print(of_rounds.summary(options.run, facts))
+    else:
+        write(facts, path)
+        console.print(summary(facts))
+    console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
+    console.print(f"next:   {_next(options.run, facts)}", soft_wrap=True)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    return DONE
+
+
+def _next(run: Path, facts: "Sequence[Fact]") -> str:
+    """The command that one most likely wants after the summary."""
+    from evo.ledger import in_use
+
+    if facts[-1]["fact"] == "finished":
+        return f"evo export {run} --to DIR    or: evo report {run} --open"
+    if in_use(run):
+        return f"evo status {run} --watch"
+    return f"evo resume {run}"

@@ -1,0 +1,38 @@
+"""An argument parser that says what a misspelt command or option might have been."""
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from fitness.suggest import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Keeps examples at the end of a help as they are, and knows near misses."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**settings)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and, for a word that is near a known one, that one."""
+        super().error(f"{message}{self._nearest(message)}")
+
+    def _nearest(self, message: str) -> str:
+        if choice := re.match(
+            r"argument .*: invalid choice: '(.*)' \(choose from (.*)\)$", message
+        ):
+            return did_you_mean(choice[1], [one.strip("' ") for one in choice[2].split(",")])
+        if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+            return did_you_mean(unknown[1], self._options())
+        return ""
+
+    def _options(self) -> list[str]:
+        """Every option of this command and of those below it."""
+        found: list[str] = []
+        for action in self._actions:
+            found += action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in action.choices.values():
+                    found += sub._options()
+        return found

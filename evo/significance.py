@@ -1,0 +1,199 @@
+"""Whether one result is better than another, beyond the noise of seeds and of the held-out sample.
+
+Two things would come out otherwise if they were drawn again: the seeds of the fine-tunes, and the
+documents, records or prompts that are held out. Every claim goes by `difference`, which adds up
+both variances.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Clear = Literal["better", "worse", "unclear"]
+
+LEVEL = 0.05  # of p, two-sided, below which a difference is called clear
+CLEAR = 2.0  # standard errors, beyond which a search tells contenders apart
+FEW = 100  # held-out items, below which a result is not to be relied on
+RESAMPLES = 2000
+PERPLEXITY = "/perplexity"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement by held-out item: the sums of its items over the sums of their weights.
+
+    `sums` and `weights` are (n,), of items or of blocks of neighbouring ones; `count` is how many
+    items there are. See `fitness.items`.
+    """
+
+    unit: str
+    count: int
+    sums: Array
+    weights: Array
+    exponential: bool = False  # of that ratio, as perplexity is of the loss
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any], measurement: str) -> "Sample | None":
+        """What an evaluation's details hold of a measurement; None where nothing, or one item."""
+        by_item = details.get("items")
+        if not isinstance(by_item, Mapping):
+            return None
+        exponential = measurement.endswith(PERPLEXITY)
+        name = measurement.removesuffix(PERPLEXITY) + "/loss" if exponential else measurement
+        found = by_item.get(name)
+        if not found or len(found["sums"]) < 2:
+            return None
+        sums = np.asarray(found["sums"], float)
+        weights = np.asarray(found.get("weights", np.ones(len(sums))), float)
+        return cls(found["unit"], int(found["count"]), sums, weights, exponential)
+
+    @classmethod
+    def mean(cls, samples: "Sequence[Sample | None]") -> "Sample | None":
+        """The mean over seeds, item by item; None where a seed lacks it or has other items."""
+        known = [sample for sample in samples if sample is not None]
+        if not known or len(known) < len(samples) or any(not known[0].fits(one) for one in known):
+            return None
+        return replace(known[0], sums=np.mean([sample.sums for sample in known], axis=0))
+
+    def fits(self, other: "Sample | None") -> bool:
+        """Whether both were measured on the same items, as far as their weights tell."""
+        return (
+            other is not None
+            and (self.unit, self.count) == (other.unit, other.count)
+            and np.array_equal(self.weights, other.weights)
+        )
+
+    def error(self, other: "Sample | None" = None) -> float:
+        """Standard error of the measurement, or of its difference from another on the same items.
+
+        By linearisation, which needs no resampling: the spread of what each item adds to the ratio
+        (Cochran 1977, sec. 6.4).
+        """
+        residuals = self._residuals() - (0.0 if other is None else other._residuals())
+        n = len(residuals)
+        return float(np.sqrt(n / (n - 1) * (residuals**2).sum()))
+
+    def _residuals(self) -> Array:
+        ratio = self.sums.sum() / self.weights.sum()
+        slope = np.exp(ratio) if self.exponential else 1.0
+        residuals: Array = slope * (self.sums - ratio * self.weights) / self.weights.sum()
+        return residuals
+
+    def resampled(self, counts: Array) -> Array:
+        """The measurement, (r,), of samples that hold each item so often; counts are (r, n)."""
+        ratios: Array = (counts @ self.sums) / (counts @ self.weights)
+        return np.exp(ratios) if self.exponential else ratios
+
+
+def bootstrap_error(one: Sample, other: Sample | None = None) -> float:
+    """Standard error of a measurement, or of a difference on the same items: paired bootstrap.
+
+    Both are measured on each of RESAMPLES samples of the items, drawn with replacement (Efron
+    1979; Koehn 2004, for pairs). Times the root of n / (n - 1), without which few items vary less
+    than what they were drawn from.
+    """
+    n = len(one.sums)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    counts = draws.astype(float)
+    values = one.resampled(counts) - (0.0 if other is None else other.resampled(counts))
+    return float(values.std(ddof=1) * np.sqrt(n / (n - 1)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender measured: a value a seed, and the same by held-out item if recorded.
+
+    `exact` is what training cannot change, the untouched base, of which one value is enough.
+    """
+
+    values: tuple[float, ...]
+    sample: Sample | None = None
+    exact: bool = False
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values)) if self.values else np.nan
+
+    @property
+    def seed_error(self) -> float:
+        """Standard error of the mean over the seeds; NaN for a single one."""
+        if len(self.values) < 2:
+            return 0.0 if self.exact and self.values else np.nan
+        return float(np.std(self.values, ddof=1) / np.sqrt(len(self.values)))
+
+    @property
+    def sample_error(self) -> float:
+        """Standard error of the mean over the held-out items; NaN where those are not recorded."""
+        return np.nan if self.sample is None else bootstrap_error(self.sample)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean, of seeds and items together; of seeds alone without items."""
+        return float(np.hypot(self.seed_error, np.nan_to_num(self.sample_error)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one result is better than another, in the measurement's unit, and how surely.
+
+    `error` is the standard error; `freedom` the degrees of freedom of Student's t; `p` the chance
+    of at least this margin between equals; `low` to `high` an interval of 95 %. NaN where a side
+    has no value, or no error since it has a single seed. `paired` says whether the noise of the
+    held-out items is in it.
+    """
+
+    margin: float
+    error: float
+    freedom: float
+    p: float
+    low: float
+    high: float
+    paired: bool
+
+    @property
+    def clear(self) -> Clear:
+        """What may be claimed."""
+        if not self.p < LEVEL:
+            return "unclear"
+        return "better" if self.margin > 0 else "worse"
+
+
+def difference(better: Result, other: Result, sign: float) -> Difference:
+    """By how much the first is better; `sign` is 1 where lower is better, else -1.
+
+    Welch 1947: t = margin / error with degrees of freedom by Satterthwaite 1946,
+    (sum of v)^2 / sum of v^2 / f, over the variances v of both means over seeds and, where both
+    were measured on the same held-out items, of their paired difference over these.
+    """
+    from scipy.stats import t as student
+
+    margin = sign * (other.mean - better.mean) + 0.0  # never -0
+    parts = [(side.seed_error**2, len(side.values) - 1) for side in (better, other)]
+    sample = better.sample
+    paired = sample is not None and sample.fits(other.sample)
+    if sample is not None and paired:
+        parts.append((bootstrap_error(sample, other.sample) ** 2, len(sample.sums) - 1))
+    variance = sum(part for part, _ in parts)
+    if not (np.isfinite(margin) and np.isfinite(variance)):
+        return Difference(margin, np.nan, np.nan, np.nan, np.nan, np.nan, paired)
+    error = float(np.sqrt(variance))
+    if not error:
+        p = 1.0 if margin == 0 else 0.0
+        return Difference(margin, 0.0, np.inf, p, margin, margin, paired)
+    freedom = variance**2 / sum(part**2 / free for part, free in parts if part)
+    reach = float(student.ppf(1 - LEVEL / 2, freedom)) * error
+    p = float(2 * student.sf(abs(margin) / error, freedom))
+    return Difference(margin, error, float(freedom), p, margin - reach, margin + reach, paired)
+
+
+def chance(p: float) -> str:
+    """`p = .03`, `p < .001`; nothing for what is not known."""
+    if p != p:
+        return ""
+    if p < 0.001:
+        return "p < .001"
+    return f"p = {p:.3f}".replace("0.", ".") if p < 0.01 else f"p = {p:.2f}".replace("0.", ".")

@@ -1,0 +1,65 @@
+"""Training on a GPU that comes out equal to the bit under the same seed, as it does on a CPU."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # with which cuBLAS adds up in one order
+MISSING = "deterministic"  # in PyTorch's words for an operation that has no such algorithm
+TOKENS = 8
+
+
+def reserve_workspaces() -> None:
+    """Have cuBLAS add up in one order; takes effect only before the first product on a GPU."""
+    os.environ.setdefault(*WORKSPACES)
+
+
+@contextmanager
+def repeatable(model: Any, trained: Sequence[Any], rows: int = 1) -> Iterator[None]:
+    """On a GPU, algorithms that add up in one order; on a CPU, which does, nothing changes.
+
+    The backward passes of flash and memory-efficient attention add up atomically, hence in any
+    order, unless PyTorch is told to be strict about it (torch.use_deterministic_algorithms). Then
+    an operation that has no deterministic algorithm raises: so the gradients
+    of the `trained` tensors are tried first on a few tokens, in `rows` rows, and a model that has
+    such an operation is trained as it can be, with a warning. Changes the random state.
+    """
+    import torch
+
+    if trained[0].device.type == "cpu":
+        yield
+        return
+    mode = torch.get_deterministic_debug_mode()
+    settings: Any = torch.utils.deterministic  # whose class is put in its place at run time
+    filling = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False  # which only serves to find bugs
+    torch.set_deterministic_debug_mode("error")
+    try:
+        if why := _refused(model, trained, rows):
+            torch.set_deterministic_debug_mode("warn")
+            warnings.warn(
+                f"{type(model).__name__}: its fine-tunes on this GPU are not equal to the bit "
+                f"under the same seed ({why})",
+                stacklevel=2,
+            )
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        settings.fill_uninitialized_memory = filling
+
+
+def _refused(model: Any, trained: Sequence[Any], rows: int) -> str:
+    """Why a forward or backward pass cannot be deterministic; empty where it can."""
+    import torch
+
+    tokens = torch.ones((rows, TOKENS), dtype=torch.int64, device=trained[0].device)
+    try:
+        outputs = model(input_ids=tokens).logits.float().sum()
+        torch.autograd.grad(outputs, trained, allow_unused=True)
+    except RuntimeError as error:
+        if MISSING not in str(error):
+            raise
+        return str(error).split(". ")[0]
+    return ""

@@ -1,0 +1,52 @@
+"""The field's own words for the names of a spec are understood in its errors."""
+
+from typing import get_args
+
+import pytest
+
+from evo.config.file import nearest
+from evo.config.sections import Budget, Resources
+from evo.config.synonyms import SYNONYMS
+from fitness.documents import Kind
+from fitness.recipe import Method, Recipe
+from population.strategies import STRATEGIES
+
+KINDS = get_args(Kind)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "name"),
+    [
+        ("dpo", KINDS, "preference"),
+        ("DPO", KINDS, "preference"),
+        ("kto", KINDS, "rating"),
+        ("sft", KINDS, "completion"),
+        ("sft", ("supervised", "preference", "reinforce"), "supervised"),
+        ("grpo", ("supervised", "preference", "reinforce"), "reinforce"),
+        ("grpo", KINDS, "prompt"),
+        ("tpe", (*STRATEGIES, "optuna:tpe"), "optuna:tpe"),
+        ("genetic", STRATEGIES, "nsga2"),
+        ("lr", tuple(Recipe.model_fields), "learning_rate"),
+        ("preferance", KINDS, "preference"),
+        ("elephant", KINDS, None),
+    ],
+)
+def test_a_word_of_the_field_is_told_the_name_it_has_here(
+    word: str, known: tuple[str, ...], name: str | None
+) -> None:
+    assert nearest(word, known) == name
+
+
+def test_every_name_that_a_word_stands_for_exists() -> None:
+    fields = [*Recipe.model_fields, *Budget.model_fields, *Resources.model_fields]
+    options = [
+        *get_args(Method),
+        *get_args(Recipe.model_fields["adapter"].annotation),
+        *get_args(Recipe.model_fields["precision"].annotation),
+    ]
+    assert {name for names in SYNONYMS.values() for name in names} <= {
+        *KINDS,
+        *STRATEGIES,
+        *fields,
+        *options,
+    }

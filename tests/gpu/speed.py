@@ -1,0 +1,126 @@
+"""Tokens a second of evomix's training loop, and of a bare one on the same batches."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fitness.mixing import Batch
+from fitness.models import Base
+from fitness.recipe import Recipe
+from fitness.sources import load_tokenizer
+from fitness.training.supervised import finetune
+from tests.fitness.quickstart import MODEL
+
+REPETITIONS = 3  # of each in turn: the best counts, since noise only adds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama with weights drawn at random, and what it is trained on."""
+
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    groups: int
+    vocabulary: int
+    rows: int
+    length: int
+    steps: int
+
+
+BILLION = Shape(2048, 8192, 16, 32, 8, 128_256, rows=4, length=1024, steps=8)  # of Llama 3.2 1B
+TINY = Shape(64, 256, 2, 4, 2, 1024, rows=2, length=64, steps=2)
+
+
+def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
+    """Tokens a second of `finetune` and of the bare loop, and the weights of the base."""
+    base = _base(folder, shape)
+    recipe = Recipe(
+        adapter="lora",
+        precision="bfloat16",
+        lora_rank=16,
+        learning_rate=1e-4,
+        batch_size=shape.rows,
+        sequence_length=shape.length,
+    )
+    ours, bare = [], []
+    for _ in range(REPETITIONS):
+        for loop, seconds in ((_ours, ours), (_bare, bare)):
+            with base.prepared(recipe, seed=0) as model:
+                model.train()
+                loop(model, recipe, _batches(shape, 1))  # warms up
+                seconds.append(_timed(lambda: loop(model, recipe, _batches(shape, shape.steps))))  # noqa: B023
+    tokens = shape.steps * shape.rows * shape.length
+    return tokens / min(ours), tokens / min(bare), base.weights
+
+
+def _base(folder: Path, shape: Shape) -> Base:
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    config = LlamaConfig(
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.groups,
+        vocab_size=shape.vocabulary,
+        max_position_embeddings=shape.length,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.random.fork_rng(), torch.device(device):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    load_tokenizer(MODEL).save_pretrained(folder)
+    return Base(folder, "bfloat16")
+
+
+def _batches(shape: Shape, steps: int) -> Iterator[Batch]:
+    rng = np.random.default_rng(steps)
+    for _ in range(steps):
+        rows = rng.integers(0, shape.vocabulary, (shape.rows, shape.length))
+        yield Batch(rows, rows)
+
+
+def _ours(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
+    all_of_them = list(batches)
+    finetune(model, recipe, all_of_them, steps=len(all_of_them), seed=0)
+
+
+def _bare(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
+    """What one would write by hand: autocast, the model's own loss, fused AdamW, clipping."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=recipe.learning_rate, fused=True)
+    device = weights[0].device
+    model.train()
+    for batch in batches:
+        rows = torch.from_numpy(batch.input_ids).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    _wait()
+    started = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - started
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
