@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SEEDS = 2**63
+CONTEXT = 8  # tokens of a prompt that tell how those behind it read
 
 
 class PromptSet(BaseModel):
@@ -172,14 +173,26 @@ def generate(
         seed=seed,
         batch_size=batch_size,
     )
-    return [decoded(tokenizer, answer.tokens) for answer in answers]
+    pairs = zip(encoded, answers, strict=True)
+    return [decoded(tokenizer, answer.tokens, prompt) for prompt, answer in pairs]
 
 
-def decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
-    """An answer's tokens as text."""
-    return str(
-        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    )
+def decoded(
+    tokenizer: "PreTrainedTokenizerBase", tokens: list[int], prompt: Sequence[int] = ()
+) -> str:
+    """An answer's tokens as text, as they read behind those of its prompt.
+
+    By themselves, tokens of a SentencePiece-like tokenizer lose the space that they begin with.
+    """
+
+    def text(ids: list[int]) -> str:
+        return str(
+            tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    context = list(prompt[-CONTEXT:])
+    before, whole = text(context), text(context + tokens)
+    return whole[len(before) :] if whole.startswith(before) else text(tokens)
 
 
 def encoded_prompts(
