@@ -252,15 +252,19 @@ def _build(
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
     with _appearing_whole(_tokens_path(cache, key)) as file:
-        if source.kind == "text":
-            counts = _write_text(
-                pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
-            )
-        else:
-            every = records(source, base, half=half, refuse=faults.add)
-            if without:
-                every = (one for one in every if sample_in(one[1], one[0]).id not in without)
-            counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        try:
+            if source.kind == "text":
+                counts = _write_text(
+                    pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
+                )
+            else:
+                every = records(source, base, half=half, refuse=faults.add)
+                if without:
+                    every = (one for one in every if sample_in(one[1], one[0]).id not in without)
+                counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        except InputError:  # such as that there is nothing in it, all of it being at fault
+            faults.check()
+            raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
