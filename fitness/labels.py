@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fitness.errors import InputError
 from fitness.formats import text_in
 from fitness.records import Encode, Row
-from fitness.suggest import did_you_mean, listed
+from fitness.suggest import did_you_mean, listed, shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ def label_in(record: Mapping[str, Any], where: str) -> str:
     label = record.get("label")
     if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
         return str(label)
-    told = f"{label!r:.40}" if "label" in record else f"none among {listed(record)}"
+    told = shortened(label, 40) if "label" in record else f"none among {listed(record)}"
     raise InputError(f"{where}: 'label' must be a name or a whole number, got {told}")
 
 
@@ -33,12 +33,12 @@ def labelled(
 
     Raises InputError, beginning with `where`, for a label that is not in the set.
     """
-    text, label = text_in(record, column, where), label_in(record, where)
+    text, label = text_in(record, column, where, "label"), label_in(record, where)
     if not text.strip():
-        raise InputError(f"{where}: {column!r} is blank; drop this record")
+        raise InputError(f"{where}: {shortened(column)} is blank; drop this record")
     if label not in labels:
         raise InputError(
-            f"{where}: label {label!r} is not among model.labels {listed(labels)}"
+            f"{where}: label {shortened(label)} is not among model.labels {listed(labels)}"
             f"{did_you_mean(label, labels) or '; add it there, or drop this record'}"
         )
     before, after = around

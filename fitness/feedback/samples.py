@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from fitness.errors import InputError
 from fitness.formats import json_records, text_in
+from fitness.suggest import shortened
 
 Way = Literal["forward", "infill"]
 Begun = Literal["prompt", "document", "nothing"]
@@ -85,7 +86,8 @@ def _scores(given: Any, where: str) -> dict[str, float]:
     for name, value in told.items():
         if not is_score(value):
             raise InputError(
-                f"{where}: score {name!r} is {value!r:.40}; it must be a finite number, or left out"
+                f"{where}: score {shortened(name)} is {shortened(value, 40)}; it must be a "
+                "finite number, or left out"
             )
     return {name: float(value) for name, value in told.items()}
 

@@ -103,16 +103,13 @@ def test_of_thousands_of_faulty_sources_the_first_are_told_and_no_others_are_loo
     assert told[-1].startswith("and perhaps more")
 
 
-def test_the_dry_run_names_the_columns_that_nothing_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dry_run_names_the_columns_that_nothing_reads(tmp_path: Path) -> None:
     records = [
         {"prompt": f"{n}?", "completion": " That is the answer.", "level": 3, "tags": ["a"]}
         for n in range(40)
     ]
     source = {**lines(tmp_path / "a.jsonl", *records), "kind": "completion"}
     console = Console(width=200, file=io.StringIO(), record=True)
-    monkeypatch.setattr("evo.plan.knows_recipe", lambda _: False)  # whose cost takes torch to tell
 
     console.print(plan(configuration.load(spec_of(tmp_path, {"mine": source}))))
 
