@@ -66,6 +66,7 @@ def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator
     """The report at a width in pixels, whose scripts raise nothing in all that is done with it."""
     errors: list[str] = []
     found = browser.new_page(viewport={"width": request.param, "height": 900})
+    found.set_default_timeout(180_000)  # a busy machine takes its time over 5 MB of drawing
     found.on("pageerror", lambda error: errors.append(str(error)))
     found.goto(report.as_uri())
     found.wait_for_selector("#cost .main-svg")
