@@ -331,7 +331,10 @@ class Cluster:
                 return self._overdue(worker)
             recorded: list[Evaluation | Lost] = [self._recorded(one, worker) for one in first]
             worker.specs, worker.failure = (), None
-            self._rest(worker)
+            if any(map(_broke_the_gpu, first)):
+                self._replace(worker)
+            else:
+                self._rest(worker)
             return recorded
         if not worker.name:
             worker.name = first
@@ -455,3 +458,11 @@ def _end(worker: _Worker) -> None:
         ray.kill(actor)
     if worker.room is not None:
         remove_placement_group(worker.room)
+
+
+def _broke_the_gpu(evaluation: Evaluation) -> bool:
+    """Whether the process can compute nothing on its GPU any more, as after a failed kernel.
+
+    CUDA gives every later call the same error; another process begins with a sound device.
+    """
+    return evaluation.status is Status.ERROR and "CUDA error" in evaluation.message

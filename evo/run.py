@@ -47,10 +47,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
     check_new(config, run)
     prepared = _prepared(config, watch)
-    seen = foresee(config, prepared)
-    config = seen.config
-    for warning in seen.warnings:
-        warnings.warn(warning, stacklevel=2)
+    config = _foreseen(config, prepared)
     with _cluster(config, prepared, run, watch) as cluster:
         config = _measured(config, cluster, watch)
         run.mkdir(parents=True, exist_ok=True)
@@ -95,6 +92,7 @@ def go_on(
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
     if finished(facts) and config == begun and not again:
         return True
+    _foreseen(config, prepared)
     with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
@@ -152,6 +150,14 @@ def check_new(config: SearchConfig, run: Path) -> None:
 def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
     watch.enter("checking the model and the data")
     return prepare(config)
+
+
+def _foreseen(config: SearchConfig, prepared: Prepared) -> SearchConfig:
+    """With what this machine can settle, warned of what it would take too long for."""
+    seen = foresee(config, prepared)
+    for warning in seen.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return seen.config
 
 
 def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:

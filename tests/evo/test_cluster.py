@@ -402,11 +402,25 @@ while cluster.busy < 3 and time.time() < deadline:
     slot += 1
     time.sleep(0.005)
 print(*[result.spec.individual for result in cluster.poll(0)][:2])
+
+
+def result(number, kind):
+    cluster.submit(EvaluationSpec(number, {**recipe, "kind": kind}, 0))
+    while True:
+        for one in cluster.poll(0.1):
+            if one.spec.individual == number:
+                return one
+
+
+broken, again, next_one = result(100, "broken"), result(101, "x"), result(102, "device")
+print(broken.worker == again.worker == next_one.worker, next_one.status)
+last = result(103, "x")
+print(last.worker == next_one.worker, last.status)
 cluster.close()
 """
 
 
-def test_a_worker_that_finishes_takes_the_next_before_anyone_polls() -> None:
+def test_a_free_worker_takes_the_next_before_anyone_polls_and_one_with_a_broken_gpu_none() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SUBMITTING],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -415,4 +429,4 @@ def test_a_worker_that_finishes_takes_the_next_before_anyone_polls() -> None:
         timeout=400,
         check=True,
     )
-    assert done.stdout == "0 1\n"
+    assert done.stdout.splitlines() == ["0 1", "True error", "False ok"]

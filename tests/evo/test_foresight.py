@@ -16,6 +16,7 @@ from evo.cli import BAD_INPUT, DONE, main
 from evo.config import ConfigError
 from evo.foresight import Foresight, duration, epochs, foresee
 from evo.prepare import Prepared, prepare
+from evo.progress import Progress
 from fitness import rounding
 from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
 from fitness.errors import InputError
@@ -154,12 +155,13 @@ def test_auto_takes_the_faster_precision_and_it_stands_in_the_config(
 def test_on_a_cluster_a_worker_tells_what_auto_takes(spec: Path) -> None:
     config = configuration.load(spec, ["recipe.precision=auto", "resources.address=auto"])
     there: Any = SimpleNamespace(bfloat16_cost=lambda: HARDWARE)
-    assert run._measured(config, there).recipe["precision"] == "bfloat16"
+    watch = Progress(config, Path(), "plain")
+    assert run._measured(config, there, watch).recipe["precision"] == "bfloat16"
     there.bfloat16_cost = lambda: EMULATED
-    assert run._measured(config, there).recipe["precision"] == "float32"
+    assert run._measured(config, there, watch).recipe["precision"] == "float32"
     wrong = configuration.load(spec, ["recipe.precision=bfloat16", "resources.address=auto"])
     with pytest.warns(UserWarning, match="36 times"):
-        run._measured(wrong, there)
+        run._measured(wrong, there, watch)
 
 
 def test_the_cost_of_bfloat16_is_measured_on_this_cpu() -> None:
@@ -270,7 +272,7 @@ def test_a_launch_warns_of_what_its_dry_run_does(
 
     monkeypatch.setattr(run, "_cluster", begin)
     with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
-        run.launch(config, tmp_path / "run", lambda fact: None)  # type: ignore[arg-type]
+        run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
     assert [str(warning.message) for warning in caught] == [told]
 
 

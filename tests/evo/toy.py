@@ -54,6 +54,8 @@ def score(recipe: Mapping[str, Any], *, seed: int, fidelity: float, split: str) 
         return {"target": 5.0, "general": 2.0}
     if recipe["kind"] == "broken":
         raise RuntimeError("broken on purpose")
+    if recipe["kind"] == "device":
+        raise RuntimeError("CUDA error: device-side assert triggered")
     share = recipe["mixture"]
     target = 4 + 4 * (share["a"] - 0.5) ** 2 + 3 * (share["b"] - 0.4) ** 2
     target += 0.3 * (math.log10(recipe["rate"]) + 2) ** 2 + (recipe["kind"] == "x") * 0.1
