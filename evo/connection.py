@@ -73,18 +73,13 @@ def _start_here(resources: Resources, variables: Mapping[str, str]) -> None:
     """Start Ray on this machine, reachable from this machine alone."""
     check_temporary_folder()
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(START_SECONDS))
-    import ray  # reads those variables
 
+    deadline = time.monotonic() + START_SECONDS
     try:
         # workers inherit this process's variables, which is a second faster
-        with variables_set(variables), _loopback_only(), _patience():
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=logical_cpus(resources),
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+        with variables_set(variables), _loopback_only():
+            while not _started(deadline, logical_cpus(resources)):
+                pass
     except OSError as error:
         raise InputError(
             f"Ray cannot use the folder {temporary_folder()} ({error}); set RAY_TMPDIR to a short "
@@ -131,37 +126,77 @@ def _loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Wait up to START_SECONDS for the node: Ray gives up on it after 30 s, which it fixes.
+class _EndedEarly(Exception):
+    """A process of Ray ended while Ray was starting."""
 
-    Ray asks again while this raises RuntimeError, and looks at its own limit only then.
+
+def _started(deadline: float, cpus: int) -> bool:
+    """Start Ray here; False where one of its processes gave up and there is time to try again.
+
+    On a busy machine the raylet ends itself when its agent takes over 15 s to start.
+    """
+    import ray
+
+    with _patience(deadline) as nodes:
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=cpus,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        except _EndedEarly:
+            nodes[-1].kill_all_processes(check_alive=False)
+            if time.monotonic() > deadline:
+                raise
+            return False
+    return True
+
+
+@contextmanager
+def _patience(deadline: float) -> Iterator[list[Any]]:
+    """Wait for the node until the deadline, and no longer than its processes live; the nodes.
+
+    Ray gives up on a node after 30 s, which it fixes: it asks again while asking raises
+    RuntimeError, and looks at its own limit only then.
     """
     from ray._private import services
+    from ray._private.node import Node
 
-    ask, deadline = services.get_node, time.monotonic() + START_SECONDS
+    ask, start = services.get_node, Node.start_ray_processes
+    nodes: list[Any] = []
 
     def patient(*arguments: Any) -> Any:
         while True:
             try:
                 return ask(*arguments)
             except RuntimeError:
+                if ended := _ended(nodes[-1] if nodes else None):
+                    raise _EndedEarly(f"its {ended} ended") from None
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
 
-    services.get_node = patient
+    def noticed(node: Any) -> None:
+        nodes.append(node)
+        start(node)
+
+    services.get_node, Node.start_ray_processes = patient, noticed
     try:
-        yield
+        yield nodes
     finally:
-        services.get_node = ask
+        services.get_node, Node.start_ray_processes = ask, start
 
 
 def ended_here() -> str:
     """The name of a process of the Ray started here that has ended; empty while all live."""
     import ray
 
-    node = ray._private.worker._global_node
+    return _ended(ray._private.worker._global_node)
+
+
+def _ended(node: Any) -> str:
     dead = node.dead_processes() if node is not None else []
     vital = [name for name, _ in dead if name in ("gcs_server", "raylet")]
     return vital[0] if vital else ""

@@ -23,7 +23,7 @@ from fitness.evaluators import BUILTIN
 from fitness.together import shared
 from population.individual import ANCHOR, Individual
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2  # no longer, since Ctrl-C is only noticed between two polls
 SHARED = ("cumulative_tokens", "inherited_from", "items")  # details that hold for an equal one
 Key = tuple[int, int, float, str]
 Recalled = Callable[[EvaluationSpec], Evaluation | None]  # what was measured elsewhere

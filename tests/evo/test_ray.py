@@ -90,7 +90,7 @@ def test_a_node_that_is_slow_to_start_is_waited_for_three_times_as_long_as_ray_d
 
     monkeypatch.setattr(services, "get_node", ask)
     monkeypatch.setattr(connection, "time", clock)
-    with connection._patience():
+    with connection._patience(begun + connection.START_SECONDS):
         if comes:
             assert services.get_node("127.0.0.1:1", "id") == {"node": 1}
         else:
@@ -98,6 +98,43 @@ def test_a_node_that_is_slow_to_start_is_waited_for_three_times_as_long_as_ray_d
                 services.get_node("127.0.0.1:1", "id")
             assert clock.now >= begun + connection.START_SECONDS
     assert services.get_node is ask
+
+
+class Died:
+    """A node whose raylet has ended."""
+
+    killed = 0
+
+    def dead_processes(self) -> list[tuple[str, None]]:
+        return [("log_monitor", None), ("raylet", None)]
+
+    def kill_all_processes(self, check_alive: bool) -> None:
+        Died.killed += 1
+
+
+def test_a_raylet_that_gives_up_while_ray_starts_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+    from ray._private import services
+    from ray._private.node import Node
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("not there")
+
+    attempts: list[str] = []
+
+    def init(**_: Any) -> None:
+        attempts.append("init")
+        if len(attempts) < 3:
+            Node.start_ray_processes(Died())
+            services.get_node("127.0.0.1:1", "id")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(services, "get_node", fails)
+    monkeypatch.setattr(Node, "start_ray_processes", lambda node: None)
+    connection.connect(Resources(), Task("tests.evo.toy:score"), [])
+    assert (len(attempts), Died.killed) == (3, 2)
 
 
 @pytest.mark.parametrize(
