@@ -9,6 +9,7 @@ from typing import Any
 
 from evo.config import SearchConfig
 from evo.ledger import Fact
+from evo.progress import clock
 from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
@@ -90,13 +91,6 @@ def effort_of(
         to=to,
         to_bytes=_weights_bytes(spec.recipe, base, whole) if adapter else whole,
     )
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, such as 1:02:03 or 0:42."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def size(count: int) -> str:

@@ -7,6 +7,7 @@ both variances.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -97,10 +98,16 @@ def bootstrap_error(one: Sample, other: Sample | None = None) -> float:
     than what they were drawn from.
     """
     n = len(one.sums)
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    counts = draws.astype(float)
+    counts = _resamples(n)
     values = one.resampled(counts) - (0.0 if other is None else other.resampled(counts))
     return float(values.std(ddof=1) * np.sqrt(n / (n - 1)))
+
+
+@lru_cache(maxsize=8)
+def _resamples(n: int) -> Array:
+    """How often each of n items is drawn, (RESAMPLES, n); the same for all, which pairs them."""
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return draws.astype(float)
 
 
 @dataclass(frozen=True)

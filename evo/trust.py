@@ -51,6 +51,7 @@ def code_in(spec: Mapping[str, Any]) -> list[Code]:
     model, parts = spec.get("model"), spec.get("parts")
     if isinstance(model, Mapping):
         found += code_of_model("model.base", model.get("base"))
+        found += _links_of("model.base", model.get("base"))
     for name, part in parts.items() if isinstance(parts, Mapping) else ():
         found += code_of_model(f"parts.{name}", part)
     return list(dict.fromkeys(found))
@@ -76,6 +77,20 @@ def code_of_model(where: str, folder: object) -> list[Code]:
     for file in (CONFIG, TOKENIZER):
         found += _in_settings(_settings(Path(folder) / file))
     return [Code(where, name) for name in found]
+
+
+def _links_of(where: str, folder: object) -> list[Code]:
+    """Links among the files of a model folder that lead out of it, except in the Hub's cache.
+
+    An export copies what they lead to, which may be any file of this machine.
+    """
+    if not isinstance(folder, str) or not folder or not Path(folder).is_dir():
+        return []
+    own = Path(folder).resolve()
+    room = own.parent.parent if own.parent.name == "snapshots" else own
+    links = [path for path in sorted(own.iterdir()) if path.is_symlink()]
+    out = [path for path in links if not path.resolve().is_relative_to(room)]
+    return [Code(where, f"{path.name}, a link to {os.readlink(path)}") for path in out]
 
 
 def check(run: Path, code: Iterable[Code], import_from: str, *, trust: bool) -> None:

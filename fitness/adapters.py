@@ -23,6 +23,7 @@ PLAIN = (  # the keys of an adapter_config.json that hold names of modules and n
     *("alpha_pattern", "layers_to_transform", "layers_pattern", "inference_mode", "task_type"),
     *("base_model_name_or_path", "revision", "peft_type", "peft_version", "auto_mapping"),
 )
+USUAL = {"init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
 IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architecture names it
 
 
@@ -138,15 +139,12 @@ def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
 
     PEFT imports what some of its keys name, such as `megatron_core`, and loads files for others.
     """
-    from peft import LoraConfig
-
-    usual = LoraConfig().to_dict()
     mapping = told.get("auto_mapping")
     library = mapping.get("parent_library") if isinstance(mapping, Mapping) else mapping
     found = {
         name: value
         for name, value in told.items()
-        if name not in PLAIN and value not in (usual.get(name), None)
+        if name not in PLAIN and value and value != USUAL.get(name)
     }
     if told.get("peft_type") != "LORA":
         found["peft_type"] = told.get("peft_type")

@@ -28,9 +28,10 @@ def generate_each(
     that is present. Members x `batch_size` prompts are answered at a time.
     """
     device = next(model.parameters()).device
+    encoded = encoded_prompts(model, tokenizer, prompts, max_new_tokens)
     answers = continued_each(
         model,
-        encoded_prompts(model, tokenizer, prompts, max_new_tokens),
+        encoded,
         len(seeds),
         lambda first: Streams([batch_seed(seed, first) for seed in seeds], device),
         ends=ending_tokens(model, tokenizer),
@@ -39,4 +40,10 @@ def generate_each(
         top_p=top_p,
         batch_size=batch_size,
     )
-    return [[decoded(tokenizer, answer.tokens) for answer in own] for own in answers]
+    return [
+        [
+            decoded(tokenizer, answer.tokens, prompt)
+            for prompt, answer in zip(encoded, own, strict=True)
+        ]
+        for own in answers
+    ]

@@ -26,7 +26,7 @@ from fitness.formats import (
     without_nulls_within,
 )
 from fitness.kinds import Kind
-from fitness.suggest import did_you_mean, listed
+from fitness.suggest import brief, did_you_mean, listed, shortened
 
 FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 Half = Literal["selection", "test"]
@@ -216,17 +216,25 @@ def is_on_hub(source: Source) -> bool:
 
 def existing(path: str, base: Path) -> Path:
     """The file or folder that a path relative to `base` names; InputError if there is none."""
-    full = base / Path(path).expanduser()
-    if full.is_file() or full.is_dir():
-        return full
-    if full.exists():
+    try:
+        full = base / Path(path).expanduser()
+        if full.is_file() or full.is_dir():
+            return full
+        exists = full.exists()
+        found = next(parent for parent in full.parents if parent.is_dir())
+        neighbours = os.listdir(found)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, not permitted
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{brief(path)}: is no path to read ({reason}); check it") from error
+    if exists:
         raise InputError(f"{full}: is neither a file nor a folder; name one that can be read twice")
-    found = next(parent for parent in full.parents if parent.is_dir())
     missing = full.relative_to(found).parts[0]
-    remedy = did_you_mean(missing, os.listdir(found)) or "; check the path"
+    remedy = did_you_mean(missing, neighbours) or "; check the path"
     if re.fullmatch(r"[\w.-]+/[\w-]+", path):
         remedy += f", or write hub:{path} for a data set of the Hugging Face Hub"
-    raise InputError(f"{full}: there is no {missing!r} in {found}{remedy}")
+    raise InputError(
+        f"{brief(full)}: there is no {shortened(missing, 256)} in {brief(found)}{remedy}"
+    )
 
 
 def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:

@@ -55,5 +55,8 @@ class Faults:
         if not self._count:
             return
         more = self._count - len(self._told)
-        least = "at least " if self._count >= self._most else ""
-        raise InputError("\n".join([*self._told, *([f"and {least}{more} more"] if more else [])]))
+        if self._count >= self._most:
+            rest = f"and at least {more} more" if more else "and perhaps more, not looked for"
+        else:
+            rest = f"and {more} more" if more else ""
+        raise InputError("\n".join([*self._told, *([rest] if rest else [])]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SEEDS = 2**63
+CONTEXT = 8  # tokens of a prompt that tell how those behind it read
 
 
 class PromptSet(BaseModel):
@@ -73,7 +74,8 @@ class Prompts:
 
     prompts: list[str]
     references: list[str]
-    notes: tuple[str, ...] = ()  # what a user should know of them, sentences without their subject
+    # What a user should know of them, sentences without their subject.
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
@@ -171,14 +173,26 @@ def generate(
         seed=seed,
         batch_size=batch_size,
     )
-    return [decoded(tokenizer, answer.tokens) for answer in answers]
+    pairs = zip(encoded, answers, strict=True)
+    return [decoded(tokenizer, answer.tokens, prompt) for prompt, answer in pairs]
 
 
-def decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
-    """An answer's tokens as text."""
-    return str(
-        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    )
+def decoded(
+    tokenizer: "PreTrainedTokenizerBase", tokens: list[int], prompt: Sequence[int] = ()
+) -> str:
+    """An answer's tokens as text, as they read behind those of its prompt.
+
+    By themselves, tokens of a SentencePiece-like tokenizer lose the space that they begin with.
+    """
+
+    def text(ids: list[int]) -> str:
+        return str(
+            tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    context = list(prompt[-CONTEXT:])
+    before, whole = text(context), text(context + tokens)
+    return whole[len(before) :] if whole.startswith(before) else text(tokens)
 
 
 def encoded_prompts(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitness.errors import InputError
+from fitness.suggest import brief
 
 PREFIX = "hub:"
 PATIENCE_SECONDS = 10.0  # for the first answer; a later stall ends after the library's own retries
@@ -31,8 +32,8 @@ def parse(path: str, split: str) -> HubId:
     match = _PATTERN.fullmatch(path)
     if match is None:
         raise InputError(
-            f"{path}: not a data set of the Hub; write hub:owner/name, with /config and @split "
-            "behind it where needed, as in hub:Salesforce/wikitext/wikitext-2-raw-v1@train"
+            f"{brief(path)}: not a data set of the Hub; write hub:owner/name, with /config and "
+            "@split behind it where needed, as in hub:Salesforce/wikitext/wikitext-2-raw-v1@train"
         )
     return HubId(match[1], match[2], match[3] or split)
 

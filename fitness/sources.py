@@ -32,7 +32,16 @@ FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "not
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
 BATCH_CHARACTERS = 2**20
-WEIGHTS = frozenset({".bin", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors"})
+OF_TOKENIZERS = (
+    ".json",
+    ".jinja",
+    ".model",
+    ".tiktoken",
+    ".bpe",
+    ".spm",
+    "merges.txt",
+    "vocab.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,10 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever odd content makes the library raise
+        told = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{folder}: no usable tokenizer in it ({error}); save one with "
+            f"{folder}: no usable tokenizer in it ({told}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
     if separator(tokenizer) is None:
@@ -189,13 +199,16 @@ def fingerprint(
 
 
 def fingerprint_of_tokenizer(folder: Path) -> str:
-    """SHA-256, in hex, over every file in a model's folder that does not hold weights."""
+    """SHA-256, in hex, over every file in a model's folder that a tokenizer may be read from.
+
+    Not over its weights, nor over what is only told to people, such as a README.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
     digests = {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix not in WEIGHTS and not path.name.startswith(".")
+        if path.is_file() and path.name.endswith(OF_TOKENIZERS) and not path.name.startswith(".")
     }
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
@@ -239,15 +252,19 @@ def _build(
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
     with _appearing_whole(_tokens_path(cache, key)) as file:
-        if source.kind == "text":
-            counts = _write_text(
-                pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
-            )
-        else:
-            every = records(source, base, half=half, refuse=faults.add)
-            if without:
-                every = (one for one in every if sample_in(one[1], one[0]).id not in without)
-            counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        try:
+            if source.kind == "text":
+                counts = _write_text(
+                    pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
+                )
+            else:
+                every = records(source, base, half=half, refuse=faults.add)
+                if without:
+                    every = (one for one in every if sample_in(one[1], one[0]).id not in without)
+                counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        except InputError:  # such as that there is nothing in it, all of it being at fault
+            faults.check()
+            raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:

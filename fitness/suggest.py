@@ -4,6 +4,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST_NAME = 256  # characters
+LONGEST_PATH = 300  # characters of one that an error repeats
+
+
+def brief(text: object) -> str:
+    """A path or the like as it reads; cut where it is too long to be one."""
+    told = str(text)
+    return told if len(told) <= LONGEST_PATH else told[: LONGEST_PATH - 3] + "..."
 
 
 def shortened(value: object, at_most: int = 60) -> str:

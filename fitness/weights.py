@@ -57,7 +57,8 @@ def copy_kept(weights: Path, to: Path) -> None:
     Raises InputError where a link or anything but a regular file bears one of its names: it could
     lead to any file of this machine.
     """
-    _check_kind(weights, stat.S_ISDIR)
+    for folder in (weights.parent, weights):
+        _check_kind(folder, stat.S_ISDIR)
     to.mkdir(parents=True, exist_ok=True)
     for name in sorted(os.listdir(weights)):
         if KEPT.fullmatch(name):

@@ -30,6 +30,7 @@ EXAMPLES = {
     "export": (
         "evo export runs/first --to model",
         "evo export runs/first --individual 12 --to model-12",
+        "evo export runs/first --adapter --to adapter",
         "evo export runs/first --as trl --to for-trl",
     ),
     "generate": (

@@ -14,7 +14,7 @@ from fitness.feedback.passages import around, opening_of, seen, words
 from fitness.feedback.samples import Begun, Sample, Way
 from fitness.generation import continued_apart, decoded, room_for_text
 from fitness.infilling import Sentinels
-from fitness.tokens import opening_tokens, text_tokens
+from fitness.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 
 if TYPE_CHECKING:
     from fitness.models import Base
@@ -105,6 +105,7 @@ class _Beginning(NamedTuple):
     begun: Begun
     tokens: list[int]
     prompt: str
+    context: list[int]  # the tokens behind which its completion stands as text
     suffix: str = ""
 
     @property
@@ -139,7 +140,7 @@ class _Desk:
         return [
             Sample(
                 prompt=one.prompt,
-                completion=decoded(tokenizer, answer.tokens),
+                completion=decoded(tokenizer, answer.tokens, one.context),
                 individual=individual,
                 seed=seed,
                 round=round,
@@ -165,8 +166,11 @@ class _Desk:
         if chosen == "from_documents":
             text = opening_of(text, self.settings.opening_words)
         prompt, tokens = seen(self.base.tokenizer, text, room)
+        own, _ = prompt_tokens(self.base.tokenizer, text, opening)
+        if not (isinstance(text, Rendered) and tokens[: len(own)] == own):
+            tokens = own + tokens
         return _Beginning(
-            BEGUN[chosen], opening + tokens or [self.base.tokenizer.eos_token_id], prompt
+            BEGUN[chosen], tokens or [self.base.tokenizer.eos_token_id], prompt, tokens
         )
 
     def _gap(self, text: str, room: int, rng: np.random.Generator) -> _Beginning:
@@ -181,10 +185,11 @@ class _Desk:
             )
         prefix, suffix = around(text, self.settings.opening_words, self.settings.infill_words, rng)
         before = len(text_tokens(tokenizer, prefix))
-        behind, tokens_behind = seen(tokenizer, suffix, max(room // 2, room - before), end=False)
+        left = max(room // 2, room - before)
+        behind, tokens_behind = seen(tokenizer, suffix, left, end=False, after=prefix)
         prompt, tokens = seen(tokenizer, prefix, room - len(tokens_behind))
         asked = self.sentinels.asked(np.array(tokens), np.array(tokens_behind))
-        return _Beginning("document", asked.tolist(), prompt, behind)
+        return _Beginning("document", asked.tolist(), prompt, tokens, behind)
 
 
 def _randomness(seed: int, *key: int) -> np.random.Generator:

@@ -11,7 +11,7 @@ from fitness.feedback.samples import Sample
 from fitness.held_out import sequences_at_once
 from fitness.mixing import stacked
 from fitness.models import Base
-from fitness.tokens import opening_tokens, separator
+from fitness.tokens import opening_tokens, separator, shared, text_tokens
 from fitness.training.supervised import token_logps
 
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
@@ -69,12 +69,16 @@ class _Row(NamedTuple):
 
 def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
     opening = opening_tokens(base.tokenizer)
-    prompt, completion, suffix = (
-        base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        for text in (sample.prompt, sample.completion, sample.suffix)
+    prompt, answered, whole = (
+        text_tokens(base.tokenizer, text)
+        for text in (sample.prompt, sample.prompt + sample.completion, sample.text)
     )
-    prompt = opening + prompt or [separator(base.tokenizer)]
-    completion = completion[: longest - 1]
+    if prompt[: len(opening)] == opening:  # by the chat template that wrote the prompt
+        opening = []
+    begin = shared(prompt, answered)
+    end = max(begin, shared(answered, whole))
+    prompt = opening + whole[:begin] or [separator(base.tokenizer)]
+    completion, suffix = whole[begin:end][: longest - 1], whole[end:]
     prompt = prompt[-(longest - len(completion)) :]
     end = len(prompt) + len(completion)
     tokens = np.array([*prompt, *completion, *suffix][:longest], dtype=np.int64)

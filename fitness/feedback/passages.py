@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fitness.tokens import text_tokens
+from fitness.tokens import shared, text_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,13 +55,17 @@ def around(text: str, beside: int, gap: int, rng: np.random.Generator) -> tuple[
 
 
 def seen(
-    tokenizer: "PreTrainedTokenizerBase", text: str, room: int, *, end: bool = True
+    tokenizer: "PreTrainedTokenizerBase", text: str, room: int, *, end: bool = True, after: str = ""
 ) -> tuple[str, list[int]]:
     """The end of a text, or its beginning, that has room, and its tokens.
 
-    It begins and ends with whole characters: a token may hold a part of one.
+    It begins and ends with whole characters: a token may hold a part of one. Of a text that stands
+    `after` another in a document, the tokens are those that it has there.
     """
-    tokens = text_tokens(tokenizer, text)
+    before, tokens = text_tokens(tokenizer, after), text_tokens(tokenizer, after + text)
+    if shared(before, tokens) < len(before):  # a token holds parts of both
+        before, tokens = [], text_tokens(tokenizer, text)
+    tokens = tokens[len(before) :]
     if len(tokens) <= room:
         return text, tokens
     stands = text.endswith if end else text.startswith
@@ -69,7 +73,16 @@ def seen(
         tokens[len(tokens) - kept :] if end else tokens[:kept]
         for kept in range(room, max(room - CHARACTER, 0), -1)
     ]
-    told = [str(tokenizer.decode(part, clean_up_tokenization_spaces=False)) for part in parts]
+    told = [_text_behind(tokenizer, before, part) for part in parts]
     whole = [place for place, part in enumerate(told) if stands(part)]
     place = whole[0] if whole else 0  # none where the tokenizer does not keep texts as they are
     return told[place], parts[place]
+
+
+def _text_behind(tokenizer: "PreTrainedTokenizerBase", before: list[int], tokens: list[int]) -> str:
+    """Tokens as text, as they read behind others."""
+    first, whole = (
+        str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        for ids in (before, before + tokens)
+    )
+    return whole.removeprefix(first)

@@ -71,6 +71,13 @@ def base_with(content: dict[str, Any], *, file: str = "config.json") -> Change:
     return change
 
 
+def linking_base(config: dict[str, Any]) -> None:
+    """The base model with a link among its tokenizer's files."""
+    base_with({})(config)
+    Path("secret").write_text("private")
+    (Path("base") / "vocab.txt").symlink_to(Path("secret").resolve())
+
+
 def part_of(settings: dict[str, Any]) -> Change:
     def change(config: dict[str, Any]) -> None:
         Path("part").mkdir()
@@ -113,6 +120,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         base_with({"_attn_implementation": "evil/kernel"}),
         r"model\.base names '_attn_implementation",
     ),
+    "a base with a link": (linking_base, r"model\.base names 'vocab\.txt, a link to /"),
     "an adapter that imports": (
         part_of({"megatron_config": {"x": 1}, "megatron_core": "evil"}),
         r"parts\.one names .megatron_config.*megatron_core: evil",
@@ -279,6 +287,23 @@ def test_a_link_in_place_of_the_weights_folder_is_refused(strange: Path) -> None
     folder.symlink_to(Path("elsewhere").resolve())
     with pytest.raises(InputError, match=r"individual-0: a link, not a folder"):
         export(strange, str(FULL), Path("to"))
+
+
+def test_a_link_in_place_of_all_weights_is_refused(strange: Path) -> None:
+    (strange / "artifacts").rename("elsewhere")
+    (strange / "artifacts").symlink_to(Path("elsewhere").resolve())
+    with pytest.raises(InputError, match=r"artifacts: a link, not a folder"):
+        export(strange, str(FULL), Path("to"))
+
+
+def test_links_of_the_hubs_cache_are_its_own(tmp_path: Path) -> None:
+    model = tmp_path / "models--a--b"
+    (model / "blobs").mkdir(parents=True)
+    (model / "blobs" / "0").write_text("{}")
+    snapshot = model / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").symlink_to("../../blobs/0")
+    assert trust.code_in({"model": {"base": str(snapshot)}}) == []
 
 
 def test_a_pipe_among_the_weights_is_not_waited_for(strange: Path) -> None:

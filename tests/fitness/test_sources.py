@@ -246,8 +246,8 @@ def test_what_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_asks_for_the_format(write: Write) -> None:
-    with pytest.raises(InputError, match=r"suffix '\.csv' says nothing .* set `format` to jsonl"):
-        read(write("a.csv", "a,b"))
+    with pytest.raises(InputError, match=r"suffix '\.dat' says nothing .* set `format` to jsonl"):
+        read(write("a.dat", "a,b"))
 
 
 def test_a_format_that_contradicts_the_path_is_refused(write: Write, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_format_that_contradicts_the_path_is_refused(write: Write, tmp_path: P
 
 
 def test_a_folder_without_readable_files_says_what_is_readable(write: Write) -> None:
-    folder = write("corpus/a.csv", "a,b").parent
+    folder = write("corpus/a.dat", "a,b").parent
 
     with pytest.raises(InputError, match=r"no readable file .* '\.jsonl', .*'\.parquet'"):
         read(folder)

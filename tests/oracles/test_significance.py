@@ -159,6 +159,17 @@ def test_macro_scores_and_chrf_by_item_come_to_the_libraries_values() -> None:
         own = sample(found[name], name)
         assert own.sums.sum() / own.weights.sum() == pytest.approx(value, abs=2e-3)
         assert 0.01 < own.error() < 0.04
+
+    def f1_without(place):
+        kept = np.arange(400) != place
+        scores = precision_recall_fscore_support(
+            wanted[kept], guessed[kept], labels=[0, 1, 2], average="macro", zero_division=0
+        )
+        return 400 * known[2] - 399 * scores[2]
+
+    two = [f1_without(n) + f1_without(n + 1) for n in (0, 40, 398)]  # a block is of two texts
+    blocks = np.asarray(found["f1"]["sums"])[[0, 20, 199]]
+    np.testing.assert_allclose(blocks, two, rtol=1e-3, atol=1e-3)
     loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(wanted)).item()
     assert mean(found["loss"]["sums"], found["loss"]["weights"]) == pytest.approx(loss, 1e-4)
     references = ["a hacker writes code", "the cat sat", "all of it"] * 20

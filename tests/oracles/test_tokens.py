@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 
 from fitness.documents import PIECE_CHARACTERS, Source
+from fitness.feedback.likelihood import _tokens
+from fitness.feedback.passages import seen
+from fitness.feedback.samples import Sample
+from fitness.generation import decoded
 from fitness.records import Records
 from fitness.sources import TokenFile, load_tokenizer, tokenise
 from tests.oracles.tokenizers import KINDS, OPENS_THINKING, TEXTS, tokenizer_of
@@ -145,6 +149,31 @@ def test_a_generation_prompt_that_opens_thinking_is_split_where_trl_splits_it(
     assert found == supervised(record, tokenizer)
     assert tokenizer.decode(found[0]).endswith("[assistant]\n")
     assert tokenizer.decode(found[1]).startswith("Hello")
+
+
+def test_what_continues_a_text_has_the_tokens_and_the_text_that_it_has_in_the_whole(
+    folder: Path,
+) -> None:
+    """Answers as text, suffixes of a gap, and samples whose likelihood is asked for."""
+    tokenizer = load_tokenizer(folder)
+    prompt, completion, suffix = "the quick fox", " jumps over the dog", " in the late hours."
+    asked = tokenizer(prompt)["input_ids"]
+    answered = tokenizer(prompt + completion)["input_ids"]
+    whole = tokenizer(prompt + completion + suffix)["input_ids"]
+    answer = answered[len(asked) :]
+    assert answered[: len(asked)] == asked
+    assert whole[: len(answered)] == answered
+
+    assert decoded(tokenizer, answer, asked) == completion
+    assert seen(tokenizer, completion, 99, end=False, after=prompt) == (completion, answer)
+    text, tokens = seen(tokenizer, completion, 2, end=False, after=prompt)
+    assert tokens == answer[:2]
+    assert completion.startswith(text)
+    sample = Sample(prompt, completion, 1, 0, suffix=suffix)
+    base: Any = SimpleNamespace(tokenizer=tokenizer)
+    row = _tokens(base, sample, 99)
+    assert row.tokens.tolist() == whole
+    assert (row.begin, row.end) == (len(asked), len(answered))
 
 
 LONG = {
