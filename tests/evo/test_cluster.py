@@ -412,9 +412,10 @@ def result(number, kind):
                 return one
 
 
-broken, again, next_one = result(100, "broken"), result(101, "x"), result(102, "device")
+broken, again = result(-1, "broken"), result(-2, "x")
+next_one = result(-3, "device")
 print(broken.worker == again.worker == next_one.worker, next_one.status)
-last = result(103, "x")
+last = result(-4, "x")
 print(last.worker == next_one.worker, last.status)
 cluster.close()
 """
