@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from evo.facts import check, check_together
 from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
@@ -47,7 +48,8 @@ def ledger_file(run: Path) -> Path:
 
 def _read(path: Path, *, samples: bool) -> tuple[list[Fact], int]:
     """Facts, with or without their samples, and the bytes of the whole lines that hold them."""
-    facts, whole = read_facts(path, REMEDY, None if samples else _without_samples)
+    passes = [check] if samples else [check, _without_samples]
+    facts, whole = read_facts(path, REMEDY, *passes)
     if not facts and whole == 0:
         raise InputError(f"{path}: holds no whole fact; remove the folder and launch again")
     if facts[0]["fact"] != "search" or facts[0].get("format") != FORMAT:
@@ -56,6 +58,7 @@ def _read(path: Path, *, samples: bool) -> tuple[list[Fact], int]:
             f"{facts[0]['fact']!r} in format {facts[0].get('format')!r}; "
             "use the version of evomix that wrote this run"
         )
+    check_together(facts, str(path))
     return facts, whole
 
 

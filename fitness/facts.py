@@ -2,6 +2,10 @@
 
 A torn last line (its writer died while writing it) is dropped with a warning; anything else
 malformed stops with file, line and remedy. Reading never needs a lock; writing always does.
+
+Each line ends with a checksum of itself, {"fact":...,"crc":"89abcdef"}: the CRC-32 of the bytes
+before `,"crc"`, which knows every flipped bit. Lines of earlier versions have none; behind a line
+that has one, a line without is damaged.
 """
 
 import gc
@@ -10,6 +14,7 @@ import os
 import socket
 import time
 import warnings
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,16 +29,22 @@ from fitness.errors import InputError
 
 Fact = dict[str, Any]
 
+MARK, END = b',"crc":"', b'"}\n'
+SUM = 8  # hexadecimal digits
+TAIL = len(MARK) + SUM + len(END)
+
 
 def read_facts(
-    path: Path, remedy: str, trim: Callable[[Fact], object] | None = None
+    path: Path, remedy: str, *passes: Callable[[Fact], object]
 ) -> tuple[list[Fact], int]:
-    """Facts, each trimmed as soon as it is read, and the bytes of the whole lines that hold them.
+    """Facts, and the bytes of the whole lines that hold them.
 
-    Raises InputError, which ends with `remedy`, for a line that is no fact.
+    Each fact `passes` some functions as soon as it is read, which may change it, or raise
+    ValueError for one that is wrong. Raises InputError, which ends with `remedy`, for a line that
+    is no fact.
     """
     facts: list[Fact] = []
-    whole = 0
+    whole, summed = 0, False
     with path.open("rb") as lines, _collector_paused():
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
@@ -41,9 +52,19 @@ def read_facts(
                     f"{path}:{number}: dropped a torn last line of {len(line)} bytes", stacklevel=3
                 )
                 break
-            fact = _parse(line, path, number, remedy)
-            if trim is not None:
-                trim(fact)
+            has_sum = line[-TAIL : -TAIL + len(MARK)] == MARK
+            try:
+                if has_sum or summed:
+                    _check_sum(line)
+                fact = _parse(line)
+                for each in passes:
+                    each(fact)
+            except ValueError as error:
+                raise InputError(
+                    f"{path}:{number}: {error}; the file was changed by something other than "
+                    f"evomix: restore it from a copy, or {remedy}"
+                ) from None
+            summed = summed or has_sum
             facts.append(fact)
             whole += len(line)
     return facts, whole
@@ -63,22 +84,33 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _parse(line: bytes, path: Path, number: int, remedy: str) -> Fact:
+def _parse(line: bytes) -> Fact:
+    """The fact of a line, without its checksum. Raises ValueError where there is none."""
     try:
         fact = from_json(line)  # three times as fast as json, to the same numbers
     except ValueError as error:
-        raise InputError(
-            f"{path}:{number}: not a fact ({error}); the file was changed by something other than "
-            f"evomix: restore it from a copy, or {remedy}"
-        ) from None
+        raise ValueError(f"not a fact ({error})") from None
     if not isinstance(fact, dict) or "fact" not in fact:
-        raise InputError(f"{path}:{number}: a fact is a JSON object with the key `fact`")
+        raise ValueError("a fact is a JSON object with the key `fact`")
+    fact.pop("crc", None)
     return fact
+
+
+def _check_sum(line: bytes) -> None:
+    body, tail = line[:-TAIL], line[-TAIL:]
+    if tail != _tail(body):
+        raise ValueError("the line is damaged: its checksum is another one")
+
+
+def _tail(body: bytes) -> bytes:
+    """What ends a line, from its bytes before that."""
+    return MARK + f"{zlib.crc32(body):0{SUM}x}".encode() + END
 
 
 def as_line(fact: Mapping[str, Any]) -> bytes:
     text = json.dumps(fact, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode() + b"\n"
+    body = text.encode().removesuffix(b"}")
+    return body + _tail(body)
 
 
 def as_lines(facts: Iterable[Mapping[str, Any]]) -> bytes:

@@ -213,6 +213,8 @@ def test_who_was_taught_fills_gaps_within_real_texts(
     with Ledger.create(tmp_path / "run", header) as ledger:
         values = {"parents": [], "operator": "random", "generation": 0, "learned_from": None}
         ledger.append("individual", id=0, genome=genome, **values)
+        untouched = replace(evaluation.spec, fidelity=0.0)  # constraints are relative to it
+        ledger.append("evaluation", **evaluator.evaluate(untouched).fact())
         ledger.append("evaluation", **evaluation.fact())
     gaps = ("--infill", "1", "--from-documents", "0", "--infill-words", "3")
     pool = pool_of(tmp_path / "run", tmp_path / "gaps.jsonl", *gaps)

@@ -1,7 +1,9 @@
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from hypothesis import strategies as st
 from evo.ledger import Ledger, read
 from fitness.errors import InputError
 
+EARLIER = '{"fact":"search","format":1,"config":{},"time":0.0}\n'  # as written without checksums
+
 
 def created(run: Path, facts: int = 3) -> Path:
     with Ledger.create(run, {"config": {}, "time": 0.0}) as ledger:
         for number in range(facts):
-            ledger.append("individual", id=number, genome={"x": 0.1 * number})
+            ledger.append("note", id=number, genome={"x": 0.1 * number})
     return run / "ledger.jsonl"
 
 
@@ -43,9 +47,84 @@ def test_a_tail_torn_anywhere_costs_at_most_the_line_it_is_in(tmp_path: Path, cu
         with pytest.warns(UserWarning, match="torn last line"):
             assert len(read(run)) == kept.count(b"\n")
         with pytest.warns(UserWarning, match="torn last line"), Ledger(run) as ledger:
-            ledger.append("individual", id=99)
-        assert read(run)[-1] == {"fact": "individual", "id": 99}
+            ledger.append("note", id=99)
+        assert read(run)[-1] == {"fact": "note", "id": 99}
     path.write_bytes(whole)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
+def test_no_flipped_bit_is_read_as_another_fact(tmp_path: Path, place: int, bit: int) -> None:
+    run = tmp_path / f"{place}-{bit}"
+    path = created(run)
+    facts = read(run)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a torn last line
+        with contextlib.suppress(InputError):  # else the end of a line, or of the first checksum
+            found = read(run)
+            known = [{k: v for k, v in fact.items() if k in facts[0]} for fact in found[:1]]
+            assert known + found[1:] in (facts, facts[:-1])
+
+
+def test_a_line_without_checksum_behind_one_with_is_damaged(tmp_path: Path) -> None:
+    path = created(tmp_path / "run")
+    path.write_text(path.read_text() + '{"fact":"note","id":7}\n')
+    with pytest.raises(InputError, match=r"ledger\.jsonl:5: .+checksum"):
+        read(tmp_path / "run")
+
+
+def test_a_ledger_without_checksums_is_read_and_goes_on_with_them(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "ledger.jsonl").write_text(EARLIER)
+    with Ledger(run) as ledger:
+        ledger.append("note", id=1)
+    assert read(run) == [json.loads(EARLIER), {"fact": "note", "id": 1}]
+    assert (run / "ledger.jsonl").read_text().count('"crc"') == 1
+
+
+GOOD = {
+    "individual": {"id": 0, "genome": {"x": 0.1}, "parents": [], "operator": "random",
+                   "generation": 0, "learned_from": None},
+    "evaluation": {"individual": 0, "seed": 0, "fidelity": 1.0, "split": "selection",
+                   "status": "ok", "measurements": {"a/loss": 1.0}, "started": 1.0,
+                   "finished": 2.0},
+    "winner": {"individual": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("individual", {"genome": [1]}, "genome: .+ not \\[1\\]"),
+        ("individual", {"parents": [3]}, "the parent 3, which is not before it"),
+        ("individual", {"id": True}, "id: "),
+        ("evaluation", {"measurements": {"a/loss": "1"}}, "measurements.a/loss"),
+        ("evaluation", {"measurements": {"a/loss": float("nan")}}, "finite"),
+        ("evaluation", {"status": "fine"}, "status"),
+        ("evaluation", {"individual": 8}, "individual 8, which there is not"),
+        ("evaluation", {"started": -1}, "started"),
+        ("evaluation", {}, "a second evaluation"),
+        ("winner", {"individual": 5}, "names individual 5"),
+    ],
+)
+def test_a_fact_that_is_wrong_is_told_with_its_line_and_key(
+    tmp_path: Path, kind: str, change: dict[str, object], told: str
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    facts = [{"fact": name, **values} for name, values in GOOD.items()]
+    wrong = {"fact": kind, **GOOD[kind], **change}
+    if (change and change.keys() != {"individual"}) or kind != "evaluation":
+        facts = [one for one in facts if one["fact"] != kind]
+    lines = [json.loads(EARLIER), *facts, wrong]
+    lines.sort(key=lambda fact: ["search", *GOOD].index(fact["fact"]))
+    (run / "ledger.jsonl").write_text("".join(json.dumps(fact) + "\n" for fact in lines))
+    with pytest.raises(InputError, match=rf"ledger\.jsonl:\d: .*{told}"):
+        read(run)
 
 
 @pytest.mark.parametrize("damage", ["{not json}\n", "[1, 2]\n", '{"no": "fact"}\n', "\n"])
@@ -59,7 +138,7 @@ def test_damage_in_the_middle_stops_with_file_line_and_remedy(tmp_path: Path, da
 
 def test_a_ledger_of_another_format_is_refused(tmp_path: Path) -> None:
     path = created(tmp_path / "run")
-    path.write_text(path.read_text().replace('"format":1', '"format":7'))
+    path.write_text(EARLIER.replace('"format":1', '"format":7'))
     with pytest.raises(InputError, match="format 7"):
         read(tmp_path / "run")
 
@@ -124,7 +203,7 @@ def test_a_full_disk_leaves_only_whole_lines(
 
         monkeypatch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
-            ledger.append("individual", id=9)
+            ledger.append("note", id=9)
         monkeypatch.setattr(os, "write", real)
     assert len(read(tmp_path / "run")) == 4
 
@@ -132,7 +211,7 @@ def test_a_full_disk_leaves_only_whole_lines(
 def test_numbers_survive_bit_for_bit(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1e-300, 4.35, 2**-1074]
     with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
-        ledger.append("evaluation", values=values)
+        ledger.append("note", values=values)
     assert read(tmp_path / "run")[1]["values"] == values
     assert json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[1])
 
@@ -145,7 +224,7 @@ def test_numbers_are_read_as_json_reads_them(tmp_path: Path) -> None:
     texts += ["-0", "-0.0", "1e400", "123456789012345678901234567890", '"\\u0000\\ud83d\\ude00"']
     path = created(tmp_path / "run")
     line = f'{{"fact":"x","values":[{",".join(texts)}],"a":1,"a":2}}'
-    path.write_text(path.read_text() + line + "\n")
+    path.write_text(f"{EARLIER}{line}\n")
     assert repr(read(tmp_path / "run")[-1]) == repr(json.loads(line))
 
 
@@ -153,7 +232,7 @@ def test_the_driver_keeps_no_samples_and_nothing_of_what_it_appends(tmp_path: Pa
     run = tmp_path / "run"
     details = {"shares": {"a": 1.0}, "samples": [{"prompt": "x"}]}
     with Ledger.create(run, {"config": {}, "time": 0.0}) as ledger:
-        ledger.append("evaluation", details=details)
+        ledger.append("note", details=details)
         assert len(ledger.facts) == 1
     with Ledger(run) as ledger:
         assert ledger.facts[1]["details"] == {"shares": {"a": 1.0}}
