@@ -44,6 +44,7 @@ class Server(ThreadingHTTPServer):
     """Serves the page for one store until it is shut down."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections of a burst that wait; 5 by default, the rest are reset
 
     def __init__(self, store: Store, port: int = 0) -> None:
         """Listen, on a free port if `port` is 0; InputError if it is taken."""
