@@ -57,20 +57,17 @@ def problems(
     `schema` is the JSON Schema of `data`; it knows which keys there are and what they are for.
     """
     located = [(_key(item["loc"], item["type"], data), item) for item in error.errors()]
+    above = {key[:length] for key, _ in located for length in range(len(key))}
     found: dict[Key, list[str]] = {}
     for key, item in located:
         wrong_kind = _wrong_kind(item["type"]) is not None
-        if wrong_kind and any(_is_under(other, key) for other, _ in located):
+        if wrong_kind and key in above:
             continue  # another branch of a union, which the value was not meant for
         where, message = _message(key, item, data, schema)
         messages = found.setdefault(where, [])
         if message not in messages:
             messages.append(message)
     return [Problem((*at, *key), _joined(messages)) for key, messages in found.items()]
-
-
-def _is_under(key: Key, above: Key) -> bool:
-    return len(key) > len(above) and key[: len(above)] == above
 
 
 def _key(location: Sequence[str | int], kind: str, data: Any) -> Key:

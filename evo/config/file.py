@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from evo.config.synonyms import meant
-from fitness.errors import InputError
+from fitness.errors import UNREADABLE, InputError
 
 Key = tuple[str | int, ...]
 
@@ -50,9 +50,11 @@ class SpecFile:
     data: dict[str, Any] = field(default_factory=dict)
     origin: dict[Key, int | str] = field(default_factory=lambda: {(): 1})
     problems: list[Problem] = field(default_factory=list)
+    _overrides: list[tuple[Key, str]] = field(default_factory=list, repr=False)  # few, of `origin`
 
     def error(self, problems: Iterable[Problem]) -> ConfigError:
         """One line a problem, by line number, overrides last; at most a screenful."""
+        self._overrides = [(k, o) for k, o in self.origin.items() if isinstance(o, str)]
         lines = sorted({self._located(problem) for problem in problems})
         shown = [text for _, text in lines[:MOST_ERRORS]]
         if len(lines) > MOST_ERRORS:
@@ -68,8 +70,7 @@ class SpecFile:
 
     def _origin(self, key: Key) -> int | str:
         """Where the key comes from, or what holds it; an override of a part of it comes first."""
-        within = [o for k, o in self.origin.items() if key and k[: len(key)] == key]
-        overrides = [origin for origin in within if isinstance(origin, str)]
+        overrides = [o for k, o in self._overrides if key and k[: len(key)] == key]
         if overrides:
             return overrides[-1]
         while key not in self.origin:
@@ -134,7 +135,7 @@ def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFi
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {UNREADABLE}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
