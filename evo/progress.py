@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from evo import now
 from evo.config import SearchConfig
 from evo.doing import Doing, counted, described
 from evo.ledger import FILE, Fact
+from evo.printable import say
 from evo.tally import BASE, Tally
 
 Mode = Literal["live", "plain", "json"]
@@ -42,14 +42,14 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._mode == "live":
-            from rich.console import Console
             from rich.live import Live
 
             from evo.live_table import live_table
+            from evo.screen import Screen
 
             self._live = Live(
                 get_renderable=lambda: live_table(self),
-                console=Console(stderr=True),
+                console=Screen(stderr=True),
                 refresh_per_second=REFRESHES,
             )
             self._live.start()
@@ -171,7 +171,7 @@ class Progress:
         self._said = time.time()
         if self._mode == "plain" and self._heard:
             try:
-                print(line, file=sys.stderr, flush=True)
+                say(line, error=True)
             except OSError:  # nobody reads it any more, which is no reason to end a search
                 self._heard = False
 

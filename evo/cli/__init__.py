@@ -9,7 +9,9 @@ from pathlib import Path
 
 from evo.cli import runs
 from evo.cli.arguments import parser, with_action
-from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED
+from evo.cli.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
+from evo.places import unusable
+from evo.printable import abandon_output, printable, say
 from fitness.errors import InputError
 from fitness.secrets import without_secrets
 
@@ -21,17 +23,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser(CALLS).parse_args(
         with_action(sys.argv[1:] if arguments is None else arguments)
     )
-    warnings.formatwarning = lambda message, *_: f"evo: warning: {message}\n"
+    warnings.formatwarning = lambda message, *_: f"evo: warning: {printable(str(message))}\n"
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
     except InputError as error:
-        print(f"evo: {without_secrets(str(error))}", file=sys.stderr)
+        say(f"evo: {without_secrets(str(error))}", error=True)
         return BAD_INPUT
     except BrokenPipeError:
+        abandon_output()
         return DONE
+    except OSError as error:
+        say(f"evo: {without_secrets(unusable(error))}", error=True)
+        abandon_output()
+        return FAILED
     except KeyboardInterrupt:
-        print("evo: stopped", file=sys.stderr)
+        say("evo: stopped", error=True)
         return STOPPED
 
 
@@ -47,9 +56,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_json(found)))
     else:
-        from rich.console import Console
+        from evo.screen import Screen
 
-        console = Console()
+        console = Screen()
         console.print(summary(found))
         console.print(f"curves: {path}", soft_wrap=True)
     return DONE
@@ -63,7 +72,7 @@ def _export(options: argparse.Namespace) -> int:
         from evo.export_as import export_as
 
         told = (options.run, options.individual, options.trainer, options.to)
-        print(export_as(*told, trusted=options.trust))
+        say(export_as(*told, trusted=options.trust))
         return DONE
     from evo.export import export
 
@@ -75,21 +84,21 @@ def _export(options: argparse.Namespace) -> int:
         trusted=options.trust,
         tell=_tell,
     )
-    print(folder)
+    say(folder)
     return DONE
 
 
 def _tell(line: str) -> None:
     """Say something that is not the command's result."""
-    print(f"evo: {line}", file=sys.stderr, flush=True)
+    say(f"evo: {line}", error=True)
 
 
 def _generate(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
-    from rich.console import Console
 
     from evo.generate import generate, summary
     from evo.history.rounds import search_of
+    from evo.screen import Screen
     from fitness.feedback.generate import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
@@ -111,16 +120,15 @@ def _generate(options: argparse.Namespace) -> int:
         trusted=options.trust,
         tell=_tell,
     )
-    console = Console()
+    console = Screen()
     console.print(summary(samples))
     console.print(f"pool: {options.to}", soft_wrap=True)
     return DONE
 
 
 def _pool(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from evo.report.pool import table_of
+    from evo.screen import Screen
 
     pool = options.pool
     if options.judged_in:
@@ -131,7 +139,7 @@ def _pool(options: argparse.Namespace) -> int:
             raise InputError("--judged-in: scores the pool again; name a new file with --to")
         score_again(pool, *judged(options.judged_in), options.to)
         pool = options.to
-    Console().print(table_of(pool, options.keep))
+    Screen().print(table_of(pool, options.keep))
     return DONE
 
 
@@ -157,11 +165,10 @@ def _replay(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_json(table, strategy, budget, outcomes)))
     else:
-        from rich.console import Console
-
         from evo.replay.summary import summary
+        from evo.screen import Screen
 
-        Console().print(summary(table, strategy, outcomes))
+        Screen().print(summary(table, strategy, outcomes))
     return DONE
 
 
@@ -184,7 +191,7 @@ def _feedback(options: argparse.Namespace) -> int:
     labels = options.labels
 
     def ready(url: str) -> None:
-        print(f"{all_items} items to judge, {new} of them new; Ctrl-C ends\n{url}", flush=True)
+        say(f"{all_items} items to judge, {new} of them new; Ctrl-C ends\n{url}")
 
     serve(
         options.run,
@@ -207,9 +214,9 @@ def _feedback_report(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
     else:
-        from rich.console import Console
+        from evo.screen import Screen
 
-        Console().print(tables(found))
+        Screen().print(tables(found))
     return DONE
 
 
@@ -217,7 +224,7 @@ def _feedback_export(options: argparse.Namespace) -> int:
     from evo.feedback.session import export
 
     count = export(options.run, options.shape, options.file, threshold=options.threshold)
-    print(f"{options.file}: {count} records")
+    say(f"{options.file}: {count} records")
     return DONE
 
 
@@ -225,15 +232,14 @@ def _feedback_import(options: argparse.Namespace) -> int:
     from evo.feedback.session import take_in
 
     count, new, items = take_in(options.run, options.file, options.annotator)
-    print(f"{options.file}: {count} judgements, {new} of them new; {items} new items")
+    say(f"{options.file}: {count} judgements, {new} of them new; {items} new items")
     return DONE
 
 
 def _feedback_refine(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from evo.feedback.refine import refine_run, table
     from evo.feedback.session import feedback_of
+    from evo.screen import Screen
     from fitness.feedback.language import Asking
     from fitness.feedback.speakers import speaker_of
 
@@ -249,7 +255,7 @@ def _feedback_refine(options: argparse.Namespace) -> int:
         critic=options.critic,
         threshold=options.threshold,
     )
-    Console().print(table(outcome, options.to), soft_wrap=True)
+    Screen().print(table(outcome, options.to), soft_wrap=True)
     return DONE
 
 
@@ -262,7 +268,7 @@ def _feedback_judge(options: argparse.Namespace) -> int:
     speaker = speaker_of(options.speaker, key_variable=options.key_variable)
     counts = judge_run(options.run, speaker, options.name)
     told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    print(f"pairs: {told}", flush=True)
+    say(f"pairs: {told}")
     options.json = False
     return _feedback_report(options)
 
@@ -271,7 +277,7 @@ def _init(options: argparse.Namespace) -> int:
     from evo.config import init
 
     spec, *data = init(options.folder)
-    print(f"wrote {spec} and {len(data)} files of example data; try: evo launch {spec} --dry-run")
+    say(f"wrote {spec} and {len(data)} files of example data; try: evo launch {spec} --dry-run")
     return DONE
 
 

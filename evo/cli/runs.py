@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo.cli.exit_codes import DONE, FAILED, STOPPED
+from evo.places import unusable
+from evo.printable import say
 from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def one_thread() -> None:
 def _say_at_once(options: argparse.Namespace, text: str) -> None:
     """To somebody at a terminal, before libraries are loaded, which takes seconds."""
     if sys.stderr.isatty() and not options.json:
-        print(text, file=sys.stderr, flush=True)
+        say(text, error=True)
 
 
 def launch(options: argparse.Namespace) -> int:
@@ -43,11 +45,10 @@ def launch(options: argparse.Namespace) -> int:
         overrides.append(f"resources.address={json.dumps(options.address)}")
     config = configuration.load(configuration.resolve_spec(options.spec), overrides)
     if options.dry_run:
-        from rich.console import Console
-
         from evo.plan import plan
+        from evo.screen import Screen
 
-        Console().print(plan(config))
+        Screen().print(plan(config))
         return DONE
     run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return _drive(options, run, lambda watching: drive.launch(config, run, watching))
@@ -78,21 +79,19 @@ def _drive(
     try:
         finished = go(lambda config, folder: Progress(config, folder, mode))
     except ClusterError as error:
-        print(f"evo: {without_secrets(str(error))}\n{_to_go_on(run)}", file=sys.stderr)
+        say(f"evo: {without_secrets(str(error))}\n{_to_go_on(run)}", error=True)
         return FAILED
     except OSError as error:
-        print(f"evo: stopped: {error}\nthen {_to_go_on(run)}", file=sys.stderr)
+        say(f"evo: stopped: {without_secrets(unusable(error))}\nthen {_to_go_on(run)}", error=True)
         return FAILED
     except KeyboardInterrupt:
-        print(f"evo: stopped; {_to_go_on(run)}", file=sys.stderr)
+        say(f"evo: stopped; {_to_go_on(run)}", error=True)
         return STOPPED
     if not finished:
         last = read(run)[-1]
         if last["fact"] == "waiting":
-            print(
-                f"{last['judgements']} items wait to be judged: evo feedback {run}", file=sys.stderr
-            )
-        print(f"stopped; resume with: evo resume {run}", file=sys.stderr)
+            say(f"{last['judgements']} items wait to be judged: evo feedback {run}", error=True)
+        say(f"stopped; resume with: evo resume {run}", error=True)
         return STOPPED
     if not options.json:
         options.run, options.open = run, False
@@ -115,12 +114,12 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(status(options.run)))
         return DONE
-    from rich.console import Console
+    from evo.screen import Screen
 
     if options.watch:
-        watch(options.run, Console())
+        watch(options.run, Screen())
     else:
-        Console().print(table(status(options.run)), soft_wrap=True)
+        Screen().print(table(status(options.run)), soft_wrap=True)
     return DONE
 
 
@@ -133,11 +132,11 @@ def ls(options: argparse.Namespace) -> int:
         print(json.dumps(found))
     elif not found:
         where = ", ".join(map(str, folders)) or RUNS
-        print(f"no runs in {where}; `evo launch quickstart` makes one")
+        say(f"no runs in {where}; `evo launch quickstart` makes one")
     else:
-        from rich.console import Console
+        from evo.screen import Screen
 
-        Console().print(table(found), soft_wrap=True)
+        Screen().print(table(found), soft_wrap=True)
     return DONE
 
 
@@ -153,24 +152,22 @@ def history(options: argparse.Namespace) -> int:
     elif options.csv or not sys.stdout.isatty():
         to_csv(rows, options.csv or "-")
     else:
-        from rich.console import Console
-
         from evo.report.evaluations import table_of
+        from evo.screen import Screen
 
-        Console().print(table_of(rows, facts))
+        Screen().print(table_of(rows, facts))
     return DONE
 
 
 def report(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from evo.history import rounds
     from evo.ledger import read
     from evo.report import summary, write
+    from evo.screen import Screen
 
     facts = read(options.run)
     path = options.run / "report.html"
-    console = Console()
+    console = Screen()
     if rounds.has(facts):
         from evo.report import rounds as of_rounds
 

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
+from evo.printable import printable
 from fitness.suggest import did_you_mean
 
 
@@ -16,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the message and, for a word that is near a known one, that one."""
-        super().error(f"{message}{self._nearest(message)}")
+        super().error(printable(f"{message}{self._nearest(message)}"))
 
     def _nearest(self, message: str) -> str:
         if choice := re.match(

@@ -258,8 +258,9 @@ def _best(one: Refined) -> str:
 
 def _shown(things: list[Thing], doing: str) -> Iterable[Thing]:
     """The things, with a bar on a terminal."""
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    from evo.screen import Screen
+
+    console = Screen(stderr=True)
     return track(things, doing, console=console, transient=True, disable=not console.is_terminal)

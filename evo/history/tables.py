@@ -19,6 +19,7 @@ from evo.config import Constraint, SearchConfig
 from evo.config.section import Section
 from evo.config.sections import Budget, Model, Search
 from evo.files import write_whole
+from evo.printable import escaped
 from fitness import metrics
 from population.individual import ANCHOR
 
@@ -275,8 +276,11 @@ def oriented(frame: pd.DataFrame, facts: Facts, columns: Columns) -> pd.DataFram
 
 
 def to_csv(frame: pd.DataFrame, path: str) -> None:
-    """Write the table; `-` is standard output."""
-    _write(path, frame.to_csv(index=False, lineterminator="\n").encode())
+    """Write the table; `-` is standard output, where a terminal gets no control characters."""
+    text = str(frame.to_csv(index=False, lineterminator="\n"))
+    if path == "-" and sys.stdout.isatty():
+        text = escaped(text)
+    _write(path, text.encode())
 
 
 def to_parquet(frame: pd.DataFrame, path: str) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from evo.printable import escaped
 from evo.report.figures.style import Chart
 
 
@@ -21,6 +22,7 @@ def rendered(template: str, charts: Mapping[str, Chart], said: Mapping[str, Any]
     environment = Environment(
         loader=PackageLoader("evo"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,8 +46,13 @@ def rendered(template: str, charts: Mapping[str, Chart], said: Mapping[str, Any]
     )
 
 
+def _shown(value: object) -> object:
+    """A value as a page shows it: control characters have no place in HTML, in markup or not."""
+    return escaped(value) if type(value) is str else value
+
+
 def _inert(text: str) -> str:
     """JSON that no HTML parser can take for anything else."""
-    for mark in "<>&\u2028\u2029":
+    for mark in ("<", ">", "&", "\u2028", "\u2029", *map(chr, range(0x7F, 0xA0))):
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text
