@@ -20,6 +20,7 @@ from evo.history import best
 from evo.history.tables import FULL, constraints
 from evo.inheritance import Lineage, recorded
 from evo.ledger import Fact, read
+from evo.places import check_room_for
 from evo.prepare import head_of, prepare
 from fitness import folders, weights
 from fitness.errors import InputError
@@ -119,10 +120,11 @@ def export(
 
 
 def new_folder(to: Path) -> Path:
-    """Its whole path; InputError if there is something in it."""
+    """Its whole path; InputError if there is something in it, or it cannot be made."""
     to = to.resolve()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} exists and is not an empty folder; name a new one")
+    check_room_for(to)
     return to
 
 

@@ -14,6 +14,7 @@ from evo.feedback.pool import filters_by_people
 from evo.feedback.session import judged
 from evo.files import write_whole
 from evo.ledger import read
+from evo.places import check_room_for
 from fitness import folders
 from fitness.errors import InputError
 from fitness.feedback.contamination import is_contaminated
@@ -53,6 +54,7 @@ def generate(
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
+    check_room_for(to)
     for name, value in (("seed", seed), ("first", first)):
         if value < 0:
             raise InputError(f"--{name} is {value}; it must be 0 or more")

@@ -20,7 +20,7 @@ def runs_in(folders: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder")
+            raise InputError(f"{folder}: there is no such folder; name one with runs")
         if (folder / FILE).is_file():
             found[folder] = None
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+UNREADABLE = "name a file that is there and that you may read"
 SHOWN = 5  # errors of one kind that are told in full
 MOST = 100  # after so many nothing more is looked for
 

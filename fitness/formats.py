@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from fitness.errors import InputError, Refuse, at_once
+from fitness.errors import UNREADABLE, InputError, Refuse, at_once
 from fitness.kinds import Kind, other_kind
 from fitness.suggest import did_you_mean, listed, shortened
 
@@ -274,4 +274,5 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        why = f"cannot be read ({error.strerror or error}); {UNREADABLE}"
+        raise InputError(f"{path}: {why}") from error

@@ -17,7 +17,7 @@ import numpy as np
 
 from fitness import hub
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
-from fitness.errors import Faults, InputError
+from fitness.errors import UNREADABLE, Faults, InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
@@ -219,7 +219,8 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        why = f"cannot be read ({error.strerror or error}); {UNREADABLE}"
+        raise InputError(f"{path}: {why}") from error
 
 
 def _tokens_path(cache: Path, key: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from evo.config.errors import show
-from fitness.errors import InputError
+from fitness.errors import UNREADABLE, InputError
 
 REMEDY = "save the table as CSV, with commas and UTF-8"
 NOTHING = ("", "nan")  # an absent value, in any case of letters; `none` may well be an option
@@ -26,7 +26,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; {UNREADABLE}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a CSV: it is not text in UTF-8; {REMEDY}") from None
     if "\0" in text:
