@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from evo import config as configuration
-from evo import history, judging, pooling, run
+from evo import history, judging, pooling, run, run_folder
 from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
 from evo.config.rounds import POOL
@@ -42,19 +42,24 @@ Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
 
 def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
     """A new run of rounds; whether it finished (or waits for people, or was asked to stop)."""
-    run.check_new(config, folder)
-    check(config)
-    facts = {"config": configuration.to_plain(config), "versions": versions(), "time": time.time()}
-    folder.mkdir(parents=True, exist_ok=True)
-    configuration.write_config(config, folder / "config.yaml")
-    with Ledger.create(folder, facts) as ledger, importing_from(Path(config.import_from)):
-        return _drive(config, folder, ledger, watching)
+    with run_folder.new(folder):
+        run.check_new(config, folder)
+        check(config)
+        facts = {"config": configuration.to_plain(config), "versions": versions()}
+        with (
+            Ledger.create(folder, {**facts, "time": time.time()}) as ledger,
+            importing_from(Path(config.import_from)),
+        ):
+            configuration.write_config(config, folder / "config.yaml")
+            return _drive(config, folder, ledger, watching)
 
 
 def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
     """Go on with the round that was under way, and with those after it."""
     facts = read(folder)
     begun = configuration.of(facts)
+    if not (folder / "config.yaml").exists():
+        configuration.write_config(begun, folder / "config.yaml")
     config = configuration.load(folder / "config.yaml", overrides)
     run.check_changes(folder, begun, config)
     if run.finished(facts) and config == begun:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evo import config as configuration
+from evo import run_folder
 from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
@@ -45,26 +46,26 @@ MAY_CHANGE = (
 
 def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None = None) -> bool:
     """A new run in the folder `run`; whether it finished (or was asked to stop)."""
-    check_new(config, run)
-    prepared = _prepared(config, watch)
-    config = _foreseen(config, prepared)
-    with _cluster(config, prepared, run, watch) as cluster:
-        config = _measured(config, cluster, watch)
-        run.mkdir(parents=True, exist_ok=True)
-        configuration.write_config(config, run / "config.yaml")
-        ledger = Ledger.create(
-            run,
-            {
-                "config": configuration.to_plain(config),
-                "fingerprints": prepared.fingerprints,
-                "versions": versions(),
-                "workers": cluster.size,
-                "time": time.time(),
-            },
-        )
-        with ledger:
-            watch(ledger.facts[0])
-            return _drive(config, prepared, ledger, cluster, run, watch, round)
+    with run_folder.new(run):
+        check_new(config, run)
+        prepared = _prepared(config, watch)
+        config = _foreseen(config, prepared)
+        with _cluster(config, prepared, run, watch) as cluster:
+            config = _measured(config, cluster, watch)
+            ledger = Ledger.create(
+                run,
+                {
+                    "config": configuration.to_plain(config),
+                    "fingerprints": prepared.fingerprints,
+                    "versions": versions(),
+                    "workers": cluster.size,
+                    "time": time.time(),
+                },
+            )
+            with ledger:
+                configuration.write_config(config, run / "config.yaml")
+                watch(ledger.facts[0])
+                return _drive(config, prepared, ledger, cluster, run, watch, round)
 
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
