@@ -72,25 +72,6 @@ def test_more_workers_than_the_clock_is_made_for_make_the_same_run_and_are_told(
     assert outcome(run) == undisturbed
 
 
-def test_an_asynchronous_search_goes_on_from_where_it_was_killed(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    spec = write_spec(tmp_path, evaluations=EVALUATIONS, schedule="asynchronous")
-    line, kept = ("launch", spec, "--run", run), b""
-    for evaluations in (4, 11, 19):
-        driver = start(*line, TOY_SECONDS=0.02)
-        wait_until(driver, run, '"fact":"evaluation"', evaluations)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.communicate()
-        assert (run / "ledger.jsonl").read_bytes().startswith(kept)
-        kept = (run / "ledger.jsonl").read_bytes()
-        line = ("resume", run)
-    done = evo(*line)
-    assert done.returncode == 0, done.stderr
-    assert (run / "ledger.jsonl").read_bytes().startswith(kept)
-    filled = [fact for fact in read(run) if fact["fact"] in ("individual", "repeat")]
-    assert len(filled) == EVALUATIONS
-
-
 def test_a_killed_worker_is_replaced_and_nothing_else_changes(
     tmp_path: Path, undisturbed: list[str]
 ) -> None:

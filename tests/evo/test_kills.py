@@ -1,0 +1,105 @@
+"""Drivers killed at random moments: the run ends as if nothing had happened.
+
+24 times in all, or as often as EVOMIX_KILLS says.
+"""
+
+import os
+import random
+import signal
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
+
+import pytest
+
+import tests.evo.rounds as small
+from evo.ledger import read
+from tests.evo.driving import LEDGER, evo, facts_written, start
+from tests.evo.test_rounds import plain
+from tests.evo.test_search import outcome
+from tests.evo.toy import write_spec
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*torn last line")]
+EVALUATIONS = 120
+SLOW = {"TOY_SECONDS": 0.1}
+KILLS = int(os.environ.get("EVOMIX_KILLS", "24"))
+
+
+def killed(spec: Path, run: Path, watched: Path, *, kills: int, seed: int, **harm: Any) -> None:
+    """Launch, and kill and resume so many times; then let it end.
+
+    Half of the kills come at any moment from the start on, half soon after something was written
+    to the ledger of `watched`, when evaluations run. Every third leaves a torn line. What was
+    written stays as it is.
+    """
+    rng, kept = random.Random(seed), b""
+    line: tuple[object, ...] = ("launch", spec, "--run", run)
+    for kill in range(kills):
+        driver = start(*line, **harm)
+        if kill % 2:
+            written = facts_written(watched)
+            while facts_written(watched) == written and driver.poll() is None:
+                _wait(driver, 0.02)
+        _wait(driver, rng.uniform(0, 0.3 if kill % 2 else 8))
+        assert driver.poll() is None, f"ended before kill {kill}: {driver.communicate()[0]}"
+        driver.kill()
+        driver.communicate()
+        ledger = run / LEDGER
+        if ledger.exists():
+            line = ("resume", run)
+            assert ledger.read_bytes().startswith(kept)
+            kept = b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1])
+            if kill % 3 == 0:
+                with ledger.open("ab") as file:
+                    file.write(b'{"fact":"evalu')
+    done = evo(*line)
+    assert done.returncode == 0, done.stderr
+    assert (run / LEDGER).read_bytes().startswith(kept)
+
+
+def _wait(driver: Any, seconds: float) -> None:
+    """For so long, or until it ends."""
+    try:
+        driver.wait(seconds)
+    except TimeoutExpired:
+        return
+    assert driver.returncode != -signal.SIGKILL
+
+
+def once_each(run: Path) -> None:
+    """Nothing was evaluated twice."""
+    done = [fact for fact in read(run) if fact["fact"] == "evaluation"]
+    keys = {(fact["individual"], fact["seed"], fact["fidelity"], fact["split"]) for fact in done}
+    assert len(keys) == len(done)
+
+
+def test_an_asynchronous_search_killed_at_any_moments_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    spec = write_spec(tmp_path, evaluations=EVALUATIONS, schedule="asynchronous")
+    killed(spec, run, run, kills=5 * KILLS // 12, seed=1, **SLOW)
+    once_each(run)
+    facts = read(run)
+    assert len([one for one in facts if one["fact"] in ("individual", "repeat")]) == EVALUATIONS
+    assert facts[-1]["fact"] == "finished"
+
+
+def test_a_search_in_buckets_killed_at_any_moments_ends_the_same(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, evaluations=EVALUATIONS)
+    spec.write_text(spec.read_text().replace("search: {", "search: {bucket: 3, "))
+    whole = tmp_path / "whole"
+    assert evo("launch", spec, "--run", whole).returncode == 0
+    run = tmp_path / "run"
+    killed(spec, run, run, kills=5 * KILLS // 12, seed=2, **SLOW)
+    once_each(run)
+    assert outcome(run) == outcome(whole)
+
+
+def test_rounds_killed_at_any_moments_end_the_same(tmp_path: Path) -> None:
+    """Real fine-tunes, samples and filters."""
+    spec = small.spec(tmp_path)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert evo("launch", spec, "--run", whole).returncode == 0
+    killed(spec, run, run / "round-1", kills=KILLS // 6, seed=3)
+    assert plain(run) == plain(whole)
+    for number in (1, 2):
+        once_each(run / f"round-{number}")
