@@ -114,15 +114,20 @@ def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def largest(config: SearchConfig, field: str) -> float:
-    """The largest value that a number of the builtin recipe can take in this search."""
+def limits(config: SearchConfig, field: str) -> tuple[float, float]:
+    """The least and the largest value that a number of the builtin recipe can take here."""
     gene = config.genome.get(field)
     if isinstance(gene, Float | Int):
-        return gene.high
-    if isinstance(gene, Choice):
-        return max(float(option) for option in gene.options)
+        return gene.low, gene.high
     fixed: Any = config.recipe.get(field, Recipe.model_fields[field].default)
-    return float(fixed)
+    options = gene.options if isinstance(gene, Choice) else (fixed,)
+    values = [float(option) for option in options]
+    return min(values), max(values)
+
+
+def largest(config: SearchConfig, field: str) -> float:
+    """The largest value that a number of the builtin recipe can take in this search."""
+    return limits(config, field)[1]
 
 
 def possible(config: SearchConfig, field: str) -> list[Any]:

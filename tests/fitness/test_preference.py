@@ -10,9 +10,10 @@ import torch
 from fitness.decks import NO_LABEL, Draw
 from fitness.mixing import Batch, stacked
 from fitness.models import Base
+from fitness.ranks import Ranks
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
-from fitness.training.preference import Reference, preference_loss
+from fitness.training.preference import Reference, _answered, preference_loss
 from fitness.training.supervised import Diverged, finetune, precise, token_logps
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck
@@ -33,23 +34,6 @@ def test_both_answers_of_a_pair_follow_the_same_part_of_its_prompt(
         assert max(len(one.tokens) for one in sides) == length
 
 
-def test_kept_counts_what_the_draws_hold(tmp_path: Path) -> None:
-    records = case("long_prompts.jsonl")
-    found = deck(records, "preference", tmp_path, method="preference", sequence_length=96)
-    whole = deck(records, "preference", tmp_path, method="preference", sequence_length=4096)
-    sizes = [
-        [
-            sum(len(one.tokens) for one in deck.draw("own", n, 0).sequences)
-            for deck in (whole, found)
-        ]
-        for n in range(len(records))
-    ]
-    cut = [(before, after) for before, after in sizes if after < before]
-    total, count, share = found.records.kept(96)
-    assert (total, count) == (len(records), len(cut))
-    assert share == pytest.approx(sum(a for _, a in cut) / sum(b for b, _ in cut))
-
-
 def test_a_rated_draw_alone_in_its_batch_is_not_its_own_divergence(
     base: Base, tmp_path: Path
 ) -> None:
@@ -64,7 +48,44 @@ def test_a_rated_draw_alone_in_its_batch_is_not_its_own_divergence(
     assert own_loss(base, pair, preference_loss="kto", preference_beta=1, preference_sft=0) != 0.5
 
 
-def test_the_divergence_of_a_lone_draw_is_by_the_next_answer(base: Base, tmp_path: Path) -> None:
+def test_a_cut_prompt_leaves_another_answer_its_room(base: Base, tmp_path: Path) -> None:
+    """Else the other answer might be cut to what the own one is, and be its own divergence."""
+    prompt = "bug " * 99
+    records = [
+        {"prompt": prompt, "completion": completion, "label": True}
+        for completion in (" A kind", " A kind of bug that hackers like")
+    ]
+    own, other = draws(records, "rating", tmp_path, 2)
+    assert own.elsewhere is not None
+    row = _answered(own.sequences[0], own.elsewhere, LENGTH)
+    assert row.tokens[row.labels != NO_LABEL].tolist() == own.elsewhere.tolist()
+    assert row.tokens.tolist() == other.sequences[0].tokens.tolist()
+    for one in (own, other):
+        assert own_loss(base, [one], preference_beta=1, preference_sft=0) != 0.5
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_parts_with_one_rated_draw_have_other_answers_too(
+    base: Base, tmp_path: Path, processes: int
+) -> None:
+    """As `resources.micro_batch` 1 makes them, in one process or several."""
+    found = tuple(draws(case("rated.jsonl"), "rating", tmp_path, 4))
+    batch = Batch(*EMPTY, 4 * LENGTH, found)
+    recipe = Recipe(method="preference", preference_beta=1, preference_sft=0, sequence_length=64)
+    loss_of = objective(recipe, Reference(base), base.tokenizer, seed=0)
+    parts = [
+        (part, share)
+        for rank in range(processes)
+        for part, share in Ranks(rank, processes).parts(batch, 1)
+    ]
+    assert sorted(part.others[0].number for part, _ in parts) == [0, 1, 2, 3]
+    assert sum(share for _, share in parts) == pytest.approx(1)
+    with base.prepared(recipe, seed=0) as model, torch.no_grad():
+        shaken(model)
+        assert all(float(loss_of(model, part, 0)) != 0.5 for part, _ in parts)
+
+
+def test_the_divergence_of_a_lone_draw_is_by_the_next_answer(tmp_path: Path) -> None:
     records = case("rated.jsonl")
     first, second, *_ = draws(records, "rating", tmp_path, len(records))
     assert first.elsewhere is not None
