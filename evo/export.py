@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
 from evo import config as configuration
 from evo import trust
 from evo.config import Constraint, SearchConfig
@@ -143,7 +145,15 @@ def chosen(
     trust.check(run, code, config.import_from, trust=trusted)
     number = _number(run, facts, individual)
     born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
-    return config, number, configuration.decode(config, born["genome"])
+    try:
+        return config, number, configuration.decode(config, born["genome"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{run}: the recipe of individual {number} is none: {key}: {first['msg']}; restore the "
+            "ledger from a copy"
+        ) from None
 
 
 def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:

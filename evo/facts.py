@@ -19,12 +19,14 @@ from fitness.evaluation import Purpose, Status
 Id = Annotated[int, Field(ge=0, lt=2**31)]  # a slot's number; a control's is above them
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # Unix time, or a duration
+LATEST = 1e11
+TIMES = ("time", "started", "finished")
+Seconds = Annotated[float, Field(ge=0, lt=LATEST)]  # Unix time, or a duration
 Fidelity = Annotated[float, Field(ge=0, lt=1e9)]  # above 1: as many times the budget
 Share = Annotated[float, Field(ge=0, lt=1e12)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]  # tokens, nats per token
 Numbers = dict[str, FiniteFloat]
-Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat] | list[str]
+Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat]  # as population.genes
 Genome = dict[str, Gene]
 
 
@@ -191,21 +193,29 @@ def _validator(kind: str) -> TypeAdapter[Any] | None:
     return TypeAdapter(KINDS[kind]) if kind in KINDS else None
 
 
+def _is_time(value: object) -> bool:
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST
+    )
+
+
 def check(fact: Mapping[str, Any]) -> None:
     """Raise ValueError, which names the key and the value, for a fact that is not of its kind."""
     kind = fact["fact"]
     validator = _validator(kind) if isinstance(kind, str) else None
-    if validator is None:
-        if not isinstance(kind, str):
-            raise ValueError(f"`fact` is {kind!r:.40}; it must be the name of a kind")
-        return
+    if not isinstance(kind, str):
+        raise ValueError(f"`fact` is {kind!r:.40}; it must be the name of a kind")
     try:
-        validator.validate_python(fact, strict=True)
+        if validator is not None:
+            validator.validate_python(fact, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
         raise ValueError(f"`{kind}`: {key}: {first['msg'].lower()}{given}") from None
+    for key in TIMES:  # read of facts of every kind, those of later versions too
+        if not _is_time(fact.get(key)):
+            raise ValueError(f"`{kind}`: {key} is {fact[key]!r:.40}; it must be in Unix seconds")
     for text in (fact.get("config") or {}).get("constraints") or ():
         try:
             Constraint.parse(text)

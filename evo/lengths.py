@@ -5,7 +5,7 @@ A search that cuts them is sound, but learns from less than its user wrote.
 
 from collections.abc import Iterator
 
-from evo.config import SearchConfig, limits, possible
+from evo.config import SearchConfig, bounds, possible
 from fitness.decks import Cuts, RecordDeck, Use, use_of
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
@@ -25,7 +25,7 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
     """Sentences on sources at the longest and the shortest sequences, and on held-out records."""
     if not knows_recipe(config.evaluator):
         return
-    low, high = (int(limit) for limit in limits(config, "sequence_length"))
+    low, high = (int(limit) for limit in bounds(config, "sequence_length"))
     for name, file in task.sources.items():
         uses: set[Use] = {use_of(file.kind, method) for method in possible(config, "method")}
         told = _told(file, uses, high)

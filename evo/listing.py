@@ -49,7 +49,13 @@ def table(found: Sequence[dict[str, Any]]) -> "RenderableType":
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "state", "evaluations", "time", "best so far", "launched"):
-        rows.add_column(name, justify="right" if name in ("evaluations", "time") else "left")
+        # Folded, not shortened: a run's name is given to other commands.
+        rows.add_column(
+            name,
+            justify="right" if name in ("evaluations", "time") else "left",
+            overflow="fold",
+            no_wrap=name in ("evaluations", "time"),
+        )
     for one in found:
         rows.add_row(*(Text(cell) for cell in _cells(one)))
     return rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evo import pools
-from evo.config import SearchConfig, largest, limits, possible
+from evo.config import SearchConfig, bounds, largest, possible
 from evo.machine import check_temporary_folder
 from fitness import folders, head_checks, soundness
 from fitness.decks import RecordDeck, use_of
@@ -240,7 +240,7 @@ def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
     if "preference" not in _methods(config) or (file.kind == "preference" and "kto" not in losses):
         return
     content = file.open()
-    length = int(limits(config, "sequence_length")[0])
+    length = int(bounds(config, "sequence_length")[0])
     if isinstance(content, Records) and content.alike(length):
         raise InputError(
             f"sources.{name}: all its {file.documents:,} records have one and the same answer (of "

@@ -200,9 +200,9 @@ class Progress:
 
     def _evaluation(self, fact: Fact) -> str:
         name = self.tally.names.get(fact["individual"], "")
-        if fact["fidelity"] == 0:
-            name = f"untouched {BASE}"
         who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
+        if fact["fidelity"] == 0:
+            who = f"untouched {BASE}"
         values = "  ".join(
             f"{objective} {fact['measurements'][objective]:.4f}"
             for objective in self.config.objectives
@@ -213,6 +213,8 @@ class Progress:
             count = len(fact["details"].get("samples", ()))
             return f"{who} wrote {count} samples  {seconds:.1f} s"
         where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+        if fact["split"] == "selection" and fact["seed"] != self.config.seed:
+            where = f" again under seed {fact['seed']}"
         where += " from scratch" if fact["fidelity"] > 1 else ""
         return f"{who}{where}: {values or fact['status']}  {seconds:.1f} s"
 

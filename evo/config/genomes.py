@@ -114,20 +114,21 @@ def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def limits(config: SearchConfig, field: str) -> tuple[float, float]:
-    """The least and the largest value that a number of the builtin recipe can take here."""
+def bounds(config: SearchConfig, field: str) -> tuple[float, float]:
+    """The smallest and the largest value that a number of the builtin recipe can take here."""
     gene = config.genome.get(field)
     if isinstance(gene, Float | Int):
         return gene.low, gene.high
+    if isinstance(gene, Choice):
+        options = [float(option) for option in gene.options]
+        return min(options), max(options)
     fixed: Any = config.recipe.get(field, Recipe.model_fields[field].default)
-    options = gene.options if isinstance(gene, Choice) else (fixed,)
-    values = [float(option) for option in options]
-    return min(values), max(values)
+    return float(fixed), float(fixed)
 
 
 def largest(config: SearchConfig, field: str) -> float:
     """The largest value that a number of the builtin recipe can take in this search."""
-    return limits(config, field)[1]
+    return bounds(config, field)[1]
 
 
 def possible(config: SearchConfig, field: str) -> list[Any]:

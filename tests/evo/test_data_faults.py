@@ -114,3 +114,21 @@ def test_the_dry_run_names_the_columns_that_nothing_reads(tmp_path: Path) -> Non
     console.print(plan(configuration.load(spec_of(tmp_path, {"mine": source}))))
 
     assert "sources.mine: its columns 'level', 'tags' are not read" in console.export_text()
+
+
+def test_the_dry_run_says_how_many_records_are_cut_and_to_what(tmp_path: Path) -> None:
+    pairs = Path(__file__).parents[1] / "cases" / "answers" / "long_prompts.jsonl"
+    sources = {"case": {"path": str(pairs), "kind": "preference"}}
+    genome = {
+        "sequence_length": {"type": "choice", "options": [32, 400]},
+        "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2},
+    }
+    recipe = {"method": "preference", "batch_size": 4}
+    spec = spec_of(tmp_path, sources, recipe=recipe, genome=genome)
+    console = Console(width=200, file=io.StringIO(), record=True)
+
+    console.print(plan(configuration.load(spec)))
+
+    told = " ".join(console.export_text().split())
+    uncut = "warning: sources.case: none of its records is cut at sequence_length 400"
+    assert f"{uncut}; at 32, 30 of 30 are, to" in told

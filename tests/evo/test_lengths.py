@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.cli import DONE, main
 from evo.lengths import cut_records
 from evo.prepare import prepare
 from fitness.errors import InputError
@@ -49,17 +48,6 @@ def expected(length: int, *columns: str) -> str:
 def told(folder: Path, *overrides: str) -> list[str]:
     config = configuration.load(spec(folder, reference=" a thing"), overrides)
     return list(cut_records(config, prepare(config).task))
-
-
-def test_the_dry_run_says_how_many_records_are_cut_and_to_what_share(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = spec(tmp_path, reference=" a thing")
-    line = ["launch", str(path), "--dry-run", "--set", LONG, "--set", "recipe.sequence_length=96"]
-    assert main(line) == DONE
-    printed = " ".join(capsys.readouterr().out.split())
-    assert f"warning: sources.pairs: {expected(96, 'chosen', 'rejected')} (prompts" in printed
-    assert "domains.pairs" not in printed
 
 
 def test_a_gene_is_told_at_both_of_its_ends_and_held_out_records_at_the_longest(

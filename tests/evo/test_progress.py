@@ -186,7 +186,7 @@ def test_every_phase_of_a_start_is_said_once_in_a_pipe(
     assert phases == [
         "starting Ray",
         *(phase for _, phase in STARTING),
-        "[0/24] individual 0 (untouched base): target 4.0000  general 2.0000  1.0 s",
+        "[0/24] untouched base: target 4.0000  general 2.0000  1.0 s",
         "searching",
     ]
 

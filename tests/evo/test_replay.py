@@ -263,7 +263,7 @@ def test_rows_without_a_value_are_reported_and_left_out(
 ) -> None:
     rows = mixed_rows(20)
     rows[3]["rate"], rows[5]["loss"], rows[6]["w_a"], rows[7]["adapter"] = "", "nan", "NA", ""
-    rows[8]["adapter"], rows[9]["loss"] = "None", "inf"  # `None` is an option like any other
+    rows[8]["adapter"], rows[9]["loss"] = "null", "inf"  # `null` is an option like any other
     path = write_table(tmp_path / "runs.csv", rows)
     roles = write_roles(tmp_path / "roles.yaml", MIXED)
     command = ["replay", str(path), "--roles", str(roles), "--strategy", "random", "--json"]

@@ -96,7 +96,7 @@ def test_no_budget_leaves_the_model_as_it_is(evaluator: Evaluator, base: Base, t
     wanted = held_out_loss(base.model, task.domains["target"]["selection"], LENGTH)
     assert evaluation.measurements["target/loss"] == wanted
     assert evaluation.cost["tokens"] == evaluation.cost["flops"] == 0
-    assert set(evaluation.details) == {"samples"}
+    assert set(evaluation.details) == {"samples", "items"}
 
 
 def test_half_the_budget_is_the_first_half_of_the_steps(
@@ -215,7 +215,7 @@ def test_a_rate_of_ten_is_recorded_as_diverged(evaluator: Evaluator) -> None:
 def test_a_loss_too_large_for_a_perplexity_is_recorded_as_diverged(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.held_out.held_out_loss", lambda *arguments: 800.0)
+    monkeypatch.setattr("fitness.held_out._loss_and_items", lambda *arguments: (800.0, {}))
     evaluation = evaluate(evaluator)
     assert evaluation.status is Status.DIVERGED
     assert evaluation.message == "target/perplexity is inf"
