@@ -1,25 +1,31 @@
-"""The preference losses against those of TRL on the same records."""
+"""The preference losses, and the policy gradient, against those of TRL on the same records."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from fitness.decks import NO_LABEL, Draw
+from fitness.generation import Continuation
 from fitness.mixing import stacked
 from fitness.models import Base
+from fitness.recipe import Recipe
+from fitness.training import reinforce
+from fitness.training.preference import Reference
+from fitness.training.reinforce import reinforced
 from fitness.training.supervised import token_logps
 from tests.fitness.preferences import LENGTH, case, draws, own_loss, shaken
 from tests.fitness.quickstart import MODEL
-from tests.fitness.records import PAIRS, rated
+from tests.fitness.records import PAIRS, deck, rated
+
+TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+PROMPTS = [pair["prompt"] for pair in PAIRS[:3]]
+GROUP = 4
 
 
-@contextmanager
-def trl_trainer(
-    kind: str, records: list[dict[str, Any]], folder: Path, **settings: Any
-) -> Iterator[Any]:
+def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settings: Any) -> Any:
+    """A trainer of TRL's on the CPU, whose model is not what its reference is."""
     import trl
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -27,76 +33,95 @@ def trl_trainer(
     trainer, config = {
         "dpo": (trl.DPOTrainer, trl.DPOConfig),
         "kto": (trl.KTOTrainer, trl.KTOConfig),
+        "rloo": (trl.RLOOTrainer, trl.RLOOConfig),
     }[kind]
     arguments = config(
         output_dir=str(folder / "trl"),
-        per_device_train_batch_size=len(records),
         report_to="none",
         use_cpu=True,
         bf16=False,
-        max_length=LENGTH,
-        activation_checkpointing=False,
-        **settings,
+        **{"per_device_train_batch_size": len(records), **settings},
     )
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     tokenizer.pad_token = tokenizer.eos_token
-    yield trainer(
+    reference = {"ref_model": AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)}
+    made = trainer(
         model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
-        ref_model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
         args=arguments,
         train_dataset=Dataset.from_list(records),
         processing_class=tokenizer,
+        **(reference if kind != "rloo" else {"reward_funcs": shortness}),
     )
+    shaken(made.model)
+    made.model.eval()
+    return made
 
 
-def trl_loss(trainer: Any) -> float:
-    shaken(trainer.model)
-    trainer.model.eval()
-    columns = trainer.data_collator(list(trainer.train_dataset))
+def trl_loss(trainer: Any, examples: list[dict[str, Any]] | None = None) -> float:
+    """Of all records of its data set, or of examples that hold tokens."""
+    columns = trainer.data_collator(examples or list(trainer.train_dataset))
     with torch.no_grad():
         return float(trainer.compute_loss(trainer.model, columns))
 
 
-TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def parts(draw: Draw, side: int = 0) -> tuple[list[int], list[int]]:
+    """The tokens of a side's prompt and of its answer."""
+    one = draw.sequences[side]
+    asked = one.labels == NO_LABEL
+    return one.tokens[asked].tolist(), one.tokens[~asked].tolist()
 
 
 @pytest.mark.slow
 @TRLS_OWN
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo"])
-def test_the_losses_of_pairs_are_trls(base: Base, tmp_path: Path, loss: Any) -> None:
-    settings = {"loss_type": [loss, "sft"], "loss_weights": [1.0, 0.3], "beta": 0.2}
-    with trl_trainer("dpo", PAIRS[:6], tmp_path, **settings) as trainer:
-        wanted = trl_loss(trainer)
-    pairs = draws(PAIRS, "preference", tmp_path, 6)
-    own = own_loss(base, pairs, preference_loss=loss, preference_beta=0.2, preference_sft=0.3)
-    assert own == pytest.approx(wanted, abs=1e-5)
-
-
-@pytest.mark.slow
-@TRLS_OWN
-def test_the_loss_of_ratings_is_trls(base: Base, tmp_path: Path) -> None:
-    records = rated(PAIRS)[:8]
-    with trl_trainer("kto", records, tmp_path, beta=0.2) as trainer:
-        wanted = trl_loss(trainer)
-    own = own_loss(
-        base, draws(records, "rating", tmp_path, 8), preference_beta=0.2, preference_sft=0
-    )
-    assert own == pytest.approx(wanted, abs=1e-5)
-
-
-@pytest.mark.slow
-@TRLS_OWN
-@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_empty_answers_are_learned_as_trl_does_by_their_end(
-    base: Base, tmp_path: Path, loss: Any
+@pytest.mark.parametrize("records", [PAIRS[:6], case("empty_pairs.jsonl")], ids=["whole", "empty"])
+def test_the_losses_of_pairs_are_trls(
+    base: Base, tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
-    records = case("empty_pairs.jsonl")
-    settings = {"loss_type": [loss], "beta": 0.2}
-    with trl_trainer("dpo", records, tmp_path, **settings) as trainer:
-        wanted = trl_loss(trainer)
     pairs = draws(records, "preference", tmp_path, len(records))
-    own = own_loss(base, pairs, preference_loss=loss, preference_beta=0.2, preference_sft=0)
-    assert own == pytest.approx(wanted, abs=1e-5)
+    settings = {"loss_weights": [1.0, 0.3], "loss_type": ["sigmoid", "sft"], "beta": 0.2}
+    trainer = trl_trainer("dpo", records, tmp_path, max_length=LENGTH, **settings)
+    for loss in ("sigmoid", "hinge", "ipo"):
+        trainer.loss_types = [loss, "sft"]
+        changes: Any = {"preference_loss": loss, "preference_beta": 0.2, "preference_sft": 0.3}
+        assert own_loss(base, pairs, **changes) == pytest.approx(trl_loss(trainer), abs=1e-5), loss
+
+
+@pytest.mark.slow
+@TRLS_OWN
+def test_the_losses_of_cut_pairs_are_trls_on_the_same_tokens(base: Base, tmp_path: Path) -> None:
+    """TRL itself cuts either answer by its own length, so that their prompts may differ."""
+    records = case("long_prompts.jsonl")[:6]
+    pairs = draws(records, "preference", tmp_path, len(records))
+    examples = []
+    for pair in pairs:
+        (prompt, chosen), (other, rejected) = parts(pair), parts(pair, 1)
+        assert prompt == other
+        assert max(len(chosen), len(rejected)) + len(prompt) == LENGTH
+        examples.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    trainer = trl_trainer("dpo", PAIRS[:2], tmp_path, max_length=LENGTH, beta=0.2)
+    for loss in ("sigmoid", "hinge", "ipo"):
+        trainer.loss_types, trainer.loss_weights = [loss], [1.0]
+        changes: Any = {"preference_loss": loss, "preference_beta": 0.2, "preference_sft": 0}
+        wanted = trl_loss(trainer, examples)
+        assert own_loss(base, pairs, **changes) == pytest.approx(wanted, abs=1e-5), loss
+
+
+@pytest.mark.slow
+@TRLS_OWN
+@pytest.mark.parametrize("name", ["whole", "empty", "rated"])
+def test_the_loss_of_ratings_is_trls(base: Base, tmp_path: Path, name: str) -> None:
+    """But where neighbours have the same answer, which TRL takes for another one."""
+    empty = [one for one in rated(case("empty_pairs.jsonl")) if not one["completion"]]
+    full = rated(PAIRS)[:3]
+    records = {
+        "whole": rated(PAIRS)[:8],
+        "empty": [full[0], empty[0], full[1], empty[1], full[2]],
+        "rated": case("rated.jsonl"),
+    }[name]
+    trainer = trl_trainer("kto", records, tmp_path, max_length=LENGTH, beta=0.2)
+    found = draws(records, "rating", tmp_path, len(records))
+    own = own_loss(base, found, preference_beta=0.2, preference_sft=0)
+    assert own == pytest.approx(trl_loss(trainer), abs=1e-5)
 
 
 def test_an_empty_answer_is_the_end_of_the_text_and_has_its_probability(
@@ -112,3 +137,60 @@ def test_an_empty_answer_is_the_end_of_the_text_and_has_its_probability(
         logits = base.model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
         own = token_logps(base.model, stacked([rejected])).sum()
     assert float(own) == pytest.approx(float(logits[end]), abs=1e-5)
+
+
+def shortness(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """The reward `length` for answers that end with their last token."""
+    return [-(len(tokens) - 1) / 16 for tokens in completion_ids]
+
+
+@pytest.mark.slow
+@TRLS_OWN
+def test_the_policy_gradient_is_trls(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same answers, one of them empty, with the divergence as a part of the reward."""
+    end = base.tokenizer.eos_token_id
+    rng = torch.Generator().manual_seed(0)
+    answers = [
+        torch.randint(5, 200, (size,), generator=rng).tolist()
+        for size in (3, 7, 0, 5, 1, 9, 4, 2, 6, 8, 2, 12)
+    ]
+    trainer = trl_trainer(
+        "rloo",
+        [{"prompt": prompt} for prompt in PROMPTS],
+        tmp_path,
+        per_device_train_batch_size=len(answers),
+        num_generations=GROUP,
+        beta=0.1,
+        max_completion_length=16,
+    )
+    ended = [[*tokens, end] for tokens in answers]
+    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *arguments: ended)
+    asked = [{"prompt": prompt} for prompt in PROMPTS for _ in range(GROUP)]
+    trainer.model.train()
+    trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(asked)).backward()
+    wanted = {name: w.grad for name, w in trainer.model.named_parameters() if w.grad is not None}
+
+    monkeypatch.setattr(
+        reinforce, "continued", lambda *a, **k: [Continuation(one, end) for one in answers]
+    )
+    recipe = Recipe(
+        method="reinforce",
+        rewards={"length": 1.0},
+        reinforce_group=GROUP,
+        reinforce_kl=0.1,
+        reinforce_new_tokens=16,
+        reinforce_clip=9,
+    )
+    records = [{"prompt": prompt} for prompt in PROMPTS]
+    found = deck(records, "prompt", tmp_path, method="reinforce", sequence_length=48)
+    prompts = [found.draw("own", number, 48) for number in range(len(PROMPTS))]
+    with base.prepared(recipe, seed=0) as model:
+        shaken(model)
+        reinforced(model, prompts, recipe, Reference(base), base.tokenizer, seed=0).backward()
+        own = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
+    assert own.keys() == wanted.keys()
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    for name, gradient in own.items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=1e-5 * largest, msg=name)
