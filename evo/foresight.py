@@ -11,6 +11,7 @@ from typing import Any
 
 from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
+from evo.lengths import cut_records
 from evo.machine import available_cpus, fitting, logical_cpus
 from evo.prepare import Prepared
 from fitness import rounding
@@ -68,6 +69,7 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
     warnings += _sources(config, prepared.task)
+    warnings += cut_records(config, prepared.task)
     if estimate is not None:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)

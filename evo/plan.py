@@ -3,16 +3,14 @@
 import math
 from typing import TYPE_CHECKING
 
-from evo.config import SearchConfig, bounds, possible
+from evo.config import SearchConfig, possible
 from evo.config.sections import Search
 from evo.foresight import Estimate, duration, epochs, foresee, workers_here
 from evo.prepare import Prepared, prepare
 from evo.rounds import check as check_rounds
 from evo.schedule import idle_workers
 from fitness import folders
-from fitness.evaluation import Task
 from fitness.recipe import Recipe
-from fitness.records import Records
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,7 +57,7 @@ def plan(config: SearchConfig) -> "RenderableType":
     workers = workers_here(config)
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
-    lines += [f"note: {note}" for note in [*prepared.notes, *_cuts(config, task)]]
+    lines += [f"note: {note}" for note in prepared.notes]
     if task.model is not None and seen.estimate is not None:
         size = folders.parameters(task.model)
         lines.append(
@@ -69,31 +67,6 @@ def plan(config: SearchConfig) -> "RenderableType":
         lines.append(_work(seen.estimate, fine_tunes, workers))
     lines += [f"warning: {warning}" for warning in seen.warnings]
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
-
-
-def _cuts(config: SearchConfig, task: Task) -> list[str]:
-    """A line for each source and held-out set with records longer than a sequence."""
-    files = [(f"sources.{name}", file) for name, file in task.sources.items()]
-    files += [
-        (f"domains.{name}.{split}", file)
-        for name, splits in task.domains.items()
-        for split, file in splits.items()
-    ]
-    lines = []
-    for name, file in files:
-        content = file.open()
-        if not isinstance(content, Records):
-            continue
-        held_out = name.startswith("domains.")
-        lengths = [task.held_out_length] if held_out else bounds(config, "sequence_length")
-        for length in sorted({int(one) for one in lengths}):
-            count, cut, share = content.kept(length)
-            if cut:
-                lines.append(
-                    f"{name}: {cut:,} of {count:,} records are longer than the {length} tokens of "
-                    f"sequence_length and are cut, to {share:.0%} of their tokens"
-                )
-    return lines
 
 
 def _of_base(config: SearchConfig, prepared: Prepared) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evo import pools
-from evo.config import SearchConfig, largest, possible
+from evo.config import SearchConfig, bounds, largest, possible
 from evo.machine import check_temporary_folder
 from fitness import folders, head_checks, soundness
 from fitness.decks import RecordDeck, use_of
@@ -214,6 +214,8 @@ def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int
         )
     if file.kind in ("prompt", "rating", "sample"):
         _check_answers(config, name, file)
+    if file.kind in ("preference", "rating") and knows_recipe(config.evaluator):
+        _check_divergence(config, name, file)
     if file.kind == "sample":
         pools.check_scores(config, name, file)
 
@@ -229,6 +231,22 @@ def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
         raise InputError(
             f"sources.{name}: {learning[0]} learns from its records, and none of its "
             f"{file.documents} has a {lacks}; add some, or take another method"
+        )
+
+
+def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
+    """KTO tells how far a model has moved by answers of other records; some must be others."""
+    losses = possible(config, "preference_loss")
+    if "preference" not in _methods(config) or (file.kind == "preference" and "kto" not in losses):
+        return
+    content = file.open()
+    length = int(bounds(config, "sequence_length")[0])
+    if isinstance(content, Records) and content.alike(length):
+        raise InputError(
+            f"sources.{name}: all its {file.documents:,} records have one and the same answer (of "
+            f"{length} tokens at most), and KTO, which learns from them, tells by the answers of "
+            "other records how far the model has moved; add records with other answers, or take "
+            "another method"
         )
 
 

@@ -66,6 +66,15 @@ class Draw(NamedTuple):
     elsewhere: np.ndarray | None = None
 
 
+class Cuts(NamedTuple):
+    """What a deck's sequence length leaves of its records: how many there are, how many it cuts,
+    and the share of the tokens of those cut that it leaves."""
+
+    records: int
+    cut: int
+    left: float
+
+
 @dataclass(frozen=True)
 class Windows:
     """A text cut anew each epoch, from a random first token on, so that no tail is always left out.
@@ -138,6 +147,23 @@ class RecordDeck:
             used += length
         return np.array([*begins, len(lengths)] if lengths else [0])
 
+    def cuts(self) -> Cuts:
+        """Count the records that are drawn cut; a comparison's two answers are one record."""
+        rows = self.rows[:, None] + np.arange(2 if self.use == "compare" else 1)
+        first, answer, end = (self.records.index[rows, column] for column in range(3))
+        prompts, answers = answer - first, end - answer  # (records, rows) tokens
+        if self.use == "answer":
+            whole, left = prompts, np.minimum(prompts, self.length)
+        elif self.use == "classify":
+            whole, left = prompts + answers, np.minimum(prompts + answers, self.length)
+        else:  # as `Records.cut`
+            longest = answers.max(axis=1, keepdims=True, initial=0)
+            kept = np.minimum(prompts, np.maximum(self.length - longest, 1))
+            whole, left = prompts + answers, kept + np.minimum(answers, self.length - kept)
+        whole, left = whole.sum(axis=1), left.sum(axis=1)
+        cut = left < whole
+        return Cuts(len(rows), int(cut.sum()), float(left[cut].sum() / max(1, whole[cut].sum())))
+
     @property
     def draws(self) -> int:
         """Of an epoch."""
@@ -165,7 +191,7 @@ class RecordDeck:
             return Draw(self.use, source, number, (whole,))
         row = int(self.rows[number])
         if self.use == "answer":
-            prompt = self.records.prompt(row).astype(np.int64)
+            prompt = self.records.prompt(row)[-self.length :].astype(np.int64)
             reference = self.records.answer(row).astype(np.int64)
             sequences = tuple(Sequence(part, part) for part in (prompt, reference))
         elif self.use == "classify":
@@ -181,10 +207,11 @@ class RecordDeck:
 
     def _answer_beside(self, row: int) -> np.ndarray:
         """The next answer of the source that is another one; the row's own where there is none."""
-        count, own = len(self.records.index), self.records.answer(row)
+        count, own = len(self.records.index), self.records.answer(row)[: self.length]
         others = (self.records.answer((row + step) % count) for step in range(1, count))
-        other = next((one for one in others if not np.array_equal(one, own)), own)
-        return other[: self.length].astype(np.int64)
+        cut = (one[: self.length] for one in others)
+        other = next((one for one in cut if not np.array_equal(one, own)), own)
+        return other.astype(np.int64)
 
     def _sequence(self, row: int, longest: int = 0) -> Sequence:
         tokens, asked = self.records.cut(row, self.length, longest)

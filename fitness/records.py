@@ -92,23 +92,11 @@ class Records:
         kept = prompt[max(len(prompt) - room, 0) :]
         return np.concatenate([kept, answer[: length - len(kept)]]).astype(np.int64), len(kept)
 
-    def kept(self, length: int) -> tuple[int, int, float]:
-        """Records in all, those cut to `length` tokens, and the share of their tokens left.
-
-        The two rows of a preference are one record. `text` cuts as many tokens.
-        """
-        sizes = self.index[:, 2] - self.index[:, 0]  # (rows,) tokens
-        if self.kind == "preference":
-            prompts = self.index[:, 1] - self.index[:, 0]
-            answers = sizes - prompts
-            longest = answers.reshape(-1, 2).max(axis=1).repeat(2)
-            prompts = np.minimum(prompts, np.maximum(length - longest, 1))
-            left = prompts + np.minimum(answers, length - prompts)
-            sizes, left = (one.reshape(-1, 2).sum(axis=1) for one in (sizes, left))
-        else:
-            left = np.minimum(sizes, length)
-        cut = left < sizes
-        return len(sizes), int(cut.sum()), float(left[cut].sum() / max(1, sizes[cut].sum()))
+    def alike(self, length: int) -> bool:
+        """Whether all answers are one and the same in their first `length` tokens."""
+        first = self.answer(0)[:length]
+        each = (self.answer(row)[:length] for row in range(1, len(self.index)))
+        return all(np.array_equal(first, other) for other in each)
 
     def text(self, row: int, length: int) -> np.ndarray:
         """At most `length` tokens of a text that has a class, int64: it loses its end.

@@ -143,8 +143,13 @@ def _answer(sequence: Sequence) -> np.ndarray:
 
 
 def _answered(asked: Sequence, answer: np.ndarray, length: int) -> Sequence:
-    """The prompt of one with the answer of another, of at most `length` tokens."""
+    """The prompt of one with the answer of another, of at most `length` tokens.
+
+    A prompt that is too long for it loses its beginning, as in any record: what would be left of
+    the answer might be what the prompt's own begins with.
+    """
     prompt = asked.tokens[asked.labels == NO_LABEL]
+    prompt = prompt[-max(length - len(answer), 1) :]
     tokens = np.concatenate([prompt, answer])[:length]
     labels = tokens.copy()
     labels[: len(prompt)] = NO_LABEL

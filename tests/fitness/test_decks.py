@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.decks import NO_LABEL, Deck, RecordDeck, Sequence, Windows, positions_from
+from fitness.decks import NO_LABEL, Deck, RecordDeck, Sequence, Windows, deck_of, positions_from
 from fitness.documents import Source
 from fitness.errors import InputError
 from fitness.mixing import Mixing, stacked
 from fitness.models import Base
+from fitness.recipe import Recipe
 from fitness.records import rows
 from fitness.sources import load_tokenizer, tokenise
 from fitness.training.supervised import token_logps
+from tests.fitness.preferences import case
 from tests.fitness.quickstart import MODEL, token_file
-from tests.fitness.records import PAIRS, deck, rated
+from tests.fitness.records import PAIRS, deck, rated, record_file
 
 ASKED = [{"prompt": f"{n}?", "completion": " so it is, " * n} for n in range(1, 6)]
 TOKENIZER = load_tokenizer(MODEL)
@@ -181,3 +183,49 @@ def test_what_a_record_lacks_is_told(
     (tmp_path / "x.jsonl").write_text(json.dumps(record) + "\n")
     with pytest.raises(InputError, match=told):
         tokenise("sources.x", Source(path="x.jsonl", kind=kind), tmp_path, MODEL, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("preference", "preference"),
+        ("preference", "supervised"),
+        ("rating", "preference"),
+        ("completion", "supervised"),
+        ("prompt", "reinforce"),
+    ],
+)
+def test_cuts_counts_what_draws_lose_to_their_length(
+    tmp_path: Path, kind: Any, method: Any
+) -> None:
+    records = case("long_prompts.jsonl")[:4]
+    if kind in ("rating", "completion"):
+        records = [{**one, "completion": one["chosen"], "label": True} for one in records]
+    together = record_file(records, kind, tmp_path).open()
+    alone = [record_file([record], kind, tmp_path).open() for record in records]
+    parts = slice(1) if kind == "prompt" else slice(None)  # not its reference
+
+    def own(content: Any, length: int) -> RecordDeck:
+        found = deck_of(content, Recipe(method=method, sequence_length=length), 0)
+        assert isinstance(found, RecordDeck)
+        return found
+
+    def size(content: Any, length: int) -> int:
+        sequences = own(content, length).draw("a", 0, length).sequences[parts]
+        return sum(len(one.tokens) for one in sequences)
+
+    for length in (3, 20, 48, 64, 4096):
+        sizes = [(size(one, 4096), size(one, length)) for one in alone]
+        lost = [(before, after) for before, after in sizes if after < before]
+        found = own(together, length).cuts()
+        assert (found.records, found.cut) == (len(records), len(lost))
+        wanted = sum(after for _, after in lost) / max(1, sum(before for before, _ in lost))
+        assert found.left == pytest.approx(wanted)
+
+
+def test_a_prompt_to_answer_loses_its_beginning(tmp_path: Path) -> None:
+    (asked,) = ({"prompt": one["prompt"]} for one in case("long_prompts.jsonl")[:1])
+    found = deck([asked], "prompt", tmp_path, method="reinforce", sequence_length=16)
+    wanted = TOKENIZER(asked["prompt"])["input_ids"]
+    assert len(wanted) > 16
+    assert found.draw("a", 0, 16).sequences[0].tokens.tolist() == wanted[-16:]

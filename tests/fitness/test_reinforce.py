@@ -17,8 +17,8 @@ from fitness.training.preference import Reference
 from fitness.training.reinforce import policy_loss, reinforced
 from fitness.training.rewards import Group, check_reward, rewards
 from fitness.training.supervised import finetune
+from tests.fitness.preferences import EMPTY
 from tests.fitness.records import PAIRS, deck
-from tests.oracles.test_preference import EMPTY
 
 PROMPTS = [{"prompt": pair["prompt"], "reference": pair["chosen"]} for pair in PAIRS]
 

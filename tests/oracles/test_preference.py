@@ -1,48 +1,31 @@
-"""The preference losses against TRL's on the same batch, and what training on them does."""
+"""The preference losses, and the policy gradient, against those of TRL on the same records."""
 
-import json
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from fitness.decks import NO_LABEL, Draw
-from fitness.mixing import Batch, stacked
+from fitness.generation import Continuation
+from fitness.mixing import stacked
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.training.objective import objective
-from fitness.training.preference import Reference, preference_loss
-from fitness.training.supervised import Diverged, finetune, precise, token_logps
+from fitness.training import reinforce
+from fitness.training.preference import Reference
+from fitness.training.reinforce import reinforced
+from fitness.training.supervised import token_logps
+from tests.fitness.preferences import LENGTH, case, draws, own_loss, shaken
 from tests.fitness.quickstart import MODEL
 from tests.fitness.records import PAIRS, deck, rated
 
-LENGTH = 64
-EMPTY = (np.empty((0, 0), dtype=np.int64), np.empty((0, 0), dtype=np.int64), None)
+TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+PROMPTS = [pair["prompt"] for pair in PAIRS[:3]]
+GROUP = 4
 
 
-def draws(records: list[dict[str, Any]], kind: Any, folder: Path, count: int) -> list[Draw]:
-    found = deck(records, kind, folder, method="preference", sequence_length=LENGTH)
-    return [found.draw("own", number, LENGTH) for number in range(count)]
-
-
-def shaken(model: Any) -> None:
-    """Away from the base, so that no ratio is 1."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.02 * torch.randn_like(weight))
-
-
-@contextmanager
-def trl_trainer(
-    kind: str, records: list[dict[str, Any]], folder: Path, **settings: Any
-) -> Iterator[Any]:
+def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settings: Any) -> Any:
+    """A trainer of TRL's on the CPU, whose model is not what its reference is."""
     import trl
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,90 +33,95 @@ def trl_trainer(
     trainer, config = {
         "dpo": (trl.DPOTrainer, trl.DPOConfig),
         "kto": (trl.KTOTrainer, trl.KTOConfig),
+        "rloo": (trl.RLOOTrainer, trl.RLOOConfig),
     }[kind]
     arguments = config(
         output_dir=str(folder / "trl"),
-        per_device_train_batch_size=len(records),
         report_to="none",
         use_cpu=True,
         bf16=False,
-        max_length=LENGTH,
-        activation_checkpointing=False,
-        **settings,
+        **{"per_device_train_batch_size": len(records), **settings},
     )
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     tokenizer.pad_token = tokenizer.eos_token
-    yield trainer(
+    reference = {"ref_model": AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)}
+    made = trainer(
         model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
-        ref_model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
         args=arguments,
         train_dataset=Dataset.from_list(records),
         processing_class=tokenizer,
+        **(reference if kind != "rloo" else {"reward_funcs": shortness}),
     )
+    shaken(made.model)
+    made.model.eval()
+    return made
 
 
-def trl_loss(trainer: Any) -> float:
-    shaken(trainer.model)
-    trainer.model.eval()
-    columns = trainer.data_collator(list(trainer.train_dataset))
+def trl_loss(trainer: Any, examples: list[dict[str, Any]] | None = None) -> float:
+    """Of all records of its data set, or of examples that hold tokens."""
+    columns = trainer.data_collator(examples or list(trainer.train_dataset))
     with torch.no_grad():
         return float(trainer.compute_loss(trainer.model, columns))
 
 
-def own_loss(base: Base, found: list[Draw], **changes: Any) -> float:
-    recipe = Recipe(method="preference", sequence_length=LENGTH, **changes)
-    with base.prepared(recipe, seed=0) as model, torch.no_grad():
-        shaken(model)
-        return float(preference_loss(model, found, recipe, Reference(base)))
-
-
-TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def parts(draw: Draw, side: int = 0) -> tuple[list[int], list[int]]:
+    """The tokens of a side's prompt and of its answer."""
+    one = draw.sequences[side]
+    asked = one.labels == NO_LABEL
+    return one.tokens[asked].tolist(), one.tokens[~asked].tolist()
 
 
 @pytest.mark.slow
 @TRLS_OWN
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo"])
-def test_the_losses_of_pairs_are_trls(base: Base, tmp_path: Path, loss: Any) -> None:
-    settings = {"loss_type": [loss, "sft"], "loss_weights": [1.0, 0.3], "beta": 0.2}
-    with trl_trainer("dpo", PAIRS[:6], tmp_path, **settings) as trainer:
-        wanted = trl_loss(trainer)
-    pairs = draws(PAIRS, "preference", tmp_path, 6)
-    own = own_loss(base, pairs, preference_loss=loss, preference_beta=0.2, preference_sft=0.3)
-    assert own == pytest.approx(wanted, abs=1e-5)
-
-
-@pytest.mark.slow
-@TRLS_OWN
-def test_the_loss_of_ratings_is_trls(base: Base, tmp_path: Path) -> None:
-    records = rated(PAIRS)[:8]
-    with trl_trainer("kto", records, tmp_path, beta=0.2) as trainer:
-        wanted = trl_loss(trainer)
-    own = own_loss(
-        base, draws(records, "rating", tmp_path, 8), preference_beta=0.2, preference_sft=0
-    )
-    assert own == pytest.approx(wanted, abs=1e-5)
-
-
-CASES = Path(__file__).parents[1] / "cases" / "answers"
-
-
-def case(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (CASES / name).read_text().splitlines()]
-
-
-@pytest.mark.slow
-@TRLS_OWN
-@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_empty_answers_are_learned_as_trl_does_by_their_end(
-    base: Base, tmp_path: Path, loss: Any
+@pytest.mark.parametrize("records", [PAIRS[:6], case("empty_pairs.jsonl")], ids=["whole", "empty"])
+def test_the_losses_of_pairs_are_trls(
+    base: Base, tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
-    records = case("empty_pairs.jsonl")
-    settings = {"loss_type": [loss], "beta": 0.2}
-    with trl_trainer("dpo", records, tmp_path, **settings) as trainer:
-        wanted = trl_loss(trainer)
     pairs = draws(records, "preference", tmp_path, len(records))
-    own = own_loss(base, pairs, preference_loss=loss, preference_beta=0.2, preference_sft=0)
-    assert own == pytest.approx(wanted, abs=1e-5)
+    settings = {"loss_weights": [1.0, 0.3], "loss_type": ["sigmoid", "sft"], "beta": 0.2}
+    trainer = trl_trainer("dpo", records, tmp_path, max_length=LENGTH, **settings)
+    for loss in ("sigmoid", "hinge", "ipo"):
+        trainer.loss_types = [loss, "sft"]
+        changes: Any = {"preference_loss": loss, "preference_beta": 0.2, "preference_sft": 0.3}
+        assert own_loss(base, pairs, **changes) == pytest.approx(trl_loss(trainer), abs=1e-5), loss
+
+
+@pytest.mark.slow
+@TRLS_OWN
+def test_the_losses_of_cut_pairs_are_trls_on_the_same_tokens(base: Base, tmp_path: Path) -> None:
+    """TRL itself cuts either answer by its own length, so that their prompts may differ."""
+    records = case("long_prompts.jsonl")[:6]
+    pairs = draws(records, "preference", tmp_path, len(records))
+    examples = []
+    for pair in pairs:
+        (prompt, chosen), (other, rejected) = parts(pair), parts(pair, 1)
+        assert prompt == other
+        assert max(len(chosen), len(rejected)) + len(prompt) == LENGTH
+        examples.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    trainer = trl_trainer("dpo", PAIRS[:2], tmp_path, max_length=LENGTH, beta=0.2)
+    for loss in ("sigmoid", "hinge", "ipo"):
+        trainer.loss_types, trainer.loss_weights = [loss], [1.0]
+        changes: Any = {"preference_loss": loss, "preference_beta": 0.2, "preference_sft": 0}
+        wanted = trl_loss(trainer, examples)
+        assert own_loss(base, pairs, **changes) == pytest.approx(wanted, abs=1e-5), loss
+
+
+@pytest.mark.slow
+@TRLS_OWN
+@pytest.mark.parametrize("name", ["whole", "empty", "rated"])
+def test_the_loss_of_ratings_is_trls(base: Base, tmp_path: Path, name: str) -> None:
+    """But where neighbours have the same answer, which TRL takes for another one."""
+    empty = [one for one in rated(case("empty_pairs.jsonl")) if not one["completion"]]
+    full = rated(PAIRS)[:3]
+    records = {
+        "whole": rated(PAIRS)[:8],
+        "empty": [full[0], empty[0], full[1], empty[1], full[2]],
+        "rated": case("rated.jsonl"),
+    }[name]
+    trainer = trl_trainer("kto", records, tmp_path, max_length=LENGTH, beta=0.2)
+    found = draws(records, "rating", tmp_path, len(records))
+    own = own_loss(base, found, preference_beta=0.2, preference_sft=0)
+    assert own == pytest.approx(trl_loss(trainer), abs=1e-5)
 
 
 def test_an_empty_answer_is_the_end_of_the_text_and_has_its_probability(
@@ -151,175 +139,58 @@ def test_an_empty_answer_is_the_end_of_the_text_and_has_its_probability(
     assert float(own) == pytest.approx(float(logits[end]), abs=1e-5)
 
 
-@pytest.mark.parametrize("length", [2, 3, 20, 96])
-def test_both_answers_of_a_pair_follow_the_same_part_of_its_prompt(
-    tmp_path: Path, length: int
-) -> None:
-    records = case("long_prompts.jsonl")
-    found = deck(records, "preference", tmp_path, method="preference", sequence_length=length)
-    for number in range(len(records)):
-        sides = found.draw("own", number, length).sequences
-        asked = [one.tokens[one.labels == NO_LABEL].tolist() for one in sides]
-        assert asked[0] == asked[1]
-        assert asked[0], "no token of the prompt is left"
-        assert all((one.labels != NO_LABEL).any() for one in sides)
-        assert max(len(one.tokens) for one in sides) == length
-
-
-def test_kept_counts_what_the_draws_hold(tmp_path: Path) -> None:
-    records = case("long_prompts.jsonl")
-    found = deck(records, "preference", tmp_path, method="preference", sequence_length=96)
-    whole = deck(records, "preference", tmp_path, method="preference", sequence_length=4096)
-    sizes = [
-        [
-            sum(len(one.tokens) for one in deck.draw("own", n, 0).sequences)
-            for deck in (whole, found)
-        ]
-        for n in range(len(records))
-    ]
-    cut = [(before, after) for before, after in sizes if after < before]
-    total, count, share = found.records.kept(96)
-    assert (total, count) == (len(records), len(cut))
-    assert share == pytest.approx(sum(a for _, a in cut) / sum(b for b, _ in cut))
-
-
-def test_a_rated_draw_alone_in_its_batch_is_not_its_own_divergence(
-    base: Base, tmp_path: Path
-) -> None:
-    """With its own answer the loss would be .5 exactly, whatever the model had learned."""
-    records = case("rated.jsonl")
-    found = draws(records, "rating", tmp_path, len(records))
-    alone = [own_loss(base, [one], preference_beta=1, preference_sft=0) for one in found]
-    assert all(loss != 0.5 for loss in alone)
-    twice = [own_loss(base, [one, one], preference_beta=1, preference_sft=0) for one in found]
-    assert twice == pytest.approx(alone, abs=1e-5)
-    pair = draws(PAIRS, "preference", tmp_path, 1)
-    assert own_loss(base, pair, preference_loss="kto", preference_beta=1, preference_sft=0) != 0.5
-
-
-@TRLS_OWN
-def test_the_divergence_of_a_lone_draw_is_by_the_next_answer(base: Base, tmp_path: Path) -> None:
-    records = case("rated.jsonl")
-    first, second, *_ = draws(records, "rating", tmp_path, len(records))
-    assert first.elsewhere is not None
-    own = second.sequences[0]
-    assert first.elsewhere.tolist() == own.tokens[own.labels != NO_LABEL].tolist()
-
-
-def test_a_record_whose_loss_is_not_finite_is_named(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = draws(PAIRS, "preference", tmp_path, 3)
-    recipe = Recipe(method="preference", sequence_length=LENGTH)
-    reference = Reference(base)
-    of = reference.of
-
-    def broken(draws: list[Draw], recipe: Recipe) -> Any:
-        found = of(draws, recipe)
-        found[:, [draw.number == 2 for draw in draws]] = math.inf
-        return found
-
-    monkeypatch.setattr(reference, "of", broken)
-    loss_of = objective(recipe, reference, base.tokenizer, seed=0)
-    batch = Batch(*EMPTY, 1, tuple(pairs))
-    told = "at step 0; the loss of record 3 of source 'own' is"
-    with base.prepared(recipe, seed=0) as model, pytest.raises(Diverged, match=told):
-        finetune(model, recipe, [batch], steps=1, seed=0, loss_of=loss_of)
-
-
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_at_the_base_each_pair_costs_log_two_and_has_a_gradient(
-    base: Base, tmp_path: Path, adapter: Any, precision: Any
-) -> None:
-    recipe = Recipe(method="preference", adapter=adapter, precision=precision, preference_sft=0)
-    pairs = draws(PAIRS, "preference", tmp_path, 3)
-    with base.prepared(recipe, seed=0) as model, precise(base.device, recipe):
-        loss = preference_loss(model, pairs, recipe, Reference(base))
-        loss.backward()
-        gradients = [w.grad for w in model.parameters() if w.requires_grad and w.grad is not None]
-    assert loss.item() == pytest.approx(math.log(2), abs=2e-2 if precision == "bfloat16" else 1e-6)
-    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-3
-
-
-def test_the_margin_is_where_the_hinge_begins(base: Base, tmp_path: Path) -> None:
-    pairs = draws(PAIRS, "preference", tmp_path, 3)
-    settings: dict[str, Any] = {"preference_loss": "hinge", "preference_sft": 0}
-    near = own_loss(base, pairs, preference_margin=50, **settings)
-    far = own_loss(base, pairs, preference_margin=60, **settings)
-    assert far - near == pytest.approx(10, abs=1e-3)
-    assert own_loss(base, pairs, preference_margin=0, preference_beta=1e-9, **settings) < 1e-6
-
-
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_the_reference_is_the_base_whatever_was_trained_before(
-    base: Base, tmp_path: Path, adapter: Any
-) -> None:
-    pairs = draws(PAIRS, "preference", tmp_path, 4)
-    recipe = Recipe(adapter=adapter, sequence_length=LENGTH)
-    with base.prepared(recipe, seed=0):
-        untouched = Reference(base).of(pairs, recipe)
-    with base.prepared(recipe, seed=0) as model:
-        before = {name: w.detach().clone() for name, w in model.named_parameters()}
-        shaken(model)
-        moved = Reference(base).of(pairs, recipe)
-        again = Reference(base).of(pairs[::-1], recipe).flip(1)
-        assert any(not torch.equal(before[n], w) for n, w in model.named_parameters())
-    assert torch.equal(untouched, moved)
-    assert torch.equal(untouched, again), "it depends on what else is in the batch"
-
-
-def test_each_part_of_a_batch_counts_by_its_draws(base: Base, tmp_path: Path) -> None:
-    pairs = draws(PAIRS, "preference", tmp_path, 3)
-    text = deck(PAIRS, "preference", tmp_path, sequence_length=LENGTH).draw("own", 0, LENGTH)
-    tokens, labels, positions = (array[None] for array in text.sequences[0])
-    recipe = Recipe(method="preference", sequence_length=LENGTH)
-    loss_of = objective(recipe, Reference(base), base.tokenizer, seed=0)
-
-    def loss(batch: Batch) -> float:
-        with base.prepared(recipe, seed=0) as model, torch.no_grad():
-            return float(loss_of(model, batch, 0))
-
-    learned = Batch(tokens, labels, positions, LENGTH)
-    judged = Batch(tokens[:0], labels[:0], None, LENGTH, tuple(pairs))
-    both = learned._replace(others=tuple(pairs))
-    assert loss(both) == pytest.approx((loss(learned) + 3 * loss(judged)) / 4, abs=1e-6)
+def shortness(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """The reward `length` for answers that end with their last token."""
+    return [-(len(tokens) - 1) / 16 for tokens in completion_ids]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo", "kto"])
-def test_training_on_preferences_separates_held_out_ones(
-    base: Base, tmp_path: Path, loss: Any
+@TRLS_OWN
+def test_the_policy_gradient_is_trls(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nine of the pairs are trained on, six others are asked about."""
-    words = ("patch", "queue", "root", "spam", "toast", "user")
-    held_out = [{k: v.replace("bug", word) for k, v in PAIRS[0].items()} for word in words]
-    found = deck(PAIRS, "preference", tmp_path, method="preference", sequence_length=LENGTH)
-    recipe = Recipe(
-        method="preference",
-        preference_loss=loss,
-        sequence_length=LENGTH,
-        learning_rate=1e-3,
-        decay="constant",
-        warmup_share=0,
+    """Of the same answers, one of them empty, with the divergence as a part of the reward."""
+    end = base.tokenizer.eos_token_id
+    rng = torch.Generator().manual_seed(0)
+    answers = [
+        torch.randint(5, 200, (size,), generator=rng).tolist()
+        for size in (3, 7, 0, 5, 1, 9, 4, 2, 6, 8, 2, 12)
+    ]
+    trainer = trl_trainer(
+        "rloo",
+        [{"prompt": prompt} for prompt in PROMPTS],
+        tmp_path,
+        per_device_train_batch_size=len(answers),
+        num_generations=GROUP,
+        beta=0.1,
+        max_completion_length=16,
     )
-    loss_of = objective(recipe, Reference(base), base.tokenizer, seed=0)
-    batch = Batch(*EMPTY, 1, tuple(found.draw("own", n, LENGTH) for n in range(len(PAIRS))))
-    asked = tmp_path / "held out"
-    asked.mkdir()
-    tested = draws(held_out, "preference", asked, len(words))
+    ended = [[*tokens, end] for tokens in answers]
+    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *arguments: ended)
+    asked = [{"prompt": prompt} for prompt in PROMPTS for _ in range(GROUP)]
+    trainer.model.train()
+    trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(asked)).backward()
+    wanted = {name: w.grad for name, w in trainer.model.named_parameters() if w.grad is not None}
+
+    monkeypatch.setattr(
+        reinforce, "continued", lambda *a, **k: [Continuation(one, end) for one in answers]
+    )
+    recipe = Recipe(
+        method="reinforce",
+        rewards={"length": 1.0},
+        reinforce_group=GROUP,
+        reinforce_kl=0.1,
+        reinforce_new_tokens=16,
+        reinforce_clip=9,
+    )
+    records = [{"prompt": prompt} for prompt in PROMPTS]
+    found = deck(records, "prompt", tmp_path, method="reinforce", sequence_length=48)
+    prompts = [found.draw("own", number, 48) for number in range(len(PROMPTS))]
     with base.prepared(recipe, seed=0) as model:
-        before = margins(model, tested, recipe, Reference(base))
-        finetune(model, recipe, [batch] * 12, steps=12, seed=0, loss_of=loss_of)
-        after = margins(model, tested, recipe, Reference(base))
-    assert before.abs().max() < 1e-4
-    assert after.min() > 1
-
-
-def margins(model: Any, pairs: list[Draw], recipe: Recipe, reference: Reference) -> torch.Tensor:
-    """How much likelier the chosen answers have become than the rejected ones, nats."""
-    with torch.no_grad():
-        sides = [stacked([pair.sequences[side] for pair in pairs]) for side in (0, 1)]
-        chosen, rejected = (token_logps(model, rows).sum(1) for rows in sides)
-    wanted, unwanted = reference.of(pairs, recipe)
-    return (chosen - wanted) - (rejected - unwanted)
+        shaken(model)
+        reinforced(model, prompts, recipe, Reference(base), base.tokenizer, seed=0).backward()
+        own = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
+    assert own.keys() == wanted.keys()
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    for name, gradient in own.items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=1e-5 * largest, msg=name)
