@@ -227,6 +227,7 @@ def check_together(facts: Sequence[Mapping[str, Any]], where: str) -> None:
     """Raise InputError, beginning with file and line, where facts contradict one another."""
     bred = {fact["id"] for fact in facts if fact["fact"] in ("individual", "control")}
     ids: set[int] = set()
+    mixed: dict[str, bool] = {}  # whether a gene is a mixture, by name: in all genomes or none
     evaluated: set[tuple[Any, ...]] = set()
     for line, fact in enumerate(facts, 1):
         kind, fault = fact["fact"], ""
@@ -241,6 +242,9 @@ def check_together(facts: Sequence[Mapping[str, Any]], where: str) -> None:
                 fault = (
                     f"individual {fact['id']} has the parent {unknown[0]}, which is not before it"
                 )
+            for name, gene in fact["genome"].items():
+                if mixed.setdefault(name, isinstance(gene, dict)) != isinstance(gene, dict):
+                    fault = f"gene {name!r} of individual {fact['id']} is {gene!r:.40}"
             ids.add(fact["id"])
         elif kind == "evaluation":
             key = (fact["individual"], fact["seed"], fact["fidelity"], fact["split"])
