@@ -381,7 +381,7 @@ def test_only_a_new_or_empty_folder_is_written_to(
 def changed(run: Path, **values: Any) -> None:
     """The run's first fact, made to say something else."""
     path = run / "ledger.jsonl"
-    first, rest = without_sums(run).split("\n", 1)
+    first, rest = without_sums(run / "ledger.jsonl").split("\n", 1)
     for old, new in values.items():
         assert old in first
         first = re.sub(f'"{old}":"[^"]*"', f'"{old}":"{new}"', first, count=1)
@@ -392,7 +392,7 @@ def test_another_model_or_other_data_than_at_the_launch_are_refused(
     run: Path, tmp_path: Path
 ) -> None:
     path = run / "ledger.jsonl"
-    whole = without_sums(run)
+    whole = without_sums(run / "ledger.jsonl")
     fingerprints = read(run)[0]["fingerprints"]
     path.write_text(whole.replace(fingerprints["model"], "0" * 64))
     with pytest.raises(InputError, match="not the same model as at the launch"):

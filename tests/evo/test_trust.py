@@ -52,7 +52,7 @@ def was_run() -> bool:
 def altered(run: Path, change: Change) -> None:  # noqa: F811
     """The spec that the run was begun with, in its record and its folder, made another one."""
     path = run / "ledger.jsonl"
-    first, rest = without_sums(run).split("\n", 1)
+    first, rest = without_sums(run / "ledger.jsonl").split("\n", 1)
     fact = json.loads(first)
     change(fact["config"])
     fact["time"] = 1.0
@@ -193,7 +193,11 @@ def test_a_spec_that_was_changed_in_the_folder_alone_is_not_imported(
 
 def test_an_individual_may_name_code_as_little_as_the_spec(strange: Path) -> None:
     path = strange / "ledger.jsonl"
-    path.write_text(without_sums(strange).replace('"adapter":"none"', f'"rewards":{{"{EVIL}":1}}'))
+    path.write_text(
+        without_sums(strange / "ledger.jsonl").replace(
+            '"adapter":"none"', f'"rewards":{{"{EVIL}":1}}'
+        )
+    )
     with pytest.raises(InputError, match=f"individual 0 names '{EVIL}'"):
         export(strange, str(LORA), Path("to"))
     assert not was_run()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fitness.errors import InputError
+from fitness.facts import as_line
 from fitness.feedback.asked import Asked
 from fitness.feedback.language import (
     WORDINGS,
@@ -164,7 +165,7 @@ def test_a_torn_line_is_asked_again_and_a_strange_one_is_refused(
     with pytest.warns(UserWarning, match="torn"):
         assert refined_in(tmp_path, local, BUG) == [first]
     assert path.read_bytes() == whole
-    path.write_bytes(whole + b'{"fact": "refined"}\n')
+    path.write_bytes(whole + as_line({"fact": "refined"}))
     with pytest.raises(InputError, match=r"asked\.jsonl:2: lacks"):
         refined_in(tmp_path, local, BUG)
 
