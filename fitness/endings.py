@@ -32,7 +32,10 @@ def ending_tokens(
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The first added token that the chat template writes behind an assistant's turn, if any."""
+    """The first added token that the chat template writes behind an assistant's turn, if any.
+
+    Not white space: Gemma's tokenizer, for one, has runs of line breaks among its added tokens.
+    """
     if tokenizer.chat_template is None:
         return None
     try:
@@ -42,7 +45,8 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     behind = text.rpartition(ANSWER)[2]
     tokens: list[int] = tokenizer(behind, add_special_tokens=False, verbose=False)["input_ids"]
     added = tokenizer.added_tokens_decoder
-    return next((token for token in tokens if token in added), None)
+    marks = (token for token in tokens if token in added and added[token].content.strip())
+    return next(marks, None)
 
 
 def turn_end(tokenizer: "PreTrainedTokenizerBase", end: int | None) -> str:

@@ -1,12 +1,10 @@
 """A recipe taken elsewhere: configurations that other trainers read, and the data beside them."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml  # 1.1, as the other trainers read it
 
 from evo import config as configuration
@@ -16,10 +14,7 @@ from evo.ledger import Ledger
 from evo.prepare import prepare
 from fitness import materialise
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
-from fitness.evaluation import EvaluationSpec, Status, Task
-from fitness.evaluators import Trl
-from fitness.held_out import held_out_loss
+from fitness.evaluation import Task
 from tests.evo.test_export import SPEC
 
 FULL, LORA, TOP = range(3)
@@ -148,41 +143,3 @@ def test_the_command_writes_to_a_new_folder_alone(
     assert capsys.readouterr().out == f"cd {to} && axolotl train axolotl.yaml\n"
     assert main(line) == 2
     assert "is not an empty folder" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of TRL and PEFT
-def test_what_trl_makes_of_it_is_what_the_evaluator_measures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By what `trl sft --config sft.yaml` runs, in this process, which has loaded torch."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-    from trl.scripts.sft import main as sft
-    from trl.scripts.sft import make_parser
-
-    overrides = ("budget.tokens=4608", "recipe.lora_alpha=16")
-    monkeypatch.setitem(GENOMES, TOP, GENOMES[TOP] | LEARNS)
-    run, to = run_of(tmp_path, TOP, *overrides), tmp_path / "elsewhere"
-    config = configuration.load(tmp_path / "little.yaml", overrides)
-    task = replace(prepare(config).task, evaluator=Trl())
-    export_as(run, str(TOP), "trl", to)
-
-    monkeypatch.chdir(to)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    with torch.random.fork_rng():
-        parser = make_parser()
-        sft(*parser.parse_args_and_config(["--config", "sft.yaml"], fail_with_unknown_args=True))
-
-    base = AutoModelForCausalLM.from_pretrained(task.model)
-    model = PeftModel.from_pretrained(base, to / "output").eval()
-    loss = held_out_loss(model, task.domains["target"]["selection"], task.held_out_length)
-    evaluator = Evaluator(task)
-    recipe = configuration.decode(config, GENOMES[TOP])
-    expected, untouched = (
-        evaluator.evaluate(EvaluationSpec(0, recipe, 0, fidelity)) for fidelity in (1.0, 0.0)
-    )
-    assert expected.status is Status.OK, expected.message
-    before = untouched.measurements["target/loss"]
-    assert before - loss > 0.02
-    assert before - loss == pytest.approx(before - expected.measurements["target/loss"], rel=0.1)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitness.endings import ending_tokens
+from fitness.endings import end_of_turn, ending_tokens
 from fitness.feedback.generate import Generation, write
 from fitness.feedback.samples import sample_in, to_lines
 from fitness.generation import Continuation, continued, generate
 from fitness.models import Base
 from fitness.records import rows
+from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import MODEL
 
 TURN = "<turn_end>"  # as Gemma's <end_of_turn>: not the tokenizer's EOS
@@ -67,6 +68,16 @@ def test_the_ends_are_those_of_the_tokenizer_the_configs_and_the_template(
     chatty.model.generation_config.eos_token_id = [7, turn]
     assert ending_tokens(chatty.model, tokenizer) == (tokenizer.eos_token_id, 7, turn)
     chatty.model.generation_config.eos_token_id = before
+
+
+def test_a_line_break_before_the_end_of_a_turn_ends_nothing() -> None:
+    """Though it is an added token, as it is of Gemma's tokenizer."""
+    from tokenizers import AddedToken
+
+    tokenizer = byte_tokenizer(chat_template=TEMPLATE.replace(TURN, "\n" + TURN))
+    tokenizer.add_tokens([AddedToken("\n", special=False, normalized=False), TURN])
+    assert tokenizer.tokenize("a\n" + TURN) == ["a", "\n", TURN]
+    assert end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids(TURN)
 
 
 def test_an_answer_ends_at_the_end_of_its_turn(turning: Base) -> None:

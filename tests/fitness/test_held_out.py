@@ -1,11 +1,9 @@
 """Held-out loss against a sum token by token, and what else is measured."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 from fitness import held_out
 from fitness.evaluation import EvaluationSpec, Task
@@ -18,22 +16,6 @@ from fitness.training.supervised import Diverged
 @pytest.fixture
 def file(task: Task) -> TokenFile:
     return task.domains["target"]["selection"]
-
-
-@pytest.mark.parametrize("length", [2, 7, 48, 500])
-def test_the_loss_is_the_mean_over_every_token_but_the_first(
-    base: Base, file: TokenFile, length: int
-) -> None:
-    tokens = torch.tensor(file.open()[:200].astype(int))
-    short = replace(file, tokens=200)
-    total = 0.0
-    with torch.no_grad():
-        for place in range(1, len(tokens)):  # what a window of this length shows of the text before
-            start = (place - 1) // (length - 1) * (length - 1)
-            logits = base.model(input_ids=tokens[None, start:place]).logits[0, -1].double()
-            total -= logits.log_softmax(-1)[tokens[place]].item()
-    wanted = total / (len(tokens) - 1)
-    assert held_out_loss(base.model, short, length) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_the_size_of_a_batch_changes_nothing(

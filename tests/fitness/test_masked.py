@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from fitness import held_out, weights
 from fitness.decks import NO_LABEL
@@ -143,18 +142,6 @@ def test_documents_begin_and_end_with_the_tokens_of_an_encoder(task: Task, base:
 
 
 # ---------------------------------------------------------------- losses
-
-
-def test_the_loss_is_that_of_transformers(task: Task, base: Base, masking: Masking) -> None:
-    (hidden,) = masking.batches([many(task)], 0.15, seed=1, step=0)
-    ids = torch.from_numpy(hidden.input_ids)
-    with torch.no_grad():
-        told = base.model(
-            input_ids=ids,
-            attention_mask=(ids != masking.pad).long(),
-            labels=torch.from_numpy(hidden.labels),
-        ).loss
-        assert masking.loss(base.model, hidden, 0).item() == pytest.approx(told.item(), abs=1e-5)
 
 
 def test_a_batch_with_nothing_to_predict_teaches_nothing(base: Base, masking: Masking) -> None:

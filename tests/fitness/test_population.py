@@ -127,20 +127,6 @@ def test_members_with_dropout_draw_the_masks_that_they_would_draw_alone(
     assert_as_alone(base, task, members)
 
 
-def test_one_member_is_a_peft_run(base: Base, task: Task) -> None:
-    assert_as_alone(base, task, members_of(1))
-
-
-def test_members_begin_with_the_very_weights_that_peft_draws(base: Base) -> None:
-    members = members_of(3)
-    with lent(base, members) as bucket:
-        begun = [named(bucket.adapter(place)) for place in range(3)]
-    for member, weights in zip(members, begun, strict=True):
-        expected = initial(base, member)
-        assert farthest(weights, expected) == 0.0
-    assert any(weight.abs().max() > 0 for weight in begun[0].values())
-
-
 def test_a_member_does_not_see_its_neighbours(base: Base, task: Task) -> None:
     members = members_of(3, dropout=0.1)
     other = Member(recipe_of(7, lora_rank=8, dropout=0.2), seed=99)  # no larger rank than before

@@ -1,6 +1,5 @@
 """Fine-tuning against a plain torch loop, and what each of a recipe's hyperparameters does."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from fitness.training.supervised import (
     optimiser,
     rate_at,
 )
-from tests.fitness.quickstart import MODEL, batches_of, small_recipe
+from tests.fitness.quickstart import batches_of, small_recipe
 
 STEPS = 6
 
@@ -51,62 +50,6 @@ def small(batch: Batch) -> Batch:
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The fine-tune as a reader of the recipe would write it, from nothing but torch."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
-    matrices = [w for w in model.parameters() if w.ndim > 1]
-    vectors = [w for w in model.parameters() if w.ndim == 1]
-    adam = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
-        betas=(0.9, recipe.beta2),
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    warmup, losses = round(recipe.warmup_share * len(batches)), []
-    for step, (inputs, labels, *_) in enumerate(batches):
-        rate = (step + 1) / warmup if step < warmup else 1.0
-        if step >= warmup and recipe.decay != "constant":
-            past = (step - warmup) / (len(batches) - warmup)
-            rate = 1 - past if recipe.decay == "linear" else (1 + math.cos(math.pi * past)) / 2
-        for group in adam.param_groups:
-            group["lr"] = rate * recipe.learning_rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = model(input_ids=torch.tensor(inputs)).logits.float()
-        following = torch.nn.functional.pad(torch.tensor(labels)[:, 1:], (0, 1), value=-100)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten())
-        adam.zero_grad()
-        loss.backward()
-        if recipe.clip_norm:
-            torch.nn.utils.clip_grad_norm_(matrices + vectors, recipe.clip_norm)
-        adam.step()
-        losses.append(loss.item())
-    return {name: w.detach() for name, w in model.named_parameters()}, losses
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"decay": "linear", "warmup_share": 0.5, "weight_decay": 0.3, "beta2": 0.9},
-        {"decay": "constant", "warmup_share": 0, "clip_norm": 0, "learning_rate": 4e-3},
-        {"clip_norm": 0.1, "batch_size": 3, "sequence_length": 41},
-        {"precision": "bfloat16", "learning_rate": 4e-3},
-    ],
-)
-def test_a_fine_tune_is_a_plain_loop(base: Base, longer: Task, changes: dict[str, Any]) -> None:
-    recipe = small_recipe(**changes)
-    batches = batches_of(longer, recipe)
-    wanted, losses = plain_loop(recipe, batches)
-    with base.prepared(recipe, seed=0) as model:
-        report = finetune(model, recipe, batches, steps=len(batches), seed=0)
-        assert_equal(wanted, dict(model.named_parameters()))
-    assert [loss for _, loss in report.learning_curve] == losses
-    assert report.steps == len(batches)
-    assert report.tokens == longer.budget_tokens == report.learning_curve[-1][0]
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

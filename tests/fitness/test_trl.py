@@ -68,28 +68,6 @@ def test_a_recipe_is_what_sft_is_told() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "recipe",
-    [{"learning_rate": 1e-3}, {"adapter": "lora", "lora_layers": 2, "learning_rate": 5e-3}],
-)
-def test_it_learns_what_the_builtin_trainer_learns(task: Task, recipe: dict[str, Any]) -> None:
-    task = replace(task, budget_tokens=LONG * BATCH * LENGTH, prompt_sets={}, prompts={})
-    recipe = {"mixture": {"jargon": 0.7, "wordnet": 0.3}, "warmup_share": 0.25, **recipe}
-    by_trl, by_builtin = (evaluate(Evaluator(one), **recipe) for one in (with_trl(task), task))
-    assert by_trl.status is Status.OK, by_trl.message
-    untouched = evaluate(Evaluator(task), fidelity=0.0).measurements["target/loss"]
-    learned = untouched - by_trl.measurements["target/loss"]
-    assert learned > 0.05
-    assert learned == pytest.approx(untouched - by_builtin.measurements["target/loss"], rel=0.1)
-    assert by_trl.cost["tokens"] == by_builtin.cost["tokens"] == task.budget_tokens
-    assert by_trl.cost["flops"] == by_builtin.cost["flops"]
-    assert by_trl.details["shares"] == by_builtin.details["shares"]
-    curve, expected = (one.details["learning_curve"] for one in (by_trl, by_builtin))
-    assert [tokens for tokens, _ in curve] == [tokens for tokens, _ in expected]
-    assert curve[0][1] == pytest.approx(expected[0][1], abs=1e-4)
-
-
-@pytest.mark.slow
 def test_a_fine_tune_leaves_nothing_behind(trl: Evaluator, builtin: Evaluator, task: Task) -> None:
     """Whatever ran before in the worker, the same recipe and seed give the same numbers."""
     full, lora = {"dropout": 0.1}, {"adapter": "lora", "dropout": 0.1}

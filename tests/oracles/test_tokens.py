@@ -37,6 +37,7 @@ TOLD = [
     {"prompt": "the qui", "completion": "ck brown fox"},
     {"prompt": "Grüße 🦊", "completion": "🦊 über"},
     {"prompt": " ", "completion": " x"},
+    {"prompt": "Say nothing: ", "completion": ""},
     {"prompt": CHAT, "completion": [ANSWER]},
     {"prompt": CHAT, "completion": [ANSWER], "tools": [TOOL]},
     {"prompt": CHAT, "completion": [ANSWER], "tools": json.dumps([TOOL])},
@@ -120,6 +121,8 @@ def test_pairs_have_the_tokens_of_trl(folder: Path, tmp_path: Path) -> None:
     records = [
         {"prompt": "Question: ", "chosen": "Paris", "rejected": " the dog"},
         {"prompt": "the qui", "chosen": "ck fox", "rejected": " lazy dog"},
+        {"prompt": "Question: ", "chosen": "Paris", "rejected": ""},
+        {"prompt": "Say nothing:", "chosen": "", "rejected": " I will"},
         {
             "prompt": CHAT,
             "chosen": [ANSWER],

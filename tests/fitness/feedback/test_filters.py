@@ -13,7 +13,7 @@ from fitness.errors import InputError
 from fitness.feedback.filters import FILTERS, MODELS, Given, needs, scored
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.likelihood import likelihoods, perplexity
+from fitness.feedback.likelihood import perplexity
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
 from fitness.feedback.reward import LEAST
 from fitness.feedback.samples import Sample
@@ -69,21 +69,6 @@ def test_a_loop_has_a_low_perplexity_and_shuffled_words_a_high_one(base: Base) -
         for one in scored([loop, plain, noise], ["perplexity"], Given(base=base))
     )
     assert low < middle < high
-
-
-def test_a_completion_is_scored_after_its_prompt_and_alone_as_in_a_pool(base: Base) -> None:
-    import torch
-
-    one = sample(" is a program that runs", "daemon: n.")
-    tokens = [base.tokenizer(text)["input_ids"] for text in (one.prompt, one.completion)]
-    ids = torch.tensor([tokens[0] + tokens[1]])
-    with torch.no_grad():
-        logps = base.model(ids).logits.log_softmax(-1)[0, :-1]
-    each = logps.gather(1, ids[0, 1:, None])[:, 0]
-    [alone] = likelihoods(base, [one])
-    assert alone.completion == pytest.approx(float(each[len(tokens[0]) - 1 :].mean()), abs=1e-5)
-    assert alone.text == pytest.approx(float(each.mean()), abs=1e-5)
-    assert likelihoods(base, [*good(5), one])[5] == pytest.approx(alone, abs=1e-5)
 
 
 def test_nothing_written_has_no_perplexity_and_100_kb_are_cut_to_the_context(base: Base) -> None:
