@@ -1,4 +1,4 @@
-"""What each worker does right now, for people who watch a search."""
+"""The present activity of each worker, for people who watch a search."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What an export will take, told before anything is trained again: time and disk."""
+"""Time and disk that an export will take, estimated before anything is trained again."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""What a launch is told before anything runs: refusals, warnings, and an estimate of its work.
+"""Refusals, warnings and an estimate of the work of a launch, before anything runs.
 
 `evo launch` and its `--dry-run` both ask here, so that what one says the other does too.
 """

@@ -1,4 +1,4 @@
-"""Whose code runs: what a run or spec names that is code, and whether it may be run.
+"""Trust in code: finds what a run or spec names that is code, and decides whether it may run.
 
 `evo launch` is its user's own act: it runs what the spec names, and remembers on this machine, in
 the cache folder, what that was. A run folder may be somebody else's, though, so `resume`, `export`

@@ -1,4 +1,4 @@
-"""What is asked of a base once, by a forward pass: may documents share a row; which modules matter.
+"""Probe a base once by a forward pass: may documents share a row, and which modules matter.
 
 Where documents are packed, their positions begin anew at each, from which `transformers` tells them
 apart; but only for architectures that build their attention mask that way. Others, such as OPT,

@@ -1,4 +1,4 @@
-"""What other tools and papers call the names of a spec: for the "did you mean" of its errors.
+"""Names that other tools and papers use for those of a spec: for the "did you mean" of errors.
 
 Each word has the names it may stand for; the first that is known where it was written is meant.
 """
