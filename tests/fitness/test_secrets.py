@@ -135,13 +135,18 @@ def test_an_exception_of_a_users_function_reaches_no_record(
     spec = EvaluationSpec(0, {}, 0)
     why = "x" * 1995 + "hunter2! s3cret-word"  # which is cut in the middle of one
     assert "nter2!" not in failed(spec, Status.ERROR, why).message
-    with Ledger.create(tmp_path, {"config": {}}) as ledger:
-        told = ledger.append("lost", message="died with hunter2!", individual=0)
+    with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
+        told = ledger.append("note", message="died with hunter2!", individual=0)
         assert told["message"] == "died with ***"
-        ledger.append("round", why=None, round=1)
-    older = tmp_path / "ledger.jsonl"
-    older.write_text(older.read_text() + '{"fact":"lost","message":"pw s3cret-word"}\n')
-    assert [fact.get("message") for fact in read(tmp_path)][1:] == ["died with ***", None, "pw ***"]
+        ledger.append("note", message=None)
+    assert [fact.get("message") for fact in read(tmp_path / "run")][1:] == ["died with ***", None]
+    older = tmp_path / "older" / "ledger.jsonl"  # written before anything was filtered
+    older.parent.mkdir()
+    older.write_text(
+        '{"fact":"search","format":1,"config":{},"time":0.0}\n'
+        '{"fact":"note","message":"pw s3cret-word"}\n'
+    )
+    assert read(older.parent)[1]["message"] == "pw ***"
 
 
 def test_what_a_function_returns_is_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
