@@ -1,9 +1,7 @@
 """An individual as a model folder that `transformers` loads, with its recipe and a model card."""
 
 import json
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +27,7 @@ from fitness.errors import InputError
 from fitness.evaluate import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import knows_recipe
+from fitness.files import appearing
 from fitness.gguf import is_gguf
 from fitness.inheritance import unmeasured
 from fitness.recipe import Recipe
@@ -99,12 +98,11 @@ def export(
     )
     effort = effort_of(run, facts, config, spec, base, to, adapter=adapter)
     effort.check()
-    partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
     with tempfile.TemporaryDirectory() as retrained:
         if not kept.is_dir():
             tell(effort.told(number))
             kept = _trained_again(run, facts, config, spec, Path(retrained))
-        try:
+        with appearing(to) as partial:
             if adapter:
                 hub = hub_id(config.model.base)
                 weights.assemble_adapter(kept, partial, base=hub or str(base))
@@ -113,11 +111,6 @@ def export(
             write_recipe(config, recipe, partial / "recipe.yaml")
             card = _card(config, number, measured, evaluations, constraints(facts), adapter=adapter)
             (partial / "README.md").write_text(card, encoding="utf-8")
-            if to.exists():
-                to.rmdir()
-            os.replace(partial, to)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return to
 
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from ruamel.yaml import YAML
 
 from evo.config import SearchConfig
 from evo.export import check_same, chosen, new_folder, write_recipe
-from evo.files import write_whole
 from evo.ledger import read
 from evo.prepare import prepare
 from evo.trainers import DATA, TRAINERS, Fine, Trainer
@@ -20,6 +17,7 @@ from fitness import handover, materialise
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.evaluators import Trl, TrlSettings
+from fitness.files import appearing, write_whole
 from fitness.recipe import Recipe
 from fitness.sources import load_tokenizer
 
@@ -42,8 +40,7 @@ def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool 
     trainer = TRAINERS[name]
     fine = _told(config, prepared.task, Recipe.model_validate(plain))
     missing = trainer.missing(fine)
-    partial = to.with_name(f"{to.name}.{os.getpid()}.partial")
-    try:
+    with appearing(to) as partial:
         (partial / DATA).mkdir(parents=True)
         _write_data(trainer, config, prepared.task, plain, partial / DATA)
         write_recipe(config, plain, partial / "recipe.yaml")
@@ -51,11 +48,6 @@ def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool 
         heading += [f"In this folder, on one device: {trainer.command}", *_list_of(name, missing)]
         comment = "".join(f"# {line}\n" for line in heading)
         write_whole(partial / trainer.file, comment + _yaml(trainer.configuration(fine)))
-        if to.exists():
-            to.rmdir()
-        os.replace(partial, to)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return "\n".join([f"cd {to} && {trainer.command}", *_list_of(name, missing)])
 
 

@@ -12,7 +12,6 @@ from evo import texts
 from evo.export import chosen, export
 from evo.feedback.pool import filters_by_people
 from evo.feedback.session import judged
-from evo.files import write_whole
 from evo.ledger import read
 from evo.places import check_room_for
 from fitness import folders
@@ -23,6 +22,7 @@ from fitness.feedback.generate import Generation, write
 from fitness.feedback.reward import check_enough
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.yields import columns
+from fitness.files import write_whole
 from fitness.generation import asked
 
 if TYPE_CHECKING:

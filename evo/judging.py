@@ -9,7 +9,6 @@ import numpy as np
 
 from evo.config.rounds import JUDGED, PEOPLE, Rounds
 from evo.feedback.pool import sample_items, scored_by_people
-from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_lines
 from fitness.feedback import items as shown
@@ -23,6 +22,7 @@ from fitness.feedback.judging import verdict
 from fitness.feedback.samples import Sample
 from fitness.feedback.speakers import Refused, speaker_of
 from fitness.feedback.store import FOLDER, Store, read_standing
+from fitness.files import write_whole
 from fitness.metrics import load_function
 from fitness.secrets import quoted
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from evo.facts import check, check_together
-from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
+from fitness.files import write_whole
 from fitness.secrets import Filter
 
 FORMAT = 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from evo.doing import Doing, described
-from evo.files import write_whole
+from fitness.files import write_whole
 
 FILE = "now.json"
 

@@ -14,6 +14,7 @@ from fitness.decks import RecordDeck, use_of
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
+from fitness.files import cache_folder, file_digest
 from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
 from fitness.infilling import LEAST, Sentinels
@@ -22,7 +23,7 @@ from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.soundness import Soundness
-from fitness.sources import TokenFile, cache_folder, file_digest, load_tokenizer, tokenise
+from fitness.sources import TokenFile, load_tokenizer, tokenise
 from fitness.training.masked import Masking
 
 LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source

@@ -15,6 +15,7 @@ from evo.ledger import Fact, read
 from evo.round_spec import different
 from fitness import weights
 from fitness.evaluation import Evaluation, EvaluationSpec
+from fitness.files import appearing
 
 Known = tuple[Path, Fact]  # the folder of its round, and the evaluation
 
@@ -53,11 +54,9 @@ class Recall:
         kept = weights.folder_of(folder / "artifacts", fact["individual"])
         if spec.keep_weights and spec.split == "selection" and kept.is_dir():
             there = weights.folder_of(self._artifacts, spec.individual)
-            partial = there.with_name(f"{there.name}.recalled.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            weights.copy_kept(kept, partial)
-            shutil.rmtree(there, ignore_errors=True)
-            partial.replace(there)
+            with appearing(there) as partial:
+                weights.copy_kept(kept, partial)
+                shutil.rmtree(there, ignore_errors=True)
         now = time.time()
         known = replace(from_fact(fact), spec=spec, cost={}, started=now, finished=now)
         return replace(known, details={**known.details, "recalled": str(folder.name)})

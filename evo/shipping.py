@@ -1,14 +1,13 @@
 """Model, data and modules for machines that do not see the driver's files; no Ray in here."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 from fitness.evaluation import Task
-from fitness.sources import TokenFile, cache_folder, file_digest
+from fitness.files import cache_folder, file_digest, write_whole
+from fitness.sources import TokenFile
 
 
 def marks(task: Task) -> dict[Path, str | int]:
@@ -58,9 +57,7 @@ def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path
     copy = cache_folder() / "shipped" / key / path.name
     if not _is(copy, wanted[path]):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        partial = copy.with_name(f"{copy.name}.{uuid4().hex}.partial")
-        partial.write_bytes(content)
-        os.replace(partial, copy)
+        write_whole(copy, content)
     return copy
 
 

@@ -14,13 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evo.files import write_whole
 from evo.ledger import Fact
 from fitness import adapters, weights
 from fitness.errors import InputError
 from fitness.exported import CONFIG, REMOTE_CODE, TOKENIZER
 from fitness.feedback.judgements import JUDGE
-from fitness.sources import cache_folder
+from fitness.files import cache_folder, write_whole
 
 FOLDER = "trusted"  # in the cache: a file for each piece of code that was launched here
 SHOWN = 5  # in a message

@@ -1,15 +1,11 @@
 """GGUF files as model folders: converted once, into the cache, by the file's own content."""
 
-import hashlib
 import importlib.util
-import os
-import shutil
 from pathlib import Path
-from uuid import uuid4
 
 from fitness.errors import InputError
 from fitness.exported import save_tokenizer
-from fitness.sources import cache_folder
+from fitness.files import appearing, cache_folder, file_digest
 
 SUFFIX = ".gguf"
 
@@ -32,19 +28,14 @@ def converted(base: str) -> Path:
             f"model.base {base!r}: reading it needs the package gguf; `pip install gguf`, or give "
             "a model folder"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_folder() / "gguf" / digest[:32]
+    folder = cache_folder() / "gguf" / file_digest(path)[:32]
     if not (folder / "config.json").is_file():
-        partial = folder.with_name(f"{folder.name}.{uuid4().hex}.partial")
         try:
-            _convert(path, partial)
-            os.replace(partial, folder)
+            with appearing(folder) as partial:
+                _convert(path, partial)
         except OSError:  # another driver was faster, or the disk is full
             if not (folder / "config.json").is_file():
                 raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

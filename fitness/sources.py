@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,14 +10,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from uuid import uuid4
 
 import numpy as np
 
 from fitness import hub
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
-from fitness.errors import UNREADABLE, Faults, InputError
+from fitness.errors import Faults, InputError
 from fitness.feedback.samples import sample_in
+from fitness.files import appearing, file_digest, write_whole
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
 from fitness.records import COLUMNS, Records, Row, notes_of, rows, unread
@@ -99,14 +98,6 @@ class TokenFile:
                 f"{self.name}: its tokens cannot be read from {self.path} ({error}); set "
                 "EVOMIX_CACHE to a folder that every machine of the run reaches"
             ) from error
-
-
-def cache_folder() -> Path:
-    """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
-    if chosen := os.environ.get("EVOMIX_CACHE"):
-        return Path(chosen).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "evomix"
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -213,16 +204,6 @@ def fingerprint_of_tokenizer(folder: Path) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        why = f"cannot be read ({error.strerror or error}); {UNREADABLE}"
-        raise InputError(f"{path}: {why}") from error
-
-
 def _tokens_path(cache: Path, key: str) -> Path:
     return cache / f"{key}.tokens"
 
@@ -252,7 +233,7 @@ def _build(
     faults = Faults()
     dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
     cache.mkdir(parents=True, exist_ok=True)
-    with _appearing_whole(_tokens_path(cache, key)) as file:
+    with appearing(_tokens_path(cache, key)) as partial, partial.open("xb") as file:
         try:
             if source.kind == "text":
                 counts = _write_text(
@@ -268,8 +249,7 @@ def _build(
             raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
-    with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
-        file.write(json.dumps(facts).encode())
+    write_whole(_tokens_path(cache, key).with_suffix(".json"), json.dumps(facts))
     return facts
 
 
@@ -391,20 +371,6 @@ def _encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[
     backend.no_truncation()
     backend.no_padding()
     return (one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False))
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name once it is complete; several writers may be at it at once."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

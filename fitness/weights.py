@@ -13,6 +13,7 @@ from typing import Any
 
 from fitness import exported, folders
 from fitness.errors import InputError
+from fitness.files import appearing, remove_partial
 from fitness.heads import CAUSAL, Head
 from fitness.loading import load
 from fitness.sources import load_tokenizer
@@ -33,22 +34,13 @@ def keep(model: Any, folder: Path) -> None:
     """Save weights, whole or not at all. A full disk costs the weights, not the evaluation."""
     from safetensors import SafetensorError
 
-    for abandoned in folder.parent.glob(f"{folder.name}.*.partial"):  # by a worker that died
-        shutil.rmtree(abandoned, ignore_errors=True)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    remove_partial(folder)  # of a worker that died
     try:
-        model.save_pretrained(partial)
-        for path in partial.iterdir():
-            _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        with appearing(folder) as partial:
+            model.save_pretrained(partial)
+            shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        pass
 
 
 def copy_kept(weights: Path, to: Path) -> None:

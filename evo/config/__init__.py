@@ -39,7 +39,7 @@ from evo.config.resolve import resolve_spec, resolved
 from evo.config.section import NAME_PATTERN
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
-from evo.files import write_whole
+from fitness.files import write_whole
 
 __all__ = [
     "ConfigError",

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from evo.files import write_whole
 from fitness.errors import InputError
+from fitness.files import write_whole
 
 HERE = Path(__file__).parents[1]
 QUICKSTART_FOLDER = HERE / "quickstart"

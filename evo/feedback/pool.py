@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.feedback.contamination import is_contaminated
 from fitness.feedback.filters import Given, scored
@@ -13,6 +12,7 @@ from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import enough
 from fitness.feedback.samples import Sample, read_samples, to_lines
+from fitness.files import write_whole
 
 POOL = "pool"  # the origin of items that are samples of a pool
 

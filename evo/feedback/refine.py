@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evo.feedback.session import PAIRS, collect, feedback_of
-from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_lines
 from fitness.feedback import conversion
@@ -28,6 +27,7 @@ from fitness.feedback.language import (
 )
 from fitness.feedback.speakers import Refused, Speaker
 from fitness.feedback.store import Store, read_standing
+from fitness.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Group

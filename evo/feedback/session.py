@@ -10,7 +10,6 @@ import numpy as np
 
 from evo.feedback.pool import pool_items
 from evo.feedback.server import Server
-from evo.files import write_whole
 from evo.ledger import ledger_file, read
 from fitness.errors import InputError
 from fitness.facts import as_lines
@@ -22,6 +21,7 @@ from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import LEAST, enough
 from fitness.feedback.standing import Settings
 from fitness.feedback.store import FOLDER, Store, read_standing
+from fitness.files import write_whole
 
 Choose = Literal["active", "random"]
 PAIRS = 3  # of drafts for each prompt

@@ -18,9 +18,9 @@ import pandas as pd
 from evo.config import Constraint, SearchConfig
 from evo.config.section import Section
 from evo.config.sections import Budget, Model, Search
-from evo.files import write_whole
 from evo.printable import escaped
 from fitness import metrics
+from fitness.files import write_whole
 from population.individual import ANCHOR
 
 Fact = Mapping[str, Any]

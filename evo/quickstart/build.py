@@ -27,8 +27,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from evo.files import write_whole
 from evo.quickstart.texts import PACKAGES, READERS, fetch
+from fitness.files import write_whole
 
 SEED = 20
 SPLITS = ("selection", "test")

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo import history
-from evo.files import write_whole
 from evo.history.comparison import WINNER
 from evo.report.contents import PLACED, comparison_table, contents, duration, recipe, who
 from evo.report.figures.style import Chart, View
 from evo.report.limits import limit_lines
 from evo.report.rendering import rendered
+from fitness.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from evo.compare import Array, Overlay, Trace, at, final
-from evo.files import write_whole
 from evo.history.comparison import listed, number, plus_minus, signed
 from evo.report.figures.style import (
     BLUE,
@@ -25,6 +24,7 @@ from evo.report.figures.style import (
 )
 from evo.report.rendering import rendered
 from evo.significance import chance
+from fitness.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from evo import history, report
 from evo.config import decode
 from evo.config import of as config_of
-from evo.files import write_whole
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
@@ -19,6 +18,7 @@ from evo.report.overlay import Table
 from evo.report.rendering import rendered
 from fitness.feedback.samples import read_samples
 from fitness.feedback.yields import yields
+from fitness.files import write_whole
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:

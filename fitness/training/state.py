@@ -5,11 +5,12 @@ states as tensors, the rest as JSON in its header. Nothing in it is unpickled.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fitness.files import appearing, remove_partial
 
 STATE = "state"  # the header's key
 Curve = list[tuple[int, float]]
@@ -88,8 +89,7 @@ def keep(state: TrainingState, file: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    _forget(file.parent, f"{file.name}.*.partial")  # by a worker that died
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    remove_partial(file)  # of a worker that died
     header = {
         "step": state.step,
         "tokens": state.tokens,
@@ -98,12 +98,10 @@ def keep(state: TrainingState, file: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, {STATE: json.dumps(header)})
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, file)
+        with appearing(file) as partial:
+            save_file(tensors, partial, {STATE: json.dumps(header)})
     except (OSError, SafetensorError):
-        partial.unlink(missing_ok=True)
+        pass
 
 
 def load(file: Path) -> TrainingState | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from evo.cli import main
-from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_line, lock
+from fitness.files import write_whole
 from tests.evo.synthetic_ledger import ledger
 from tests.evo.toy import write_spec
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from fitness.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.errors import InputError
-from fitness.sources import TokenFile, cache_folder, load_tokenizer, tokenise
+from fitness.files import cache_folder
+from fitness.sources import TokenFile, load_tokenizer, tokenise
 from tests.fitness.conftest import END, byte_tokenizer
 
 Write = Callable[[str, str | bytes], Path]
@@ -533,7 +534,7 @@ def test_a_full_disk_names_the_way_out(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fitness.sources.os.fsync", full)
+    monkeypatch.setattr("fitness.files.os.fsync", full)
 
     with pytest.raises(InputError, match=r"No space left on device.*EVOMIX_CACHE"):
         tokenised(write("a.jsonl", jsonl("a")), tokenizer_folder, cache)

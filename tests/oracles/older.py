@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from fitness.sources import cache_folder
+from fitness.files import cache_folder
 
 PACKAGES = ("transformers==4.57.*", "huggingface_hub<1", "tokenizers<0.23")
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evo.files import write_whole
+from fitness.files import write_whole
 
 
 def test_of_two_writers_at_once_one_is_there_and_whole(tmp_path: Path) -> None:

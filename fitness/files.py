@@ -1,0 +1,93 @@
+"""Files and folders that appear whole or not at all; the cache; digests."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from fitness.errors import UNREADABLE, InputError
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A place to write a file or a folder, on disk before it gets the name `path`.
+
+    Of several writers at once, the last one's file is there, whole. A folder takes the place of
+    none or of an empty one, else it raises OSError. Nothing is left of what was not completed.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        written = partial.rglob("*") if partial.is_dir() else [partial]
+        for file in filter(Path.is_file, written):
+            _sync(file)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, on disk before it gets its name.
+
+    A device or a pipe, such as /dev/stdout, is written to as it is: for root, a file could take
+    its place.
+    """
+    binary = content.encode() if isinstance(content, str) else content
+    if path.parent == Path("/dev") or path.is_char_device() or path.is_fifo():
+        _write_to(path, binary)
+        return
+    try:
+        with appearing(path) as partial:
+            partial.write_bytes(binary)
+    except OSError as error:  # which names the partial file, or none
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_to(device: Path, content: bytes) -> None:
+    """Write to what is no file; OSError, and no waiting, for a pipe that nobody reads."""
+    target = os.open(device, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(target, True)
+    try:
+        with os.fdopen(target, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(device)) from error
+
+
+def remove_partial(path: Path) -> None:
+    """Delete what processes that died while writing `path` have left beside it.
+
+    Only where no other process can be writing it.
+    """
+    for abandoned in path.parent.glob(f"{path.name}.*.partial"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+        with suppress(OSError):
+            abandoned.unlink()
+
+
+def cache_folder() -> Path:
+    """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
+    if chosen := os.environ.get("EVOMIX_CACHE"):
+        return Path(chosen).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "evomix"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        why = f"cannot be read ({error.strerror or error}); {UNREADABLE}"
+        raise InputError(f"{path}: {why}") from error
