@@ -14,12 +14,12 @@ from evo.ledger import read
 from evo.prepare import prepare
 from evo.trainers import DATA, TRAINERS, Fine, Trainer
 from fitness import handover, materialise
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.evaluators import Trl, TrlSettings
 from fitness.files import appearing, write_whole
 from fitness.recipe import Recipe
-from fitness.sources import load_tokenizer
 
 
 def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool = False) -> str:

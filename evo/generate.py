@@ -15,6 +15,7 @@ from evo.feedback.session import judged
 from evo.ledger import read
 from evo.places import check_room_for
 from fitness import folders
+from fitness.data.prompts import asked
 from fitness.errors import InputError
 from fitness.feedback.contamination import is_contaminated
 from fitness.feedback.filters import DEFAULT_FILTERS, Given, check_filter, scored
@@ -23,7 +24,6 @@ from fitness.feedback.reward import check_enough
 from fitness.feedback.samples import Sample, to_lines
 from fitness.feedback.yields import columns
 from fitness.files import write_whole
-from fitness.generation import asked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

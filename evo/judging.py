@@ -19,11 +19,12 @@ from fitness.feedback.endpoint import KEY_VARIABLE
 from fitness.feedback.items import Item, add_items, read_items, to_fact
 from fitness.feedback.judgements import JUDGE, by_judge, checked, judge_named
 from fitness.feedback.judging import verdict
+from fitness.feedback.protocol import Refused
 from fitness.feedback.samples import Sample
-from fitness.feedback.speakers import Refused, speaker_of
+from fitness.feedback.speakers import speaker_of
 from fitness.feedback.store import FOLDER, Store, read_standing
 from fitness.files import write_whole
-from fitness.metrics import load_function
+from fitness.plugins import load_function
 from fitness.secrets import quoted
 
 

@@ -12,10 +12,10 @@ from evo.config import SearchConfig
 from evo.config.rounds import Rounds
 from evo.generate import DOCUMENTS
 from fitness import folders
-from fitness.feedback.contamination import CONTAMINATION, is_contaminated
+from fitness.feedback.contamination import is_contaminated
 from fitness.feedback.diversity import diversity
 from fitness.feedback.filters import Given, needs, scored
-from fitness.feedback.samples import Sample, read_samples, sample_in, to_lines
+from fitness.feedback.samples import CONTAMINATION, Sample, read_samples, sample_in, to_lines
 from fitness.files import write_whole
 
 DUPLICATE = "duplicate"  # which goes by the whole pool

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evo.config import SearchConfig
+from fitness.data.prompts import Prompts
 from fitness.documents import records
 from fitness.errors import InputError
 from fitness.evaluation import Split
@@ -12,7 +13,6 @@ from fitness.feedback.contamination import contaminated
 from fitness.feedback.references import evaluated_texts
 from fitness.feedback.samples import sample_in
 from fitness.feedback.thresholds import cut_by, lacking
-from fitness.generation import Prompts
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile
 from fitness.suggest import listed

@@ -10,12 +10,13 @@ from evo import pools
 from evo.config import SearchConfig, bounds, largest, possible
 from evo.machine import check_temporary_folder
 from fitness import folders, head_checks, soundness
+from fitness.data.prompts import Prompts, read_prompts
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import RecordDeck, use_of
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.files import cache_folder, file_digest
-from fitness.generation import Prompts, read_prompts
 from fitness.heads import Head
 from fitness.infilling import LEAST, Sentinels
 from fitness.kinds import Kind
@@ -23,7 +24,7 @@ from fitness.merging import check_part, fingerprint_of
 from fitness.recipe import Method
 from fitness.records import Records
 from fitness.soundness import Soundness
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from fitness.training.masked import Masking
 
 LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source

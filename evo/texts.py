@@ -7,9 +7,9 @@ import numpy as np
 
 from evo.config import SearchConfig
 from fitness import folders
+from fitness.data.prompts import read_prompts
 from fitness.errors import InputError
 from fitness.feedback.references import drawn, evaluated_texts, texts_of
-from fitness.generation import read_prompts
 from fitness.suggest import listed
 
 

@@ -16,7 +16,7 @@ from fitness.errors import Infeasible, InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.external import by_command
-from fitness.metrics import load_function
+from fitness.plugins import load_function
 from fitness.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.secrets import quoted, without_secrets
 from fitness.together import Trained

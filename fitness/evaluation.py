@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from fitness.data.prompts import Prompts, PromptSet
 from fitness.evaluators import EvaluatorChoice
 from fitness.feedback.generate import Generation
-from fitness.generation import Prompts, PromptSet
 from fitness.heads import CAUSAL, Head
 from fitness.kinds import Kind
 from fitness.secrets import without_secrets

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from fitness import materialise
+from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import Command, filled_in
 from fitness.secrets import quoted, without_secrets
-from fitness.sources import load_tokenizer
 from fitness.transcript import Transcript
 
 WATCHDOG = Path(__file__).with_name("watchdog.py")

@@ -10,6 +10,7 @@ from fitness.decks import NO_LABEL, RecordDeck
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.generation import generate
+from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
 from fitness.items import answer_items, class_items, items, text_items
 from fitness.metrics import class_scores, score
 from fitness.mixing import Rows, separate, stacked, windows
@@ -19,10 +20,8 @@ from fitness.together import Answers
 from fitness.tokens import separator
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
-from fitness.training.supervised import Diverged, token_logps
+from fitness.training.supervised import Diverged
 
-BATCH_TOKENS = 4096
-BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
 SAMPLES = 4
 
 Measured = tuple[dict[str, float], dict[str, Any]]  # by name; what details say of it
@@ -181,7 +180,7 @@ def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, n
     if not isinstance(content, Records):
         raise TypeError(f"{file.name} holds no records")
     deck = RecordDeck(content, "classify", length)
-    size = max(1, BATCH_TOKENS // length)
+    size = rows_at_once(length)
     draws = [deck.draw("", number, length) for number in range(deck.draws)]
     with torch.inference_mode():
         found = [
@@ -233,9 +232,3 @@ def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Row
         apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
         for place in range(0, len(apart), size):  # as many rows at once as of packed ones
             yield stacked(apart[place : place + size])
-
-
-def sequences_at_once(model: Any, length: int) -> int:
-    """Sequences at a time."""
-    vocabulary = model.config.get_text_config().vocab_size
-    return max(1, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary) // length)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fitness import folders
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
-from fitness.sources import load_tokenizer
 from fitness.tokens import separator
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import Windows
 from fitness.errors import InputError
 from fitness.evaluation import Task
@@ -20,7 +21,7 @@ from fitness.infilling import Infilling
 from fitness.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.records import Records
-from fitness.sources import TokenFile, load_tokenizer
+from fitness.sources import TokenFile
 
 if TYPE_CHECKING:
     import pyarrow as pa

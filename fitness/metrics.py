@@ -5,20 +5,20 @@ Words are what white space separates.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from inspect import signature
 from numbers import Real
-from pkgutil import iter_modules
 from typing import Any, Literal
 
 import numpy as np
 
+from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
-from fitness.generation import Prompts, PromptSet
 from fitness.kinds import Kind
+from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
+from fitness.text import grams, plain, repeated, share
 
 Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
 
@@ -172,38 +172,6 @@ def resolve(metric: str) -> Metric:
     return function
 
 
-def load_function(path: str, subject: str) -> Callable[..., Any]:
-    """Import what `module:function` names; InputError, beginning with `subject`, if it fails."""
-    module_name, _, name = path.partition(":")
-    where = f"{subject} {path!r}"
-    if not module_name or not name or path.startswith("."):
-        raise InputError(f"{where}: must look like module:function")
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise InputError(f"{where}: importing {module_name} failed: {error}") from error
-        known = {found.name for found in iter_modules()}
-        raise InputError(
-            f"{where}: there is no module {error.name!r}{did_you_mean(error.name, known)}; "
-            "its folder must be on PYTHONPATH"
-        ) from error
-    except Exception as error:  # whatever a user's module does when it is imported
-        raise InputError(
-            f"{where}: importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(module, name):
-        public = [known for known in vars(module) if not known.startswith("_")]
-        raise InputError(
-            f"{where}: {module_name} has no {name!r}, it has {listed(public)}"
-            f"{did_you_mean(name, public)}"
-        )
-    function = getattr(module, name)
-    if not callable(function):
-        raise InputError(f"{where}: is a {type(function).__name__}; it must be a function")
-    return function
-
-
 def name_in_measurements(metric: str) -> str:
     """`chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
     return metric.rpartition(":")[2]
@@ -230,24 +198,3 @@ def measured_names(domains: Mapping[str, Kind], prompt_sets: Mapping[str, Prompt
             "or prompt set, or drop one"
         )
     return names
-
-
-def plain(text: str) -> str:
-    """A text without regard to case and to the amount of white space."""
-    return " ".join(text.casefold().split())
-
-
-def grams(items: Sequence[Any], n: int) -> Iterator[tuple[Any, ...]]:
-    """Every n of the items that follow one another."""
-    return (tuple(items[place : place + n]) for place in range(len(items) - n + 1))
-
-
-def repeated(items: Sequence[Any]) -> float:
-    """The share of the 4-grams that occurred before; 0 for fewer than four items."""
-    counted = Counter(grams(items, 4))
-    return share(counted.total() - len(counted), counted.total())
-
-
-def share(part: float, whole: int) -> float:
-    """0 of nothing."""
-    return part / whole if whole else 0.0

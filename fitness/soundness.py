@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from fitness import adapters, folders, head_checks, models
+from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder
 from fitness.heads import Head
 from fitness.loading import configuration, own_parts, unusable
-from fitness.sources import fingerprint_of_tokenizer, load_tokenizer
 
 FORMAT = 1  # of what is kept
 DTYPES = {  # of safetensors, as torch names them

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fitness import hub
+from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import Faults, InputError
 from fitness.feedback.samples import sample_in
@@ -31,16 +32,6 @@ FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "not
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
 BATCH_CHARACTERS = 2**20
-OF_TOKENIZERS = (
-    ".json",
-    ".jinja",
-    ".model",
-    ".tiktoken",
-    ".bpe",
-    ".spm",
-    "merges.txt",
-    "vocab.txt",
-)
 
 
 @dataclass(frozen=True)
@@ -98,28 +89,6 @@ class TokenFile:
                 f"{self.name}: its tokens cannot be read from {self.path} ({error}); set "
                 "EVOMIX_CACHE to a folder that every machine of the run reaches"
             ) from error
-
-
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in a model's folder; runs no code from there."""
-    from transformers import AutoTokenizer
-
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # whatever odd content makes the library raise
-        told = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{folder}: no usable tokenizer in it ({told}); save one with "
-            "`tokenizer.save_pretrained(folder)`"
-        ) from error
-    if separator(tokenizer) is None:
-        raise InputError(
-            f"{folder}: the tokenizer has no end-of-sequence token, which separates documents; "
-            "set `eos_token` in its tokenizer_config.json"
-        )
-    return tokenizer
 
 
 def tokenise(
@@ -187,21 +156,6 @@ def fingerprint(
     else:
         settings["data"] = [[kind, file_digest(path)] for path, kind in files(source, base)]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def fingerprint_of_tokenizer(folder: Path) -> str:
-    """SHA-256, in hex, over every file in a model's folder that a tokenizer may be read from.
-
-    Not over its weights, nor over what is only told to people, such as a README.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
-    digests = {
-        path.name: file_digest(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name.endswith(OF_TOKENIZERS) and not path.name.startswith(".")
-    }
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def _tokens_path(cache: Path, key: str) -> Path:

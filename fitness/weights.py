@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fitness import exported, folders
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.files import appearing, remove_partial
 from fitness.heads import CAUSAL, Head
 from fitness.loading import load
-from fitness.sources import load_tokenizer
 
 ADAPTER = "adapter_config.json"
 KEPT = re.compile(  # the files that `keep` writes

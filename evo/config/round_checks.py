@@ -10,7 +10,8 @@ from fitness.evaluators import BUILTIN
 from fitness.feedback.filters import check_filter
 from fitness.feedback.judgements import by_judge
 from fitness.feedback.thresholds import SCORES, cut_by
-from fitness.metrics import load_function, measured_names
+from fitness.metrics import measured_names
+from fitness.plugins import load_function
 from fitness.recipe import Recipe
 
 GIVES = {"perplexity": ("perplexity", "text_perplexity")}  # by filter, where not its own name

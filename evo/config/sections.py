@@ -18,9 +18,9 @@ from pydantic import (
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
 from evo.config.section import Name, Section
+from fitness.data.prompts import PromptSet
 from fitness.documents import Half, Source
 from fitness.evaluators import BUILTIN
-from fitness.generation import PromptSet
 from fitness.heads import ModelTask
 from fitness.kinds import Kind
 from fitness.recipe import Recipe

@@ -25,7 +25,7 @@ from fitness.feedback.language import (
     criticised_in,
     refine,
 )
-from fitness.feedback.speakers import Refused, Speaker
+from fitness.feedback.protocol import Refused, Speaker
 from fitness.feedback.store import Store, read_standing
 from fitness.files import write_whole
 

@@ -15,21 +15,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from fitness.feedback.duplicates import (
-    SHINGLE,
-    completion_shingles,
-    copied,
-    holders_of,
-    shingles,
-    words,
-)
-from fitness.feedback.samples import Sample
-from fitness.metrics import grams
+from fitness.feedback.duplicates import completion_shingles, copied, holders_of
+from fitness.feedback.samples import CONTAMINATION, Sample
+from fitness.text import SHINGLE, grams, shingles, words
 
 RUN = 8  # words
 SHORTEST = 4  # words that a sample must share; a label or a yes is no secret
 TEMPLATE = 10  # more evaluation texts than this share it
-CONTAMINATION = "contamination"  # the score; no field keeps what has it: it never becomes a row
 CONTAMINATED = 0.25
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fitness.metrics import distinct_n, grams
+from fitness.metrics import distinct_n
+from fitness.text import grams
 
 COMPARED = 50  # texts, each held against the others, for self-BLEU
 

@@ -5,33 +5,14 @@ and punctuation: one changed word spoils three of them. A sample's are those tha
 completion, since its prompt is copied by design.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
-from typing import Any
 
 from fitness.feedback.samples import Sample
-from fitness.metrics import grams
+from fitness.text import SHINGLE, Gram, grams, shingles, words
 
-SHINGLE = 3  # words
 BANDS, ROWS = 42, 3  # of the MinHash: finds 99.6 % of what is alike by .5, 68 % of .3
 PERMUTATIONS = 128
-# Of Thai to Khmer and of Chinese, Japanese and Korean, which put no space between words.
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
-
-Gram = tuple[Any, ...]
-
-
-def words(text: str) -> list[str]:
-    """What punctuation and white space separate, in lower case; each character where none do."""
-    return WORD.findall(text.casefold())
-
-
-def shingles(said: Sequence[str], before: Sequence[str] = ()) -> frozenset[Gram]:
-    """Shingles of words, those included that begin in the words before; of too few words, all."""
-    joined = [*before[len(before) - min(len(before), SHINGLE - 1) :], *said] if said else []
-    return frozenset(grams(joined, SHINGLE)) or frozenset([tuple(joined)] if joined else ())
 
 
 def completion_shingles(sample: Sample) -> frozenset[Gram]:

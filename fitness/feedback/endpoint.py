@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 from fitness.chats import Chat
 from fitness.errors import InputError
-from fitness.feedback.speakers import Answer, Refused, says
+from fitness.feedback.protocol import Answer, Refused
+from fitness.feedback.speakers import says
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 5

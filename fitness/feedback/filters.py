@@ -17,9 +17,11 @@ from fitness.feedback.duplicates import completion_shingles, copied, duplicates
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.samples import Sample, is_score
-from fitness.metrics import load_function, name_in_measurements, repeated
+from fitness.metrics import name_in_measurements
+from fitness.plugins import load_function
 from fitness.secrets import quoted
 from fitness.suggest import did_you_mean, listed
+from fitness.text import repeated
 
 if TYPE_CHECKING:
     from fitness.models import Base

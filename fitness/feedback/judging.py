@@ -8,7 +8,7 @@ from fitness.feedback.agreement import alpha
 from fitness.feedback.asked import Asked
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement, by_judge
-from fitness.feedback.speakers import Speaker
+from fitness.feedback.protocol import Speaker
 
 EDITION = 1  # of the wording below; a verdict after another one is asked for again
 FIRST, SECOND = "First", "Second"

@@ -16,7 +16,7 @@ from typing import Any
 from fitness.chats import Chat
 from fitness.errors import InputError
 from fitness.feedback.asked import Asked
-from fitness.feedback.speakers import Speaker
+from fitness.feedback.protocol import Speaker
 from fitness.formats import json_records, text_in
 
 EDITION = 1  # of the wordings below; what was said after others is asked again

@@ -8,11 +8,10 @@ import numpy as np
 
 from fitness.decks import Sequence as Tokens
 from fitness.feedback.samples import Sample
-from fitness.held_out import sequences_at_once
+from fitness.inference.log_probabilities import sequences_at_once, token_logps
 from fitness.mixing import stacked
 from fitness.models import Base
 from fitness.tokens import opening_tokens, separator, shared, text_tokens
-from fitness.training.supervised import token_logps
 
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
 

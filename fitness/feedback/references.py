@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fitness.data.prompts import Prompts
 from fitness.documents import Half, Source, documents, records
-from fitness.generation import Prompts
 
 
 def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:

@@ -16,6 +16,8 @@ from fitness.suggest import shortened
 Way = Literal["forward", "infill"]
 Begun = Literal["prompt", "document", "nothing"]
 
+CONTAMINATION = "contamination"  # a score that no threshold reads: what has it is left out
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

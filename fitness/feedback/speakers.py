@@ -4,56 +4,17 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from fitness import folders
 from fitness.chats import Chat, rendered
 from fitness.endings import ending_tokens
 from fitness.errors import InputError
+from fitness.feedback.protocol import Answer, Refused, Speaker
 from fitness.generation import continued, decoded, next_logps
 
 if TYPE_CHECKING:
     from fitness.models import Base
-
-
-class Refused(InputError):
-    """One question that cannot be asked, such as one too long; others may be."""
-
-
-class Answer(NamedTuple):
-    """What was said; `ended` unless it was cut at its longest length."""
-
-    text: str
-    ended: bool
-
-
-class Speaker(Protocol):
-    """A model that answers chats.
-
-    `name` is short, for people; `identity` is what answers depend on, and holds no secret.
-    """
-
-    name: str
-    identity: str
-
-    def answers(
-        self,
-        chats: Sequence[Chat],
-        samples: int,
-        *,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-    ) -> list[list[Answer]]:
-        """So many answers to each chat. Raises Refused."""
-        ...
-
-    def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
-        """Log-odds, natural, that a chat is answered by the word `this`, not by `other`; (chats,).
-
-        Raises Refused.
-        """
-        ...
 
 
 class Local:

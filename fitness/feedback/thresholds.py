@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from fitness.errors import InputError
-from fitness.feedback.contamination import CONTAMINATION
+from fitness.feedback.samples import CONTAMINATION
 from fitness.recipe import Recipe
 from fitness.suggest import listed
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fitness.feedback.duplicates import words
 from fitness.feedback.samples import Sample
-from fitness.metrics import repeated, share
+from fitness.text import repeated, share, words
 
 if TYPE_CHECKING:
     from fitness.models import Base

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fitness.feedback.contamination import CONTAMINATED, CONTAMINATION, is_contaminated
-from fitness.feedback.samples import Sample
+from fitness.feedback.contamination import CONTAMINATED, is_contaminated
+from fitness.feedback.samples import CONTAMINATION, Sample
 from fitness.feedback.thresholds import band, passing, score
 from fitness.recipe import Recipe
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fitness.decks import NO_LABEL, Draw, Sequence
+from fitness.inference.log_probabilities import token_logps
 from fitness.mixing import Rows, stacked
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.training.supervised import token_logps
 
 Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, precision
 

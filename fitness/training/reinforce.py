@@ -12,12 +12,12 @@ import numpy as np
 from fitness.decks import NO_LABEL, Draw, Sequence
 from fitness.endings import ending_tokens
 from fitness.generation import continued
+from fitness.inference.log_probabilities import token_logps
 from fitness.mixing import stacked
 from fitness.recipe import Recipe
 from fitness.tokens import opening_tokens
 from fitness.training.preference import Reference
 from fitness.training.rewards import Group, rewards
-from fitness.training.supervised import token_logps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

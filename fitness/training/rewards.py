@@ -12,8 +12,9 @@ from numbers import Real
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.metrics import grams, load_function, plain, repeated, share
+from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
+from fitness.text import grams, plain, repeated, share
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fitness.decks import NO_LABEL
-from fitness.mixing import Batch, Rows
+from fitness.mixing import Batch
 from fitness.models import cuda_devices
 from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
@@ -94,22 +93,6 @@ def cross_entropy(model: Any, rows: Batch, step: int) -> Any:
         use_cache=False,
         **apart,
     ).loss
-
-
-def token_logps(model: Any, rows: Rows) -> Any:
-    """Log-probabilities of the labels, (b, longest - 1), in nats; 0 where there is none."""
-    import torch
-
-    device = next(model.parameters()).device
-    positions = rows.position_ids
-    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
-    ids = torch.from_numpy(rows.input_ids).to(device)
-    wanted = torch.from_numpy(rows.labels).to(device)[:, 1:]
-    logits = model(input_ids=ids, use_cache=False, **apart).logits[:, :-1].float()
-    flat = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), ignore_index=NO_LABEL, reduction="none"
-    )
-    return -flat.view(wanted.shape)
 
 
 def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -> Curve:

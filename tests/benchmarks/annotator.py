@@ -21,21 +21,21 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from fitness import held_out
+from fitness.data.prompts import Prompts, PromptSet
 from fitness.documents import Source
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import records
-from fitness.feedback.duplicates import words
 from fitness.feedback.filters import Given, scored
 from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement, checked
 from fitness.feedback.references import texts_of
 from fitness.feedback.reward import fitted
 from fitness.feedback.samples import Sample, to_lines
-from fitness.generation import Prompts, PromptSet
 from fitness.recipe import Recipe
 from fitness.sources import TokenFile, tokenise
+from fitness.text import words
 from tests.benchmarks.comparison import mean_error
 from tests.fitness.quickstart import CORPUS, MODEL, token_file
 

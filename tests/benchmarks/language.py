@@ -19,7 +19,8 @@ import torch
 from fitness.feedback.asked import Asked
 from fitness.feedback.endpoint import KEY_VARIABLE
 from fitness.feedback.language import HOPELESS, Asking, Criticised, Refined, criticise, refine
-from fitness.feedback.speakers import Speaker, speaker_of
+from fitness.feedback.protocol import Speaker
+from fitness.feedback.speakers import speaker_of
 
 WORDS = 12  # at most, by the rule
 RULE = f"This is too long. Answer in a single short sentence of at most {WORDS} words."

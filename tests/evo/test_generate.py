@@ -14,13 +14,13 @@ from evo.generate import DEFAULT_FILTERS
 from evo.ledger import Ledger, read
 from evo.prepare import prepare
 from evo.texts import documents
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.feedback.filters import scored
 from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.feedback.store import FOLDER, Store
-from fitness.sources import load_tokenizer
 from tests.evo.test_export import GENOMES, LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
 from tests.fitness.feedback.people import rated, singles
 from tests.fitness.quickstart import MODEL

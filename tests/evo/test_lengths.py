@@ -9,8 +9,8 @@ import pytest
 from evo import config as configuration
 from evo.lengths import cut_records
 from evo.prepare import prepare
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
-from fitness.sources import load_tokenizer
 from tests.evo.test_methods import spec
 from tests.fitness.preferences import CASES, case
 from tests.fitness.quickstart import MODEL

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import evo.quickstart
+from fitness.data.prompts import Prompts, PromptSet
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import deck_of
 from fitness.documents import Source
 from fitness.evaluate import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.generation import Prompts, PromptSet
 from fitness.infilling import Infilling
 from fitness.mixing import Batch, Mixing
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 
 FOLDER = Path(evo.quickstart.__file__).parent
 MODEL = FOLDER / "model"

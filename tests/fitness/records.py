@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import Deck, deck_of
 from fitness.documents import Source
 from fitness.kinds import Kind
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from tests.fitness.quickstart import MODEL
 
 PAIRS = [

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from fitness.data.prompts import PromptSet, read_prompts
+from fitness.data.tokenizer import load_tokenizer
 from fitness.documents import Source, records
 from fitness.errors import InputError
-from fitness.generation import PromptSet, encoded_prompts, read_prompts
+from fitness.generation import encoded_prompts
 from fitness.records import Records, rows
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from fitness.tokens import text_tokens
 from tests.oracles.tokenizers import OPENS_THINKING, TEMPLATE, tokenizer_of
 

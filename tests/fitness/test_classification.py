@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fitness import head_checks, weights
 from fitness.cost import Shape, cost_of, training_flops
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import Draw, RecordDeck, Sequence
 from fitness.documents import Source
 from fitness.errors import InputError
@@ -24,7 +25,7 @@ from fitness.loading import own_parts
 from fitness.metrics import class_scores
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.sources import load_tokenizer, tokenise
+from fitness.sources import tokenise
 from fitness.training.classification import class_logits
 from fitness.training.objective import objective
 from fitness.training.preference import Reference

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fitness import weights
+from fitness.data.tokenizer import load_tokenizer
 from fitness.exported import merged_config, old_names, save_tokenizer, write_settings
 from fitness.heads import Head
 from fitness.models import Base
-from fitness.sources import load_tokenizer
 from tests.fitness.quickstart import MODEL, small_recipe
 
 OF_4 = {  # what transformers 4 writes, and 5 would write otherwise

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.errors import InputError
-from fitness.generation import Prompts, PromptSet, encoded_prompts, generate, read_prompts
+from fitness.generation import encoded_prompts, generate
 from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import MODEL
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from fitness import held_out
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.held_out import held_out_loss, measure
+from fitness.inference import log_probabilities
 from fitness.models import Base
 from fitness.sources import TokenFile
 from fitness.training.supervised import Diverged
@@ -23,7 +23,7 @@ def test_the_size_of_a_batch_changes_nothing(
 ) -> None:
     wanted = held_out_loss(base.model, file, 48)
     for tokens in (1, 48 * 3, 48 * 1000):
-        monkeypatch.setattr(held_out, "BATCH_TOKENS", tokens)
+        monkeypatch.setattr(log_probabilities, "BATCH_TOKENS", tokens)
         assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
 
 
@@ -35,7 +35,7 @@ def test_a_large_vocabulary_makes_batches_small(
     wanted = held_out_loss(base.model, file, 48)
     assert max(math.prod(shape) for shape in shapes) > 2**18
     shapes.clear()
-    monkeypatch.setattr(held_out, "BATCH_LOGITS", 2**18)
+    monkeypatch.setattr(log_probabilities, "BATCH_LOGITS", 2**18)
     assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
     assert max(math.prod(shape) for shape in shapes) <= 2**18
     hook.remove()

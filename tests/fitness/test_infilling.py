@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitness import materialise
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import NO_LABEL, Sequence, Windows, deck_of
 from fitness.errors import InputError
 from fitness.evaluate import Evaluator
 from fitness.evaluation import EvaluationSpec, Status
+from fitness.inference.log_probabilities import token_logps
 from fitness.infilling import LEAST, MARKERS, OWN, Infilling, Sentinels
 from fitness.mixing import Mixing, stacked
 from fitness.recipe import Recipe
-from fitness.sources import load_tokenizer
-from fitness.training.supervised import finetune, token_logps
+from fitness.training.supervised import finetune
 from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import LENGTH, MODEL, batches_of, small_recipe, token_file
 

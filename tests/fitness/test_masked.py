@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fitness import held_out, weights
+from fitness import weights
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import NO_LABEL
 from fitness.documents import Source
 from fitness.errors import InputError
@@ -15,10 +16,11 @@ from fitness.evaluate import Evaluator
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Task
 from fitness.heads import Head
 from fitness.held_out import held_out_loss
+from fitness.inference import log_probabilities
 from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.sources import load_tokenizer, tokenise
+from fitness.sources import tokenise
 from fitness.training import masked
 from fitness.training.masked import Masking
 from tests.fitness.classes import encoder
@@ -161,7 +163,7 @@ def test_held_out_text_has_one_mask_whatever_the_batch(
     wanted = held_out_loss(base.model, file, LENGTH, masking)
     assert wanted == pytest.approx(np.log(800), rel=0.1), "of an untrained model"
     for tokens in (1, LENGTH * 7):
-        monkeypatch.setattr(held_out, "BATCH_TOKENS", tokens)
+        monkeypatch.setattr(log_probabilities, "BATCH_TOKENS", tokens)
         again = held_out_loss(base.model, file, LENGTH, masking)
         assert again == pytest.approx(wanted, abs=1e-5)
 

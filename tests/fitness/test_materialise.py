@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fitness import materialise
+from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluation import Task
-from fitness.sources import load_tokenizer
 from tests.fitness.quickstart import BATCH, LENGTH, MIXTURE, MODEL, STEPS, batches_of, small_recipe
 
 RECIPE = small_recipe(mixture={"jargon": 0.3, "wordnet": 0.7}).model_dump(mode="json")

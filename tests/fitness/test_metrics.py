@@ -4,15 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
-from fitness.generation import Prompts, PromptSet
 from fitness.metrics import (
     HELD_OUT,
     MEASUREMENTS,
     METRICS,
     distinct_n,
     exact_match,
-    load_function,
     mean_length,
     measured_names,
     measurement,
@@ -20,6 +19,7 @@ from fitness.metrics import (
     resolve,
     score,
 )
+from fitness.plugins import load_function
 
 ASKED = Prompts(["p", "q"], ["a b", "c d"])
 OWN = """

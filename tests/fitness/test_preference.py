@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from fitness.decks import NO_LABEL, Draw
+from fitness.inference.log_probabilities import token_logps
 from fitness.mixing import Batch, stacked
 from fitness.models import Base
 from fitness.ranks import Ranks
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
 from fitness.training.preference import Reference, _answered, preference_loss
-from fitness.training.supervised import Diverged, finetune, precise, token_logps
+from fitness.training.supervised import Diverged, finetune, precise
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck
 

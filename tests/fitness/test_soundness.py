@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fitness import folders, head_checks, soundness
+from fitness.data.tokenizer import fingerprint_of_tokenizer
 from fitness.errors import InputError
 from fitness.heads import Head
 from fitness.models import Base
-from fitness.sources import fingerprint_of_tokenizer
 from tests.fitness.architectures import saved
 from tests.fitness.quickstart import MODEL
 

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.errors import InputError
 from fitness.files import cache_folder
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from tests.fitness.conftest import END, byte_tokenizer
 
 Write = Callable[[str, str | bytes], Path]
@@ -449,7 +450,7 @@ def test_the_second_time_nothing_is_tokenised(
 ) -> None:
     path = write("a.jsonl", jsonl("a", "b"))
     first = tokenised(path, tokenizer_folder, cache)
-    monkeypatch.setattr("fitness.sources.load_tokenizer", lambda _: pytest.fail("tokenised"))
+    monkeypatch.setattr("fitness.data.tokenizer.load_tokenizer", lambda _: pytest.fail("tokenised"))
 
     assert tokenised(path, tokenizer_folder, cache) == first
     assert replace(first, name="other") == tokenise(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.mixing import Batch
 from fitness.models import Base
 from fitness.recipe import Recipe
-from fitness.sources import load_tokenizer
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL
 

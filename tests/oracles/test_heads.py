@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.models import Base
-from fitness.sources import load_tokenizer
 from fitness.training.classification import class_logits, classification_loss
 from tests.fitness.classes import LENGTH, NAMES, passages
 from tests.fitness.test_classification import bert as bert

@@ -8,13 +8,13 @@ import torch
 
 from fitness.decks import NO_LABEL, Draw
 from fitness.generation import Continuation
+from fitness.inference.log_probabilities import token_logps
 from fitness.mixing import stacked
 from fitness.models import Base
 from fitness.recipe import Recipe
 from fitness.training import reinforce
 from fitness.training.preference import Reference
 from fitness.training.reinforce import reinforced
-from fitness.training.supervised import token_logps
 from tests.fitness.preferences import LENGTH, case, draws, own_loss, shaken
 from tests.fitness.quickstart import MODEL
 from tests.fitness.records import PAIRS, deck, rated

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.documents import PIECE_CHARACTERS, Source
 from fitness.feedback.likelihood import _tokens
 from fitness.feedback.passages import seen
 from fitness.feedback.samples import Sample
 from fitness.generation import decoded
 from fitness.records import Records
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from tests.oracles.tokenizers import KINDS, OPENS_THINKING, TEXTS, tokenizer_of
 
 CASES = Path(__file__).parents[1] / "cases" / "chats"

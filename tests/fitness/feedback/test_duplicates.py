@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitness.feedback.contamination import CONTAMINATED, contaminated, contamination
-from fitness.feedback.duplicates import completion_shingles, copied, duplicates, shingles, words
+from fitness.feedback.duplicates import completion_shingles, copied, duplicates
+from fitness.text import shingles, words
 from tests.fitness.feedback.pools import JARGON, good, sample
 
 WORDS = st.text("abc ", max_size=24)

@@ -9,7 +9,8 @@ import pytest
 
 from fitness.errors import InputError
 from fitness.feedback.endpoint import ATTEMPTS, VOTES, Endpoint, odds_among, place_of
-from fitness.feedback.speakers import Answer, Local, Refused
+from fitness.feedback.protocol import Answer, Refused
+from fitness.feedback.speakers import Local
 from fitness.models import Base
 from tests.fitness.feedback.talking import MODEL_NAME, SECRET, Served, serving, talking, top_tokens
 

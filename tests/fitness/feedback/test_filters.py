@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fitness.data.prompts import Prompts
 from fitness.documents import Source
 from fitness.errors import InputError
 from fitness.feedback.filters import FILTERS, MODELS, Given, needs, scored
@@ -18,7 +19,6 @@ from fitness.feedback.references import drawn, evaluated_texts, texts_of
 from fitness.feedback.reward import LEAST
 from fitness.feedback.samples import Sample
 from fitness.feedback.thresholds import CONTAMINATION, SCORES
-from fitness.generation import Prompts
 from fitness.models import Base
 from tests.fitness.feedback.people import known, liking, rated, singles, texts
 from tests.fitness.feedback.pools import JARGON, good, sample

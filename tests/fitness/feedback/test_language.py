@@ -19,7 +19,8 @@ from fitness.feedback.language import (
     criticised_in,
     refine,
 )
-from fitness.feedback.speakers import Answer, Local
+from fitness.feedback.protocol import Answer
+from fitness.feedback.speakers import Local
 from fitness.models import Base
 from tests.fitness.feedback.talking import talking
 

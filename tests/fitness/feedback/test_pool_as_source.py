@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fitness.data.tokenizer import load_tokenizer
 from fitness.decks import NO_LABEL, RecordDeck, deck_of
 from fitness.documents import Source
 from fitness.errors import InputError
@@ -15,7 +16,7 @@ from fitness.evaluation import Status
 from fitness.feedback.samples import read_samples
 from fitness.recipe import Recipe
 from fitness.records import Records
-from fitness.sources import TokenFile, load_tokenizer, tokenise
+from fitness.sources import TokenFile, tokenise
 from tests.fitness.feedback.pools import good, numbered, pool_file, sample, written
 from tests.fitness.quickstart import MODEL, evaluate, small_task
 

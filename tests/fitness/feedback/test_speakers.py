@@ -8,7 +8,8 @@ import torch
 
 from fitness.chats import rendered
 from fitness.errors import InputError
-from fitness.feedback.speakers import Answer, Local, Refused, says, speaker_of
+from fitness.feedback.protocol import Answer, Refused
+from fitness.feedback.speakers import Local, says, speaker_of
 from fitness.models import Base
 from tests.fitness.feedback.talking import talking
 from tests.fitness.quickstart import MODEL

@@ -1,0 +1,1 @@
+"""Sources of text and records: documents, formats, tokens, mixtures."""

@@ -1,0 +1,126 @@
+"""Sets of prompts with references, read from JSONL."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fitness.chats import Chat, arguments_in, rendered, text_or_chat
+from fitness.data.tokenizer import load_tokenizer
+from fitness.documents import Half, existing
+from fitness.errors import Faults, InputError, Refuse, at_once
+from fitness.formats import json_records, text_in
+from fitness.records import notes_of, unread
+from fitness.tokens import Rendered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PromptSet(BaseModel):
+    """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}.
+
+    A prompt may be a list of chat messages {"role": "...", "content": "..."}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    selection: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="JSONL of {prompt, reference} that a search may read; a prompt may be a "
+            "list of chat messages {role, content}.",
+        ),
+    ]
+    test: Annotated[
+        str, Field(min_length=1, description="JSONL that only the closing comparison reads.")
+    ]
+    max_new_tokens: Annotated[int, Field(ge=1, description="Longest answer.")] = 32
+    temperature: Annotated[float, Field(ge=0, description="0 is greedy.")] = 0.0
+    top_p: Annotated[
+        float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
+    ] = 1.0
+    metrics: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Names, or own ones as module:function.")
+    ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
+    limit: Annotated[int | None, Field(ge=1, description="Only the first so many prompts.")] = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How answers are written, as `generate` takes it."""
+        names = ("max_new_tokens", "temperature", "top_p")
+        return {name: getattr(self, name) for name in names}
+
+    def files(self) -> dict[Half, str]:
+        """The file of each split."""
+        return {"selection": self.selection, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts and the answers that are expected, in the same order."""
+
+    prompts: list[str]
+    references: list[str]
+    # What a user should know of them, sentences without their subject.
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
+    """The prompts in one of a set's files; InputError with file and line, beginning with `name`.
+
+    A chat is rendered by the template of the tokenizer in the folder `model`.
+    """
+    faults = Faults()
+    found = Prompts([], [])
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
+    try:
+        for where, record, prompt in islice(asked(path, model, faults.add), settings.limit):
+            with faults.noted():
+                found.references.append(text_in(record, "reference", where, "prompt"))
+                found.prompts.append(prompt)
+            ignored |= dict.fromkeys(unread(record, "prompt"))
+        faults.check()
+        if not found.prompts:
+            raise InputError(
+                f"{path}: holds no prompts; every line must look like "
+                '{"prompt": "...", "reference": "..."}'
+            )
+    except InputError as error:
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
+    return replace(found, notes=tuple(notes_of(ignored)))
+
+
+def asked(
+    path: str, model: Path, refuse: Refuse = at_once
+) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Where each record of a file of prompts is, the record, and its prompt as text.
+
+    A chat is rendered by the template of the tokenizer in the folder `model`. Raises InputError.
+    """
+    tokenizer: PreTrainedTokenizerBase | None = None
+    file = existing(path, Path.cwd())
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; prompts are read from one JSONL file")
+    for line, record in json_records(file, refuse):
+        where = f"{file}:{line}"
+        try:
+            prompt = text_or_chat(record, "prompt", where, "prompt")
+            if not isinstance(prompt, str):
+                tokenizer = tokenizer or load_tokenizer(model)
+                prompt = _asked(prompt, record, tokenizer, where)
+        except InputError as error:
+            refuse(error)
+        else:
+            yield where, record, prompt
+
+
+def _asked(
+    chat: Chat, record: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", where: str
+) -> Rendered:
+    arguments = arguments_in(record, where)
+    return Rendered(rendered(tokenizer, chat, where, prompting=True, arguments=arguments))

@@ -1,0 +1,1 @@
+"""Computing with a model without training it: sampling and log-probabilities."""

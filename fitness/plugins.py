@@ -1,0 +1,41 @@
+"""Functions of the user's own, named as `module:function`."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from fitness.errors import InputError
+from fitness.suggest import did_you_mean, listed
+
+
+def load_function(path: str, subject: str) -> Callable[..., Any]:
+    """Import what `module:function` names; InputError, beginning with `subject`, if it fails."""
+    module_name, _, name = path.partition(":")
+    where = f"{subject} {path!r}"
+    if not module_name or not name or path.startswith("."):
+        raise InputError(f"{where}: must look like module:function")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"{where}: importing {module_name} failed: {error}") from error
+        known = {found.name for found in iter_modules()}
+        raise InputError(
+            f"{where}: there is no module {error.name!r}{did_you_mean(error.name, known)}; "
+            "its folder must be on PYTHONPATH"
+        ) from error
+    except Exception as error:  # whatever a user's module does when it is imported
+        raise InputError(
+            f"{where}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise InputError(
+            f"{where}: {module_name} has no {name!r}, it has {listed(public)}"
+            f"{did_you_mean(name, public)}"
+        )
+    function = getattr(module, name)
+    if not callable(function):
+        raise InputError(f"{where}: is a {type(function).__name__}; it must be a function")
+    return function

@@ -1,0 +1,44 @@
+"""Texts as words and n-grams, and shares of them."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+SHINGLE = 3  # words
+# Of Thai to Khmer and of Chinese, Japanese and Korean, which put no space between words.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+Gram = tuple[Any, ...]
+
+
+def plain(text: str) -> str:
+    """A text without regard to case and to the amount of white space."""
+    return " ".join(text.casefold().split())
+
+
+def grams(items: Sequence[Any], n: int) -> Iterator[tuple[Any, ...]]:
+    """Every n of the items that follow one another."""
+    return (tuple(items[place : place + n]) for place in range(len(items) - n + 1))
+
+
+def repeated(items: Sequence[Any]) -> float:
+    """The share of the 4-grams that occurred before; 0 for fewer than four items."""
+    counted = Counter(grams(items, 4))
+    return share(counted.total() - len(counted), counted.total())
+
+
+def share(part: float, whole: int) -> float:
+    """0 of nothing."""
+    return part / whole if whole else 0.0
+
+
+def words(text: str) -> list[str]:
+    """What punctuation and white space separate, in lower case; each character where none do."""
+    return WORD.findall(text.casefold())
+
+
+def shingles(said: Sequence[str], before: Sequence[str] = ()) -> frozenset[Gram]:
+    """Shingles of words, those included that begin in the words before; of too few words, all."""
+    joined = [*before[len(before) - min(len(before), SHINGLE - 1) :], *said] if said else []
+    return frozenset(grams(joined, SHINGLE)) or frozenset([tuple(joined)] if joined else ())
