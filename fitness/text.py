@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 SHINGLE = 3  # words
@@ -42,3 +42,9 @@ def shingles(said: Sequence[str], before: Sequence[str] = ()) -> frozenset[Gram]
     """Shingles of words, those included that begin in the words before; of too few words, all."""
     joined = [*before[len(before) - min(len(before), SHINGLE - 1) :], *said] if said else []
     return frozenset(grams(joined, SHINGLE)) or frozenset([tuple(joined)] if joined else ())
+
+
+def likeness(one: Set[Gram], other: Set[Gram]) -> float:
+    """Jaccard similarity of two sets of shingles, 0 to 1; 0 of empty ones."""
+    common = len(one & other)
+    return common / ((len(one) + len(other) - common) or 1)

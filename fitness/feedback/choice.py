@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from fitness.feedback.duplicates import likeness
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.reward import Reward, fitted
-from fitness.feedback.thresholds import CONTAMINATION, score
-from fitness.text import Gram, shingles, words
+from fitness.feedback.samples import CONTAMINATION
+from fitness.feedback.thresholds import score
+from fitness.text import Gram, likeness, shingles, words
 
 RANDOM = 0.2  # the share of items drawn blindly, so that what the model overlooks is asked too
 ALIKE = 0.7  # likeness from which on two items are nearly the same

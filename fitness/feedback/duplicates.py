@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 
 from fitness.feedback.samples import Sample
-from fitness.text import SHINGLE, Gram, grams, shingles, words
+from fitness.text import SHINGLE, Gram, grams, likeness, shingles, words
 
 BANDS, ROWS = 42, 3  # of the MinHash: finds 99.6 % of what is alike by .5, 68 % of .3
 PERMUTATIONS = 128
@@ -92,9 +92,3 @@ def _densest(places: Sequence[tuple[int, Gram]], span: int) -> int:
             begin += 1
         most = max(most, len(inside))
     return most
-
-
-def likeness(one: Set[Gram], other: Set[Gram]) -> float:
-    """Jaccard similarity of two sets of shingles, 0 to 1; 0 of empty ones."""
-    common = len(one & other)
-    return common / ((len(one) + len(other) - common) or 1)
