@@ -21,6 +21,7 @@ from fitness.errors import UNREADABLE, Faults, InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
+from fitness.quiet import quieten
 from fitness.records import COLUMNS, Records, Row, notes_of, rows, torn_note, unread
 from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
@@ -134,6 +135,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever odd content makes the library raise
