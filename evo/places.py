@@ -30,7 +30,7 @@ def unusable(error: OSError) -> str:
 
 
 def impossible(text: str, *, escapes: bool = False) -> str:
-    """Why no path can be made of a text, and what to do; empty if one can.
+    """The reason why no path can be made of a text, and what to do; empty if one can.
 
     `escapes` are the half surrogates by which Python tells bytes of arguments that are not UTF-8.
     """

@@ -1,4 +1,4 @@
-"""What transformers may say while evomix uses it: errors alone.
+"""Quieten transformers while evomix uses it: of what it logs, errors alone are told.
 
 Its warnings and progress bars are about choices that evomix makes on purpose, such as kernels that
 are not installed, and would stand among what a command says. What matters of them, such as missing

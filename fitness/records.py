@@ -209,7 +209,7 @@ def unread(record: Mapping[str, Any], kind: Kind) -> list[str]:
 
 
 def notes_of(ignored: Collection[str]) -> list[str]:
-    """What is said of columns that nothing reads."""
+    """The note on columns that nothing reads, if there are any."""
     if not ignored:
         return []
     named = f"columns {listed(ignored)} are" if len(ignored) > 1 else f"column {listed(ignored)} is"
@@ -219,7 +219,7 @@ def notes_of(ignored: Collection[str]) -> list[str]:
 def torn_note(
     torn: Sequence[int], first: Row, records: int, tokenizer: "PreTrainedTokenizerBase"
 ) -> str:
-    """What is said of prompts whose end is not learned from.
+    """The note on prompts whose end is not learned from.
 
     `torn` has the numbers of the records that have one, `first` is the first such row.
     """

@@ -6,5 +6,5 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 
 def exit_code(error: OSError) -> int:
-    """Of a place that cannot be used: bad input where its name is too long for any place."""
+    """The exit code for a place that cannot be used: bad input if its name is too long for any."""
     return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED

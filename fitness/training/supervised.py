@@ -192,7 +192,7 @@ def finetune(
 
 
 def _at_fault(model: Any, recipe: Recipe, batch: Batch, step: int, loss_of: Loss) -> str:
-    """Which record of a batch has a loss that is not finite, unless every one of them has.
+    """The record of a batch that has a loss which is not finite, unless every one of them has.
 
     Each is computed alone, once, as what diverged ends here. Where none is at fault by itself the
     weights are, or a gradient.
