@@ -85,10 +85,13 @@ def _of_base(config: SearchConfig, prepared: Prepared) -> list[str]:
         for targets in sorted(set(possible(config, "lora_targets"))):
             share = sound.share(targets)
             if targets == "all" and share < MOST:
-                left = "; ".join(f"{role}: {why}" for role, why in [*sound.without.items()][:SHOWN])
+                left = [f"{role}: {why}" for role, why in sound.without.items()]
+                more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
                 lines.append(
                     f"warning: an adapter with lora_targets {targets} stands beside {share:.0%} of "
-                    f"the layers' weights; the others stay as they are ({left})"
+                    f"the layers' weights; the others stay as they are "
+                    f"({'; '.join(left[:SHOWN])}{more}). Set `adapter: none` to train all weights, "
+                    "or keep the adapter if that share is enough"
                 )
     return lines
 

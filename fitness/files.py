@@ -78,7 +78,7 @@ def remove_partial(path: Path) -> None:
 def cache_folder() -> Path:
     """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("EVOMIX_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # unlike Path's, without errors for an unknown user
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / "evomix"
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from fitness.errors import InputError
 from fitness.exported import save_tokenizer
 from fitness.files import appearing, cache_folder, file_digest
+from fitness.quiet import quieten
+from fitness.sources import cache_folder
 
 SUFFIX = ".gguf"
 
@@ -20,7 +22,7 @@ def converted(base: str) -> Path:
 
     Raises InputError if there is no such file, or it cannot be read.
     """
-    path = Path(base).expanduser()
+    path = Path(os.path.expanduser(base))
     if not path.is_file():
         raise InputError(f"model.base {base!r}: there is no such file")
     if importlib.util.find_spec("gguf") is None:
@@ -42,9 +44,8 @@ def converted(base: str) -> Path:
 def _convert(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, trust_remote_code=False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fitness import hub
+from fitness import checksums, hub
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import Faults, InputError
@@ -21,7 +21,7 @@ from fitness.feedback.samples import sample_in
 from fitness.files import appearing, file_digest, write_whole
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
-from fitness.records import COLUMNS, Records, Row, notes_of, rows, unread
+from fitness.records import COLUMNS, Records, Row, notes_of, rows, torn_note, unread
 from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ class TokenFile:
         return used + -used % INDEX.itemsize
 
     def open(self) -> np.ndarray | Records:
-        """The tokens, (tokens,), or a source of records; mapped read-only."""
+        """The tokens, (tokens,), or a source of records; mapped read-only.
+
+        Raises InputError if they are not there, or not those that were written.
+        """
+        self._check()
         tokens = self._mapped(np.dtype(self.dtype), (self.tokens,))
         if self.kind == "text":
             return tokens
@@ -78,6 +82,21 @@ class TokenFile:
         offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
         scores = self._mapped(SCORE, (len(self.scores), self.rows), offset)
         return Records(self.kind, tokens, index, dict(zip(self.scores, scores, strict=True)))
+
+    def _check(self) -> None:
+        """Compare the file with the checksum beside it, if there is one."""
+        path = Path(self.path)
+        try:
+            sound = checksums.intact(path, json.loads(path.with_suffix(".json").read_bytes()))
+        except FileNotFoundError:  # of tokens, told as they are mapped
+            return
+        except (OSError, ValueError):
+            sound = False
+        if not sound:
+            raise InputError(
+                f"{self.name}: its tokens in {self.path} are damaged, as their checksum tells; "
+                "launch or resume again, which makes them anew"
+            )
 
     def _mapped(
         self, dtype: "np.dtype[Any]", shape: tuple[int, ...], offset: int = 0
@@ -167,8 +186,11 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
     tokens = _tokens_path(cache, key)
     try:
         facts = json.loads(tokens.with_suffix(".json").read_bytes())
-        whole = tokens.stat().st_size == TokenFile("", str(tokens), fingerprint=key, **facts).size
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        whole = checksums.intact(tokens, facts)
+        facts.pop(checksums.NAME, None)
+        size = TokenFile("", str(tokens), fingerprint=key, **facts).size
+        whole = whole and tokens.stat().st_size == size
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return facts if whole and set(facts) - {"scores"} == FACTS else None
 
@@ -203,7 +225,8 @@ def _build(
             raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
-    write_whole(_tokens_path(cache, key).with_suffix(".json"), json.dumps(facts))
+    sealed = {**facts, checksums.NAME: checksums.checksum(_tokens_path(cache, key), facts)}
+    write_whole(_tokens_path(cache, key).with_suffix(".json"), json.dumps(sealed))
     return facts
 
 
@@ -248,7 +271,8 @@ def _write_records(
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
-    torn: list[int] = []
+    torn: list[int] = []  # numbers of records
+    first: Row | None = None  # torn one
     for where, record in every:
         documents += 1
         found: Iterable[Row] = ()
@@ -257,7 +281,8 @@ def _write_records(
         ignored |= dict.fromkeys(unread(record, source.kind))
         for row in found:
             if row.torn:
-                torn.append(documents)
+                first = first or row
+                torn += [documents] if torn[-1:] != [documents] else []
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
@@ -267,8 +292,11 @@ def _write_records(
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
+    notes = notes_of(ignored)
+    if first is not None:
+        notes.append(torn_note(torn, first, documents, tokenizer))
     counts: dict[str, Any] = {"tokens": end, "documents": documents}
-    counts |= {"rows": len(index) // COLUMNS, "notes": notes_of(ignored, torn)}
+    counts |= {"rows": len(index) // COLUMNS, "notes": notes}
     if source.kind != "sample":
         return {**counts, "bytes": written}
     names = sorted({name for one in scores for name in one})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fitness.errors import InputError
 from fitness.files import file_digest
+from fitness.quiet import quieten
 from fitness.tokens import separator
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever odd content makes the library raise
