@@ -1,6 +1,7 @@
 """An individual as a model folder that `transformers` loads, with its recipe and a model card."""
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

@@ -1,13 +1,13 @@
 """GGUF files as model folders: converted once, into the cache, by the file's own content."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 from fitness.errors import InputError
 from fitness.exported import save_tokenizer
 from fitness.files import appearing, cache_folder, file_digest
 from fitness.quiet import quieten
-from fitness.sources import cache_folder
 
 SUFFIX = ".gguf"
 

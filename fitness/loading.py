@@ -9,7 +9,6 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
 from fitness.quiet import quieten
-from fitness.sources import load_tokenizer
 from fitness.tokens import separator
 
 if TYPE_CHECKING:

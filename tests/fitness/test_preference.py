@@ -16,7 +16,7 @@ from fitness.recipe import Recipe
 from fitness.records import ROWS
 from fitness.training.objective import objective
 from fitness.training.preference import Reference, _answered, preference_loss
-from fitness.training.supervised import Diverged, Loss, finetune, precise, token_logps
+from fitness.training.supervised import Diverged, Loss, finetune, precise
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck
 

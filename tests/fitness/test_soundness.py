@@ -20,7 +20,6 @@ from fitness.errors import InputError
 from fitness.heads import Head
 from fitness.models import Base
 from fitness.quiet import quieten
-from fitness.sources import fingerprint_of_tokenizer
 from tests.fitness.architectures import saved
 from tests.fitness.quickstart import MODEL
 
