@@ -1,5 +1,6 @@
 """Commands that look at runs: status, ls, history, report, every --help."""
 
+import argparse
 import io
 import json
 import re
@@ -188,6 +189,19 @@ def test_every_command_has_examples_that_parse(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit):
             main([*name.split(), "--help"])
         assert f"examples:\n  {lines[0]}" in capsys.readouterr().out
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    def unexplained(command: argparse.ArgumentParser) -> list[str]:
+        found = []
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [name for sub in action.choices.values() for name in unexplained(sub)]
+            elif not action.help:
+                found.append(f"{command.prog} {action.dest}")
+        return found
+
+    assert unexplained(parser(CALLS)) == []
 
 
 @pytest.mark.parametrize(
