@@ -282,19 +282,19 @@ def _failures(view: View) -> dict[str, Any]:
     ]
     failed = rows[rows["status"] != "ok"].tail(MESSAGES)
     messages = [
-        (_number(r), str(r["status"]).replace("_", " "), str(r["message"] or "")[:300])
+        (_named(r), str(r["status"]).replace("_", " "), str(r["message"] or "")[:300])
         for _, r in failed.iterrows()
     ]
     lost = [f for f in view.facts if f["fact"] == "lost"]
     messages += [
-        (_number(f), "lost, retried", str(f.get("message", ""))[:300]) for f in lost[-MESSAGES:]
+        (_named(f), "lost, retried", str(f.get("message", ""))[:300]) for f in lost[-MESSAGES:]
     ]
     return {"groups": groups, "messages": messages, "lost": len(lost)}
 
 
-def _number(one: Mapping[str, Any] | pd.Series) -> str:
-    """An individual's number, or that it was the untouched base."""
-    return "base" if one.get("fidelity") == 0 else str(one["individual"])
+def _named(one: Mapping[str, Any] | pd.Series) -> str:
+    """`untouched base` or `individual 3`: both may have the number 0."""
+    return f"untouched {BASE}" if one.get("fidelity") == 0 else f"individual {one['individual']}"
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from evo import config as configuration
 from evo import history, now, progress
+from evo.cli import main
 from evo.config import SearchConfig
 from evo.doing import Doing, described
 from evo.elapsed import Session, running_time, sessions
@@ -191,6 +192,25 @@ def test_every_phase_of_a_start_is_said_once_in_a_pipe(
         "[0/24] untouched base: target 4.0000  general 2.0000  1.0 s",
         "searching",
     ]
+
+
+def test_a_pipe_gets_no_control_sequence_and_no_line_twice(
+    facts: list[Fact], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shown(config_of(facts), tmp_path, "plain") as told:
+        for place, fact in enumerate(facts):
+            workers = [running(place, told.begun), Doing("a/2", "idle", told.begun)]
+            told.follow(lambda workers=workers: workers)
+            told(fact)
+            told.look()
+    assert main(["report", str(run)]) == 0
+    out, err = capsys.readouterr()
+    lines = [*err.splitlines(), *out.splitlines()]
+    said = [line for line in lines if line.strip()]
+    assert len(said) > 30
+    assert len(set(said)) == len(said)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err + out)
+    assert said[-1].startswith("next:   evo ")
 
 
 def test_json_lines_hold_facts_alone(

@@ -289,9 +289,9 @@ def cost(view: View) -> Chart | None:
         )
     chart.update_xaxes(title_text="seconds of worker time", range=[0, total])
     caption = (
-        f"{used['workers']} workers, which evaluated from the first evaluation of each launch or "
-        f"resume on: {used['ready']:,.0f} s of a running time of {used['elapsed']:,.0f} s, "
-        f"{used['busy_share']:.1%} of it busy."
+        f"From the first evaluation of each launch or resume on, {used['ready']:,.0f} s of a "
+        f"running time of {used['elapsed']:,.0f} s, {used['workers']} workers were busy for "
+        f"{used['busy_share']:.1%} of the time."
         if used["busy_share"] is not None
         else ""
     )
