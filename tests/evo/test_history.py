@@ -434,7 +434,7 @@ def test_a_mean_and_its_error_are_written_with_the_same_decimals(mean, error):
     assert float(right) == pytest.approx(error, rel=0.5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 80))
 def test_every_prefix_of_a_ledger_can_be_read(length):
     facts = ledger()[:length]

@@ -31,7 +31,7 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     assert facts[3]["genome"] == {"x": 0.2}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(min_value=1, max_value=200))
 def test_a_tail_torn_anywhere_costs_at_most_the_line_it_is_in(tmp_path: Path, cut: int) -> None:
     run = tmp_path / str(cut)
@@ -52,7 +52,7 @@ def test_a_tail_torn_anywhere_costs_at_most_the_line_it_is_in(tmp_path: Path, cu
     path.write_bytes(whole)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
 def test_no_flipped_bit_is_read_as_another_fact(tmp_path: Path, place: int, bit: int) -> None:
     run = tmp_path / f"{place}-{bit}"

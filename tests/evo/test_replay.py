@@ -104,7 +104,7 @@ def test_short_forms_of_roles_mean_the_same(tmp_path: Path, table: Table) -> Non
     assert read_table(tmp_path / "runs.csv", tmp_path / "roles.yaml").space == table.space
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     strategy=st.sampled_from(["nsga2", "optuna:nsga2", "random"]),
     budget=st.integers(1, 60),

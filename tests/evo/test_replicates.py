@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evo import config as configuration
@@ -202,7 +202,6 @@ def test_every_baseline_is_evaluated_before_anybody_is_again(tmp_path: Path) -> 
     assert any(fact["fact"] == "repeat" for fact in facts)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=4), max_size=5))
 def test_noise_is_pooled_over_individuals(values: list[list[float]]) -> None:
     noise = Noise()

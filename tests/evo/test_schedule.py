@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evo.config.sections import Search
@@ -30,14 +30,12 @@ def before_breeding(steps: list[Step]) -> dict[int, list[int]]:
     return found
 
 
-@settings(deadline=None)
 @given(evaluations=st.integers(1, 200), population=st.integers(1, 50))
 def test_a_generation_learns_from_all_before_it(evaluations: int, population: int) -> None:
     for slot, learned in before_breeding(list(generational(evaluations, population))).items():
         assert learned == list(range(slot // population * population))
 
 
-@settings(deadline=None)
 @given(lasting=LASTING, parallel=st.integers(1, 9), slack=st.floats(0, 3))
 def test_the_clock_learns_from_what_has_ended_in_virtual_time_and_its_slack(
     lasting: list[float], parallel: int, slack: float
@@ -54,7 +52,6 @@ def test_the_clock_learns_from_what_has_ended_in_virtual_time_and_its_slack(
         ends.append(start + took * (1 + slack))
 
 
-@settings(deadline=None)
 @given(lasting=LASTING, parallel=st.integers(1, 5), bucket=st.integers(2, 5))
 def test_a_bucket_is_bred_at_once_and_learned_from_once_all_of_it_has_ended(
     lasting: list[float], parallel: int, bucket: int
@@ -75,7 +72,6 @@ def test_one_worker_without_slack_learns_from_everything() -> None:
     assert all(learned[slot] == list(range(slot)) for slot in range(9))
 
 
-@settings(deadline=None)
 @given(lasting=LASTING, more=st.integers(1, 20))
 def test_a_longer_search_begins_with_the_steps_of_a_shorter_one(
     lasting: list[float], more: int
@@ -99,7 +95,6 @@ def test_a_duration_is_asked_for_once_its_slot_was_bred() -> None:
             bred.add(step.slot)
 
 
-@settings(deadline=None)
 @given(evaluations=st.integers(1, 60), workers=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 def test_the_asynchronous_order_is_taken_again_as_recorded_and_then_goes_on(
     evaluations: int, workers: int, seed: int

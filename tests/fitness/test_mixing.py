@@ -43,7 +43,7 @@ def shares_of(draw: st.DrawFn, least: int = 1) -> dict[str, float]:
     return {f"s{place}": weight / total for place, weight in enumerate(weights)}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(shares=shares_of(), budget=st.integers(2, 4000), length=st.integers(2, 40))
 def test_every_prefix_meets_every_share_within_one_sequence(
     shares: dict[str, float], budget: int, length: int
@@ -61,7 +61,6 @@ def test_every_prefix_meets_every_share_within_one_sequence(
     assert drawn.total() == budget
 
 
-@settings(deadline=None)
 @given(shares=shares_of(), budget=st.integers(2, 3000), length=st.integers(2, 40))
 def test_only_the_last_sequence_is_short_and_only_by_what_the_budget_lacks(
     shares: dict[str, float], budget: int, length: int
@@ -88,7 +87,6 @@ def test_shares_far_too_small_to_be_drawn_do_not_disturb_the_others() -> None:
     assert drawn["b"] + drawn["c"] <= 2
 
 
-@settings(deadline=None)
 @given(
     shares=shares_of(),
     sizes=st.lists(st.integers(SEQUENCE, 400), min_size=9, max_size=9),
@@ -122,7 +120,6 @@ def test_what_was_drawn_is_reported_and_is_what_the_batches_hold(
     assert sum(drawn.values()) == budget
 
 
-@settings(deadline=None)
 @given(
     shares=shares_of(),
     budget=st.integers(2, 2000),
@@ -141,7 +138,6 @@ def test_a_stream_can_begin_at_any_batch(
     assert [plain(batch) for batch in later] == [plain(batch) for batch in whole]
 
 
-@settings(deadline=None)
 @given(
     length=st.integers(2, 30),
     extra=st.integers(0, 3000),
@@ -217,7 +213,6 @@ def test_the_same_arguments_give_the_same_stream_whatever_order_the_sources_come
 
 
 @given(one=shares_of(least=2), seed=st.integers(0, 100))
-@settings(deadline=None)
 def test_another_mixture_meets_a_sources_windows_in_the_same_order(
     one: dict[str, float], seed: int
 ) -> None:

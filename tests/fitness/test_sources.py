@@ -93,7 +93,7 @@ def test_only_the_first_documents_are_read_under_a_limit(write: Write) -> None:
     assert read(path, limit=2) == ["one", "two"]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     words=st.lists(st.sampled_from(["word", "\n", " ", "Grüße", "x" * 70_000]), min_size=1),
     times=st.integers(1, 60),
@@ -194,7 +194,7 @@ def test_a_bad_line_of_jsonl_is_named(line: bytes, message: str, write: Write) -
     assert len(str(caught.value)) < 600
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     before=st.text(max_size=60).map(lambda text: text.replace("\r", "\n")),
     bad=st.sampled_from([b"\xff", b"\xe2\x82", b"\xc3(", b"\xed\xa0\x80"]),

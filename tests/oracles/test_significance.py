@@ -25,7 +25,7 @@ def mean(sums: list[float], weights: list[float]) -> float:
     return sum(sums) / sum(weights)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(values, values)
 @pytest.mark.filterwarnings("ignore:Precision loss")  # scipy's, where one side never varies
 def test_seeds_are_compared_as_scipy_does_by_welch(one: list[float], other: list[float]) -> None:
@@ -115,7 +115,7 @@ def test_items_measured_on_other_documents_are_not_paired() -> None:
     assert found.error == pytest.approx(0.1 * 2**0.5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 3 * MOST))
 def test_many_items_become_blocks_with_the_same_mean(count: int) -> None:
     rng = np.random.default_rng(count)

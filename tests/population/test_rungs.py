@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from population.individual import Individual
@@ -77,7 +77,6 @@ def test_of_two_objectives_the_front_goes_on_and_of_a_crowded_front_its_ends_and
     assert promotions(scored) == [(0, LOW), (4, LOW), (5, LOW)]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20), st.randoms()
 )

@@ -208,7 +208,7 @@ def test_a_mistake_in_one_place_hides_none_elsewhere(spec: Path) -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

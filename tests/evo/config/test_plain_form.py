@@ -46,7 +46,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=PLAIN)
 def test_whatever_is_written_as_yaml_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, value: Any

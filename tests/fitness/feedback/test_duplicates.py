@@ -41,7 +41,7 @@ def test_an_answer_of_one_word_is_a_copy_only_after_like_words() -> None:
 
 
 @given(st.lists(WORDS, max_size=8), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_comes_later_changes_no_earlier_likeness(texts: list[str], seed: int) -> None:
     pool = [sample(text) for text in texts]
     found = duplicates(pool, seed=seed)
@@ -63,7 +63,7 @@ def test_a_copied_stretch_is_found_in_a_long_document_and_scattered_words_are_no
 
 
 @given(WORDS, WORDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_place_holds_more_than_the_whole_text_does(text: str, reference: str) -> None:
     one = shingles(words(text))
     share = copied([one], [reference])[0]

@@ -198,7 +198,7 @@ def test_two_cannot_write_one_run(tmp_path: Path) -> None:
     Store(tmp_path).close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(min_value=1, max_value=120))
 def test_a_tail_torn_anywhere_costs_the_line_it_is_in(tmp_path: Path, cut: int) -> None:
     folder = tmp_path / str(cut)
