@@ -160,7 +160,8 @@ def test_a_summary_has_constraints_and_the_next_step_and_a_report_can_be_opened(
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     text = output(capsys, "report", runs / "whole")
-    assert f"next:   evo export {runs / 'whole'} --to DIR" in text
+    assert text.splitlines()[-1].startswith(f"next:   evo export {runs / 'whole'} --to DIR")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)  # in a pipe
     assert opened == []
     cut = output(capsys, "report", runs / "cut", "--open")
     assert f"next:   evo resume {runs / 'cut'}" in cut
