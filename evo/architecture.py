@@ -29,8 +29,10 @@ def adapter_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
     share = sound.share("all")
     if "all" not in possible(config, "lora_targets") or share >= MOST:
         return []
-    left = "; ".join(f"{role}: {why}" for role, why in [*sound.without.items()][:SHOWN])
+    left = [f"{role}: {why}" for role, why in sound.without.items()]
+    more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     return [
         f"an adapter with lora_targets all stands beside {share:.0%} of the layers' weights; the "
-        f"others stay as they are ({left})"
+        f"others stay as they are ({'; '.join(left[:SHOWN])}{more}). Set `adapter: none` to train "
+        "all weights, or keep the adapter if that share is enough"
     ]

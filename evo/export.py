@@ -227,7 +227,7 @@ def hub_id(base: str) -> str | None:
 
     if (cached := CACHED.search(base)) is not None:
         return f"{cached[1]}/{cached[2]}"
-    if not base or is_gguf(base) or Path(base).expanduser().exists():
+    if not base or is_gguf(base) or Path(os.path.expanduser(base)).exists():
         return None
     try:
         validate_repo_id(base)

@@ -29,6 +29,20 @@ def unusable(error: OSError) -> str:
     return " ".join(line.splitlines())
 
 
+def impossible(text: str, *, escapes: bool = False) -> str:
+    """The reason why no path can be made of a text, and what to do; empty if one can.
+
+    `escapes` are the half surrogates by which Python tells bytes of arguments that are not UTF-8.
+    """
+    if "\0" in text:
+        return "holds a null byte, which no path and no name can; leave it out"
+    try:
+        text.encode(errors="surrogateescape" if escapes else "strict")
+    except UnicodeEncodeError:
+        return "holds half a surrogate pair, which is no text; write whole characters"
+    return ""
+
+
 def check_room_for(to: Path) -> None:
     """InputError where no file or folder can be made, known before the work that goes into it."""
     above = next(folder for folder in to.absolute().parents if folder.exists())

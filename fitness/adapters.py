@@ -106,7 +106,7 @@ def check_wrapped(model: Any, adapted: Iterable[str]) -> None:
     if stray := sorted(wrapped ^ set(adapted)):
         raise InputError(
             f"adapter: PEFT would put it elsewhere in {type(model).__name__} than asked, at "
-            f"{listed(stray[:3])} among others; name other modules in `lora_targets`, or use "
+            f"{listed(stray, at_most=3)}; name other modules in `lora_targets`, or use "
             "`adapter: none`"
         )
 

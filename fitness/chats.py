@@ -52,9 +52,13 @@ def text_or_chat(
     return text
 
 
-def chat_in(record: Mapping[str, Any], where: str) -> Chat:
-    """The whole chat of a record, in the first of MESSAGES that it has."""
-    column = next(name for name in MESSAGES if name in record)
+def chat_column(record: Mapping[str, Any]) -> str | None:
+    """The first of MESSAGES that a record has, which holds its whole chat."""
+    return next((name for name in MESSAGES if name in record), None)
+
+
+def chat_in(record: Mapping[str, Any], column: str, where: str) -> Chat:
+    """The whole chat of a record under its column."""
     value = record[column]
     if isinstance(value, str):
         raise InputError(

@@ -17,7 +17,7 @@ from fitness.infilling import Infilling
 from fitness.kinds import Kind
 from fitness.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
-from fitness.records import Records
+from fitness.records import ROWS, Records
 
 NO_LABEL = -100  # what torch's cross-entropy leaves out by default
 BLOCK = 4096  # permuted positions computed at once
@@ -56,6 +56,7 @@ class Draw(NamedTuple):
 
     `number` tells the records of a source apart. `elsewhere` is the answer of another rated record,
     (tokens,) int64, which tells KTO how far the model has moved where no other of a batch does.
+    `answers` are the numbers of those that a sequence packs, among the answers of their source.
     """
 
     use: Use
@@ -64,6 +65,7 @@ class Draw(NamedTuple):
     sequences: tuple[Sequence, ...]
     label: int = 1  # as of `records.Row`
     elsewhere: np.ndarray | None = None
+    answers: tuple[int, ...] = ()
 
 
 class Cuts(NamedTuple):
@@ -188,7 +190,8 @@ class RecordDeck:
             tokens = np.concatenate([part.tokens for part in parts])
             labels = np.concatenate([part.labels for part in parts])
             whole = Sequence(tokens, labels, positions_from(begins, len(tokens)))
-            return Draw(self.use, source, number, (whole,))
+            answers = self.rows[first:end] // ROWS[self.records.kind]
+            return Draw(self.use, source, number, (whole,), answers=tuple(answers.tolist()))
         row = int(self.rows[number])
         if self.use == "answer":
             prompt = self.records.prompt(row)[-self.length :].astype(np.int64)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fitness import hub
 from fitness.errors import InputError, Refuse, at_once
 from fitness.formats import (
+    COMPRESSIONS,
     json_records,
     parquet_records,
     table_records,
@@ -25,7 +27,7 @@ from fitness.formats import (
     text_in,
     without_nulls_within,
 )
-from fitness.kinds import Kind
+from fitness.kinds import Kind, check_columns
 from fitness.suggest import brief, did_you_mean, listed, shortened
 
 FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
@@ -40,7 +42,6 @@ SUFFIXES: dict[str, FileFormat] = {
     ".txt": "text",
     ".md": "text",
 }
-COMPRESSIONS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 DELIMITERS: dict[FileFormat, str] = {"csv": ",", "tsv": "\t"}
 PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
 
@@ -217,7 +218,7 @@ def is_on_hub(source: Source) -> bool:
 def existing(path: str, base: Path) -> Path:
     """The file or folder that a path relative to `base` names; InputError if there is none."""
     try:
-        full = base / Path(path).expanduser()
+        full = base / Path(os.path.expanduser(path))
         if full.is_file() or full.is_dir():
             return full
         exists = full.exists()
@@ -246,8 +247,7 @@ def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]
         if kind == "text":
             yield _cut(text_chunks(path))
         else:
-            column = source.text if kind == "parquet" else None
-            yield from _texts(_in_file(path, kind, refuse, column), source, refuse)
+            yield from _texts(_in_file(path, kind, source, refuse), source, refuse)
 
 
 def _texts(
@@ -272,18 +272,20 @@ def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, 
                 f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL, "
                 "CSV, TSV or Parquet, or leave `kind` out"
             )
-        yield from _in_file(path, kind, refuse)
+        yield from _in_file(path, kind, source, refuse)
 
 
 def _in_file(
-    path: Path, kind: FileFormat, refuse: Refuse, column: str | None = None
+    path: Path, kind: FileFormat, source: Source, refuse: Refuse
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each record of a file stands, and what it holds; of Parquet, perhaps of one column."""
+    """Where each record of a file stands, and what it holds; of Parquet, a text's column alone."""
+    check = partial(check_columns, kind=source.kind, text=source.text)
     if kind == "parquet":
-        for row, record in parquet_records(path, column):
+        column = source.text if source.kind == "text" else None
+        for row, record in parquet_records(path, column, check):
             yield f"{path}, row {row}", record
     elif kind in DELIMITERS:
-        for line, record in table_records(path, DELIMITERS[kind], refuse):
+        for line, record in table_records(path, DELIMITERS[kind], refuse, check):
             yield f"{path}:{line}", record
     else:
         for line, record in json_records(path, refuse):
@@ -293,7 +295,10 @@ def _in_file(
 def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
     dataset = hub.parse(source.path, source.split)
     for number, record in enumerate(hub.records(dataset, hub.revision(dataset)), start=1):
-        yield f"{dataset}, row {number}", without_nulls_within(record)
+        where = f"{dataset}, row {number}"
+        if number == 1:  # all rows of a data set have the same columns
+            check_columns(where, record, source.kind, source.text)
+        yield where, without_nulls_within(record)
 
 
 def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:

@@ -7,6 +7,7 @@ driver, once, so that workers never touch the network.
 import hashlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def locate(base: str, *, seconds: float = 20.0) -> Path:
         folder = converted(base)
         _check(folder)
         return folder
-    folder = Path(base).expanduser()
+    folder = Path(os.path.expanduser(base))
     if folder.is_dir():
         _check(folder)
         return folder.resolve()

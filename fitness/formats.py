@@ -11,16 +11,18 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from fitness.errors import UNREADABLE, InputError, Refuse, at_once
-from fitness.kinds import Kind, other_kind
-from fitness.suggest import did_you_mean, listed, shortened
+from fitness.kinds import Kind, no_column
+from fitness.suggest import listed, shortened
 
 LONGEST_FIELD = 2**31 - 1  # characters, of CSV
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}  # by suffix
 COMPRESSED = {  # what files begin with; none of it begins a text, as it is not UTF-8 or too odd
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -32,6 +34,12 @@ COMPRESSED = {  # what files begin with; none of it begins a text, as it is not 
 UNREAD = {"zip": "a zip archive", "7z": "a 7z archive"}
 ROWS_AT_ONCE = 1024
 CHARACTERS_AT_ONCE = 2**16
+DELIMITERS = (";", "\t", ",", "|")
+Check = Callable[[str, list[str]], None]  # of a table's columns, told where they are named
+
+
+def no_check(where: str, columns: list[str]) -> None:
+    """Take any columns."""
 
 
 def json_records(path: Path, refuse: Refuse = at_once) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -68,21 +76,26 @@ def _json_record(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def table_records(
-    path: Path, delimiter: str, refuse: Refuse = at_once
+    path: Path, delimiter: str, refuse: Refuse = at_once, check: Check = no_check
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Stream the rows of a CSV or TSV file, by the columns of its first line, with their lines.
 
-    Quoted as RFC 4180 has it, so that a field may hold line breaks.
+    Quoted as RFC 4180 has it, so that a field may hold line breaks. Where the first line has no
+    `delimiter` but another usual one, as the semicolon of European exports, that one is meant.
     """
     csv.field_size_limit(LONGEST_FIELD)
     with reading(path), opened(path) as file, _as_text(file, path, newline="") as text:
-        lines = csv.reader(text, delimiter=delimiter, strict=True)
+        first = text.readline()
+        delimiter = _delimiter(first, delimiter)
+        lines = csv.reader(chain([first], text), delimiter=delimiter, strict=True)
         try:
             names = next(lines, [])
             if "" in names or len(set(names)) < len(names):
                 raise InputError(
                     f"{path}:1: the first line must name each column once, got {listed(names)}"
                 )
+            if names:
+                check(f"{path}:1", names)
             last = lines.line_num
             for fields in lines:
                 number, last = last + 1, lines.line_num
@@ -103,6 +116,15 @@ def table_records(
             ) from error
 
 
+def _delimiter(first: str, usual: str) -> str:
+    """The delimiter of a table by its first line: the usual one, or the first that parts it."""
+    for one in (usual, *DELIMITERS):
+        with suppress(csv.Error):
+            if len(next(csv.reader([first], delimiter=one, strict=True), [])) > 1:
+                return one
+    return usual
+
+
 def text_in(
     record: Mapping[str, Any],
     column: str,
@@ -116,7 +138,7 @@ def text_in(
     With the `kind` of the source, a record of another kind is told as such.
     """
     if column not in record:
-        raise InputError(_no_column(where, column, record, kind))
+        raise InputError(no_column(where, column, record, kind))
     text = record[column]
     if not isinstance(text, str):
         remedy = " or name another column with `text`" if kind in (None, "text", "label") else ""
@@ -139,7 +161,9 @@ def whole_characters(text: str, subject: str) -> str:
     return text
 
 
-def parquet_records(path: Path, column: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_records(
+    path: Path, column: str | None = None, check: Check = no_check
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Stream the rows of a Parquet file with their numbers, of one column or of all.
 
     All messages of a column have the same keys there; those that one lacks are left out again.
@@ -151,10 +175,7 @@ def parquet_records(path: Path, column: str | None = None) -> Iterator[tuple[int
     with reading(path):
         try:
             with pq.ParquetFile(path, buffer_size=2**20) as table:
-                if column is not None and column not in table.schema_arrow.names:
-                    raise InputError(
-                        _no_column(str(path), column, table.schema_arrow.names, "text")
-                    )
+                check(str(path), table.schema_arrow.names)
                 chosen = None if column is None else [column]
                 for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=chosen):
                     for place in range(batch.num_rows):
@@ -209,6 +230,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     method = next((name for magic, name in COMPRESSED.items() if start.startswith(magic)), None)
     if method in UNREAD:
         raise InputError(f"{path}: is {UNREAD[method]}; unpack it and name what is in it")
+    promised = COMPRESSIONS.get(path.suffix.lower())
+    if promised and start and method is None:
+        raise InputError(
+            f"{path}: its name says {promised}, but it is not compressed; rename it to "
+            f"{path.stem}, or get it again if that is not what is in it"
+        )
     try:
         with _decompressing(path, method) as file:
             yield file
@@ -256,17 +283,6 @@ def _not_utf8(path: Path, line: int, byte: int) -> str:
         f"{path}:{line}: byte {byte} of this line is not UTF-8; convert the file, for instance "
         f"with `iconv -f LATIN1 -t UTF-8`"
     )
-
-
-def _no_column(where: str, column: str, existing: Iterable[str], kind: Kind | None) -> str:
-    names = list(existing)
-    has = f"it has {listed(names)}" if names else "it is empty"
-    told = f"{where}: no column {shortened(column)}, {has}"
-    if kind is not None and (other := other_kind(names, kind)):
-        return f"{told}; {other}"
-    if kind is not None and kind not in ("text", "label"):
-        return f"{told}{did_you_mean(column, names) or ';'} a record of kind {kind} needs it"
-    return f"{told}{did_you_mean(column, names) or ';'} name the one to read with `text`"
 
 
 @contextmanager

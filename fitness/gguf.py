@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from fitness.errors import InputError
 from fitness.exported import save_tokenizer
+from fitness.quiet import quieten
 from fitness.sources import cache_folder
 
 SUFFIX = ".gguf"
@@ -24,7 +25,7 @@ def converted(base: str) -> Path:
 
     Raises InputError if there is no such file, or it cannot be read.
     """
-    path = Path(base).expanduser()
+    path = Path(os.path.expanduser(base))
     if not path.is_file():
         raise InputError(f"model.base {base!r}: there is no such file")
     if importlib.util.find_spec("gguf") is None:
@@ -51,9 +52,8 @@ def converted(base: str) -> Path:
 def _convert(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, trust_remote_code=False

@@ -1,7 +1,11 @@
-"""The kinds of records, and which of them a record's columns tell."""
+"""The kinds of records, the columns that each needs, and which kind a record's columns tell."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Literal
+
+from fitness.errors import InputError
+from fitness.suggest import LONGEST_NAME, listed, shortened
 
 Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
 
@@ -18,6 +22,62 @@ TOLD: tuple[tuple[frozenset[str], str, Kind], ...] = (
     (frozenset({"text"}), "texts", "text"),
     (frozenset({"prompt"}), "prompts", "prompt"),
 )
+
+# Columns of a kind's records, or other ones in their place; a text's own column has any name.
+NEEDED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
+    "completion": (("prompt", "completion"), ("messages",), ("conversations",)),
+    "preference": (("prompt", "chosen", "rejected"),),
+    "rating": (("prompt", "completion", "label"),),
+    "prompt": (("prompt",),),
+    "sample": (("prompt", "completion", "individual", "seed"),),
+}
+LIKE_TEXT = ("text", "content", "body", "document", "article", "sentence", "review", "comment")
+
+
+def check_columns(where: str, columns: Iterable[str], kind: Kind, text: str) -> None:
+    """Raises InputError, once for a whole table, if its columns are not those of a kind's records.
+
+    `text` is the column of a text.
+    """
+    has = list(columns)
+    choices = NEEDED.get(kind, ((text, "label"),) if kind == "label" else ((text,),))
+    if any(set(needed) <= set(has) for needed in choices):
+        return
+    missing = [name for name in choices[0] if name not in has]
+    if missing[0] == text and kind in ("text", "label"):
+        raise InputError(no_column(where, text, has, kind))
+    named = f"columns {listed(missing)}" if len(missing) > 1 else f"column {listed(missing)}"
+    other = other_kind(has, kind)
+    remedy = f"records of kind {kind} need {listed(choices[0])}: name its columns so"
+    unless = f", unless {other}" if other else ""
+    raise InputError(f"{where}: no {named}, it has {listed(has)}; {remedy}{unless}")
+
+
+def no_column(where: str, column: str, existing: Iterable[str], kind: Kind | None) -> str:
+    """The message on a column that a record or a table lacks."""
+    names = list(existing)
+    has = f"it has {listed(names)}" if names else "it is empty"
+    told = f"{where}: no column {shortened(column)}, {has}"
+    if kind is not None and (other := other_kind(names, kind)):
+        return f"{told}; {other}"
+    meant = _meant(column, names)
+    if kind is not None and kind not in ("text", "label"):
+        question = f"; did you mean {shortened(meant)}?" if meant else ";"
+        return f"{told}{question} a record of kind {kind} needs it"
+    if kind is None:
+        return f"{told}; name it so"
+    texts = [name for name in names if name.casefold() in LIKE_TEXT]
+    meant = meant or (names[0] if len(names) == 1 else texts[0] if texts else "")
+    if not meant:
+        return f"{told}; name the one to read with `text`"
+    return f"{told}; did you mean {shortened(meant)}? name it with `text: {meant:.60}`"
+
+
+def _meant(column: str, names: list[str]) -> str:
+    """The name that is nearest to a column's; empty if none is near."""
+    if len(column) > LONGEST_NAME:
+        return ""
+    return next(iter(get_close_matches(column, sorted(names), n=1)), "")
 
 
 def other_kind(columns: Iterable[str], kind: Kind) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fitness import folders
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
+from fitness.quiet import quieten
 from fitness.sources import load_tokenizer
 from fitness.tokens import separator
 
@@ -22,14 +23,9 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
     Raises InputError for any other weights that are missing: the library would draw them at random.
     """
     import torch
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    told = logging.get_verbosity()
     configuration(folder, head)
     try:
-        if head.labels:  # it would warn of what is done here on purpose
-            logging.set_verbosity_error()
         with torch.random.fork_rng(devices=cuda_devices()):
             torch.manual_seed(HEAD_SEED)
             model, loading = head.model_class.from_pretrained(
@@ -43,8 +39,6 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
         if isinstance(error, RuntimeError) and "memory" in str(error):  # of the device, or the CPU
             raise
         raise InputError(unusable(folder, "cannot be loaded", error)) from error
-    finally:
-        logging.set_verbosity(told)
     own = tuple(f"{part}." for part in own_parts(model, head))
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith(own))
     if missing:
@@ -77,6 +71,7 @@ def configuration(folder: Path, head: Head = CAUSAL) -> "PreTrainedConfig":
     """The configuration in a model's folder. Raises InputError if the library cannot read it."""
     from transformers import AutoConfig
 
+    quieten()
     told = folders.told(folder)
     if told.get("quantization_config"):
         raise InputError(

@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     """What one optimiser step learns from: `Rows`, and draws that are not simply learned.
 
     `tokens` is what it takes of the budget. `learned` is how many draws the rows hold where each
-    document has a row of its own, None where each draw is one row.
+    document has a row of its own, None where each draw is one row. `draws` are those draws.
     """
 
     input_ids: np.ndarray
@@ -60,6 +60,7 @@ class Batch(NamedTuple):
     tokens: int = 0
     others: tuple[Draw, ...] = ()
     learned: int | None = None
+    draws: tuple[Draw, ...] = ()
 
     @property
     def rows_drawn(self) -> int:
@@ -275,14 +276,15 @@ def _chairmen(shares: Mapping[str, float], costs: Mapping[str, int]) -> Iterator
 
 
 def _stacked(draws: list[tuple[Draw, int]], packs: bool) -> Batch:
-    learned = [draw.sequences[0] for draw, _ in draws if draw.use == "learn"]
+    drawn = tuple(draw for draw, _ in draws if draw.use == "learn")
+    learned = [draw.sequences[0] for draw in drawn]
     others = tuple(draw for draw, _ in draws if draw.use != "learn")
     tokens = sum(count for _, count in draws)
     if packs or all(one.positions is None for one in learned):
-        return Batch(*stacked(learned), tokens, others)
+        return Batch(*stacked(learned), tokens, others, draws=drawn)
     apart = [part for one in learned for part in separate(one)]
     apart.sort(key=lambda part: -len(part.tokens))  # so that parts of the batch are of one length
-    return Batch(*stacked(apart), tokens, others, len(learned))
+    return Batch(*stacked(apart), tokens, others, len(learned), drawn)
 
 
 def separate(sequence: Sequence) -> list[Sequence]:

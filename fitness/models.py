@@ -10,6 +10,7 @@ from fitness import adapters
 from fitness.errors import InputError
 from fitness.heads import CAUSAL, Head
 from fitness.loading import cuda_devices, load, own_parts, skeleton
+from fitness.quiet import quieten
 from fitness.recipe import Recipe
 from fitness.training.checkpointing import checkpointed
 from fitness.training.repeatable import reserve_workspaces
@@ -34,6 +35,7 @@ class Base:
         if self.device.type == "cuda":
             reserve_workspaces()
         self._check_precision("model.dtype", dtype)
+        quieten()
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )

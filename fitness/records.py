@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fitness.chats import ARGUMENTS, MESSAGES, arguments_in, chat_in, rendered, text_or_chat
+from fitness.chats import (
+    ARGUMENTS,
+    MESSAGES,
+    arguments_in,
+    chat_column,
+    chat_in,
+    rendered,
+    text_or_chat,
+)
 from fitness.errors import InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind, other_kind
@@ -37,6 +45,7 @@ READ: Mapping[Kind, frozenset[str]] = {  # columns; those of a chat template bes
     "rating": frozenset({"prompt", "completion", "label"}),
     "prompt": frozenset({"prompt", "reference"}),
 }
+TORN_SHOWN = 12  # tokens of an example
 LABELS = {"true": True, "false": False, "1": True, "0": False}
 Encode = Callable[[str], list[int]]
 
@@ -45,15 +54,15 @@ class Row(NamedTuple):
     """A prompt and what answers it, as tokens; or a text and the special tokens that close it.
 
     `label` is the number of a text's class, and else 1, or 0 for what is rejected or rated so.
-    `torn` is how many of the last tokens of the prompt alone are others where the answer follows:
-    a token holds the end of the one and the beginning of the other, or the template writes the end
-    of a prompt, such as an opened thought, otherwise than before an answer.
+    `torn` is the last tokens of the prompt alone that are others where the answer follows: a token
+    holds the end of the one and the beginning of the other, or the template writes the end of a
+    prompt, such as an opened thought, otherwise than before an answer.
     """
 
     prompt: list[int]
     answer: list[int]
     label: int = 1
-    torn: int = 0
+    torn: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -161,15 +170,16 @@ def rows(
 
     if kind == "sample":
         return [_sample_row(record, where, encode, opening, end)]
-    if kind == "completion" and "prompt" not in record and any(one in record for one in MESSAGES):
-        chat = chat_in(record, where)
+    column = chat_column(record)
+    if kind == "completion" and "prompt" not in record and column:
+        chat = chat_in(record, column, where)
         turns = [n for n, message in enumerate(chat) if n and message["role"] == "assistant"]
         if not turns:
             raise InputError(
-                f"{where}: 'messages' must be a chat with an assistant's turn in it that answers "
+                f"{where}: {column!r} must be a chat with an assistant's turn in it that answers "
                 "something; add one, or drop this record"
             )
-        return [split(*pair(chat[:turn], chat[turn : turn + 1], "messages")) for turn in turns]
+        return [split(*pair(chat[:turn], chat[turn : turn + 1], column)) for turn in turns]
     prompt = text_or_chat(record, "prompt", where, kind)
     if kind == "preference":
         names = ("chosen", "rejected")
@@ -198,29 +208,38 @@ def unread(record: Mapping[str, Any], kind: Kind) -> list[str]:
     return [name for name, value in record.items() if name not in read and value is not None]
 
 
-def notes_of(ignored: Collection[str], torn: Sequence[int] = ()) -> list[str]:
-    """What is said of records: columns that nothing reads, prompts whose end is not learned from.
+def notes_of(ignored: Collection[str]) -> list[str]:
+    """The note on columns that nothing reads, if there are any."""
+    if not ignored:
+        return []
+    named = f"columns {listed(ignored)} are" if len(ignored) > 1 else f"column {listed(ignored)} is"
+    return [f"its {named} not read"]
 
-    `torn` has the number of the record for each such prompt.
+
+def torn_note(
+    torn: Sequence[int], first: Row, records: int, tokenizer: "PreTrainedTokenizerBase"
+) -> str:
+    """The note on prompts whose end is not learned from.
+
+    `torn` has the numbers of the records that have one, `first` is the first such row.
     """
-    notes = []
-    if ignored:
-        many = len(ignored) > 1
-        named = f"columns {listed(ignored)} are" if many else f"column {listed(ignored)} is"
-        notes.append(f"its {named} not read")
-    if torn:
-        notes.append(
-            f"{len(torn):,} of its prompts end otherwise alone than before their answers, the "
-            f"first in record {torn[0]:,}, and are learned without that end; begin answers where a "
-            "token ends, or have the chat template write both alike (`chat_template_kwargs`)"
-        )
-    return notes
+    ends = (tokenizer.decode(list(part)[:TORN_SHOWN]) for part in (first.torn, first.answer))
+    alone, learned = map(shortened, ends)
+    return (
+        f"in {len(torn):,} of its {records:,} records a prompt ends otherwise when the model is to "
+        f"answer it than where its answer follows: in record {torn[0]:,}, for example, in {alone}, "
+        f"but what follows it there is {learned}. The model learns to answer without that end, "
+        "and will be given prompts that have it. If the chat template writes it, such as an opened "
+        "thought, begin the answers with it, or turn it off in `chat_template_kwargs`, such as "
+        '{"enable_thinking": false}; if it is a space at the end of a text, move it to the '
+        "beginning of the answer"
+    )
 
 
 def split(prompt: list[int], whole: list[int], label: int = 1, first: int | None = None) -> Row:
     """The row of a whole from a prompt's tokens alone; its answer begins at token `first`."""
     first = shared(prompt, whole) if first is None else first
-    return Row(whole[:first], whole[first:], label, len(prompt) - first)
+    return Row(whole[:first], whole[first:], label, prompt[first:])
 
 
 def _sample_row(

@@ -9,8 +9,7 @@ that decides it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -104,15 +103,14 @@ def shaped(folder: Path, head: Head) -> Any:
         for name, one in folders.entries(folder).items()
     }
     try:
-        with _quiet():
-            model, loading = _model_class(config, head).from_pretrained(
-                None,
-                config=config,
-                state_dict=state,
-                device_map={"": "meta"},
-                ignore_mismatched_sizes=True,  # they are told below
-                output_loading_info=True,
-            )
+        model, loading = _model_class(config, head).from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            device_map={"": "meta"},
+            ignore_mismatched_sizes=True,  # they are told below
+            output_loading_info=True,
+        )
     except Exception as error:  # whatever hundreds of architectures raise at odd sizes
         what = "no model follows from its config.json"
         raise InputError(unusable(folder, what, error)) from error
@@ -126,20 +124,6 @@ def shaped(folder: Path, head: Head) -> Any:
             f"tells of {what}; save the whole model there"
         )
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the library says and shows of loading: here it loads no values."""
-    from transformers.utils import logging
-
-    told = logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(told)
 
 
 def _dtype(folder: Path, name: str) -> Any:
@@ -185,14 +169,13 @@ def _drawn(shapes: Any) -> Any:
         numbers = torch.randn(sum(weight.shape[-2:]), generator=generator) / weight.shape[-1] ** 0.5
         strides = [0] * (weight.ndim - 2) + [1, 1]  # experts are alike
         state[name] = numbers.as_strided(weight.shape, strides)
-    with _quiet():
-        return type(shapes).from_pretrained(
-            None,
-            config=shapes.config,
-            state_dict=state,
-            dtype=torch.float32,
-            experts_implementation="eager",  # others want each expert's weights in one piece
-        )
+    return type(shapes).from_pretrained(
+        None,
+        config=shapes.config,
+        state_dict=state,
+        dtype=torch.float32,
+        experts_implementation="eager",  # others want each expert's weights in one piece
+    )
 
 
 def _reach(model: Any, probe: Any) -> Soundness:

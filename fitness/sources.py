@@ -15,13 +15,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from fitness import hub
+from fitness import checksums, hub
 from fitness.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.errors import UNREADABLE, Faults, InputError
 from fitness.feedback.samples import sample_in
 from fitness.kinds import Kind
 from fitness.labels import labelled, tokens_around
-from fitness.records import COLUMNS, Records, Row, notes_of, rows, unread
+from fitness.quiet import quieten
+from fitness.records import COLUMNS, Records, Row, notes_of, rows, torn_note, unread
 from fitness.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class TokenFile:
         return used + -used % INDEX.itemsize
 
     def open(self) -> np.ndarray | Records:
-        """The tokens, (tokens,), or a source of records; mapped read-only."""
+        """The tokens, (tokens,), or a source of records; mapped read-only.
+
+        Raises InputError if they are not there, or not those that were written.
+        """
+        self._check()
         tokens = self._mapped(np.dtype(self.dtype), (self.tokens,))
         if self.kind == "text":
             return tokens
@@ -88,6 +93,21 @@ class TokenFile:
         offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
         scores = self._mapped(SCORE, (len(self.scores), self.rows), offset)
         return Records(self.kind, tokens, index, dict(zip(self.scores, scores, strict=True)))
+
+    def _check(self) -> None:
+        """Compare the file with the checksum beside it, if there is one."""
+        path = Path(self.path)
+        try:
+            sound = checksums.intact(path, json.loads(path.with_suffix(".json").read_bytes()))
+        except FileNotFoundError:  # of tokens, told as they are mapped
+            return
+        except (OSError, ValueError):
+            sound = False
+        if not sound:
+            raise InputError(
+                f"{self.name}: its tokens in {self.path} are damaged, as their checksum tells; "
+                "launch or resume again, which makes them anew"
+            )
 
     def _mapped(
         self, dtype: "np.dtype[Any]", shape: tuple[int, ...], offset: int = 0
@@ -104,7 +124,7 @@ class TokenFile:
 def cache_folder() -> Path:
     """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("EVOMIX_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / "evomix"
 
@@ -115,6 +135,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever odd content makes the library raise
@@ -232,8 +253,11 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
     tokens = _tokens_path(cache, key)
     try:
         facts = json.loads(tokens.with_suffix(".json").read_bytes())
-        whole = tokens.stat().st_size == TokenFile("", str(tokens), fingerprint=key, **facts).size
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        whole = checksums.intact(tokens, facts)
+        facts.pop(checksums.NAME, None)
+        size = TokenFile("", str(tokens), fingerprint=key, **facts).size
+        whole = whole and tokens.stat().st_size == size
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return facts if whole and set(facts) - {"scores"} == FACTS else None
 
@@ -268,8 +292,9 @@ def _build(
             raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
+    sealed = {**facts, checksums.NAME: checksums.checksum(_tokens_path(cache, key), facts)}
     with _appearing_whole(_tokens_path(cache, key).with_suffix(".json")) as file:
-        file.write(json.dumps(facts).encode())
+        file.write(json.dumps(sealed).encode())
     return facts
 
 
@@ -314,7 +339,8 @@ def _write_records(
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
-    torn: list[int] = []
+    torn: list[int] = []  # numbers of records
+    first: Row | None = None  # torn one
     for where, record in every:
         documents += 1
         found: Iterable[Row] = ()
@@ -323,7 +349,8 @@ def _write_records(
         ignored |= dict.fromkeys(unread(record, source.kind))
         for row in found:
             if row.torn:
-                torn.append(documents)
+                first = first or row
+                torn += [documents] if torn[-1:] != [documents] else []
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
@@ -333,8 +360,11 @@ def _write_records(
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
+    notes = notes_of(ignored)
+    if first is not None:
+        notes.append(torn_note(torn, first, documents, tokenizer))
     counts: dict[str, Any] = {"tokens": end, "documents": documents}
-    counts |= {"rows": len(index) // COLUMNS, "notes": notes_of(ignored, torn)}
+    counts |= {"rows": len(index) // COLUMNS, "notes": notes}
     if source.kind != "sample":
         return {**counts, "bytes": written}
     names = sorted({name for one in scores for name in one})

@@ -9,20 +9,24 @@ from pathlib import Path
 
 from evo.cli import runs
 from evo.cli.arguments import parser, with_action
-from evo.cli.exit_codes import BAD_INPUT, DONE, FAILED, STOPPED
-from evo.places import unusable
+from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED, exit_code
+from evo.places import impossible, unusable
 from evo.printable import abandon_output, printable, say
 from fitness.errors import InputError
 from fitness.secrets import without_secrets
+from fitness.suggest import shortened
 
 __all__ = ["BAD_INPUT", "DONE", "STOPPED", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 failed, 2 bad input, 130 stopped by request."""
-    options = parser(CALLS).parse_args(
-        with_action(sys.argv[1:] if arguments is None else arguments)
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    for text in given:
+        if why := impossible(text, escapes=True):
+            say(f"evo: argument {shortened(text)} {why}", error=True)
+            return BAD_INPUT
+    options = parser(CALLS).parse_args(with_action(given))
     warnings.formatwarning = lambda message, *_: f"evo: warning: {printable(str(message))}\n"
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"evo: {without_secrets(unusable(error))}", error=True)
         abandon_output()
-        return FAILED
+        return exit_code(error)
     except KeyboardInterrupt:
         say("evo: stopped", error=True)
         return STOPPED

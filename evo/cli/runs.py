@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evo.cli.exit_codes import DONE, FAILED, STOPPED
+from evo.cli.exit_codes import DONE, FAILED, STOPPED, exit_code
 from evo.places import unusable
 from evo.printable import say
 from fitness.secrets import without_secrets
@@ -83,7 +83,7 @@ def _drive(
         return FAILED
     except OSError as error:
         say(f"evo: stopped: {without_secrets(unusable(error))}\nthen {_to_go_on(run)}", error=True)
-        return FAILED
+        return exit_code(error)
     except KeyboardInterrupt:
         say(f"evo: stopped; {_to_go_on(run)}", error=True)
         return STOPPED

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from evo.config.checks import check
 from evo.config.errors import problems
-from evo.config.file import ConfigError, Problem, SpecFile, read
+from evo.config.file import ConfigError, Problem, SpecFile, impossible_texts, read
 from evo.config.genomes import (
     Constraint,
     Objective,
@@ -91,6 +91,8 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     """
     path = resolve_spec(spec)
     file = read(path, overrides)
+    if found := impossible_texts(file.data):
+        raise file.error(found)
     found = list(file.problems)
     try:
         config = SearchConfig.model_validate(file.data)
@@ -131,10 +133,12 @@ def to_plain(config: SearchConfig) -> dict[str, Any]:
 
 def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
     """A config as recorded: nothing is resolved, read or imported. Raises ConfigError."""
+    recorded = SpecFile("", origin={(): "the recorded spec"})
+    if found := impossible_texts(plain):
+        raise recorded.error(found)
     try:
         return SearchConfig.model_validate(plain)
     except ValidationError as error:
-        recorded = SpecFile("", origin={(): "the recorded spec"})
         raise recorded.error(problems(error, plain, json_schema())) from None
 
 

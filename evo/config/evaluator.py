@@ -111,11 +111,11 @@ def found(program: str, folder: Path) -> str | None:
     """A program by its name on PATH, or by a path relative to the spec's folder; None if absent."""
     if os.sep not in program and (on_path := shutil.which(program)):
         return on_path
-    return shutil.which(str(folder / Path(program).expanduser()))
+    return shutil.which(str(folder / Path(os.path.expanduser(program))))
 
 
 def _not_found(program: str, folder: Path) -> str:
-    beside = folder / Path(program).expanduser()
+    beside = folder / Path(os.path.expanduser(program))
     if os.path.isfile(beside):
         remedy = f"`chmod +x {program}`, or name its interpreter first, as in [python, {program}]"
         return f"{program!r} is not executable; {remedy}"
@@ -131,7 +131,7 @@ def resolved_command(evaluator: Command, folder: Path) -> Command:
     not on PATH."""
     program, *rest = evaluator.command
     if not placeholders_in(program) and (os.sep in program or shutil.which(program) is None):
-        program = os.path.normpath(folder / Path(program).expanduser())
+        program = os.path.normpath(folder / Path(os.path.expanduser(program)))
     whole = [os.path.normpath(folder / one) for one in rest]
     files = [path if os.path.isfile(path) else one for path, one in zip(whole, rest, strict=True)]
     return evaluator.model_copy(update={"command": (program, *files)})

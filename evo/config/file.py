@@ -1,7 +1,7 @@
 """Reads a spec: YAML 1.2 with each key's line, `--set` overrides, one screen of errors."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from evo.config.synonyms import meant
+from evo.places import impossible
 from fitness.errors import UNREADABLE, InputError
 
 Key = tuple[str | int, ...]
@@ -156,6 +157,21 @@ def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFi
     # A section whose entries are all commented out is as good as left out.
     spec.data = {section: value for section, value in spec.data.items() if value is not None}
     return spec
+
+
+def impossible_texts(data: Any, key: Key = ()) -> list[Problem]:
+    """Texts within plain data that no path, name or record can hold."""
+    if isinstance(data, Mapping):
+        named = [
+            Problem(key, f"has the key {name!r:.60}, which {why}")
+            for name in data
+            if (why := impossible(str(name)))
+        ]
+        return named + [one for name in data for one in impossible_texts(data[name], (*key, name))]
+    if isinstance(data, list):
+        return [one for n, part in enumerate(data) for one in impossible_texts(part, (*key, n))]
+    why = impossible(data) if isinstance(data, str) else ""
+    return [Problem(key, f"{data!r:.60} {why}")] if why else []
 
 
 @dataclass

@@ -22,7 +22,7 @@ def resolve_spec(name: str | Path) -> Path:
     """The file of a spec given by path, or `quickstart`. Raises ConfigError when there is none."""
     if str(name) == QUICKSTART:
         return QUICKSTART_FOLDER / "search.yaml"
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     folder = path if path.is_dir() else path.parent
@@ -129,7 +129,7 @@ def _moved(record: Any, **changes: Any) -> Any:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    return os.path.normpath(folder / Path(path).expanduser())
+    return os.path.normpath(folder / Path(os.path.expanduser(path)))
 
 
 def _base(base: str, folder: Path) -> str:

@@ -148,7 +148,10 @@ def export(run: Path, shape: str, path: Path, *, threshold: int = THRESHOLD) -> 
 
 def take_in(run: Path, path: Path, annotator: str) -> tuple[int, int, int]:
     """Import judgements; how many, how many of them were new, and how many items were."""
-    with Store(feedback_of(run)) as store:
+    folder = feedback_of(run)
+    if not folder.exists():  # none is made for a file that cannot be read
+        read_judgements(path, {}, annotator=annotator)
+    with Store(folder) as store:
         known = sorted({judgement.annotator for judgement in store.standing.judgements()})
         found = read_judgements(path, store.items, annotator=annotator, annotators=known)
         before = len(store.items)

@@ -1,12 +1,12 @@
 """The training loop, AdamW on a stream of batches, and its plainest loss: cross-entropy."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fitness.decks import NO_LABEL
-from fitness.mixing import Batch, Rows
+from fitness.mixing import Batch, Rows, separate, stacked
 from fitness.models import cuda_devices
 from fitness.ranks import ALONE, Ranks
 from fitness.recipe import Recipe
@@ -192,14 +192,44 @@ def finetune(
 
 
 def _at_fault(model: Any, recipe: Recipe, batch: Batch, step: int, loss_of: Loss) -> str:
-    """Which record of a batch has a loss that is not finite, if a single one that is judged has."""
+    """The record of a batch that has a loss which is not finite, unless every one of them has.
+
+    Each is computed alone, once, as what diverged ends here. Where none is at fault by itself the
+    weights are, or a gradient.
+    """
     import torch
 
     device = next(model.parameters()).device
-    alone = Batch(batch.input_ids[:0], batch.labels[:0])
-    for draw in (one for one in batch.others if one.use != "answer"):
+    faults, sound = [], False
+    for name, alone in _each(batch):
         with torch.no_grad(), precise(device, recipe):
-            loss = float(loss_of(model, alone._replace(others=(draw,)), step))
-        if not math.isfinite(loss):
-            return f"; the loss of record {draw.number + 1} of source {draw.source!r} is {loss}"
-    return ""
+            loss = float(loss_of(model, alone, step))
+        if math.isfinite(loss):
+            sound = True
+        else:
+            faults.append(f"; the loss of {name} is {loss}")
+        if faults and sound:
+            break
+    if len(faults) > 1 and not sound:
+        return "; no record of its batch has a finite loss, so that the weights are at fault"
+    return faults[0] if faults else ""
+
+
+def _each(batch: Batch) -> Iterator[tuple[str, Batch]]:
+    """The documents and records of a batch by name, each as a batch of its own."""
+    for draw in batch.draws:
+        begin = draw.number
+        for place, part in enumerate(separate(draw.sequences[0])):
+            name = f"the text from token {begin + 1:,} on"
+            if draw.answers:
+                name = f"answer {draw.answers[place] + 1:,}"
+            begin += len(part.tokens)
+            if (part.labels[1:] != NO_LABEL).any():  # else its mean loss would be no number
+                yield f"{name} of source {draw.source!r}", Batch(*stacked([part]))
+    for draw in batch.others:
+        if draw.use != "answer":
+            empty = batch.input_ids[:0], batch.labels[:0]
+            yield (
+                f"record {draw.number + 1} of source {draw.source!r}",
+                Batch(*empty, None, 0, (draw,)),
+            )

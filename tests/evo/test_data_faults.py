@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from rich.console import Console
 
 from evo import config as configuration
 from evo import prepare as preparing
+from evo.architecture import adapter_warnings
 from evo.plan import plan
 from evo.prepare import prepare
 from fitness.errors import InputError
+from fitness.soundness import Soundness
 from tests.fitness.quickstart import CORPUS
 
 HELD_OUT = f"{CORPUS}/held_out/jargon"
@@ -132,3 +135,23 @@ def test_the_dry_run_says_how_many_records_are_cut_and_to_what(tmp_path: Path) -
     told = " ".join(console.export_text().split())
     uncut = "warning: sources.case: none of its records is cut at sequence_length 400"
     assert f"{uncut}; at 32, 30 of 30 are, to" in told
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_what_an_adapter_does_not_reach_is_told_with_a_remedy(more: int, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, {"a": lines(tmp_path / "a.jsonl", {"text": "long enough " * 50})})
+    spec.write_text(
+        spec.read_text().replace('"batch_size": 4', '"batch_size": 4, "adapter": "lora"')
+    )
+    config = configuration.load(spec)
+    prepared = prepare(config)
+    without = {f"layers.*.experts.{n}": "no linear module" for n in range(3 + more)}
+    sound = Soundness(layers=100, adaptable={"layers.0.q_proj": 14}, without=without)
+
+    (told,) = adapter_warnings(config, replace(prepared, soundness=sound))
+
+    assert "stands beside 14% of the layers' weights" in told
+    assert "layers.*.experts.2: no linear module" in told
+    assert ("; and 2 more)" in told) == (more == 2)
+    assert "experts.3" not in told
+    assert "Set `adapter: none` to train all weights" in told

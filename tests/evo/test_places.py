@@ -1,17 +1,21 @@
 """Places that cannot be read or written: one line with the path and a remedy, and no traceback."""
 
+import os
 import stat
 import sys
 from pathlib import Path
 
 import pytest
 
+from evo import config as configuration
 from evo.cli import main
 from evo.files import write_whole
 from fitness.errors import InputError
 from fitness.facts import as_line, lock
 from tests.evo.synthetic_ledger import ledger
+from tests.evo.test_data_faults import spec_of
 from tests.evo.toy import write_spec
+from tests.fitness.quickstart import CORPUS
 
 
 @pytest.fixture
@@ -69,6 +73,56 @@ def test_a_place_that_does_not_do_is_one_line_with_a_remedy(
     assert "resume" not in said[0]
     left = [path for path in sorted(run.parent.rglob("*")) if "feedback" not in path.parts]
     assert left == before  # nothing half made either
+
+
+PATHS = [
+    *WRITING.values(),
+    *READING.values(),
+    *(["history"], ["compare", "run"], ["export", "--to", "x"], ["generate", "--to", "x"]),
+    *(["generate", "run", "--to", "x", "--prompts"], ["pool", "file", "--to", "x", "--judged-in"]),
+    *(["feedback"], ["feedback", "report"], ["feedback", "export", "run", "--as", "preference"]),
+    *(["feedback", "open", "run", option] for option in ("--items", "--pool")),
+    *(["feedback", "judge", "run", "--with"], ["feedback", "refine", "run", "--to", "x", "--with"]),
+    ["replay", "file", "--strategy", "nsga2", "--budget", "9", "--roles"],
+]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "n" * 300, "n/" * 3000])
+def test_a_path_that_cannot_be_is_one_line_and_bad_input(
+    text: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_spec(run.parent)
+    before = sorted(run.parent.rglob("*"))
+    for line in PATHS:
+        assert main([*line, text]) == 2, line
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("evo: ")
+    assert sorted(run.parent.rglob("*")) == before
+
+
+def test_a_name_that_is_not_utf8_is_a_name(run: Path) -> None:
+    assert main(["history", "run", "--csv", "caf\udce9"]) == 0
+    assert b"caf\xe9" in os.listdir(os.fsencode(run.parent))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\udce9b", "n" * 300, "~nobody-here/x"])
+def test_a_path_in_a_spec_that_cannot_be_is_one_line_and_bad_input(
+    text: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"target": {"path": f"{CORPUS}/sources/jargon.jsonl", "limit": 10}}
+    for changes in (
+        {"model": {"base": text}},
+        {"sources": {"a": {"path": text}}},
+        {"evaluator": {"command": [text, "x"]}},
+    ):
+        spec = spec_of(run.parent, **{"sources": good, **changes})
+        assert main(["launch", str(spec), "--dry-run"]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("evo: ")
+    record = configuration.to_plain(configuration.load(spec_of(run.parent, good)))
+    record["sources"]["target"]["path"] = "a\0b"
+    with pytest.raises(InputError, match=r"the recorded spec: sources.target.path: .* null byte"):
+        configuration.from_plain(record)
 
 
 @pytest.mark.parametrize("to", ["none/x", "folder"])

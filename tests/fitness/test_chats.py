@@ -76,7 +76,9 @@ def test_what_arrow_added_to_a_message_is_not_learned(folder: Path, tmp_path: Pa
     assert plain == "Hello<|end|>\n"
     assert call == rome == f"{CALL}<|end|>\n"
     assert add == '{"name": "add", "arguments": {"a": 1, "b": 1}}<|end|>\n'
-    first, _ = (one for _, one in records(Source(path="in_parquet.parquet", kind="prompt"), CASES))
+    first, _ = (
+        one for _, one in records(Source(path="in_parquet.parquet", kind="completion"), CASES)
+    )
     assert all("tool_calls" not in message for message in first["messages"])
 
 
@@ -92,7 +94,12 @@ IMAGE = '[{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant"
         ("half.jsonl", r"half\.jsonl:1: the chat holds half a surrogate pair at character"),
         ("nullm.jsonl", r"nullm\.jsonl:2: 'messages' is None; it must be a list of messages"),
         ('{"messages": {"role": "user"}}', r"a\.jsonl:1: 'messages' is \{'role'"),
-        ('{"messages": []}', r"must be a chat with an assistant's turn"),
+        ('{"messages": []}', r"'messages' must be a chat with an assistant's turn"),
+        ('{"conversations": []}', r"'conversations' must be a chat with an assistant's turn"),
+        (
+            '{"conversations": [{"from": "human", "value": "a"}]}',
+            r"'conversations' must be a chat with an assistant's turn",
+        ),
         ('{"messages": ["Hi"]}', r"must hold messages like .*, got 'Hi'"),
         ('{"messages": [null]}', r"must hold messages like .*, got None"),
         ('{"messages": [{"role": 3, "content": "a"}]}', r"must hold messages like"),
@@ -137,8 +144,9 @@ def test_a_generation_prompt_that_opens_thinking_is_noted(tmp_path: Path) -> Non
     found = tokenised(CASES / "think2.jsonl", tmp_path / "tokenizer", tmp_path)
 
     (note,) = found.notes
-    assert "1 of its prompts end otherwise alone than before their answers" in note
-    assert "the first in record 1" in note
+    assert note.startswith("in 1 of its 1 records a prompt ends otherwise when the model is to")
+    assert r"in record 1, for example, in '<think>\n', but what follows it there is 'Hello" in note
+    assert "chat_template_kwargs" in note
 
 
 def test_a_template_that_writes_a_prompt_otherwise_with_an_answer_is_refused() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fitness.documents import Source, documents, records
@@ -52,7 +53,7 @@ def test_a_table_is_read_by_its_columns(suffix: str, delimiter: str, tmp_path: P
         (b'text\n"a\nb"\n"torn\n', r"a\.csv:\d: cannot be read as a table"),
         (b"text\na\nG\xfc\n", r"a\.csv:3: byte 2 of this line is not UTF-8"),
         (b"a,a\n1,2\n", r"a\.csv:1: the first line must name each column once"),
-        (b"body\na\n", r"a\.csv:2: no column 'text', it has 'body'"),
+        (b"body\na\n", r"a\.csv:1: no column 'text', it has 'body'; did you mean 'body'\? name it"),
         (b"", r"there is no text in it"),
         (b"text\n", r"there is no text in it"),
     ],
@@ -62,6 +63,62 @@ def test_a_bad_table_is_told_by_its_line(content: bytes, message: str, tmp_path:
 
     with pytest.raises(InputError, match=message):
         read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_a_table_parted_by_another_usual_delimiter_is_read(delimiter: str, tmp_path: Path) -> None:
+    rows = [["id", "text"], *([f"1,{n}", text] for n, text in enumerate(TEXTS))]
+
+    assert read(written(tmp_path / "a.csv", rows, delimiter)) == TEXTS
+    assert read(written(tmp_path / "a.tsv", rows, ",")) == TEXTS
+    assert read(written(tmp_path / "b.csv", [["text"], *([text] for text in TEXTS)])) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "told"),
+    [
+        (["id", "body"], {}, "no column 'text', it has 'id', 'body'; did you mean 'body'? name it"),
+        (["id", "text"], {"text": "txt"}, "did you mean 'text'? name it with `text: text`"),
+        (["a", "b"], {}, "it has 'a', 'b'; name the one to read with `text`"),
+        (["prompt", "completion"], {}, "these are prompts with completions: set `kind: comp"),
+        (["text", "class"], {"kind": "label"}, "no column 'label', it has 'text', 'class'; "),
+        (
+            ["prompt", "good", "bad"],
+            {"kind": "preference"},
+            "no columns 'chosen', 'rejected', it has 'prompt', 'good', 'bad'; records of kind "
+            "preference need 'prompt', 'chosen', 'rejected': name its columns so, unless these are "
+            "prompts: set `kind: prompt`",
+        ),
+        (["prompt", "text"], {"kind": "rating"}, "no columns 'completion', 'label', it has"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_that_a_table_lacks_are_told_once(
+    names: list[str], settings: dict[str, Any], told: str, suffix: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "a.csv", [names, *([["x"] * len(names)] * 200)])
+    if suffix == "parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({name: ["x"] * 200 for name in names}), path)
+
+    with pytest.raises(InputError) as caught:
+        tokenise("a", Source(path=str(path), **settings), tmp_path, MODEL, tmp_path / "cache")
+
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"a: {path}")
+    assert told in line
+
+
+@pytest.mark.parametrize(("suffix", "method"), [("gz", "gzip"), ("zst", "zstd"), ("XZ", "xz")])
+def test_a_file_that_is_not_compressed_as_its_name_says_is_told_so(
+    suffix: str, method: str, tmp_path: Path
+) -> None:
+    for content in ('{"text": "a"}', "<html>not found</html>"):
+        (tmp_path / f"a.jsonl.{suffix}").write_text(content)
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / f"a.jsonl.{suffix}")
+        told = f"its name says {method}, but it is not compressed; rename it to a.jsonl, or"
+        assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst", "bz2", "xz"])

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.decks import NO_LABEL, Draw
-from fitness.mixing import Batch, stacked
+from fitness.decks import NO_LABEL, Draw, RecordDeck
+from fitness.mixing import Batch, Mixing, separate, stacked
 from fitness.models import Base
 from fitness.ranks import Ranks
 from fitness.recipe import Recipe
+from fitness.records import ROWS
 from fitness.training.objective import objective
 from fitness.training.preference import Reference, _answered, preference_loss
-from fitness.training.supervised import Diverged, finetune, precise, token_logps
+from fitness.training.supervised import Diverged, Loss, finetune, precise, token_logps
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck
 
@@ -112,6 +113,56 @@ def test_a_record_whose_loss_is_not_finite_is_named(
     told = "at step 0; the loss of record 3 of source 'own' is"
     with base.prepared(recipe, seed=0) as model, pytest.raises(Diverged, match=told):
         finetune(model, recipe, [batch], steps=1, seed=0, loss_of=loss_of)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1])
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("kind", ["completion", "preference", "rating", "text"])
+def test_what_is_learned_and_has_no_finite_loss_is_named(
+    base: Base, tmp_path: Path, kind: Any, packs: bool, micro_batch: int | None
+) -> None:
+    """Of packed records, of windows with several documents, and of ratings judged by KTO."""
+    records = [{**one, "completion": one["chosen"], "label": True} for one in PAIRS]
+    if kind == "text":
+        records = [{"text": one["prompt"] + one["chosen"]} for one in PAIRS]
+    method = {"rating": "preference"}.get(kind, "supervised")
+    settings: Any = {"method": method, "sequence_length": LENGTH, "isolate_documents": True}
+    recipe, found = Recipe(**settings), deck(records, kind, tmp_path, **settings)
+    mixing = Mixing(
+        {"own": 1.0},
+        {"own": found},
+        budget_tokens=4 * LENGTH,
+        sequence_length=LENGTH,
+        seed=0,
+        packs=packs,
+    )
+    (batch,) = mixing.batches(4)
+    judged = objective(recipe, Reference(base), base.tokenizer, seed=0)
+    *_, last = [*batch.draws, *batch.others]
+    wrong = separate(last.sequences[0])[-1]
+    where = {"text": last.number + len(last.sequences[0].tokens) - len(wrong.tokens)}.get(
+        kind, (last.answers or (last.number,))[-1]
+    )
+    if isinstance(found, RecordDeck):
+        answer = found.records.answer(where * ROWS[kind]).tolist()
+        assert wrong.tokens.tolist()[-len(answer) :] == answer
+    told = {"text": f"the text from token {where + 1:,} on", "rating": f"record {where + 1}"}
+
+    def broken(ruined: bool) -> Loss:
+        def loss_of(model: Any, part: Batch, step: int) -> Any:
+            rows = [*part.input_ids, *(one.sequences[0].tokens for one in part.others)]
+            bad = ruined or any(wrong.tokens.tobytes() in row.tobytes() for row in rows)
+            return judged(model, part, step) * (math.inf if bad else 1.0)
+
+        return loss_of
+
+    for ruined, message in (
+        (False, f"; the loss of {told.get(kind, f'answer {where + 1}')} of source 'own' is"),
+        (True, "; no record of its batch has a finite loss, so that the weights are at fault"),
+    ):
+        settings = {"loss_of": broken(ruined), "micro_batch": micro_batch}
+        with base.prepared(recipe, seed=0) as model, pytest.raises(Diverged, match=message):
+            finetune(model, recipe, [batch], steps=1, seed=0, **settings)
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

@@ -1,18 +1,24 @@
 """Model folders of any content: loadable by the library, or refused in one line before a launch."""
 
 import json
+import logging
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.utils import logging as library
 
 from fitness import folders, head_checks, soundness
 from fitness.errors import InputError
 from fitness.heads import Head
 from fitness.models import Base
+from fitness.quiet import quieten
 from fitness.sources import fingerprint_of_tokenizer
 from tests.fitness.architectures import saved
 from tests.fitness.quickstart import MODEL
@@ -197,6 +203,51 @@ def test_what_an_adapter_reaches_and_whether_records_are_packed_is_told_as_a_bas
     if kind == "mamba":
         with pytest.raises(InputError, match="is 'out_proj'; it has 'in_proj', 'x_proj'"):
             found.share("out_proj")
+
+
+QUIET = """
+import sys
+from pathlib import Path
+from fitness import soundness
+from fitness.heads import CAUSAL
+from fitness.models import Base
+from transformers.utils import logging
+for folder in map(Path, sys.argv[1:]):
+    soundness.check(folder, CAUSAL)
+    Base(folder)
+logging.get_logger("transformers").error("an error")
+"""
+
+
+@pytest.mark.slow
+def test_of_the_library_errors_alone_are_told(kinds: Path) -> None:
+    """In a process of its own: what it says once, it says no second time."""
+    folders = [str(saved(kind, kinds)) for kind in ("mamba", "jamba")]
+    settings = {**os.environ, "EVOMIX_CACHE": str(kinds / "quiet-cache")}
+    settings.pop("TRANSFORMERS_VERBOSITY", None)
+
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET, *folders],
+        capture_output=True,
+        text=True,
+        env=settings,
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+
+    assert done.stderr.strip().splitlines() == ["[transformers] an error"]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.CRITICAL])
+def test_a_level_that_somebody_chose_for_the_library_stays(level: int) -> None:
+    before = library.get_verbosity()
+    try:
+        library.set_verbosity(level)
+        quieten()
+        assert library.get_verbosity() == level
+    finally:
+        library.set_verbosity(before)
 
 
 def test_a_model_that_sees_what_comes_is_refused(kinds: Path) -> None:

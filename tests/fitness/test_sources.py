@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fitness import checksums
 from fitness.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.errors import InputError
 from fitness.sources import TokenFile, cache_folder, load_tokenizer, tokenise
@@ -484,7 +486,10 @@ def test_whatever_decides_the_tokens_decides_the_fingerprint(
     assert len({*every, found()}) == len(every) + 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "grown", "gone", "facts torn", "facts foreign"])
+DAMAGES = ["truncated", "grown", "flipped", "gone", "facts torn", "facts foreign", "facts changed"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_built_again(
     damage: str, write: Write, tokenizer_folder: Path, cache: Path
 ) -> None:
@@ -496,15 +501,55 @@ def test_a_damaged_cache_is_built_again(
         tokens_path.write_bytes(tokens_path.read_bytes()[:-1])
     elif damage == "grown":
         tokens_path.write_bytes(tokens_path.read_bytes() + b"\0\0")
+    elif damage == "flipped":
+        content = bytearray(tokens_path.read_bytes())
+        content[len(content) // 2] ^= 1
+        tokens_path.write_bytes(content)
     elif damage == "gone":
         tokens_path.unlink()
+    elif damage == "facts changed":
+        facts.write_text(facts.read_text().replace('"bytes": 13', '"bytes": 15'))
     elif damage == "facts torn":
         facts.write_bytes(facts.read_bytes()[:5])
     else:
         facts.write_text('["a list"]')
 
+    if damage not in ("gone", "facts foreign"):
+        with pytest.raises(InputError, match=r"^mine: .* damaged.* anew"):
+            found.open()
     assert tokenised(path, tokenizer_folder, cache) == found
     assert found.open().tolist() == tokens
+
+
+def test_a_cache_from_before_checksums_is_read(
+    write: Write, tokenizer_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("a.jsonl", jsonl("the quick fox"))
+    found = tokenised(path, tokenizer_folder, cache)
+    facts = Path(found.path).with_suffix(".json")
+    told = json.loads(facts.read_bytes())
+    assert len(told.pop("crc32")) == 8
+    facts.write_text(json.dumps(told))
+    monkeypatch.setattr("fitness.sources.load_tokenizer", lambda _: pytest.fail("tokenised"))
+
+    assert tokenised(path, tokenizer_folder, cache) == found
+    assert len(found.open()) == found.tokens
+
+
+def test_a_checksum_is_computed_once_a_process_and_file(
+    write: Write, tokenizer_folder: Path, cache: Path
+) -> None:
+    found = tokenised(write("a.jsonl", jsonl("the quick fox")), tokenizer_folder, cache)
+    found.open()
+    before = checksums._of_file.cache_info()
+
+    found.open()
+
+    assert checksums._of_file.cache_info().misses == before.misses
+    expected = zlib.crc32(Path(found.path).read_bytes())
+    facts = {"tokens": found.tokens}
+    whole = zlib.crc32(json.dumps(facts).encode(), expected)
+    assert checksums.checksum(Path(found.path), facts) == f"{whole:08x}"
 
 
 def test_a_fault_leaves_nothing_in_the_cache_and_begins_with_the_name(

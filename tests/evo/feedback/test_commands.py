@@ -165,7 +165,35 @@ def test_of_a_corrupt_file_nothing_is_imported(
     assert main(["feedback", "import", str(run), str(file)]) == 2
     assert "given.jsonl:2: is not JSON" in capsys.readouterr().err
     assert read_items(run / FOLDER) == {}
-    assert facts(run) == []
+    assert not (run / FOLDER).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "run", "bad.jsonl"],
+        ["import", "run", "gone.jsonl"],
+        ["import", "run", "folder"],
+        ["open", "run", "--items", "bad.jsonl"],
+        ["open", "run", "--items", "gone.jsonl"],
+        ["open", "run", "--pool", "bad.jsonl"],
+        ["judge", "run", "--with", "gone"],
+        ["refine", "run", "--with", "gone", "--to", "refined"],
+        ["export", "run", "--as", "rating", "to.jsonl"],
+    ],
+)
+def test_a_file_that_cannot_be_read_leaves_the_run_as_it_was(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    run_with_samples(tmp_path / "run")
+    (tmp_path / "bad.jsonl").write_text("torn")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    assert main(["feedback", *arguments]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 SPEC = """\
