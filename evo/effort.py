@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evo.config import SearchConfig
+from evo.foresight import duration
 from evo.ledger import Fact
-from evo.progress import clock
 from fitness import folders, weights
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
@@ -38,7 +38,7 @@ class Effort:
         """One line for people."""
         ancestors = self.fine_tunes - 1
         of_all = f" with {ancestors} of its ancestors" if ancestors else ""
-        time = "an unknown time" if self.seconds is None else clock(self.seconds)
+        time = "an unknown time" if self.seconds is None else duration(self.seconds)
         return (
             f"the weights of individual {individual} were not kept: training it again{of_all}, "
             f"which took {time} in the run; {size(self.room_bytes)} of disk in {self.room} for the "

@@ -309,6 +309,7 @@ class Evaluations:
                     "lost",
                     individual=result.spec.individual,
                     seed=result.spec.seed,
+                    fidelity=result.spec.fidelity,
                     split=result.spec.split,
                     attempt=result.attempt,
                     worker=result.worker,

@@ -20,7 +20,7 @@ Id = Annotated[int, Field(ge=0, lt=2**31)]  # a slot's number; a control's is ab
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 LATEST = 1e11
-TIMES = ("time", "started", "finished")
+TIMES = ("begun", "time", "started", "finished")
 Seconds = Annotated[float, Field(ge=0, lt=LATEST)]  # Unix time, or a duration
 Fidelity = Annotated[float, Field(ge=0, lt=1e9)]  # above 1: as many times the budget
 Share = Annotated[float, Field(ge=0, lt=1e12)]
@@ -77,6 +77,7 @@ class Search(TypedDict):
     fingerprints: NotRequired[dict[str, Any]]
     versions: NotRequired[dict[str, Any]]
     workers: NotRequired[Count]
+    begun: NotRequired[Seconds]
     time: Seconds
 
 
@@ -123,6 +124,7 @@ class Lost(TypedDict):
 
     individual: Id
     seed: Seed
+    fidelity: NotRequired[Fidelity]
     split: Purpose
     attempt: Count
 
@@ -145,6 +147,7 @@ class Control(TypedDict):
 class Resumed(TypedDict):
     """A later driver, perhaps with another spec where that may change."""
 
+    begun: NotRequired[Seconds]
     time: Seconds
     config: NotRequired[Config | None]
     workers: NotRequired[Count]

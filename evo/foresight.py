@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evo.architecture import adapter_warnings, packing_notes
 from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
+from evo.config.resolve import fitting_population
+from evo.config.sections import Search
 from evo.lengths import cut_records
 from evo.machine import available_cpus, fitting, logical_cpus
 from evo.prepare import Prepared
@@ -47,13 +50,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """The config with what only this machine could tell, warnings, and the work of an evaluation.
+    """The config with what only this machine could tell, what to say, and an evaluation's work.
+
+    Notes are what a user should know of data, base and search; warnings are of what may be wrong.
 
     `estimate` is None where somebody else trains.
     """
 
     config: SearchConfig
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     estimate: Estimate | None = None
 
 
@@ -68,12 +74,14 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
     if _open(config) and not math.isnan(cost):
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
+    warnings += adapter_warnings(config, prepared)
     warnings += _sources(config, prepared.task)
     warnings += cut_records(config, prepared.task)
     if estimate is not None:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
-    return Foresight(config, tuple(warnings), estimate)
+    notes = [*_population(config), *packing_notes(config, prepared), *prepared.notes]
+    return Foresight(config, tuple(warnings), tuple(notes), estimate)
 
 
 def settled(config: SearchConfig, cost: float) -> SearchConfig:
@@ -114,7 +122,9 @@ def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `7 min`, `3 h` or `12 days`."""
+    """`under a second`, `40 s`, `7 min`, `3 h` or `12 days`."""
+    if seconds < 1:
+        return "under a second"
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"
@@ -160,6 +170,17 @@ def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | N
     if known and "bfloat16" in (config.model.dtype, config.recipe.get("precision")):
         rate /= max(1.0, bfloat16)
     return Estimate(cost(config.recipe, 1.0) - scoring, scoring, rate)
+
+
+def _population(config: SearchConfig) -> Iterator[str]:
+    """A population smaller than the usual one, which the budget has no room for."""
+    usual = Search.model_fields["population"].default
+    evaluations, population = config.budget.evaluations, config.search.population
+    if evaluations < usual and population == fitting_population(config):
+        yield (
+            f"search.population: {population}, since the usual {usual} do not fit a budget of "
+            f"{evaluations} evaluations; so small a search finds little, 40 and more are usual"
+        )
 
 
 def _sources(config: SearchConfig, task: Task) -> Iterator[str]:

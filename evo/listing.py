@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evo.elapsed import NAME
 from evo.history.comparison import number
 from evo.ledger import FILE, read
 from evo.progress import clock
@@ -48,13 +49,13 @@ def table(found: Sequence[dict[str, Any]]) -> "RenderableType":
     from rich.text import Text
 
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "state", "evaluations", "time", "best so far", "launched"):
+    for name in ("run", "state", "evaluations", NAME, "best so far", "launched"):
         # Folded, not shortened: a run's name is given to other commands.
         rows.add_column(
             name,
-            justify="right" if name in ("evaluations", "time") else "left",
+            justify="right" if name in ("evaluations", NAME) else "left",
             overflow="fold",
-            no_wrap=name in ("evaluations", "time"),
+            no_wrap=name in ("evaluations", NAME),
         )
     for one in found:
         rows.add_row(*(Text(cell) for cell in _cells(one)))

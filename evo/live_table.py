@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evo.doing import counted, described
+from evo.elapsed import NAME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +24,7 @@ def live_table(progress: "Progress") -> "RenderableType":
     from evo.progress import clock
 
     tally = progress.tally
-    foot = f"{progress.phase}, {clock(time.time() - progress.begun)} gone"
+    foot = f"{progress.phase}, {NAME} {clock(progress.running_time())}"
     if (left := progress.seconds_left()) is not None:
         foot += f", about {clock(left)} left"
     workers = progress.workers

@@ -38,6 +38,8 @@ class Now(BaseModel):
     busy_share: float | None = None
     seconds_left: float | None = None
     workers: tuple[WorkerNow, ...] = ()
+    stopping: bool = False
+    finishing: int = 0  # evaluations that are waited for before it stops
 
 
 def workers_now(workers: Sequence[Doing]) -> tuple[WorkerNow, ...]:

@@ -3,10 +3,10 @@
 import math
 from typing import TYPE_CHECKING
 
-from evo.config import SearchConfig, possible
+from evo.config import SearchConfig
 from evo.config.sections import Search
 from evo.foresight import Estimate, duration, epochs, foresee, workers_here
-from evo.prepare import Prepared, prepare
+from evo.prepare import prepare
 from evo.rounds import check as check_rounds
 from evo.schedule import idle_workers
 from fitness import folders
@@ -15,8 +15,8 @@ from fitness.recipe import Recipe
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-MOST = 0.95  # of the layers' weights: an adapter beside fewer than these is warned of
-SHOWN = 3  # kinds of modules without an adapter
+START_SECONDS = 30  # of Ray and of workers that load the libraries and a small model, on 2 cores
+MINUTE = 60
 
 
 def plan(config: SearchConfig) -> "RenderableType":
@@ -48,7 +48,6 @@ def plan(config: SearchConfig) -> "RenderableType":
         f"{config.search.population}, {_schedule(config.search)}; then "
         f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
     )
-    lines += _of_base(config, prepared)
     if config.rounds is not None:
         lines.append(
             f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
@@ -57,43 +56,17 @@ def plan(config: SearchConfig) -> "RenderableType":
     workers = workers_here(config)
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
-    lines += [f"note: {note}" for note in prepared.notes]
+    lines += [f"note: {note}" for note in seen.notes]
     if task.model is not None and seen.estimate is not None:
         size = folders.parameters(task.model)
         lines.append(
             f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "
             f"fine-tune, in {config.recipe.get('precision', Recipe().precision)}"
         )
-        lines.append(_work(seen.estimate, fine_tunes, workers))
+        bases = 1 + config.comparison.seeds  # the untouched base is scored on both splits
+        lines.append(_work(seen.estimate, fine_tunes, bases, workers))
     lines += [f"warning: {warning}" for warning in seen.warnings]
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
-
-
-def _of_base(config: SearchConfig, prepared: Prepared) -> list[str]:
-    """What the base model's architecture has for consequences."""
-    sound, lines = prepared.soundness, []
-    files = [*prepared.task.sources.values()]
-    files += [file for splits in prepared.task.domains.values() for file in splits.values()]
-    packed = any(file.kind not in ("text", "label") for file in files)
-    if not sound.packs and (packed or True in possible(config, "isolate_documents")):
-        lines.append(
-            "this base lets documents that share a row see one another: records and isolated "
-            "documents get one row each instead of being packed, with the same result as if they "
-            "did not"
-        )
-    if set(possible(config, "adapter")) != {"none"} and sound.adaptable:
-        for targets in sorted(set(possible(config, "lora_targets"))):
-            share = sound.share(targets)
-            if targets == "all" and share < MOST:
-                left = [f"{role}: {why}" for role, why in sound.without.items()]
-                more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-                lines.append(
-                    f"warning: an adapter with lora_targets {targets} stands beside {share:.0%} of "
-                    f"the layers' weights; the others stay as they are "
-                    f"({'; '.join(left[:SHOWN])}{more}). Set `adapter: none` to train all weights, "
-                    "or keep the adapter if that share is enough"
-                )
-    return lines
 
 
 def _schedule(search: Search) -> str:
@@ -102,14 +75,20 @@ def _schedule(search: Search) -> str:
     return search.schedule
 
 
-def _work(one: Estimate, fine_tunes: int, workers: int | None) -> str:
-    """What an evaluation takes, and all of them."""
+def _work(one: Estimate, fine_tunes: int, bases: int, workers: int | None) -> str:
+    """What an evaluation takes, and all of them with the start and the scoring of the base."""
+    work = fine_tunes * one.total + bases * one.scoring
     told = (
         f"an evaluation takes about {one.total:.1e} floating-point operations, "
         f"{one.training / one.total:.0%} training and {one.scoring / one.total:.0%} scoring"
     )
     if math.isnan(one.rate):
-        return f"{told}; {fine_tunes * one.total:.1e} in all"
+        return f"{told}; {work:.1e} in all"
     each, count = duration(one.seconds), workers or 1
-    whole = duration(one.seconds * fine_tunes / count)
-    return f"{told}: very roughly {each}, and {whole} in all on {count} CPU workers"
+    whole = START_SECONDS + work / one.rate / count
+    all_told = duration(whole) if whole >= MINUTE else "under a minute"
+    on = "1 CPU worker" if count == 1 else f"{count} CPU workers"
+    return (
+        f"{told}: very roughly {each}, and {all_told} in all on {on}, some {START_SECONDS} s to "
+        "start Ray and to load the model included"
+    )

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from evo import now
 from evo.config import SearchConfig
 from evo.doing import Doing, counted, described
+from evo.elapsed import NAME
 from evo.ledger import FILE, Fact
 from evo.printable import say
 from evo.tally import BASE, Tally
@@ -30,8 +31,10 @@ class Progress:
         self.run = run
         self.tally = Tally(config)
         self.begun = time.time()
+        self.earlier = 0.0  # seconds of running time, of the launches and resumes before
         self.phase = ""
         self.stopping = ""
+        self._asked = 0  # how often somebody asked to stop
         self._mode = mode
         self._heard = True
         self._workers: Callable[[], Sequence[Doing]] = tuple
@@ -71,8 +74,13 @@ class Progress:
         if phase == self.phase:
             return
         self.phase, self._phase_since = phase, time.time()
-        self._say(f"{phase} ({clock(time.time() - self.begun)} gone)")
+        self._say(f"{phase} ({NAME} {clock(self.running_time())})")
         self._write()
+
+    def note(self, text: str) -> None:
+        """Say what a user should know before anything trains."""
+        with suppress(OSError):  # nobody reads it any more
+            say(f"evo: note: {text}", error=True)
 
     def follow(self, workers: Callable[[], Sequence[Doing]]) -> None:
         """From now on there are workers; the given function says what each does."""
@@ -100,6 +108,8 @@ class Progress:
             self._ready = time.time()
         if workers:
             self.enter(_phase(workers, self.tally))
+        if self.stopping:
+            self.stopping = self._stopping(self.finishing())
         if time.time() > self._said + QUIET_SECONDS:
             self._say(f"{self._done()} {self.now_running()}")
         if time.time() > self._written + WRITE_SECONDS:
@@ -107,18 +117,32 @@ class Progress:
 
     def interrupted(self, times: int, running: int) -> None:
         """Somebody asked to stop: acknowledged at once, from within a signal's handler."""
-        evaluations = "1 evaluation" if running == 1 else f"{running} evaluations"
-        self.stopping = "stopping now"
-        if times == 1 and running:
-            self.stopping = f"finishing {evaluations}; Ctrl-C again to stop now"
+        self._asked = times
+        self.stopping = self._stopping(running)
+        self._written = 0.0  # those who look from outside are told at the next look
         if self._mode != "live":  # the table shows it; a handler must not print, only write
             with suppress(OSError):
                 os.write(2, f"evo: {self.stopping}\n".encode())
+
+    def _stopping(self, running: int) -> str:
+        """What a stop that somebody asked for waits for."""
+        if self._asked > 1 or not running:
+            return "stopping now"
+        evaluations = "1 evaluation" if running == 1 else f"{running} evaluations"
+        return f"finishing {evaluations}; Ctrl-C again to stop now"
+
+    def finishing(self) -> int:
+        """How many evaluations run, none of which is waited for where the stop is to be at once."""
+        return 0 if self._asked > 1 else sum(len(doing.specs) for doing in self.workers)
 
     @property
     def workers(self) -> Sequence[Doing]:
         """What each worker does."""
         return self._workers()
+
+    def running_time(self) -> float:
+        """Seconds that evomix has run on this search, see `evo.elapsed`."""
+        return self.earlier + time.time() - self.begun
 
     def busy_share(self) -> float | None:
         """Share of the workers' time, since the first was ready, in which they evaluated."""
@@ -138,8 +162,8 @@ class Progress:
         return self.tally.seconds_left(time.time(), workers, len(workers), lanes)
 
     def now_running(self) -> str:
-        """`searching, 1:30 gone, about 4:00 left; individual 5, 0:48; individual 6, 0:10`."""
-        parts = [f"{self.phase}, {clock(time.time() - self.begun)} gone"]
+        """`searching, running time 1:30, about 4:00 left; individual 5, 0:48`."""
+        parts = [f"{self.phase}, {NAME} {clock(self.running_time())}"]
         if (left := self.seconds_left()) is not None:
             parts[0] += f", about {clock(left)} left"
         workers = self.workers
@@ -159,11 +183,13 @@ class Progress:
                 self.run,
                 now.Now(
                     time=self._written,
-                    phase=self.stopping or self.phase,
+                    phase=self.phase,
                     begun=self.begun,
                     busy_share=self.busy_share(),
                     seconds_left=self.seconds_left(),
                     workers=now.workers_now(self.workers),
+                    stopping=bool(self.stopping),
+                    finishing=self.finishing() if self.stopping else 0,
                 ),
             )
 
@@ -183,7 +209,9 @@ class Progress:
         if fact["fact"] == "evaluation":
             return f"{done} {self._evaluation(fact)}"
         if fact["fact"] == "lost":
-            return f"{done} individual {fact['individual']}: worker lost, tried again"
+            base = fact.get("fidelity") == 0
+            who = f"untouched {BASE}" if base else f"individual {fact['individual']}"
+            return f"{done} {who}: worker lost, tried again"
         if fact["fact"] == "winner":
             return f"{done} named individual {fact['individual']}; comparing on the test split"
         if fact["fact"] == "round":

@@ -110,6 +110,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
             ahead = run.Round(
                 partial(_write, config, spec, own, done),
                 Recall(config, own / "artifacts", measured),
+                first=not done,
             )
             if not (own / FILE).exists():
                 finished = run.launch(spec, own, watch, ahead)

@@ -14,6 +14,7 @@ from evo import run_folder
 from evo.artifacts import Artifacts
 from evo.cluster import Cluster
 from evo.config import SearchConfig
+from evo.elapsed import running_time, sessions
 from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
 from evo.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
 from evo.ledger import FILE, Fact, Ledger, read
@@ -35,6 +36,7 @@ class Round:
 
     then: Callable[[Evaluations], None]  # before it ends
     recalled: Recalled  # what was measured before it began
+    first: bool = True
 
 
 MAY_CHANGE = (
@@ -49,7 +51,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
     with run_folder.new(run):
         check_new(config, run)
         prepared = _prepared(config, watch)
-        config = _foreseen(config, prepared)
+        config = _foreseen(config, prepared, watch, notes=round is None or round.first)
         with _cluster(config, prepared, run, watch) as cluster:
             config = _measured(config, cluster, watch)
             ledger = Ledger.create(
@@ -59,6 +61,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
                     "fingerprints": prepared.fingerprints,
                     "versions": versions(),
                     "workers": cluster.size,
+                    "begun": watch.begun,
                     "time": time.time(),
                 },
             )
@@ -87,17 +90,20 @@ def go_on(
 ) -> bool:
     """Resume with a config that may have changed where it can; a finished run only `again`."""
     facts = read(run)
+    watch.earlier = running_time(sessions(facts))
     begun = configuration.of(facts)
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
     if finished(facts) and config == begun and not again:
         return True
-    _foreseen(config, prepared)
+    if config != begun:  # else all was said at the launch
+        _foreseen(config, prepared, watch)
     with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
-        resumed = {"time": time.time(), "versions": versions(), "workers": cluster.size}
+        resumed = {"versions": versions(), "workers": cluster.size}
+        resumed |= {"begun": watch.begun, "time": time.time()}
         watch(ledger.append("resumed", **resumed, **changed))
         return _drive(config, prepared, ledger, cluster, run, watch, round)
 
@@ -153,9 +159,13 @@ def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
     return prepare(config)
 
 
-def _foreseen(config: SearchConfig, prepared: Prepared) -> SearchConfig:
-    """With what this machine can settle, warned of what it would take too long for."""
+def _foreseen(
+    config: SearchConfig, prepared: Prepared, watch: Progress, *, notes: bool = True
+) -> SearchConfig:
+    """With what this machine can settle, and said what a dry run says: warnings, and `notes`."""
     seen = foresee(config, prepared)
+    for note in seen.notes if notes else ():
+        watch.note(note)
     for warning in seen.warnings:
         warnings.warn(warning, stacklevel=3)
     return seen.config

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo import now
+from evo.elapsed import NAME
 from evo.history import rounds
 from evo.history import status as status_of
 from evo.history.comparison import number
@@ -24,22 +25,33 @@ def status(run: Path) -> dict[str, Any]:
     """Everything there is to say of a run, as JSON values."""
     facts, alive, seconds = read(run), in_use(run), time.time()
     if not rounds.has(facts):
-        return {"run": str(run), **status_of(facts, alive=alive, now=seconds), **_live(run, alive)}
-    found = rounds.status(run, facts, alive=alive, now=seconds)
-    under_way = found["round_under_way"]
-    if under_way is not None:
-        under_way |= _live(rounds.folder_of(run, found["rounds_over"] + 1), alive)
+        said = now.read(run) if alive else None
+        begun = said.begun if said else None
+        found = status_of(facts, alive=alive, now=seconds, begun=begun)
+        return {"run": str(run), **found, **_live(said)}
+    said = now.read(rounds.folder_of(run, len(rounds.over(facts)) + 1)) if alive else None
+    begun = said.begun if said else None
+    found = rounds.status(run, facts, alive=alive, now=seconds, begun=begun)
+    if found["round_under_way"] is not None:
+        found["round_under_way"] |= _live(said)
+    if said is not None:
+        found |= {"state": _live(said)["state"], "finishing": said.finishing}
     return {"run": str(run), **found}
 
 
-def _live(run: Path, alive: bool) -> dict[str, Any]:
-    """What the driver said last, as of now; nothing where none is alive."""
-    said = now.read(run) if alive else None
+def _live(said: now.Now | None) -> dict[str, Any]:
+    """What the driver said last, as of now; nothing where none is alive.
+
+    A driver that lives is no longer, or not yet, what its ledger's last fact says: evaluations may
+    still finish after it was asked to stop, and a resume starts Ray before it writes anything.
+    """
     if said is None:
         return {}
     age = max(0.0, time.time() - said.time)
     left = said.seconds_left
     return {
+        "state": "stopping" if said.stopping else "running",
+        "finishing": said.finishing,
         "phase": said.phase,
         "busy_share": said.busy_share,
         "seconds_left": None if left is None else max(0.0, left - age),
@@ -80,7 +92,7 @@ def _grid() -> "Table":
 
 def _rows(found: Status) -> list[tuple[str, str]]:
     """Name and value of each line."""
-    rows = [("run", f"{found['name']}, {found['state']}")]
+    rows = [("run", f"{found['name']}, {_state(found)}")]
     if found.get("phase"):
         rows.append(("now", found["phase"]))
     if found.get("waits_for_judgements"):
@@ -96,7 +108,7 @@ def _rows(found: Status) -> list[tuple[str, str]]:
     if "elapsed_seconds" in found:
         left = found.get("seconds_left")
         ahead = "" if left is None else f", about {clock(left)} left"
-        rows.append(("time", f"{clock(found['elapsed_seconds'])} gone{ahead}"))
+        rows.append((NAME, f"{clock(found['elapsed_seconds'])}{ahead}"))
     rows += _best(found)
     if found.get("workers"):
         share = found["busy_share"]
@@ -104,6 +116,14 @@ def _rows(found: Status) -> list[tuple[str, str]]:
     for number_, one in enumerate(found.get("running", ()), start=1):
         rows.append((f"  worker {number_}", f"{one['does']}, {clock(one['seconds'])}"))
     return rows
+
+
+def _state(found: Status) -> str:
+    """`running`, `stopped`, `stopping: 2 evaluations finish`."""
+    count = found.get("finishing", 0)
+    if found["state"] != "stopping" or not count:
+        return str(found["state"])
+    return f"stopping: {count} evaluation{' finishes' if count == 1 else 's finish'}"
 
 
 def _evaluations(found: Status) -> str:
@@ -150,6 +170,6 @@ def watch(run: Path, console: "Console") -> None:
     from rich.live import Live
 
     with Live(table(found := status(run)), console=console, auto_refresh=False) as live:
-        while found["state"] == "running":
+        while found["state"] in ("running", "stopping"):
             time.sleep(WATCH_SECONDS)
             live.update(table(found := status(run)), refresh=True)

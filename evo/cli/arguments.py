@@ -16,7 +16,10 @@ Calls = Mapping[str, Callable[[argparse.Namespace], int]]
 def parser(calls: Calls) -> argparse.ArgumentParser:
     """The arguments of every command; `command` of what is parsed is its call, by name."""
     found = Parser(
-        prog="evo", description="Evolve how a language model is fine-tuned.", epilog=epilog("")
+        prog="evo",
+        description="Evolutionary search over how a language model is fine-tuned: its data "
+        "mixture and hyperparameters.",
+        epilog=epilog(""),
     )
     found.add_argument("--version", action="version", version=f"evomix {_version()}")
     commands = found.add_subparsers(required=True, metavar="COMMAND")
@@ -32,20 +35,28 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="override a key of the spec, such as budget.evaluations=40; may be repeated",
+            help="override a key of the spec, for example budget.evaluations=40; may be repeated",
         )
         sub.add_argument(
             "--json", action="store_true", help="print each event as JSON, for programs"
         )
 
     launch = command("launch", "start a search")
-    launch.add_argument("spec", help="a search.yaml, or `quickstart`")
-    launch.add_argument("--run", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
-    launch.add_argument("--address", help="a Ray cluster: auto, host:port or ray://host:port")
+    launch.add_argument("spec", help="a spec (search.yaml), or `quickstart`")
+    launch.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="the run folder to create (default: runs/<name>-<time>)",
+    )
+    launch.add_argument(
+        "--address",
+        help="join a Ray cluster (auto, host:port or ray://host:port) instead of starting one here",
+    )
     launch.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, train nothing",
+        help="check the spec, model and data and estimate the cost; train nothing",
     )
     driving(launch)
 
@@ -54,16 +65,20 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     _trust(resume)
     driving(resume)
 
-    ls = command("ls", "list the runs in ./runs, or in given folders, with their state")
-    ls.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="default: runs")
-    ls.add_argument("--json", action="store_true", help="a JSON list")
+    ls = command("ls", "list runs with their state, running time and best result")
+    ls.add_argument(
+        "folders", type=Path, nargs="*", metavar="FOLDER", help="folders with runs (default: runs)"
+    )
+    ls.add_argument("--json", action="store_true", help="print a JSON list")
 
-    status = command("status", "show how far a run is, what runs now, and the time left")
+    status = command(
+        "status", "show the progress of a run, what its workers do now, and the time left"
+    )
     _run(status)
     status.add_argument("--watch", action="store_true", help="keep showing it until the run ends")
-    status.add_argument("--json", action="store_true", help="one JSON object")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
 
-    history = command("history", "show every evaluation of a run: a table, or CSV in a pipe")
+    history = command("history", "list every evaluation of a run: as a table, or as CSV in a pipe")
     _run(history)
     form = history.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write CSV; `-` is standard output")
@@ -71,7 +86,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
 
     report = command("report", "write report.html into the run folder and print the summary")
     _run(report)
-    report.add_argument("--open", action="store_true", help="open it in the browser")
+    report.add_argument("--open", action="store_true", help="open it in a browser")
 
     compare = command("compare", "compare the curves and the results of several runs")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -79,47 +94,62 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         "--html",
         type=Path,
         metavar="FILE",
-        help="the page with the curves (default compare.html)",
+        help="where to write the page with the curves (default: compare.html)",
     )
-    compare.add_argument("--json", action="store_true", help="one JSON object")
+    compare.add_argument("--json", action="store_true", help="print one JSON object")
 
-    export = command("export", "write an individual's model, or its recipe for another trainer")
+    export = command(
+        "export", "write the best model as a folder, or its recipe for another trainer"
+    )
     _run(export)
-    export.add_argument("--individual", default="best", help="its number, or `best` (default)")
+    export.add_argument(
+        "--individual", default="best", help="number of the individual, or `best` (default)"
+    )
     form = export.add_mutually_exclusive_group()
     form.add_argument(
         "--adapter",
         action="store_true",
-        help="its adapter alone, as PEFT reads it, not merged into the base model",
+        help="write the adapter alone, in PEFT's format, instead of merging it into the base model",
     )
     form.add_argument(
         "--as",
         dest="trainer",
         choices=("trl", "axolotl", "llamafactory"),
-        help="not the model but its recipe and data, as this trainer reads them",
+        help="write the recipe and the data in this trainer's format instead of the model",
     )
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     _trust(export)
 
-    writing = "generate samples with an individual's model, and score them by the filters"
+    writing = "generate samples with an individual's model, and score them with the filters"
     _generate(command("generate", writing))
 
-    pool = command("pool", "show how many samples of a pool each threshold would keep")
-    pool.add_argument("pool", type=Path, metavar="POOL.jsonl", help="what `evo generate` wrote")
+    pool = command("pool", "show how many generated samples each filter threshold would keep")
+    pool.add_argument("pool", type=Path, metavar="POOL.jsonl", help="samples from `evo generate`")
     pool.add_argument(
-        "--keep", action="append", default=[], metavar="NAME=SHARE", help="e.g. realness=0.5"
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="a threshold to try: keep this share by this score, for example realness=0.5",
     )
     pool.add_argument(
         "--judged-in",
         type=Path,
         metavar="RUN",
-        help="score it by this run's judgements",
+        help="score the samples by the judgements collected in this run (needs --to)",
     )
-    pool.add_argument("--to", type=Path, metavar="FILE", help="a new JSONL file, for --judged-in")
+    pool.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="where --judged-in writes the scored samples (JSONL)",
+    )
 
-    _replay(command("replay", "run a search against a table of finished runs; trains nothing"))
+    _replay(
+        command("replay", "simulate a search on a table of finished fine-tunes; trains nothing")
+    )
 
-    feedback = "let people judge what models generated, and turn that into training data"
+    feedback = "collect people's judgements of generated texts and turn them into training data"
     _feedback(
         commands.add_parser(
             "feedback", help=feedback, description=feedback, epilog=epilog("feedback")
@@ -127,7 +157,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
         calls,
     )
 
-    init = command("init", "write a commented spec and example data to start from")
+    init = command("init", "create a commented example spec with example data")
     init.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
 
     command("schema", "print the JSON Schema of a spec, for editors")
@@ -142,7 +172,8 @@ def _trust(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--trust",
         action="store_true",
-        help="run code that the run names although it was not launched from this machine",
+        help="allow Python code named in the run (rewards, metrics, ...) to be "
+        "executed although the run was not launched on this machine",
     )
 
 
@@ -171,55 +202,80 @@ def _generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     generate.add_argument("--individual", default="best", help="its number, or `best` (default)")
     generate.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="JSONL of {prompt}, each a text or a chat"
+        "--prompts", type=Path, metavar="FILE", help="JSONL file of {prompt}, each a text or a chat"
     )
-    generate.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    generate.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     generate.add_argument(
         "--first",
         type=int,
         default=0,
         metavar="N",
-        help="number of the first sample, to write a pool in parts (default 0)",
+        help="number of the first sample, to generate a pool in parts (default 0)",
     )
     generate.add_argument(
-        "--filters", metavar="NAME,...", help="filters that score them (default: all)"
+        "--filters", metavar="NAME,...", help="filters to score the samples with (default: all)"
     )
     _numbers(
         generate,
         ("samples", int, "samples to generate (default 200)"),
-        ("max-new-tokens", int, "longest completion (default 64)"),
-        ("temperature", float, "0 is greedy (default 0.8)"),
-        ("top-p", float, "sample among the likeliest tokens of this mass (default 0.95)"),
-        ("from-documents", float, "weight of samples that continue real texts (default 1)"),
-        ("from-prompts", float, "weight of samples that answer --prompts (default 0)"),
-        ("from-nothing", float, "weight of samples without a prompt (default 0)"),
-        ("infill", float, "weight of samples that fill a gap in real texts (default 0)"),
-        ("opening-words", int, "words of an opening, and around a gap (default 8)"),
-        ("infill-words", int, "words of a gap (default 8)"),
+        ("max-new-tokens", int, "maximum length of a completion in tokens (default 64)"),
+        ("temperature", float, "sampling temperature; 0 is greedy (default 0.8)"),
+        ("top-p", float, "nucleus sampling: probability mass to sample from (default 0.95)"),
+        (
+            "from-documents",
+            float,
+            "relative number of samples that continue real texts (default 1)",
+        ),
+        ("from-prompts", float, "relative number of samples that answer --prompts (default 0)"),
+        ("from-nothing", float, "relative number of samples without a prompt (default 0)"),
+        ("infill", float, "relative number of samples that fill a gap in real texts (default 0)"),
+        (
+            "opening-words",
+            int,
+            "words of a real text given before a continuation, and on both sides "
+            "of a gap (default 8)",
+        ),
+        ("infill-words", int, "words to fill in (default 8)"),
     )
 
 
 def _replay(replay: argparse.ArgumentParser) -> None:
-    replay.add_argument("table", type=Path, metavar="TABLE.csv", help="one finished run a row")
+    replay.add_argument(
+        "table", type=Path, metavar="TABLE.csv", help="a table with one finished fine-tune per row"
+    )
     replay.add_argument(
         "--roles",
         type=Path,
         required=True,
         metavar="ROLES.yaml",
-        help="genes and objectives among its columns",
-    )
-    replay.add_argument("--strategy", required=True, metavar="NAME", help="such as nsga2")
-    replay.add_argument(
-        "--budget", type=_count, required=True, metavar="N", help="evaluations of each search"
+        help="which of its columns are genes and which are objectives",
     )
     replay.add_argument(
-        "--seeds", type=_count, default=1, metavar="K", help="searches, from seed 0 (default 1)"
+        "--strategy", required=True, metavar="NAME", help="search strategy, for example nsga2"
     )
-    replay.add_argument("--population", type=_count, metavar="N", help="individuals a generation")
     replay.add_argument(
-        "--parallel", type=_count, default=1, metavar="N", help="evaluations at a time (default 1)"
+        "--budget",
+        type=_count,
+        required=True,
+        metavar="N",
+        help="number of evaluations in each search",
     )
-    replay.add_argument("--json", action="store_true", help="one JSON object")
+    replay.add_argument(
+        "--seeds",
+        type=_count,
+        default=1,
+        metavar="K",
+        help="number of searches, with seeds from 0 (default 1)",
+    )
+    replay.add_argument("--population", type=_count, metavar="N", help="population size")
+    replay.add_argument(
+        "--parallel",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="number of evaluations at the same time (default 1)",
+    )
+    replay.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def with_action(arguments: Sequence[str]) -> Sequence[str]:
@@ -242,35 +298,47 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         _run(sub)
         return sub
 
-    serve = action("open", "serve the page for judging on this machine; `open` may be left out")
+    serve = action(
+        "open", "serve the judging page on this machine; `evo feedback RUN` is short for this"
+    )
     drafts = serve.add_mutually_exclusive_group()
     drafts.add_argument(
-        "--items", type=Path, metavar="FILE", help="judge these drafts (JSONL) instead of the run's"
+        "--items",
+        type=Path,
+        metavar="FILE",
+        help="judge the drafts in this JSONL file instead of those of the run",
     )
     drafts.add_argument(
-        "--pool", type=Path, metavar="POOL.jsonl", help="judge samples of `evo generate` instead"
+        "--pool", type=Path, metavar="POOL.jsonl", help="judge samples from `evo generate` instead"
     )
     serve.add_argument(
         "--choose",
         choices=("active", "random"),
-        help="judge only --count drafts: the most informative (active) or random ones",
+        help="judge only --count drafts: the most informative (active learning) or random ones",
     )
-    serve.add_argument("--count", type=_count, metavar="N", help="how many to choose (default 50)")
+    serve.add_argument(
+        "--count", type=_count, metavar="N", help="number of drafts for --choose (default 50)"
+    )
     serve.add_argument(
         "--individuals",
         default="front",
         metavar="N,N",
-        help="individuals whose drafts are judged: numbers, `best` or `front` (default)",
+        help="individuals to judge: numbers, `best` or `front` (default)",
     )
     serve.add_argument(
-        "--pairs", type=int, default=3, metavar="N", help="pairs of drafts a prompt (default 3)"
+        "--pairs", type=int, default=3, metavar="N", help="pairs of drafts per prompt (default 3)"
     )
-    serve.add_argument("--labels", metavar="A,B", help="labels to choose from")
+    serve.add_argument("--labels", metavar="A,B", help="labels that annotators choose from")
     serve.add_argument(
-        "--repeat", type=float, metavar="SHARE", help="share of items judged by two people"
+        "--repeat",
+        type=float,
+        metavar="SHARE",
+        help="share of items that two people judge, to measure agreement",
     )
-    serve.add_argument("--seed", type=int, help="seed of the order of items (default 0)")
-    serve.add_argument("--port", type=int, default=0, help="default: a free one")
+    serve.add_argument("--seed", type=int, help="random seed of the order of items (default 0)")
+    serve.add_argument(
+        "--port", type=int, default=0, help="port of the page (default: any free one)"
+    )
     serve.add_argument(
         "--release",
         action="append",
@@ -279,46 +347,49 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
         help="give the unfinished items of this annotator to others",
     )
 
-    report = action("report", "show counts by kind and annotator, and agreement")
-    report.add_argument("--json", action="store_true", help="one JSON object")
+    report = action(
+        "report",
+        "show the number of judgements by kind and annotator, and inter-annotator agreement",
+    )
+    report.add_argument("--json", action="store_true", help="print one JSON object")
 
-    export = action("export", "write judgements as training data")
+    export = action("export", "export judgements as training data")
     export.add_argument(
         "--as",
         dest="shape",
         required=True,
         choices=("preference", "completion", "rating", "label", "critique", "argilla"),
-        help="the shape of its records",
+        help="format of the records",
     )
     export.add_argument(
         "--threshold",
         type=int,
         default=4,
         choices=range(1, 6),
-        help="a good rating (default 4)",
+        help="lowest rating that counts as good (default 4)",
     )
-    export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("file", type=Path, metavar="FILE", help="the file to write")
 
-    take_in = action("import", "read judgements made elsewhere")
+    take_in = action("import", "import judgements made elsewhere")
     take_in.add_argument(
         "--annotator",
         default="imported",
         metavar="NAME",
-        help="where records name none",
+        help="annotator of records that name none (default: imported)",
     )
-    take_in.add_argument("file", type=Path, metavar="FILE")
+    take_in.add_argument("file", type=Path, metavar="FILE", help="the JSONL file to read")
 
-    refine = action("refine", "have a model rewrite drafts as their critiques ask")
+    refine = action("refine", "let a model rewrite drafts according to their critiques")
     _speaking(refine)
     refine.add_argument(
         "--to",
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder; an unfinished one is continued",
+        help="output folder; an unfinished one is continued",
     )
     refine.add_argument(
-        "--critiques", type=Path, metavar="FILE", help="JSONL of {prompt, draft, critique}"
+        "--critiques", type=Path, metavar="FILE", help="JSONL file of {prompt, draft, critique}"
     )
     refine.add_argument(
         "--critic",
@@ -327,22 +398,26 @@ def _feedback(feedback: argparse.ArgumentParser, calls: Calls) -> None:
     )
     _numbers(
         refine,
-        ("samples", _count, "rewritings of a draft (default 5)"),
-        ("temperature", float, "0 is greedy (default 1)"),
-        ("max-new-tokens", _count, "longest refinement (default 256)"),
-        ("seed", int, "seed of every draw (default 0)"),
+        ("samples", _count, "refinements to sample per draft (default 5)"),
+        ("temperature", float, "sampling temperature; 0 is greedy (default 1)"),
+        ("max-new-tokens", _count, "maximum length of a refinement in tokens (default 256)"),
+        ("seed", int, "random seed (default 0)"),
     )
     refine.add_argument(
         "--threshold",
         type=float,
         default=0.0,
         metavar="X",
-        help="log-odds that a refinement does what the critique asks for (default 0, even)",
+        help="least log-odds that a refinement follows its critique (default 0: even odds)",
     )
 
-    judge = action("judge", "have a model choose between pairs of drafts, apart from people")
+    judge = action(
+        "judge", "let a model judge pairs of drafts; kept apart from people's judgements"
+    )
     _speaking(judge)
-    judge.add_argument("--name", help="recorded as `judge:NAME` (default: the model's name)")
+    judge.add_argument(
+        "--name", help="annotator name, recorded as `judge:NAME` (default: the model's name)"
+    )
 
 
 def _speaking(sub: argparse.ArgumentParser) -> None:
@@ -351,13 +426,14 @@ def _speaking(sub: argparse.ArgumentParser) -> None:
         dest="speaker",
         required=True,
         metavar="MODEL",
-        help="a model's folder, a Hub id, or http://host:port/v1#model of a server",
+        help="a model folder, a Hub id, or http://host:port/v1#model for an "
+        "OpenAI-compatible server",
     )
     sub.add_argument(
         "--key-variable",
         default="OPENAI_API_KEY",
         metavar="NAME",
-        help="the environment variable with the server's key (default OPENAI_API_KEY)",
+        help="environment variable that holds the server's API key (default OPENAI_API_KEY)",
     )
 
 

@@ -35,7 +35,7 @@ from evo.config.genomes import (
     space,
     violation,
 )
-from evo.config.resolve import resolve_spec, resolved
+from evo.config.resolve import resolve_spec, resolved, with_population
 from evo.config.section import NAME_PATTERN
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
@@ -102,6 +102,7 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     if found:
         data, sound = _mended(file.data, found)
         config = SearchConfig.model_validate(data)
+    config = with_population(config)
     folder = path.resolve().parent
     found += check(config, sound, folder)
     if found:

@@ -20,7 +20,7 @@ from fitness.feedback.thresholds import cut_by
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
-from population.strategies import BREEDING, STRATEGIES
+from population.strategies import BREEDING, STRATEGIES, least_population
 from population.strategies import check as check_strategy
 
 
@@ -265,20 +265,19 @@ def _population(config: SearchConfig) -> Found:
         return
     anchors = len(baseline_names(config)) + len(config.known)
     population, evaluations = config.search.population, config.budget.evaluations
+    told = {"objectives": len(config.objectives), "anchors": anchors}
+    told["islands"] = config.search.islands
+    least = 1
     try:
-        check_strategy(
-            config.search.strategy,
-            population=population,
-            objectives=len(config.objectives),
-            anchors=anchors,
-            islands=config.search.islands,
-        )
+        least = least_population(config.search.strategy, **told)
+        check_strategy(config.search.strategy, population=population, **told)
     except ValueError as error:
         yield Problem(("search", "population"), str(error))
     key = ("budget", "evaluations")
-    if evaluations < population:
-        remedy = "raise it, or lower search.population"
-        yield Problem(key, f"{evaluations} is less than one population of {population}; {remedy}")
+    if evaluations < max(population, least):
+        lower = f", or lower search.population to {evaluations}" if least <= evaluations else ""
+        message = f"{evaluations} is less than one population of {population}; raise it{lower}"
+        yield Problem(key, message)
     elif evaluations < anchors:
         yield Problem(
             key, f"{evaluations} does not cover the {anchors} baselines and known genomes; raise it"

@@ -7,14 +7,15 @@ from typing import Any
 
 from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, nearest
-from evo.config.genomes import filled_genes, mixable
+from evo.config.genomes import baseline_names, filled_genes, mixable
 from evo.config.rounds import Rounds
-from evo.config.sections import QUICKSTART, SearchConfig
+from evo.config.sections import QUICKSTART, Search, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.documents import Source, is_on_hub
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.gguf import is_gguf
 from fitness.recipe import Recipe
+from population.strategies import least_population
 
 
 def resolve_spec(name: str | Path) -> Path:
@@ -39,6 +40,35 @@ def resolve_spec(name: str | Path) -> Path:
     else:
         remedy = "`evo init DIR` writes one, and `quickstart` needs none"
     raise ConfigError(f"{path}: there is no such spec; {remedy}")
+
+
+def fitting_population(config: SearchConfig) -> int:
+    """The population of a search whose spec names none.
+
+    The usual one, or half of a budget that is smaller than that, so that the other half can be
+    bred; and no fewer than the strategy needs for the baselines, known genomes and objectives.
+    """
+    usual: int = Search.model_fields["population"].default
+    evaluations = config.budget.evaluations
+    size = usual if evaluations >= usual else -(-evaluations // 2)
+    try:
+        least = least_population(
+            config.search.strategy,
+            objectives=len(config.objectives),
+            anchors=len(baseline_names(config)) + len(config.known),
+            islands=config.search.islands,
+        )
+    except ValueError:  # which the checks say
+        return usual
+    return max(least, size)
+
+
+def with_population(config: SearchConfig) -> SearchConfig:
+    """With a population that fits budget and strategy where the spec names none."""
+    if "population" in config.search.model_fields_set:
+        return config
+    search = config.search.model_copy(update={"population": fitting_population(config)})
+    return config.model_copy(update={"search": search})
 
 
 def resolved(config: SearchConfig, folder: Path) -> SearchConfig:

@@ -127,7 +127,8 @@ class Search(Section):
     population: int = Field(
         default=16,
         ge=1,
-        description="Individuals to breed from, and of a generation; the baselines are the first.",
+        description="Individuals to breed from, and of a generation; the baselines are the first. "
+        "Left out, 16, or half of a smaller budget, and at least what the strategy needs.",
     )
     islands: int = Field(
         default=1,

@@ -5,13 +5,13 @@ over its seeds. Everything here is derived from the facts, at most once for the 
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from evo.elapsed import running_time, sessions, with_present
 from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
@@ -148,18 +148,18 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 
 
 @once
-def usage(facts: Facts, now: float | None = None) -> dict[str, Any]:
-    """Where the workers' time went, in seconds, over the periods in which a driver was alive.
+def usage(facts: Facts, now: float | None = None, begun: float | None = None) -> dict[str, Any]:
+    """The running time (see `evo.elapsed`) and where the workers' time went, in seconds.
 
-    `now` is the Unix time up to which one is alive still, without which the last fact counts.
+    `now` and `begun` are Unix times of a driver that is alive still: up to when, and since when.
 
-    `workers` is what the last driver started, else the most that were ever busy at once. `idle`
-    is the time between evaluations: dispatch, ledger, generation barriers, lost attempts.
+    `workers` is what the last driver started, else the most that were ever busy at once; `ready`
+    is the running time from the first evaluation of each launch or resume on. `idle` is what they
+    had of it between evaluations: dispatch, ledger, generation barriers, lost attempts.
     """
     rows = table(facts)
-    sessions = _sessions(facts)
-    elapsed = sum(end - start for start, end in sessions)
-    elapsed += max(0.0, now - sessions[-1][1]) if now and sessions else 0.0
+    periods = with_present(sessions(facts), now, begun)
+    ready = sum(one.end - one.ready for one in periods)
     configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
@@ -173,35 +173,39 @@ def usage(facts: Facts, now: float | None = None) -> dict[str, Any]:
     )
     return {
         "workers": workers,
-        "elapsed": elapsed,
+        "elapsed": running_time(periods),
+        "ready": ready,
         "busy": busy,
         "training": training,
         "scoring": scoring,
         "other": max(0.0, busy - training - scoring),
-        "idle": max(0.0, workers * elapsed - busy),
-        "busy_share": min(1.0, busy / (workers * elapsed)) if workers and elapsed > 0 else None,
+        "idle": max(0.0, workers * ready - busy),
+        "busy_share": min(1.0, busy / (workers * ready)) if workers and ready > 0 else None,
         "lost": sum(f["fact"] == "lost" for f in facts),
     }
 
 
 def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How long drivers had been alive by unix times (n,), in hours: time stopped does not count."""
+    """The running time by unix times (n,), in hours; see `evo.elapsed`."""
     gone = np.zeros(len(times))
-    for start, end in _sessions(facts):
-        gone += np.clip(times, start, end) - start
+    for one in sessions(facts):
+        gone += np.clip(times, one.begun, one.end) - one.begun
     return gone / 3600
 
 
 @once
-def status(facts: Facts, *, alive: bool = True, now: float | None = None) -> dict[str, Any]:
+def status(
+    facts: Facts, *, alive: bool = True, now: float | None = None, begun: float | None = None
+) -> dict[str, Any]:
     """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock.
 
-    The values under `best` are one individual's. `now` is the Unix time for a driver that is alive.
+    The values under `best` are one individual's. `now` is the Unix time for a driver that is alive,
+    and `begun` when it began, if it says so.
     """
     rows = search_rows(facts)
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
     state = {"finished": "finished", "stopped": "stopped"}.get(ends[-1] if ends else "", "running")
-    used = usage(facts, now if alive else None)
+    used = usage(facts, now if alive else None, begun)
     failed = rows.loc[rows["status"] != "ok", "status"].value_counts()
     leader, feasible = _leader(facts)
     shown = leader if feasible else None
@@ -284,14 +288,3 @@ def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
         for limit in limits
         for value in [values[limit.name]]
     ]
-
-
-def _sessions(facts: Facts) -> list[tuple[float, float]]:
-    """Start and end of each period in which a driver was alive, in unix seconds."""
-    starts = [i for i, f in enumerate(facts) if f["fact"] in ("search", "resumed")]
-    periods = []
-    for begin, end in pairwise([*starts, len(facts)]):
-        times = [f[key] for f in facts[begin:end] for key in ("time", "finished") if f.get(key)]
-        if times:
-            periods.append((times[0], max(times)))
-    return periods

@@ -10,6 +10,7 @@ import pandas as pd
 from evo import history
 from evo.config.rounds import JUDGED, POOL
 from evo.controls import NOTHING_GENERATED, UNFILTERED
+from evo.elapsed import running_time, sessions, with_present
 from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
 from evo.ledger import FILE, Fact, read
 from evo.significance import chance, difference
@@ -101,7 +102,12 @@ def search_of(run: Path) -> Path:
 
 
 def status(
-    run: Path, facts: Sequence[Fact], *, alive: bool, now: float | None = None
+    run: Path,
+    facts: Sequence[Fact],
+    *,
+    alive: bool,
+    now: float | None = None,
+    begun: float | None = None,
 ) -> dict[str, Any]:
     """Where the rounds stand: those over, and the one under way, as JSON values."""
     found = rounds(run, facts)
@@ -114,28 +120,23 @@ def status(
         "state": "stopped" if state == "running" and not alive else state,
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
-        "elapsed_seconds": _elapsed(found, alive=alive, now=now),
+        "elapsed_seconds": _elapsed(facts, found, now if alive else None),
         "rounds_over": len(ended),
         "rounds_at_most": history.spec(facts)["rounds"]["limit"],
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended
         else None,
-        "round_under_way": history.status(found[-1].facts, alive=alive, now=now)
+        "round_under_way": history.status(found[-1].facts, alive=alive, now=now, begun=begun)
         if found and not found[-1].fact
         else None,
     }
 
 
-def _elapsed(found: Sequence[Round], *, alive: bool, now: float | None) -> float:
-    """Seconds in which a driver was alive, of all rounds."""
-    under_way = now if alive and found and not found[-1].fact else None
-    return float(
-        sum(
-            history.usage(one.facts, under_way if one is found[-1] else None)["elapsed"]
-            for one in found
-        )
-    )
+def _elapsed(facts: Sequence[Fact], found: Sequence[Round], now: float | None) -> float:
+    """The running time (see `evo.elapsed`) of the run and of its rounds, in seconds."""
+    own = with_present(sessions(facts), now)
+    return running_time([*own, *(period for one in found for period in sessions(one.facts))])
 
 
 def best(ended: Sequence[Round]) -> Round:

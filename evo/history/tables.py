@@ -1,7 +1,9 @@
 """The ledger's facts as one table, computed from the facts alone; nothing of it is written.
 
 Times are unix seconds and durations seconds. Losses are objectives oriented so that lower is
-better. The *base* is the untouched model, recorded with fidelity 0; it has no genes.
+better. The *base* is the untouched model, recorded with fidelity 0; it has no genes, and the
+number 0, which an individual has as well: `kind` tells a base, a baseline, an individual and a
+control (the winner on other data) from one another.
 """
 
 import sys
@@ -76,7 +78,10 @@ class Columns:
         *("status", "seed", "fidelity", "split", "attempts", "same_as"),
         *("inherited_from", "cumulative_tokens"),
     )
-    LAST: ClassVar = ("violation", "started", "finished", "duration", "worker", "message")
+    LAST: ClassVar = (
+        *("violation", "started", "finished", "duration", "worker", "message"),
+        "kind",  # last of those that every run has, as it came last
+    )
 
     @classmethod
     def of(cls, facts: Facts) -> "Columns":
@@ -167,9 +172,10 @@ def loss_columns(facts: Facts) -> list[str]:
 def table(facts: Facts) -> pd.DataFrame:
     """One row per evaluation, in the order of the ledger.
 
-    `attempts` counts workers that died too; `same_as` names the individual of equal genome whose
-    evaluation was copied, at no cost. `cumulative_tokens` are those of its whole lineage, which is
-    more than its own where it began with the weights of those it was `inherited_from`.
+    `attempts` counts workers that died too (an earlier version did not record of which fidelity);
+    `same_as` names the individual of equal genome whose evaluation was copied, at no cost.
+    `cumulative_tokens` are those of its whole lineage, which is more than its own where it began
+    with the weights of those it was `inherited_from`.
     """
     columns = Columns.of(facts)
     born = {f["id"]: f for f in facts if f["fact"] in ("individual", "control")}
@@ -177,7 +183,7 @@ def table(facts: Facts) -> pd.DataFrame:
     lost: dict[tuple[Any, ...], int] = {}
     rows = []
     for fact in facts:
-        key = tuple(fact.get(part) for part in ("individual", "seed", "split"))
+        key = tuple(fact.get(part) for part in ("individual", "seed", "split", "fidelity"))
         if fact["fact"] == "lost":
             lost[key] = lost.get(key, 0) + 1
         elif fact["fact"] == "evaluation":
@@ -188,7 +194,7 @@ def table(facts: Facts) -> pd.DataFrame:
                     **_parentage({} if untouched else born.get(fact["individual"], {}), untouched),
                     **{name: fact[name] for name in ("individual", "status", "seed")},
                     **{name: fact[name] for name in ("fidelity", "split")},
-                    "attempts": 1 + lost.get(key, 0),
+                    "attempts": 1 + lost.get(key, 0) + lost.get((*key[:-1], None), 0),
                     "same_as": details.get("same_as"),
                     "inherited_from": " ".join(map(str, details.get("inherited_from", ()))),
                     "cumulative_tokens": _total(details.get("cumulative_tokens")),
@@ -344,7 +350,16 @@ def _parentage(individual: Fact, untouched: bool) -> dict[str, Any]:
         "parents": " ".join(str(parent) for parent in individual.get("parents", ())),
         "operator": operator,
         "name": BASE if untouched else baseline,
+        "kind": _kind(individual, untouched),
     }
+
+
+def _kind(individual: Fact, untouched: bool) -> str:
+    if untouched:
+        return BASE
+    if individual.get("fact") == "control":
+        return "control"
+    return "baseline" if str(individual.get("operator", "")).startswith(ANCHOR) else "individual"
 
 
 def _total(tokens: Mapping[str, int] | None) -> int | None:

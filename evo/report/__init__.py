@@ -114,7 +114,8 @@ def summary(facts: history.Facts) -> "RenderableType":
     parts.append(
         Text(
             f"{status['done']} of {status['total'] or '?'} evaluations, front {status['front']}, "
-            f"failed: {failures}{lost}; {duration(status['elapsed_seconds'])}{busy}"
+            f"failed: {failures}{lost}; running time "
+            f"{duration(status['elapsed_seconds'])}{busy}"
         )
     )
     return Group(*parts)

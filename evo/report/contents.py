@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -260,7 +261,7 @@ def _tiles(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("evaluations", f"{status['done']} of {status['total'] or '?'}"),
         ("on the front", str(status["front"])),
         ("failed", str(failed)),
-        ("time", duration(status["elapsed_seconds"])),
+        ("running time", duration(status["elapsed_seconds"])),
         ("workers busy", "-" if busy is None else f"{busy:.0%} of {status['workers']}"),
     ]
 
@@ -281,15 +282,19 @@ def _failures(view: View) -> dict[str, Any]:
     ]
     failed = rows[rows["status"] != "ok"].tail(MESSAGES)
     messages = [
-        (int(r["individual"]), str(r["status"]).replace("_", " "), str(r["message"] or "")[:300])
+        (_named(r), str(r["status"]).replace("_", " "), str(r["message"] or "")[:300])
         for _, r in failed.iterrows()
     ]
     lost = [f for f in view.facts if f["fact"] == "lost"]
     messages += [
-        (f["individual"], "lost, retried", str(f.get("message", ""))[:300])
-        for f in lost[-MESSAGES:]
+        (_named(f), "lost, retried", str(f.get("message", ""))[:300]) for f in lost[-MESSAGES:]
     ]
     return {"groups": groups, "messages": messages, "lost": len(lost)}
+
+
+def _named(one: Mapping[str, Any] | pd.Series) -> str:
+    """`untouched base` or `individual 3`: both may have the number 0."""
+    return f"untouched {BASE}" if one.get("fidelity") == 0 else f"individual {one['individual']}"
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from evo import history
 from evo.history.comparison import number
+from evo.history.tables import BASE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +31,8 @@ def table_of(rows: pd.DataFrame, facts: history.Facts) -> "RenderableType":
         shown.add_column(Text(name), justify="right")
     for row in rows.to_dict("records"):
         shown.add_row(
-            *(str(row[name]) for name in (*first, "individual")),
+            *(str(row[name]) for name in first),
+            BASE if row["kind"] == BASE else str(row["individual"]),
             Text(_name(row)),
             Text(_split(row)),
             Text(str(row["status"]).replace("_", " "), "" if row["status"] == "ok" else "red"),
@@ -43,7 +45,7 @@ def table_of(rows: pd.DataFrame, facts: history.Facts) -> "RenderableType":
 
 def _name(row: Mapping[Hashable, Any]) -> str:
     """`untouched base`, a baseline's name, or how an individual was bred."""
-    return str(row["name"] or row["operator"] or "")
+    return f"untouched {BASE}" if row["kind"] == BASE else str(row["name"] or row["operator"] or "")
 
 
 def _split(row: Mapping[Hashable, Any]) -> str:

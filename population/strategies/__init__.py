@@ -83,13 +83,18 @@ def _on(name: str, islands: int, *, heirs: bool = False) -> type[Strategy]:
     return kind if islands == 1 else on(kind, islands=islands)
 
 
-def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:
-    """Raises ValueError when there is no such strategy or the population is too small for it."""
+def least_population(name: str, *, objectives: int, anchors: int, islands: int = 1) -> int:
+    """The smallest population that a strategy works with. Raises ValueError as `check` does."""
     if name not in STRATEGIES:
         close = difflib.get_close_matches(name, STRATEGIES, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STRATEGIES)}"
         raise ValueError(f"strategy {name!r} is unknown; {remedy}")
-    minimum = _on(name, islands).minimum_population(objectives=objectives, anchors=anchors)
+    return _on(name, islands).minimum_population(objectives=objectives, anchors=anchors)
+
+
+def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:
+    """Raises ValueError when there is no such strategy or the population is too small for it."""
+    minimum = least_population(name, objectives=objectives, anchors=anchors, islands=islands)
     if population < minimum:
         divided = f" on {islands} islands" if islands > 1 else ""
         raise ValueError(

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from evo import config as configuration
 from evo import prepare as preparing
-from evo.plan import _of_base, plan
+from evo.architecture import adapter_warnings
+from evo.plan import plan
 from evo.prepare import prepare
 from fitness.errors import InputError
 from fitness.soundness import Soundness
@@ -147,7 +148,7 @@ def test_what_an_adapter_does_not_reach_is_told_with_a_remedy(more: int, tmp_pat
     without = {f"layers.*.experts.{n}": "no linear module" for n in range(3 + more)}
     sound = Soundness(layers=100, adaptable={"layers.0.q_proj": 14}, without=without)
 
-    (told,) = _of_base(config, replace(prepared, soundness=sound))
+    (told,) = adapter_warnings(config, replace(prepared, soundness=sound))
 
     assert "stands beside 14% of the layers' weights" in told
     assert "layers.*.experts.2: no linear module" in told

@@ -11,15 +11,17 @@ import pytest
 
 import evo.quickstart
 from evo import config as configuration
-from evo import run
+from evo import plan, run
 from evo.cli import BAD_INPUT, DONE, main
 from evo.config import ConfigError
-from evo.foresight import Foresight, duration, epochs, foresee
+from evo.foresight import Estimate, Foresight, duration, epochs, foresee
+from evo.ledger import Ledger
 from evo.prepare import Prepared, prepare
 from evo.progress import Progress
 from fitness import rounding
 from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
 from fitness.errors import InputError
+from fitness.soundness import Soundness
 
 CORPUS = Path(evo.quickstart.__file__).parent / "corpus"
 SPEC = f"""\
@@ -274,10 +276,61 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
         run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
     assert [str(warning.message) for warning in caught] == [told]
+    (note,) = foresee(config, prepared).notes
+    assert note.startswith("search.population: 4, since the usual 16 do not fit")
+    assert f"note: {note}" in printed
+    assert capsys.readouterr().err.count(f"evo: note: {note}") == 1
+
+
+def test_a_base_s_adapter_warning_is_said_at_the_launch_and_in_no_unchanged_resume(
+    spec: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = Soundness(packs=False, layers=100, adaptable={"q_proj": 14}, without={"experts": "3-D"})
+    monkeypatch.setattr(run, "prepare", lambda _: replace(prepared, soundness=few))
+
+    class Begun(Exception):
+        """Instead of starting Ray."""
+
+    def begin(*_: object) -> Iterator[None]:
+        raise Begun
+
+    monkeypatch.setattr(run, "_cluster", begin)
+    config = configuration.load(spec, ["recipe.adapter=lora", "recipe.isolate_documents=true"])
+    folder = tmp_path / "run"
+    watch = Progress(config, folder, "json")
+    with pytest.warns(UserWarning, match=r"beside 14% .*experts: 3-D"), pytest.raises(Begun):
+        run.launch(config, folder, watch)
+    assert "evo: note: this base lets documents" in capsys.readouterr().err
+    plain = configuration.to_plain(config)
+    known = {"config": plain, "fingerprints": prepared.fingerprints, "time": 1.0}
+    Ledger.create(folder, known).close()
+    with pytest.raises(Begun):
+        run.go_on(folder, config, watch)
+    assert "note" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(4, "4 s"), (200, "3 min"), (8000, "2 h"), (250_000, "3 days")]
+    ("flops", "told"),
+    [
+        (1e6, "very roughly under a second, and under a minute in all on 1 CPU worker, some 30 s"),
+        (2e11, "very roughly 10 s, and 94 s in all"),  # 30 + 4 * 10 + 3 * 8, scoring being 8 s
+        (4e13, "very roughly 33 min, and 4 h in all"),
+    ],
+)
+def test_an_estimate_has_the_start_and_the_base_in_it_and_is_never_0_s(
+    flops: float, told: str
+) -> None:
+    one = Estimate(0.2 * flops, 0.8 * flops, rate=2e10)
+    assert told in plan._work(one, fine_tunes=4, bases=3, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "under a second"), (4, "4 s"), (200, "3 min"), (8000, "2 h"), (250_000, "3 days")],
 )
 def test_durations_are_told_in_the_largest_unit_of_which_there_are_two(
     seconds: float, text: str

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from evo import history
 from evo.config import SearchConfig
 from evo.history.comparison import plus_minus
+from evo.report.contents import _failures
+from evo.report.figures.style import View
 from tests.evo.synthetic_ledger import ledger
 
 
@@ -390,6 +392,21 @@ def test_status_is_plain_json_and_adds_up():
     assert 0.9 < found["busy_share"] <= 1
     assert history.status(facts[:1])["state"] == "running"
     assert history.status(facts[:1], alive=False)["state"] == "stopped"
+
+
+def test_a_lost_base_and_a_lost_individual_0_are_told_apart():
+    facts = ledger()
+    first = next(f for f in facts if f["fact"] == "evaluation" and f["fidelity"] == 1)
+    base = next(f for f in facts if f["fact"] == "evaluation" and f["fidelity"] == 0)
+    same = {"individual": first["individual"], "seed": first["seed"], "split": first["split"]}
+    lost = {"fact": "lost", **same, "attempt": 1, "message": "died"}
+    early = [f for f in facts if f["fact"] in ("search", "individual")]
+    for fidelity, attempts in (({"fidelity": 0.0}, [2, 1]), ({"fidelity": 1.0}, [1, 2])):
+        known = [*early, {**lost, **fidelity}, {**base, **same}, first]
+        assert history.table(known)["attempts"].tolist() == attempts
+        assert history.table(known)["kind"].iloc[0] == "base"
+    told = _failures(View.of([*early, {**lost, "fidelity": 0.0}, {**base, **same}, first]))
+    assert told["messages"] == [("untouched base", "lost, retried", "died")]
 
 
 def test_time_between_a_crash_and_the_resume_does_not_count():

@@ -1,11 +1,14 @@
 """Commands that look at runs: status, ls, history, report, every --help."""
 
+import argparse
+import io
 import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from evo import status as statuses
@@ -76,8 +79,17 @@ def test_a_status_says_what_a_living_driver_does(
         text = output(capsys, "status", run)
         assert re.search(r"^run +toy, running", text, re.MULTILINE)
         assert re.search(r"^now +searching", text, re.MULTILINE)
-        assert re.search(r"^time +1:1\d gone, about 1:30 left", text, re.MULTILINE)
+        assert re.search(r"^running time +1:1\d, about 1:30 left", text, re.MULTILINE)
         assert re.search(r"worker 1 +individual 9, 0:40", text)
+        write(run, now.model_copy(update={"stopping": True, "finishing": 2}))
+        text = output(capsys, "status", run)
+        assert re.search(r"^run +toy, stopping: 2 evaluations finish *$", text, re.MULTILINE)
+        ledger.append("stopped", time=begun + 65)  # while the cluster closes
+        assert json.loads(output(capsys, "status", run, "--json"))["state"] == "stopping"
+        write(run, now.model_copy(update={"stopping": False, "begun": begun + 65}))
+        found = json.loads(output(capsys, "status", run, "--json"))  # a resume that starts Ray
+        assert found["state"] == "running"
+        assert found["elapsed_seconds"] == pytest.approx(70, abs=2)
     text = output(capsys, "status", run)  # it lives no more: what it said last does not count
     assert "individual 9, 0:40" not in text
     assert "stopped" in text
@@ -129,8 +141,13 @@ def test_a_history_is_a_table_for_people_and_csv_for_pipes(
     assert main(["history", str(runs / "whole")]) == DONE
     table = capfd.readouterr().out
     evaluations = [fact for fact in read(runs / "whole") if fact["fact"] == "evaluation"]
-    rows = [line for line in table.splitlines() if re.match(r" *-?\d+ ", line)]
+    rows = [line for line in table.splitlines() if re.match(r" *(-?\d+|base) ", line)]
     assert len(rows) == len(evaluations)
+    bases = [line for line in rows if line.split()[:3] == ["base", "untouched", "base"]]
+    assert len(bases) == sum(fact["fidelity"] == 0 for fact in evaluations)
+    records = pd.read_csv(io.StringIO(piped))
+    assert list(records["kind"] == "base") == [fact["fidelity"] == 0 for fact in evaluations]
+    assert {"base", "individual"} == set(records["kind"][records["individual"] == 0])
     assert "test, seed 1" in table
     assert "all columns, genes included: --csv FILE" in table
     assert main(["history", str(runs / "whole"), "--csv", "-"]) == DONE
@@ -143,7 +160,8 @@ def test_a_summary_has_constraints_and_the_next_step_and_a_report_can_be_opened(
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     text = output(capsys, "report", runs / "whole")
-    assert f"next:   evo export {runs / 'whole'} --to DIR" in text
+    assert text.splitlines()[-1].startswith(f"next:   evo export {runs / 'whole'} --to DIR")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)  # in a pipe
     assert opened == []
     cut = output(capsys, "report", runs / "cut", "--open")
     assert f"next:   evo resume {runs / 'cut'}" in cut
@@ -172,6 +190,19 @@ def test_every_command_has_examples_that_parse(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit):
             main([*name.split(), "--help"])
         assert f"examples:\n  {lines[0]}" in capsys.readouterr().out
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    def unexplained(command: argparse.ArgumentParser) -> list[str]:
+        found = []
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [name for sub in action.choices.values() for name in unexplained(sub)]
+            elif not action.help:
+                found.append(f"{command.prog} {action.dest}")
+        return found
+
+    assert unexplained(parser(CALLS)) == []
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evo import config as configuration
 from evo import history, now, progress
 from evo.config import SearchConfig
 from evo.doing import Doing, described
+from evo.elapsed import Session, running_time, sessions
 from evo.ledger import Fact, read
 from evo.progress import Mode, Progress
 from evo.tally import Tally
@@ -182,13 +184,30 @@ def test_every_phase_of_a_start_is_said_once_in_a_pipe(
         told(evaluation(0, 1.0, fidelity=0.0))
         told.look()
     lines = capsys.readouterr().err.splitlines()
-    phases = [re.sub(r" \(.* gone\)$", "", line) for line in lines]
+    phases = [re.sub(r" \(running time .*\)$", "", line) for line in lines]
     assert phases == [
         "starting Ray",
         *(phase for _, phase in STARTING),
         "[0/24] untouched base: target 4.0000  general 2.0000  1.0 s",
         "searching",
     ]
+
+
+def test_a_pipe_gets_no_control_sequence_and_no_line_twice(
+    facts: list[Fact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shown(config_of(facts), tmp_path, "plain") as told:
+        for place, fact in enumerate(facts):
+            workers = [running(place, told.begun), Doing("a/2", "idle", told.begun)]
+            told.follow(lambda workers=workers: workers)
+            told(fact)
+            told.look()
+    out, err = capsys.readouterr()
+    said = err.splitlines()
+    assert out == ""
+    assert len(said) > 30
+    assert len(set(said)) == len(said)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
 
 
 def test_json_lines_hold_facts_alone(
@@ -214,7 +233,7 @@ def test_a_long_silence_in_a_pipe_says_what_runs(
     later = told.begun + progress.QUIET_SECONDS + 5
     monkeypatch.setattr(progress.time, "time", lambda: later)
     told.look()
-    assert "1:05 gone; individual 3, 1:05" in capsys.readouterr().err
+    assert "running time 1:05; individual 3, 1:05" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_acknowledged_at_once(
@@ -227,6 +246,61 @@ def test_ctrl_c_is_acknowledged_at_once(
     assert capfd.readouterr().err == "evo: stopping now\n"
     told.interrupted(1, 0)
     assert capfd.readouterr().err == "evo: stopping now\n"
+
+
+def test_a_stop_tells_how_many_evaluations_are_still_waited_for(
+    facts: list[Fact], run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "ledger.jsonl").write_bytes((run / "ledger.jsonl").read_bytes())
+    told = shown(config_of(facts), folder, "json")
+    workers = [running(3, told.begun), running(4, told.begun)]
+    told.follow(lambda: list(workers))
+    told.interrupted(1, 2)
+    for left in (2, 1, 0):
+        del workers[left:]
+        told._written = 0.0
+        told.look()
+        said = now.read(folder)
+        assert said is not None
+        assert (said.stopping, said.finishing) == (True, left)
+        assert told.stopping.startswith(f"finishing {left} " if left else "stopping now")
+    workers = [running(5, told.begun)]
+    told.interrupted(2, 1)
+    told.look()
+    assert (told.stopping, told.finishing()) == ("stopping now", 0)
+
+
+def test_the_running_time_is_the_same_wherever_it_is_shown(
+    facts: list[Fact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Launched for 100 s, of which Ray took 30 to start, a pause of a day, resumed for 50 s."""
+    day = 86_400.0
+    first = [{**facts[0], "begun": 1000.0, "time": 1030.0}]
+    first += [fact for fact in facts if fact["fact"] == "individual"][:1]
+    first += [evaluation(0, 20.0, started=1040.0, finished=1060.0, fidelity=0.0)]
+    first += [{"fact": "stopped", "time": 1100.0}]
+    resumed = {"fact": "resumed", "begun": 1000.0 + day, "time": 1040.0 + day}
+    whole = [*first, resumed, {"fact": "finished", "time": 1050.0 + day}]
+    assert history.usage(whole)["elapsed"] == 150
+    assert history.hours(whole, np.array([1100.0, 1020.0 + day])) * 3600 == pytest.approx(
+        [100, 120]
+    )
+    monkeypatch.setattr(progress.time, "time", lambda: 1000.0 + day)
+    told = shown(config_of(facts), tmp_path, "plain")
+    told.earlier = running_time(sessions(first))
+    monkeypatch.setattr(progress.time, "time", lambda: 1045.0 + day)
+    assert told.running_time() == 145
+    for known in (first, [*first, resumed]):  # before and after the resume is written down
+        found = history.status(known, now=1045.0 + day, begun=told.begun)
+        assert found["elapsed_seconds"] == 145
+
+
+def test_rounds_within_a_run_count_once() -> None:
+    """A run of 100 s, killed while its second round went on for 20 s after its last fact."""
+    of = (Session(0, 0, 100), Session(10, 20, 60), Session(70, 80, 120))
+    assert running_time(of) == 120
 
 
 def test_a_search_goes_on_where_nobody_reads_any_more(

@@ -31,7 +31,7 @@ class TestTwoIslandsOfNSGA2(StrategyReference):
 
 class TestTwoIslandsOfSurrogate(StrategyReference):
     name = "two surrogate"
-    most = 32
+    most = 24
 
 
 class Recording:

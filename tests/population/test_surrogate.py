@@ -14,6 +14,7 @@ PLANE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
 
 class TestSurrogate(StrategyReference):
     name = "surrogate"
+    most = 32
 
 
 def found(space, loss, *, slots=30, seed=0, parts=None, violation=lambda genome: 0.0):

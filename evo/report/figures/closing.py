@@ -289,8 +289,9 @@ def cost(view: View) -> Chart | None:
         )
     chart.update_xaxes(title_text="seconds of worker time", range=[0, total])
     caption = (
-        f"{used['workers']} workers over {used['elapsed']:,.0f} s, "
-        f"{used['busy_share']:.1%} of their time busy with evaluations."
+        f"From the first evaluation of each launch or resume on, {used['ready']:,.0f} s of a "
+        f"running time of {used['elapsed']:,.0f} s, {used['workers']} workers were busy for "
+        f"{used['busy_share']:.1%} of the time."
         if used["busy_share"] is not None
         else ""
     )

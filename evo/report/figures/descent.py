@@ -95,12 +95,13 @@ def lineage(view: View) -> Chart | None:
         range=[generations[0] - 0.5, generations[-1] + 0.5],
     )
     chart.update_yaxes(title_text=titled(objective), range=[low, high])
-    caption = (
-        f"The {view.leader_name()} descends from {len(line) - 1} recorded "
-        "individuals. Values beyond the frame and failures stand at its edge."
-        if line
-        else "Failures stand at the edge."
-    )
+    edge = "Values beyond the frame and failures stand at its edge."
+    caption = edge
+    if len(line) == 1:
+        caption = f"The {view.leader_name()} was not bred from others. {edge}"
+    elif line:
+        ancestors = "1 other" if len(line) == 2 else f"{len(line) - 1} others"
+        caption = f"The {view.leader_name()} descends from {ancestors}. {edge}"
     return Chart("Lineage", caption + view.left_out(), chart)
 
 
