@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from evo import config as configuration
-from evo import run_folder
-from evo.artifacts import Artifacts
-from evo.cluster import Cluster
+from evo.cluster.queue import Cluster
 from evo.config import SearchConfig
-from evo.elapsed import running_time, sessions
-from evo.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
-from evo.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
-from evo.ledger import FILE, Fact, Ledger, read
-from evo.prepare import Prepared, prepare, versions
-from evo.progress import Progress
-from evo.schedule import idle_workers
-from evo.search import compare, evolve
+from evo.planning.schedule import idle_workers
+from evo.prepare.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
+from evo.prepare.task import Prepared, prepare, versions
+from evo.progress.live import Progress
+from evo.record import run_folder
+from evo.record.artifacts import Artifacts
+from evo.record.elapsed import running_time, sessions
+from evo.record.ledger import FILE, Fact, Ledger, read
+from evo.search.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN

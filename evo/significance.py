@@ -28,7 +28,7 @@ class Sample:
     """One measurement by held-out item: the sums of its items over the sums of their weights.
 
     `sums` and `weights` are (n,), of items or of blocks of neighbouring ones; `count` is how many
-    items there are. See `fitness.items`.
+    items there are. See `fitness.evaluate.items`.
     """
 
     unit: str

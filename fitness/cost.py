@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from fitness import folders
-from fitness.adapters import is_target
-from fitness.decks import Use, use_of
+from fitness.data.decks import Use, use_of
+from fitness.data.kinds import Kind
+from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
-from fitness.heads import CAUSAL, Head
-from fitness.kinds import Kind
+from fitness.models import folders
+from fitness.models.adapters import is_target
+from fitness.models.heads import CAUSAL, Head
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile
 
 # Forward passes besides the one that is trained through: by the reference, for KTO also over
 # mismatched answers by both, and to write answers.

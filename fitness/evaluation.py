@@ -7,13 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
+from fitness.data.sources import TokenFile
 from fitness.evaluators import EvaluatorChoice
-from fitness.feedback.generate import Generation
-from fitness.heads import CAUSAL, Head
-from fitness.kinds import Kind
+from fitness.models.heads import CAUSAL, Head
+from fitness.samples.write import Generation
 from fitness.secrets import without_secrets
-from fitness.sources import TokenFile
 
 Split = Literal["selection", "test"]
 Purpose = Literal["selection", "test", "samples"]

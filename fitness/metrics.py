@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
-from fitness.kinds import Kind
 from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, plain, repeated, share

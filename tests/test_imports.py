@@ -11,19 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("evo", "population", "fitness")
 HOMES = {  # where each heavy library may be imported, as beginnings of a file's path
-    "ray": ("evo/cluster.py", "evo/connection.py"),
+    "ray": ("evo/cluster/queue.py", "evo/cluster/connection.py"),
     "deap": ("population/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
     "sklearn": (
         "population/",
         "fitness/metrics.py",
-        "fitness/feedback/discriminator.py",
-        "fitness/feedback/comparisons.py",
-        "fitness/feedback/traits.py",
+        "fitness/samples/discriminator.py",
+        "fitness/reward/comparisons.py",
+        "fitness/reward/traits.py",
     ),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
-    "trl": ("fitness/training/trl.py",),
+    "trl": ("fitness/evaluate/trl.py",),
 }
 FORBIDDEN = {"population": {"fitness", "evo"}, "fitness": {"population", "evo"}}
 HEAVY = ("ray", "torch", "transformers", "optuna", "deap", "sklearn", "pandas", "numpy")
@@ -67,13 +67,13 @@ def test_a_file_imports_only_what_it_may(path: Path) -> None:
         ("population/a.py", "import fitness.errors as e, numpy", ["fitness"]),
         ("fitness/a.py", "from population import space", ["population"]),
         ("evo/run.py", "if True:\n    import ray.util", ["ray"]),
-        ("evo/cluster.py", "import ray", []),
+        ("evo/cluster/queue.py", "import ray", []),
         (
-            "evo/export.py",
+            "evo/export/model.py",
             "from importlib import import_module\nimport_module('torch.nn')",
             ["torch"],
         ),
-        ("evo/export.py", "__import__('transformers')", ["transformers"]),
+        ("evo/export/model.py", "__import__('transformers')", ["transformers"]),
         ("fitness/deep/er.py", "import torch, deap.tools", ["deap"]),
         ("population/strategies/tpe.py", "import optuna", ["optuna"]),
         ("evo/history/importance.py", "import optuna", []),
@@ -101,7 +101,7 @@ def test_the_command_loads_nothing_heavy_until_it_is_needed() -> None:
 def test_a_worker_with_an_evaluator_of_ones_own_never_loads_torch() -> None:
     code = (
         "import sys, evo.cluster\n"
-        "from fitness.evaluate import Evaluator\n"
+        "from fitness.evaluate.evaluator import Evaluator\n"
         "from fitness.evaluation import Task\n"
         "Evaluator(Task('tests.evo.toy:score'))\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"

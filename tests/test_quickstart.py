@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.prepare import Prepared, prepare
+from evo.prepare.task import Prepared, prepare
 from evo.quickstart.build import SPLITS, TARGET
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def test_the_model_loads_offline_and_knows_the_general_domain(
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from fitness.held_out import held_out_loss
+    from fitness.evaluate.held_out import held_out_loss
 
     monkeypatch.setattr("socket.socket.connect", lambda *arguments: pytest.fail("a connection"))
     model = AutoModelForCausalLM.from_pretrained(FOLDER / "model", local_files_only=True)

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from evo.compare import overlay, to_json
+    from evo.history.overlay import overlay, to_json
     from evo.history.rounds import search_of
     from evo.report.overlay import summary, write
 
@@ -73,12 +73,12 @@ def _export(options: argparse.Namespace) -> int:
 
     options.run = search_of(options.run)
     if options.trainer:
-        from evo.export_as import export_as
+        from evo.export.formats import export_as
 
         told = (options.run, options.individual, options.trainer, options.to)
         say(export_as(*told, trusted=options.trust))
         return DONE
-    from evo.export import export
+    from evo.export.model import export
 
     folder = export(
         options.run,
@@ -100,10 +100,10 @@ def _tell(line: str) -> None:
 def _generate(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from evo.generate import generate, summary
     from evo.history.rounds import search_of
+    from evo.samples.generate import generate, summary
     from evo.screen import Screen
-    from fitness.feedback.generate import Generation
+    from fitness.samples.write import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
     try:
@@ -244,8 +244,8 @@ def _feedback_refine(options: argparse.Namespace) -> int:
     from evo.feedback.refine import refine_run, table
     from evo.feedback.session import feedback_of
     from evo.screen import Screen
-    from fitness.feedback.language import Asking
-    from fitness.feedback.speakers import speaker_of
+    from fitness.judges.language import Asking
+    from fitness.judges.speakers import speaker_of
 
     feedback_of(options.run)  # before a model is loaded for nothing
     names = ("samples", "temperature", "max_new_tokens", "seed")
@@ -266,7 +266,7 @@ def _feedback_refine(options: argparse.Namespace) -> int:
 def _feedback_judge(options: argparse.Namespace) -> int:
     from evo.feedback.refine import judge_run
     from evo.feedback.session import feedback_of
-    from fitness.feedback.speakers import speaker_of
+    from fitness.judges.speakers import speaker_of
 
     feedback_of(options.run)
     speaker = speaker_of(options.speaker, key_variable=options.key_variable)

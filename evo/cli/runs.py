@@ -15,8 +15,8 @@ from evo.printable import say
 from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
-    from evo.drive import Watching
-    from evo.ledger import Fact
+    from evo.launch import Watching
+    from evo.record.ledger import Fact
 
 RUNS = Path("runs")  # where launches go unless told otherwise
 
@@ -45,7 +45,7 @@ def launch(options: argparse.Namespace) -> int:
         overrides.append(f"resources.address={json.dumps(options.address)}")
     config = configuration.load(configuration.resolve_spec(options.spec), overrides)
     if options.dry_run:
-        from evo.plan import plan
+        from evo.dry_run import plan
         from evo.screen import Screen
 
         Screen().print(plan(config))
@@ -71,9 +71,9 @@ def _drive(
     run: Path,
     go: "Callable[[Watching], bool]",
 ) -> int:
-    from evo.cluster import ClusterError
-    from evo.ledger import read
-    from evo.progress import Mode, Progress
+    from evo.cluster.queue import ClusterError
+    from evo.progress.live import Mode, Progress
+    from evo.record.ledger import read
 
     mode: Mode = "json" if options.json else "live" if sys.stderr.isatty() else "plain"
     try:
@@ -101,7 +101,7 @@ def _drive(
 
 def _to_go_on(run: Path) -> str:
     """The command that continues; where nothing was recorded yet there is no run to resume."""
-    from evo.ledger import FILE
+    from evo.record.ledger import FILE
 
     if (run / FILE).is_file():
         return f"resume with: evo resume {run}"
@@ -109,7 +109,7 @@ def _to_go_on(run: Path) -> str:
 
 
 def status(options: argparse.Namespace) -> int:
-    from evo.status import status, table, watch
+    from evo.progress.status import status, table, watch
 
     if options.json:
         print(json.dumps(status(options.run)))
@@ -124,7 +124,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def ls(options: argparse.Namespace) -> int:
-    from evo.listing import listed, runs_in, table
+    from evo.progress.listing import listed, runs_in, table
 
     folders = options.folders or ([RUNS] if RUNS.is_dir() else [])
     found = listed(runs_in(folders))
@@ -142,7 +142,7 @@ def ls(options: argparse.Namespace) -> int:
 
 def history(options: argparse.Namespace) -> int:
     from evo.history import rounds, table, to_csv, to_parquet
-    from evo.ledger import read
+    from evo.record.ledger import read
 
     facts = read(options.run)
     every = rounds.has(facts)
@@ -161,7 +161,7 @@ def history(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     from evo.history import rounds
-    from evo.ledger import read
+    from evo.record.ledger import read
     from evo.report import summary, write
     from evo.screen import Screen
 
@@ -187,7 +187,7 @@ def report(options: argparse.Namespace) -> int:
 
 def _next(run: Path, facts: "Sequence[Fact]") -> str:
     """The command that one most likely wants after the summary."""
-    from evo.ledger import in_use
+    from evo.record.ledger import in_use
 
     if facts[-1]["fact"] == "finished":
         return f"evo export {run} --to DIR    or: evo report {run} --open"

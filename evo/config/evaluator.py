@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Discriminator, Tag
 
 from evo.config.file import Key, Problem, nearest, unknown
 from fitness.errors import InputError
+from fitness.evaluate.trl import check_installed
 from fitness.evaluators import BUILTIN, PLACEHOLDERS, Command, Trl, placeholders_in
 from fitness.plugins import load_function
 from fitness.secrets import Filter
-from fitness.training.trl import check_installed
 
 KINDS = ("command", "python", "trl")
 

@@ -10,9 +10,9 @@ from evo.config.errors import problems, show
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import ONLY, SearchConfig
+from fitness.evaluate.trl import HONOURED, unhonoured
 from fitness.evaluators import MIXED, Command, Trl, knows_recipe, mixes
 from fitness.recipe import Recipe
-from fitness.training.trl import HONOURED, unhonoured
 from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
 
 Found = Iterator[Problem]

@@ -11,9 +11,9 @@ from evo.config.genomes import baseline_names, filled_genes, mixable
 from evo.config.rounds import Rounds
 from evo.config.sections import QUICKSTART, Search, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
-from fitness.documents import Source, is_on_hub
+from fitness.data.documents import Source, is_on_hub
 from fitness.evaluators import Command, knows_recipe, mixes
-from fitness.gguf import is_gguf
+from fitness.models.gguf import is_gguf
 from fitness.recipe import Recipe
 from population.strategies import least_population
 

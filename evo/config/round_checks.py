@@ -5,14 +5,14 @@ from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
+from fitness.data.thresholds import SCORES, cut_by
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
-from fitness.feedback.filters import check_filter
 from fitness.feedback.judgements import by_judge
-from fitness.feedback.thresholds import SCORES, cut_by
 from fitness.metrics import measured_names
 from fitness.plugins import load_function
 from fitness.recipe import Recipe
+from fitness.samples.filters import check_filter
 
 GIVES = {"perplexity": ("perplexity", "text_perplexity")}  # by filter, where not its own name
 

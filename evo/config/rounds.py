@@ -6,9 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from evo.config.section import Name, Section
-from fitness.feedback.filters import DEFAULT_FILTERS
-from fitness.feedback.generate import Generation
-from fitness.kinds import Kind
+from fitness.data.kinds import Kind
+from fitness.samples.filters import DEFAULT_FILTERS
+from fitness.samples.write import Generation
 
 POOL = "pool"  # the source that holds what models wrote
 JUDGED: Mapping[str, Kind] = {  # the sources that people's feedback becomes, with their kinds

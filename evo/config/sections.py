@@ -18,11 +18,11 @@ from pydantic import (
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
 from evo.config.section import Name, Section
+from fitness.data.documents import Half, Source
+from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
-from fitness.documents import Half, Source
 from fitness.evaluators import BUILTIN
-from fitness.heads import ModelTask
-from fitness.kinds import Kind
+from fitness.models.heads import ModelTask
 from fitness.recipe import Recipe
 from population.space import Gene
 

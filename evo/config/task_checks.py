@@ -6,7 +6,7 @@ from evo.config.file import Problem
 from evo.config.genomes import inherits, possible
 from evo.config.sections import SearchConfig
 from fitness.evaluators import BUILTIN
-from fitness.heads import LEARNS
+from fitness.models.heads import LEARNS
 
 
 def tasks(config: SearchConfig) -> Iterator[Problem]:

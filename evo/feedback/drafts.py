@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from evo import history
-from evo.ledger import Fact
+from evo.record.ledger import Fact
 from fitness.errors import InputError
 from fitness.feedback.items import Draft
 from fitness.suggest import listed

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fitness.data.samples import Sample, read_samples, to_lines
 from fitness.errors import InputError
-from fitness.feedback.contamination import is_contaminated
-from fitness.feedback.filters import Given, scored
 from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import enough
-from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.files import write_whole
+from fitness.reward.model import enough
+from fitness.samples.contamination import is_contaminated
+from fitness.samples.filters import Given, scored
 
 POOL = "pool"  # the origin of items that are samples of a pool
 

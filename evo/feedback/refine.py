@@ -11,11 +11,12 @@ from evo.feedback.session import PAIRS, collect, feedback_of
 from fitness.errors import InputError
 from fitness.facts import as_lines
 from fitness.feedback import conversion
-from fitness.feedback.asked import Asked
 from fitness.feedback.items import Item, read_items
 from fitness.feedback.judgements import Judgement, judge_named
-from fitness.feedback.judging import verdict
-from fitness.feedback.language import (
+from fitness.feedback.store import Store, read_standing
+from fitness.files import write_whole
+from fitness.judges.answers import Asked
+from fitness.judges.language import (
     HOPELESS,
     THRESHOLD,
     Asking,
@@ -25,9 +26,8 @@ from fitness.feedback.language import (
     criticised_in,
     refine,
 )
-from fitness.feedback.protocol import Refused, Speaker
-from fitness.feedback.store import Store, read_standing
-from fitness.files import write_whole
+from fitness.judges.pairs import verdict
+from fitness.judges.protocol import Refused, Speaker
 
 if TYPE_CHECKING:
     from rich.console import Group

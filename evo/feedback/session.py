@@ -10,18 +10,18 @@ import numpy as np
 
 from evo.feedback.pool import pool_items
 from evo.feedback.server import Server
-from evo.ledger import ledger_file, read
+from evo.record.ledger import ledger_file, read
 from fitness.errors import InputError
 from fitness.facts import as_lines
-from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import THRESHOLD, records
 from fitness.feedback.importing import read_judgements
 from fitness.feedback.items import Item, add_items, items_of, own_items, read_items
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import LEAST, enough
 from fitness.feedback.standing import Settings
 from fitness.feedback.store import FOLDER, Store, read_standing
 from fitness.files import write_whole
+from fitness.reward.choice import chosen
+from fitness.reward.model import LEAST, enough
 
 Choose = Literal["active", "random"]
 PAIRS = 3  # of drafts for each prompt

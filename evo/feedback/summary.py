@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from evo.feedback.session import judged
 from fitness.feedback.agreement import SCALES, agreement
-from fitness.feedback.comparisons import said
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import KINDS, Judgement, by_judge
-from fitness.feedback.judging import with_people
-from fitness.feedback.need import WANTED, curve, known, more
-from fitness.feedback.reward import LEAST, fitted
+from fitness.judges.pairs import with_people
+from fitness.reward.comparisons import said
+from fitness.reward.model import LEAST, fitted
+from fitness.reward.need import WANTED, curve, known, more
 
 if TYPE_CHECKING:
     from rich.console import Group

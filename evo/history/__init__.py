@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.elapsed import running_time, sessions, with_present
 from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
 from evo.history.tables import (
@@ -34,7 +33,8 @@ from evo.history.tables import (
     to_parquet,
     winner,
 )
-from evo.inheritance import origins
+from evo.planning.lineages import origins
+from evo.record.elapsed import running_time, sessions, with_present
 from fitness.evaluators import BUILTIN
 from population import selection
 from population.front import volumes, worst
@@ -149,7 +149,7 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 
 @once
 def usage(facts: Facts, now: float | None = None, begun: float | None = None) -> dict[str, Any]:
-    """The running time (see `evo.elapsed`) and where the workers' time went, in seconds.
+    """The running time (see `evo.record.elapsed`) and where the workers' time went, in seconds.
 
     `now` and `begun` are Unix times of a driver that is alive still: up to when, and since when.
 
@@ -186,7 +186,7 @@ def usage(facts: Facts, now: float | None = None, begun: float | None = None) ->
 
 
 def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The running time by unix times (n,), in hours; see `evo.elapsed`."""
+    """The running time by unix times (n,), in hours; see `evo.record.elapsed`."""
     gone = np.zeros(len(times))
     for one in sessions(facts):
         gone += np.clip(times, one.begun, one.end) - one.begun
@@ -232,7 +232,7 @@ def status(
 
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
-    """Full fine-tunes that the rows of a search come to; see `evo.rungs.share`."""
+    """Full fine-tunes that the rows of a search come to; see `evo.search.rungs.share`."""
     rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
     goes_on = setting(facts, "evaluator") == BUILTIN
     below = {
@@ -246,7 +246,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 
 
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
-    """What the fine-tune of each individual takes of a full one; see `evo.inheritance.portion`."""
+    """What the fine-tune of each individual takes of a full one; see `evo.planning.lineages.portion`."""
     recipe = spec(facts).get("recipe") or {}
     share = setting(facts, "inherit_share", of="budget")
     return {

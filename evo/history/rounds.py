@@ -9,10 +9,10 @@ import pandas as pd
 
 from evo import history
 from evo.config.rounds import JUDGED, POOL
-from evo.controls import NOTHING_GENERATED, UNFILTERED
-from evo.elapsed import running_time, sessions, with_present
 from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
-from evo.ledger import FILE, Fact, read
+from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
+from evo.record.elapsed import running_time, sessions, with_present
+from evo.record.ledger import FILE, Fact, read
 from evo.significance import chance, difference
 from fitness.errors import InputError
 
@@ -134,7 +134,7 @@ def status(
 
 
 def _elapsed(facts: Sequence[Fact], found: Sequence[Round], now: float | None) -> float:
-    """The running time (see `evo.elapsed`) of the run and of its rounds, in seconds."""
+    """The running time (see `evo.record.elapsed`) of the run and of its rounds, in seconds."""
     own = with_present(sessions(facts), now)
     return running_time([*own, *(period for one in found for period in sessions(one.facts))])
 

@@ -1,6 +1,6 @@
 """A search on a table of finished runs: which strategy would have found the best run soonest?
 
-Strategies are driven as in a real search (`evo.search`), by the same steps and with the same
+Strategies are driven as in a real search (`evo.search.loop`), by the same steps and with the same
 randomness. Instead of a fine-tune, the nearest row not yet taken answers a proposal, and what the
 strategy is told is that row's genome with that row's losses: it is the run that was really made.
 Told the losses under the genome it proposed, a strategy would learn from positions where nothing
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from evo.config.sections import Search
+from evo.planning.schedule import Breed, Step, generational
 from evo.replay.table import Array, Table, read_table
-from evo.schedule import Breed, Step, generational
 from fitness.errors import InputError
 from population.individual import Individual
 from population.selection import front, hypervolume

@@ -16,7 +16,7 @@ from evo.history.tables import FULL
 from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
 from evo.significance import chance
-from fitness.documents import Source
+from fitness.data.documents import Source
 from fitness.recipe import Recipe, idle
 
 SAMPLES = 6

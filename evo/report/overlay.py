@@ -9,8 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from evo.compare import Array, Overlay, Trace, at, final
 from evo.history.comparison import listed, number, plus_minus, signed
+from evo.history.overlay import Array, Overlay, Trace, at, final
 from evo.report.figures.style import (
     BLUE,
     ORANGE,

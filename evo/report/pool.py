@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from fitness.data.samples import read_samples
+from fitness.data.thresholds import KEEP
 from fitness.errors import InputError
-from fitness.feedback.samples import read_samples
-from fitness.feedback.thresholds import KEEP
-from fitness.feedback.yields import yields
 from fitness.recipe import Recipe
+from fitness.samples.yields import yields
 from fitness.suggest import did_you_mean
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from evo.config import of as config_of
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
-from evo.ledger import Fact
+from evo.record.ledger import Fact
 from evo.report.contents import samples
 from evo.report.figures.rounds import charts
 from evo.report.figures.style import View
 from evo.report.overlay import Table
 from evo.report.rendering import rendered
-from fitness.feedback.samples import read_samples
-from fitness.feedback.yields import yields
+from fitness.data.samples import read_samples
 from fitness.files import write_whole
 from fitness.recipe import Recipe
+from fitness.samples.yields import yields
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

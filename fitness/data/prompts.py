@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fitness.chats import Chat, arguments_in, rendered, text_or_chat
+from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
+from fitness.data.documents import Half, existing
+from fitness.data.formats import json_records, text_in
+from fitness.data.records import notes_of, unread
 from fitness.data.tokenizer import load_tokenizer
-from fitness.documents import Half, existing
+from fitness.data.tokens import Rendered
 from fitness.errors import Faults, InputError, Refuse, at_once
-from fitness.formats import json_records, text_in
-from fitness.records import notes_of, unread
-from fitness.tokens import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

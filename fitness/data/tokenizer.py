@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fitness.data.tokens import separator
 from fitness.errors import InputError
 from fitness.files import file_digest
 from fitness.quiet import quieten
-from fitness.tokens import separator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fitness.data.formats import text_in
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import KINDS, Judgement, checked
-from fitness.formats import text_in
 from fitness.suggest import did_you_mean, listed
 
 NAMES = uuid.UUID("5d1f3f0a-9a39-5b8e-8d0e-3f6f1f0e6b11")  # the namespace of annotators' UUIDs

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fitness.data.formats import json_records, reading, text_in
+from fitness.data.labels import label_in
 from fitness.errors import InputError
 from fitness.feedback import argilla
 from fitness.feedback.conversion import ALL_SHAPES
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement, checked, named
-from fitness.formats import json_records, reading, text_in
-from fitness.labels import label_in
 from fitness.suggest import listed
 
 RATED = {True: 5, False: 1}  # a rating of which only good or bad is known

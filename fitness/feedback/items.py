@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fitness.data.formats import json_records, text_in
 from fitness.errors import InputError
 from fitness.facts import Fact, FactFile, lock, read_facts
-from fitness.formats import json_records, text_in
 
 FILE = "items.jsonl"
 LOCK = "adding"

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fitness.decks import Draw, Sequence
-from fitness.mixing import stacked
+from fitness.data.decks import Draw, Sequence
+from fitness.data.mixing import stacked
 
 
 def class_logits(model: Any, texts: Listed[Sequence]) -> Any:

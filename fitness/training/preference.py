@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fitness.decks import NO_LABEL, Draw, Sequence
+from fitness.data.decks import NO_LABEL, Draw, Sequence
+from fitness.data.mixing import Rows, stacked
 from fitness.inference.log_probabilities import token_logps
-from fitness.mixing import Rows, stacked
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 
 Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, precision

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fitness.decks import NO_LABEL
-from fitness.mixing import Batch, separate, stacked
-from fitness.models import cuda_devices
-from fitness.ranks import ALONE, Ranks
+from fitness.data.decks import NO_LABEL
+from fitness.data.mixing import Batch, separate, stacked
+from fitness.models.base import cuda_devices
+from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe
-from fitness.training.repeatable import repeatable
+from fitness.training.ranks import ALONE, Ranks
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 CURVE_POINTS = 20

@@ -20,21 +20,21 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from fitness import held_out
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet
-from fitness.documents import Source
-from fitness.evaluate import Evaluator
+from fitness.data.samples import Sample, to_lines
+from fitness.data.sources import TokenFile, tokenise
+from fitness.evaluate import held_out
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task
-from fitness.feedback.choice import chosen
 from fitness.feedback.conversion import records
-from fitness.feedback.filters import Given, scored
 from fitness.feedback.items import Draft, Item, items_of
 from fitness.feedback.judgements import Judgement, checked
-from fitness.feedback.references import texts_of
-from fitness.feedback.reward import fitted
-from fitness.feedback.samples import Sample, to_lines
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, tokenise
+from fitness.reward.choice import chosen
+from fitness.reward.model import fitted
+from fitness.samples.filters import Given, scored
+from fitness.samples.references import texts_of
 from fitness.text import words
 from tests.benchmarks.comparison import mean_error
 from tests.fitness.quickstart import CORPUS, MODEL, token_file

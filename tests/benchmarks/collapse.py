@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 
 from evo import config as configuration
-from evo import pooling
 from evo.config.rounds import POOL, Rounds
-from evo.prepare import prepare
-from evo.texts import documents
-from fitness import weights
-from fitness.evaluate import Evaluator
+from evo.prepare.task import prepare
+from evo.rounds import pooling
+from evo.samples.texts import documents
+from fitness.data.samples import Sample, sample_in
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Ancestor, EvaluationSpec, Writing
-from fitness.feedback.diversity import diversity
-from fitness.feedback.generate import Generation
-from fitness.feedback.samples import Sample, sample_in
+from fitness.models import weights
+from fitness.samples.diversity import diversity
+from fitness.samples.write import Generation
 from tests.fitness.quickstart import CORPUS, MODEL
 
 ROUNDS = 5

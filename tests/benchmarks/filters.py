@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
-from fitness.documents import Source
-from fitness.feedback.contamination import CONTAMINATED, contamination
-from fitness.feedback.filters import FILTERS, Given, needs, scored
-from fitness.feedback.references import evaluated_texts, texts_of
-from fitness.feedback.samples import Sample
-from fitness.feedback.thresholds import score
-from fitness.generation import generate
-from fitness.models import Base
+from fitness.data.samples import Sample
+from fitness.data.thresholds import score
+from fitness.inference.sampling import generate
+from fitness.models.base import Base
+from fitness.samples.contamination import CONTAMINATED, contamination
+from fitness.samples.filters import FILTERS, Given, needs, scored
+from fitness.samples.references import evaluated_texts, texts_of
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import CORPUS, MODEL, batches_of, small_recipe, small_task
 

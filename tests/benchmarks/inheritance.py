@@ -23,17 +23,17 @@ from ruamel.yaml import YAML
 
 from evo import config as configuration
 from evo import history
-from evo.artifacts import Artifacts
-from evo.evaluations import Asked, Evaluations
 from evo.history.comparison import COLD, WINNER
 from evo.history.tables import FULL
-from evo.inheritance import from_fact
-from evo.ledger import FILE as LEDGER
-from evo.ledger import Ledger, read
-from evo.prepare import prepare
-from evo.search import compare, evolve
+from evo.planning.lineages import from_fact
+from evo.prepare.task import prepare
+from evo.record.artifacts import Artifacts
+from evo.record.ledger import FILE as LEDGER
+from evo.record.ledger import Ledger, read
+from evo.search.evaluations import Asked, Evaluations
+from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from tests.benchmarks.comparison import mean_error
 

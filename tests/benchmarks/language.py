@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitness.feedback.asked import Asked
-from fitness.feedback.endpoint import KEY_VARIABLE
-from fitness.feedback.language import HOPELESS, Asking, Criticised, Refined, criticise, refine
-from fitness.feedback.protocol import Speaker
-from fitness.feedback.speakers import speaker_of
+from fitness.judges.answers import Asked
+from fitness.judges.endpoint import KEY_VARIABLE
+from fitness.judges.language import HOPELESS, Asking, Criticised, Refined, criticise, refine
+from fitness.judges.protocol import Speaker
+from fitness.judges.speakers import speaker_of
 
 WORDS = 12  # at most, by the rule
 RULE = f"This is too long. Answer in a single short sentence of at most {WORDS} words."

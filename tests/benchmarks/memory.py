@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from evo.artifacts import Artifacts
-from fitness.evaluate import Evaluator
+from evo.record.artifacts import Artifacts
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Status
 from population.individual import Individual
 from tests.fitness.quickstart import small_recipe, small_task, token_file

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evo.ledger import Fact, read
+from evo.record.ledger import Fact, read
 from tests.evo.driving import evo
 from tests.evo.toy import write_spec
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from fitness.bucket import Member, lent
-from fitness.bucket_generation import generate_each
-from fitness.bucket_size import step_seconds
-from fitness.generation import generate
-from fitness.models import Base
+from fitness.buckets.lora import Member, lent
+from fitness.buckets.sampling import generate_each
+from fitness.buckets.size import step_seconds
+from fitness.inference.sampling import generate
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from tests.fitness.quickstart import MODEL
 

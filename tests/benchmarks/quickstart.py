@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from evo.compare import Array, Overlay, at, overlay
-from evo.ledger import read
+from evo.history.overlay import Array, Overlay, at, overlay
+from evo.record.ledger import read
 from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
 from tests.benchmarks.comparison import mean_error
 from tests.evo.driving import LEDGER, command, environment

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from evo import config as configuration
-from evo.artifacts import Artifacts
-from evo.evaluations import Asked, Evaluations
-from evo.ledger import Ledger, read
-from evo.search import evolve
+from evo.record.artifacts import Artifacts
+from evo.record.ledger import Ledger, read
+from evo.search.evaluations import Asked, Evaluations
+from evo.search.loop import evolve
 from fitness.cost import cost_of
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from tests.benchmarks.comparison import mean_error

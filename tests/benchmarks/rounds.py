@@ -20,13 +20,13 @@ from evo import history
 from evo.config.rounds import POOL
 from evo.history import rounds as told
 from evo.history.comparison import WINNER
-from evo.ledger import read
-from evo.prepare import prepare
-from evo.round_spec import Legacy, spec_after
-from fitness.evaluate import Evaluator
+from evo.prepare.task import prepare
+from evo.record.ledger import read
+from evo.rounds.spec import Legacy, spec_after
+from fitness.data.samples import read_samples
+from fitness.data.thresholds import cut_by
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
-from fitness.feedback.samples import read_samples
-from fitness.feedback.thresholds import cut_by
 from fitness.recipe import Recipe
 from tests.evo.driving import ROOT, command, environment
 

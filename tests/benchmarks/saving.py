@@ -22,7 +22,7 @@ def measure(micro_batch: int, checkpointing: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from fitness.models import Base
+    from fitness.models.base import Base
     from fitness.training.supervised import finetune
     from tests.fitness.quickstart import MODEL, small_recipe
 

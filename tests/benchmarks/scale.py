@@ -88,7 +88,7 @@ def main() -> None:
 
 def _trials(folder: Path, trials: int, workers: int) -> dict[str, float]:
     """One-second trials through the `evo` command on a Ray of its own."""
-    from evo.ledger import read
+    from evo.record.ledger import read
     from tests.evo.driving import command, environment
 
     spec = folder / "one-second.yaml"

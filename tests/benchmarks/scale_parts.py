@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evo import history
-from evo.ledger import Fact, Ledger, read
+from evo.record.ledger import Fact, Ledger, read
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from tests.evo.synthetic_ledger import ledger
 
@@ -182,7 +182,7 @@ def dispatch(workers: str) -> dict[str, float]:
     Ray is stood in for by answers that are ready at once, one a poll, which is the worst case.
     """
     sys.modules["ray"] = _no_ray(int(workers))
-    from evo.cluster import Cluster
+    from evo.cluster.queue import Cluster
     from evo.config import Resources
 
     cluster = Cluster(Resources(workers=int(workers)), Task("tests.benchmarks.scale:one_second"))
@@ -199,7 +199,7 @@ def dispatch(workers: str) -> dict[str, float]:
 
 
 def _no_ray(workers: int) -> types.ModuleType:
-    """What `evo.cluster` uses of ray, answered in this process."""
+    """What `evo.cluster.queue` uses of ray, answered in this process."""
     ray = types.ModuleType("ray")
     errors = ("OutOfMemoryError", "RayActorError", "ObjectLostError", "RayTaskError", "RayError")
     names = (*errors, "RaySystemError")

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from evo.config.sections import default_slack
+from evo.planning.schedule import Breed, Learn, Step, asynchronous, clock, generational
 from evo.replay import Outcome, replay
-from evo.schedule import Breed, Learn, Step, asynchronous, clock, generational
 from population.strategies import STRATEGIES
 from tests.benchmarks.tasks import SHORT, TASKS
 

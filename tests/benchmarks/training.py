@@ -94,8 +94,8 @@ class Individual:
         return np.array(tokenizer(text)["input_ids"], dtype=np.int64)
 
     def batches(self) -> Iterator[Any]:
-        from fitness.decks import Windows
-        from fitness.mixing import Mixing
+        from fitness.data.decks import Windows
+        from fitness.data.mixing import Mixing
 
         recipe = self.recipe
         length = recipe.sequence_length
@@ -143,7 +143,7 @@ class Individual:
             return float(model.eval()(input_ids=inputs, labels=labels).loss)
 
     def _evomix(self) -> Any:
-        from fitness.models import Base
+        from fitness.models.base import Base
         from fitness.training.supervised import finetune
 
         base = Base(self.folder, self.case.dtype)

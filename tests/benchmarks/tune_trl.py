@@ -48,8 +48,8 @@ def search(asked: Mapping[str, Any], folder: Path) -> None:
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    from fitness.documents import Source
-    from fitness.sources import tokenise
+    from fitness.data.documents import Source
+    from fitness.data.sources import tokenise
 
     files = {
         name: tokenise(
@@ -110,7 +110,7 @@ def train(config: dict[str, Any], *, asked: Mapping[str, Any], files: Mapping[st
     from ray import tune
     from trl import SFTConfig, SFTTrainer
 
-    from fitness.held_out import held_out_loss
+    from fitness.evaluate.held_out import held_out_loss
 
     mark()
     recipe, sources = {**asked["recipe"], **config}, asked["sources"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evo.cli import BAD_INPUT, DONE, main
-from evo.ledger import Ledger
+from evo.record.ledger import Ledger
 from tests.evo.toy import write_spec
 
 Files = Callable[[Path], None]
@@ -163,7 +163,7 @@ def test_a_strategy_that_plans_by_its_budget_is_not_resumed_with_another(
 
 def test_a_changed_source_is_not_resumed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from evo import config as configuration
-    from evo.prepare import prepare
+    from evo.prepare.task import prepare
 
     config = configuration.load("search.yaml")
     run = project / "run"

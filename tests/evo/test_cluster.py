@@ -21,11 +21,11 @@ from typing import Any
 import psutil
 import pytest
 
-from evo import machine, shipping
-from evo.ledger import read
+from evo.cluster import machine, shipping
+from evo.record.ledger import read
+from fitness.data.sources import TokenFile
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.sources import TokenFile
 from tests.evo.driving import LEDGER, ROOT, evo, facts_written, start, wait_until
 from tests.evo.test_search import InProcess, search
 from tests.evo.toy import write_spec
@@ -391,7 +391,7 @@ def test_a_base_model_with_broken_weights_is_named_in_one_line(tmp_path: Path) -
 
 SUBMITTING = """
 import time
-from evo.cluster import Cluster
+from evo.cluster.queue import Cluster
 from evo.config import Resources
 from fitness.evaluation import EvaluationSpec, Task
 

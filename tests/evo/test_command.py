@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evo.ledger import read
+from evo.record.ledger import read
 from tests.evo.driving import evo, start, wait_until
 from tests.evo.test_search import outcome
 

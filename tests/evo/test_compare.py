@@ -9,7 +9,7 @@ from scipy.stats import ttest_ind
 
 from evo import history
 from evo.cli import BAD_INPUT, DONE, main
-from evo.compare import at, overlay, to_json
+from evo.history.overlay import at, overlay, to_json
 from evo.report.overlay import summary, write
 from population.selection import hypervolume
 from tests.evo.synthetic_ledger import ledger

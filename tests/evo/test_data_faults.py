@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from evo import config as configuration
-from evo import prepare as preparing
-from evo.architecture import adapter_warnings
-from evo.plan import plan
-from evo.prepare import prepare
+from evo.dry_run import plan
+from evo.prepare import task as preparing
+from evo.prepare.architecture import adapter_warnings
+from evo.prepare.task import prepare
 from fitness.errors import InputError
-from fitness.soundness import Soundness
+from fitness.models.soundness import Soundness
 from tests.fitness.quickstart import CORPUS
 
 HELD_OUT = f"{CORPUS}/held_out/jargon"

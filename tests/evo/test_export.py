@@ -14,15 +14,15 @@ import torch
 from ruamel.yaml import YAML
 
 from evo import config as configuration
-from evo.effort import size
-from evo.export import _front, _train_again, export, hub_id
-from evo.foresight import duration
-from evo.ledger import Ledger, read
-from evo.prepare import prepare
-from fitness import weights
+from evo.export.effort import size
+from evo.export.model import _front, _train_again, export, hub_id
+from evo.prepare.foresight import duration
+from evo.prepare.task import prepare
+from evo.record.ledger import Ledger, read
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Split, Status, Task, failed
+from fitness.models import weights
 from fitness.recipe import Recipe
 from tests.evo.driving import evo
 from tests.evo.strange import without_sums
@@ -126,7 +126,7 @@ def measured(run: Path, individual: int) -> float:
 def loss_of(folder: Path, task: Task) -> float:
     from transformers import AutoModelForCausalLM
 
-    from fitness.held_out import held_out_loss
+    from fitness.evaluate.held_out import held_out_loss
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     return held_out_loss(model, task.domains["target"]["selection"], task.held_out_length)

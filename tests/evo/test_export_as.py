@@ -9,11 +9,11 @@ import yaml  # 1.1, as the other trainers read it
 
 from evo import config as configuration
 from evo.cli import main
-from evo.export_as import export_as
-from evo.ledger import Ledger
-from evo.prepare import prepare
-from fitness import materialise
+from evo.export.formats import export_as
+from evo.prepare.task import prepare
+from evo.record.ledger import Ledger
 from fitness.errors import InputError
+from fitness.evaluate import materialise
 from fitness.evaluation import Task
 from tests.evo.test_export import SPEC
 

@@ -14,14 +14,14 @@ from evo import config as configuration
 from evo import plan, run
 from evo.cli import BAD_INPUT, DONE, main
 from evo.config import ConfigError
-from evo.foresight import Estimate, Foresight, duration, epochs, foresee
-from evo.ledger import Ledger
-from evo.prepare import Prepared, prepare
-from evo.progress import Progress
-from fitness import rounding
+from evo.prepare.foresight import Estimate, Foresight, duration, epochs, foresee
+from evo.prepare.task import Prepared, prepare
+from evo.progress.live import Progress
+from evo.record.ledger import Ledger
 from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
 from fitness.errors import InputError
-from fitness.soundness import Soundness
+from fitness.models.soundness import Soundness
+from fitness.training import rounding
 
 CORPUS = Path(evo.quickstart.__file__).parent / "corpus"
 SPEC = f"""\

@@ -10,17 +10,17 @@ import pytest
 
 from evo import config as configuration
 from evo.cli import main
-from evo.generate import DEFAULT_FILTERS
-from evo.ledger import Ledger, read
-from evo.prepare import prepare
-from evo.texts import documents
+from evo.prepare.task import prepare
+from evo.record.ledger import Ledger, read
+from evo.samples.generate import DEFAULT_FILTERS
+from evo.samples.texts import documents
+from fitness.data.samples import Sample, read_samples, to_lines
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
-from fitness.feedback.filters import scored
-from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.feedback.store import FOLDER, Store
+from fitness.samples.filters import scored
 from tests.evo.test_export import GENOMES, LORA, SPEC, finished, run, task  # noqa: F401 (fixtures)
 from tests.fitness.feedback.people import rated, singles
 from tests.fitness.quickstart import MODEL
@@ -126,7 +126,7 @@ def test_a_chat_is_a_prompt_as_prompt_sets_render_it(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    monkeypatch.setattr("fitness.generation.load_tokenizer", lambda folder: tokenizer)
+    monkeypatch.setattr("fitness.inference.sampling.load_tokenizer", lambda folder: tokenizer)
     pool_of(run, to, *options, "--filters", "length")
     assert {one.prompt for one in read_samples(to)} == {"user: frob?\nassistant:"}
 
@@ -144,7 +144,7 @@ def test_a_pool_that_another_process_wrote_meanwhile_is_left_alone(
         to.write_text("theirs")
         return scored(*given)
 
-    monkeypatch.setattr("evo.generate.scored", scored_late)
+    monkeypatch.setattr("evo.samples.generate.scored", scored_late)
     assert main(["generate", str(run), "--to", str(to), *FEW, "--filters", "length"]) == 2
     assert to.read_text() == "theirs"
     told = capsys.readouterr().err

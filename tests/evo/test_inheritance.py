@@ -12,19 +12,19 @@ import pytest
 
 from evo import config as configuration
 from evo import history
-from evo.artifacts import Artifacts
 from evo.config import ConfigError, SearchConfig
-from evo.evaluations import Asked, Evaluations, Job
-from evo.export import export
+from evo.export.model import export
 from evo.history.comparison import COLD
-from evo.inheritance import origins, portion, recorded
-from evo.ledger import Fact, Ledger, read
-from evo.prepare import Prepared, prepare
+from evo.planning.lineages import origins, portion, recorded
+from evo.prepare.task import Prepared, prepare
+from evo.record.artifacts import Artifacts
+from evo.record.ledger import Fact, Ledger, read
 from evo.report import page
 from evo.report.contents import comparison_table
-from evo.search import compare, evolve, virtual_duration
-from fitness import weights
+from evo.search.evaluations import Asked, Evaluations, Job
+from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
+from fitness.models import weights
 from population.individual import Individual
 from tests.evo.driving import evo, start, wait_until
 from tests.evo.test_search import InProcess, outcome

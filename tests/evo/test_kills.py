@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tests.evo.rounds as small
-from evo.ledger import read
+from evo.record.ledger import read
 from tests.evo.driving import LEDGER, evo, facts_written, start
 from tests.evo.test_rounds import plain
 from tests.evo.test_search import outcome

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evo.ledger import read
+from evo.record.ledger import read
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
 from tests.evo.test_search import outcome
 from tests.evo.toy import write_spec

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evo.ledger import Ledger, read
+from evo.record.ledger import Ledger, read
 from fitness.errors import InputError
 
 EARLIER = '{"fact":"search","format":1,"config":{},"time":0.0}\n'  # as written without checksums

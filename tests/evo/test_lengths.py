@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.lengths import cut_records
-from evo.prepare import prepare
+from evo.prepare.lengths import cut_records
+from evo.prepare.task import prepare
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from tests.evo.test_methods import spec

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evo import status as statuses
 from evo.cli import BAD_INPUT, CALLS, DONE, main
 from evo.cli.arguments import parser, with_action
 from evo.cli.examples import EXAMPLES
-from evo.ledger import Ledger, read
-from evo.now import Now, WorkerNow, write
+from evo.progress import status as statuses
+from evo.progress.now import Now, WorkerNow, write
+from evo.record.ledger import Ledger, read
 from fitness.evaluation import Task
 from tests.evo.test_search import InProcess, search
 from tests.evo.toy import write_spec

@@ -11,16 +11,16 @@ import torch
 
 from evo import config as configuration
 from evo import history
+from evo.cluster.shipping import lacking, marks, moved, stored
 from evo.config import ConfigError, SearchConfig
-from evo.export import export
-from evo.ledger import Fact, read
-from evo.prepare import prepare
-from evo.shipping import lacking, marks, moved, stored
-from fitness import weights
+from evo.export.model import export
+from evo.prepare.task import prepare
+from evo.record.ledger import Fact, read
 from fitness.errors import InputError
-from fitness.held_out import held_out_loss
-from fitness.inheritance import read as weights_of
-from fitness.models import Base
+from fitness.evaluate.held_out import held_out_loss
+from fitness.merging.lineage import read as weights_of
+from fitness.models import weights
+from fitness.models.base import Base
 from tests.evo.test_inheritance import QUICKSTART, SPEC, cluster, load, search
 from tests.fitness.quickstart import MODEL
 from tests.fitness.test_inheritance import trained

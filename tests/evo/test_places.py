@@ -235,7 +235,7 @@ def test_a_launch_that_fails_leaves_no_folder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from evo.cluster import ClusterError
+    from evo.cluster.queue import ClusterError
 
     def fail(*_: object, **__: object) -> None:
         assert list(run.parent.glob("a/**/launch.json"))

@@ -7,11 +7,11 @@ import pytest
 
 from evo import config as configuration
 from evo.cli import main
-from evo.controls import NOTHING_GENERATED, UNFILTERED
-from evo.ledger import read
-from evo.prepare import Prepared, prepare
+from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
+from evo.prepare.task import Prepared, prepare
+from evo.record.ledger import read
+from fitness.data.samples import Sample
 from fitness.errors import InputError
-from fitness.feedback.samples import Sample
 from tests.fitness.feedback.pools import JARGON, good, numbered, sample, written
 from tests.fitness.quickstart import CORPUS
 

@@ -12,7 +12,7 @@ from evo import config as configuration
 from evo.cli import main
 from evo.feedback.server import Server
 from evo.printable import printable
-from evo.progress import Progress
+from evo.progress.live import Progress
 from evo.screen import Screen
 from fitness.facts import as_line
 from tests.evo.synthetic_ledger import ledger
@@ -99,7 +99,7 @@ def test_no_error_of_a_spec_prints_an_escape_sequence(
 def test_the_live_table_and_plain_lines_print_no_escape_sequence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evo.live_table import live_table
+    from evo.progress.table import live_table
 
     facts = everywhere(ledger(evaluations=12))
     config = configuration.of(ledger(evaluations=12))

@@ -11,10 +11,10 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from evo.cluster import Cluster, Lost
+from evo.cluster.machine import fitting
+from evo.cluster.queue import Cluster, Lost
 from evo.config import Resources
-from evo.ledger import read
-from evo.machine import fitting
+from evo.record.ledger import read
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
 from tests.evo.driving import evaluators, evo, start, wait_until, workers_of
@@ -85,7 +85,7 @@ def test_the_death_of_one_process_or_of_the_driver_changes_nothing(tmp_path: Pat
 def test_one_process_that_fails_or_hangs_ends_the_evaluation_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evo.cluster.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("evo.cluster.queue.GRACE_SECONDS", 0.5)
     artifacts = tmp_path / "artifacts"
     artifacts.mkdir()
     save_file({"weight": torch.zeros(1)}, artifacts / "state-1-0-1.safetensors")  # and no header

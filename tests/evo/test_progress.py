@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from evo import config as configuration
-from evo import history, now, progress
+from evo import history
+from evo.cluster.doing import Doing, described
 from evo.config import SearchConfig
-from evo.doing import Doing, described
-from evo.elapsed import Session, running_time, sessions
-from evo.ledger import Fact, read
-from evo.progress import Mode, Progress
-from evo.tally import Tally
+from evo.progress import live as progress
+from evo.progress import now
+from evo.progress.live import Mode, Progress
+from evo.progress.tally import Tally
+from evo.record.elapsed import Session, running_time, sessions
+from evo.record.ledger import Fact, read
 from fitness.evaluation import EvaluationSpec, Task
 from tests.evo.test_search import InProcess, search
 from tests.evo.toy import write_spec
@@ -325,7 +327,7 @@ def test_the_live_table_shows_one_individual_constraints_workers_and_ctrl_c(
 ) -> None:
     from rich.console import Console
 
-    from evo.live_table import live_table
+    from evo.progress.table import live_table
 
     told = shown(config_of(facts), tmp_path, "live")
     told.recall([fact for fact in facts if fact.get("split") != "test"])

@@ -8,11 +8,11 @@ from typing import Any
 import psutil
 import pytest
 
-from evo import connection, liveness, machine
 from evo.cli import BAD_INPUT, STOPPED, main
+from evo.cluster import connection, liveness, machine
+from evo.cluster.connection import ClusterError
+from evo.cluster.liveness import Liveness
 from evo.config import Resources
-from evo.connection import ClusterError
-from evo.liveness import Liveness
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from tests.evo.driving import evo, start, wait_until

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from evo import config as configuration
 from evo import history
-from evo.ledger import read
-from evo.replicates import Noise, closing, seed_of
+from evo.record.ledger import read
+from evo.search.replicates import Noise, closing, seed_of
 from fitness.evaluation import Task
 from tests.evo.test_search import InProcess, outcome, search
 from tests.evo.toy import score, write_spec

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from evo.controls import NOTHING_GENERATED
 from evo.history.rounds import Round, verdict
+from evo.planning.controls import NOTHING_GENERATED
 
 CONFIG = {
     "name": "rounds",

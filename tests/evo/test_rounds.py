@@ -12,15 +12,15 @@ from evo import config as configuration
 from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
-from evo.controls import NOTHING_GENERATED, UNFILTERED, controls
-from evo.judging import judge, needed
-from evo.ledger import read
-from evo.pooling import pooled, read_pool
-from evo.round_spec import Legacy, different, first_spec, spec_after
-from evo.rounds import _ended
+from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
+from evo.record.ledger import read
+from evo.rounds.judging import judge, needed
+from evo.rounds.loop import _ended
+from evo.rounds.pooling import pooled, read_pool
+from evo.rounds.spec import Legacy, different, first_spec, spec_after
+from fitness.data.samples import Sample
 from fitness.errors import InputError
-from fitness.feedback.samples import Sample
-from fitness.models import Base
+from fitness.models.base import Base
 from population.individual import Individual
 from tests.evo import rounds as small
 from tests.evo.driving import LEDGER, evo, start, wait_until
@@ -287,7 +287,7 @@ def judge_with(annotator: str, run: Path, unreachable: str) -> tuple[int, dict[s
 def test_a_model_behind_a_server_judges_and_one_that_is_gone_stops_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fitness.feedback.endpoint.FIRST_PAUSE", 0)
+    monkeypatch.setattr("fitness.judges.endpoint.FIRST_PAUSE", 0)
     gone = "judge:http://127.0.0.1:9/v1#quick"
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9"):
         judge_with(gone, tmp_path / "stops", "stop")

@@ -9,9 +9,9 @@ import pytest
 
 from evo import config as configuration
 from evo import history
-from evo.evaluations import Job, continued_from
-from evo.ledger import Fact, read
-from evo.rungs import share
+from evo.record.ledger import Fact, read
+from evo.search.evaluations import Job, continued_from
+from evo.search.rungs import share
 from fitness.evaluation import Task
 from population.individual import Individual
 from tests.evo.test_search import InProcess, outcome, search

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evo.config.sections import Search
-from evo.schedule import Breed, Step, asynchronous, clock, generational, idle_workers
+from evo.planning.schedule import Breed, Step, asynchronous, clock, generational, idle_workers
 from tests.benchmarks.schedule import Workers, driven, durations, on_clock, simulated
 
 LASTING = st.lists(st.floats(0.01, 100), min_size=1, max_size=60)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.artifacts import Artifacts
-from evo.cluster import ClusterError, Lost
-from evo.evaluations import Asked, Evaluations, Stopped
-from evo.ledger import Fact, Ledger, read
-from evo.search import compare, evolve
+from evo.cluster.queue import ClusterError, Lost
+from evo.record.artifacts import Artifacts
+from evo.record.ledger import Fact, Ledger, read
+from evo.search.evaluations import Asked, Evaluations, Stopped
+from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from tests.evo.toy import write_spec
 

@@ -8,10 +8,10 @@ import pytest
 
 from evo import config as configuration
 from evo.config import ConfigError
-from evo.export import export
-from evo.export_as import export_as
-from evo.ledger import read
-from evo.prepare import prepare
+from evo.export.formats import export_as
+from evo.export.model import export
+from evo.prepare.task import prepare
+from evo.record.ledger import read
 from fitness.errors import InputError
 from tests.evo.driving import evo, kill_group, start, wait_until
 from tests.fitness.classes import NAMES, encoder, write_labelled

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo import trust
 from evo.cli import main
-from evo.export import export
-from evo.ledger import read
-from fitness import weights
+from evo.export.model import export
+from evo.record import trust
+from evo.record.ledger import read
 from fitness.errors import InputError
 from fitness.feedback.store import FOLDER, Store
+from fitness.models import weights
 from tests.evo.strange import without_sums
 from tests.evo.test_export import (  # noqa: F401 (fixtures)
     FULL,

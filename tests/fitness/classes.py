@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fitness.documents import Source, documents
+from fitness.data.documents import Source, documents
+from fitness.data.sources import TokenFile, tokenise
 from fitness.evaluation import Task
-from fitness.heads import Head
-from fitness.sources import TokenFile, tokenise
+from fitness.models.heads import Head
 from tests.fitness.quickstart import CORPUS, MODEL
 
 NAMES = ("austen", "devil", "factbook", "python")

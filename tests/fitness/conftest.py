@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from fitness.evaluation import Task
-    from fitness.models import Base
+    from fitness.models.base import Base
 
 TEXT = ["the chairman of the assignment", "a quick brown fox, and a lazy dog", "Grüße über ä ö ü"]
 END = "<|end|>"
@@ -51,6 +51,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> "Task":
 @pytest.fixture(scope="session")
 def base() -> "Base":
     """The embedded default's model; whoever borrows it gives it back as it was."""
-    from fitness.models import Base
+    from fitness.models.base import Base
 
     return Base(MODEL)

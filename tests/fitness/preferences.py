@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitness.decks import Draw
-from fitness.models import Base
+from fitness.data.decks import Draw
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.preference import Reference, preference_loss
 from tests.fitness.records import deck

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import evo.quickstart
+from fitness.data.decks import deck_of
+from fitness.data.documents import Source
+from fitness.data.infilling import Infilling
+from fitness.data.mixing import Batch, Mixing
 from fitness.data.prompts import Prompts, PromptSet
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import deck_of
-from fitness.documents import Source
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.infilling import Infilling
-from fitness.mixing import Batch, Mixing
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, tokenise
 
 FOLDER = Path(evo.quickstart.__file__).parent
 MODEL = FOLDER / "model"

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fitness.data.decks import Deck, deck_of
+from fitness.data.documents import Source
+from fitness.data.kinds import Kind
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import Deck, deck_of
-from fitness.documents import Source
-from fitness.kinds import Kind
 from fitness.recipe import Recipe
-from fitness.sources import TokenFile, tokenise
 from tests.fitness.quickstart import MODEL
 
 PAIRS = [

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.decks import NO_LABEL
+from fitness.data.decks import NO_LABEL
+from fitness.data.mixing import Batch
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Status, Task
-from fitness.mixing import Batch
-from fitness.models import Base
+from fitness.models.base import Base
+from fitness.models.checkpointing import checkpointed
 from fitness.recipe import Recipe
 from fitness.training.accumulation import parts
-from fitness.training.checkpointing import checkpointed
 from fitness.training.objective import objective
 from fitness.training.preference import Reference
 from fitness.training.supervised import cross_entropy, finetune

@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from fitness import models
-from fitness.adapters import is_target, targeted
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.models import Base
+from fitness.models import base as models
+from fitness.models.adapters import is_target, targeted
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL, STEPS, batches_of, small_recipe

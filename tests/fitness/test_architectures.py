@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fitness import weights
-from fitness.bucket import Member, lent
-from fitness.decks import RecordDeck, Windows
-from fitness.held_out import held_out_loss
-from fitness.mixing import Batch, Mixing
-from fitness.models import Base
-from fitness.records import Records
-from fitness.sources import TokenFile
-from fitness.training import population
+from fitness.buckets import training as population
+from fitness.buckets.lora import Member, lent
+from fitness.data.decks import RecordDeck, Windows
+from fitness.data.mixing import Batch, Mixing
+from fitness.data.records import Records
+from fitness.data.sources import TokenFile
+from fitness.evaluate.held_out import held_out_loss
+from fitness.models import weights
+from fitness.models.base import Base
 from fitness.training.accumulation import parts
 from fitness.training.supervised import cross_entropy as loss_of
 from fitness.training.supervised import finetune

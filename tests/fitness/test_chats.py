@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from fitness.data.documents import Source, records
 from fitness.data.prompts import PromptSet, read_prompts
+from fitness.data.records import Records, rows
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.documents import Source, records
+from fitness.data.tokens import text_tokens
 from fitness.errors import InputError
-from fitness.generation import encoded_prompts
-from fitness.records import Records, rows
-from fitness.sources import TokenFile, tokenise
-from fitness.tokens import text_tokens
+from fitness.inference.sampling import encoded_prompts
 from tests.oracles.tokenizers import OPENS_THINKING, TEMPLATE, tokenizer_of
 
 CASES = Path(__file__).parents[1] / "cases" / "chats"

@@ -12,20 +12,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import head_checks, weights
 from fitness.cost import Shape, cost_of, training_flops
+from fitness.data.decks import Draw, RecordDeck, Sequence
+from fitness.data.documents import Source
+from fitness.data.sources import tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import Draw, RecordDeck, Sequence
-from fitness.documents import Source
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.heads import Head
-from fitness.loading import own_parts
 from fitness.metrics import class_scores
-from fitness.models import Base
+from fitness.models import head_checks, weights
+from fitness.models.base import Base
+from fitness.models.heads import Head
+from fitness.models.loading import own_parts
 from fitness.recipe import Recipe
-from fitness.sources import tokenise
 from fitness.training.classification import class_logits
 from fitness.training.objective import objective
 from fitness.training.preference import Reference

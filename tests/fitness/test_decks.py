@@ -8,16 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.decks import (
+    NO_LABEL,
+    Deck,
+    RecordDeck,
+    Sequence,
+    Windows,
+    deck_of,
+    positions_from,
+)
+from fitness.data.documents import Source
+from fitness.data.mixing import Mixing, stacked
+from fitness.data.records import rows
+from fitness.data.sources import tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import NO_LABEL, Deck, RecordDeck, Sequence, Windows, deck_of, positions_from
-from fitness.documents import Source
 from fitness.errors import InputError
 from fitness.inference.log_probabilities import token_logps
-from fitness.mixing import Mixing, stacked
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.recipe import Recipe
-from fitness.records import rows
-from fitness.sources import tokenise
 from tests.fitness.preferences import case
 from tests.fitness.quickstart import MODEL, token_file
 from tests.fitness.records import PAIRS, deck, rated, record_file

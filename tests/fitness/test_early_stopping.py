@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from fitness import weights
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.held_out import held_out_loss
 from fitness.evaluation import Evaluation, Status, Task
-from fitness.held_out import held_out_loss
-from fitness.models import Base
+from fitness.models import weights
+from fitness.models.base import Base
 from fitness.training.early_stopping import EarlyStopping
 from tests.fitness.quickstart import BATCH, LENGTH, evaluate
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitness.endings import end_of_turn, ending_tokens
-from fitness.feedback.generate import Generation, write
-from fitness.feedback.samples import sample_in, to_lines
-from fitness.generation import Continuation, continued, generate
-from fitness.models import Base
-from fitness.records import rows
+from fitness.data.records import rows
+from fitness.data.samples import sample_in, to_lines
+from fitness.inference.endings import end_of_turn, ending_tokens
+from fitness.inference.sampling import Continuation, continued, generate
+from fitness.models.base import Base
+from fitness.samples.write import Generation, write
 from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import MODEL
 

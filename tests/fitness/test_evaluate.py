@@ -15,13 +15,13 @@ import psutil
 import pytest
 import torch
 
-from fitness import builtin as module
 from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate import builtin as module
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.held_out import held_out_loss
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
-from fitness.held_out import held_out_loss
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.training.supervised import TrainingReport
 from tests.fitness.quickstart import (
     BATCH,
@@ -151,7 +151,7 @@ def test_nothing_is_printed(task: Task, capfd: pytest.CaptureFixture[str], tmp_p
 CODE = """
 import json, sys
 from pathlib import Path
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from tests.fitness.quickstart import evaluate, small_task
 from tests.fitness.test_evaluate import VARIANTS, found
 worker = Evaluator(small_task(Path(sys.argv[1])))
@@ -215,7 +215,7 @@ def test_a_rate_of_ten_is_recorded_as_diverged(evaluator: Evaluator) -> None:
 def test_a_loss_too_large_for_a_perplexity_is_recorded_as_diverged(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.held_out._loss_and_items", lambda *arguments: (800.0, {}))
+    monkeypatch.setattr("fitness.evaluate.held_out._loss_and_items", lambda *arguments: (800.0, {}))
     evaluation = evaluate(evaluator)
     assert evaluation.status is Status.DIVERGED
     assert evaluation.message == "target/perplexity is inf"

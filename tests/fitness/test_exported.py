@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fitness import weights
 from fitness.data.tokenizer import load_tokenizer
-from fitness.exported import merged_config, old_names, save_tokenizer, write_settings
-from fitness.heads import Head
-from fitness.models import Base
+from fitness.models import weights
+from fitness.models.base import Base
+from fitness.models.exported import merged_config, old_names, save_tokenizer, write_settings
+from fitness.models.heads import Head
 from tests.fitness.quickstart import MODEL, small_recipe
 
 OF_4 = {  # what transformers 4 writes, and 5 would write otherwise

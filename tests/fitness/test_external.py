@@ -17,12 +17,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evo.machine import worker_variables
-from fitness import materialise
-from fitness.evaluate import Evaluator
+from evo.cluster.machine import worker_variables
+from fitness.evaluate import materialise
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.transcript import BEGINNING, END
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.evaluators import Command
-from fitness.transcript import BEGINNING, END
 from tests.fitness.quickstart import CORPUS, MIXTURE, MODEL, small_task
 
 OK = "write({'loss': 1.5})"
@@ -211,7 +211,7 @@ def test_a_command_does_not_outlive_its_worker(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             "import sys\n"
-            "from fitness.evaluate import Evaluator\n"
+            "from fitness.evaluate.evaluator import Evaluator\n"
             "from fitness.evaluation import EvaluationSpec, Task\n"
             "from fitness.evaluators import Command\n"
             "task = Task(Command(command=(sys.executable, sys.argv[1])))\n"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fitness import folders
 from fitness.errors import InputError
-from fitness.models import Base
+from fitness.models import folders
+from fitness.models.base import Base
 from tests.fitness.quickstart import MODEL
 from tests.fitness.test_models import WEIGHTS, rewritten
 

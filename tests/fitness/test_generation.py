@@ -9,7 +9,7 @@ import pytest
 
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.errors import InputError
-from fitness.generation import encoded_prompts, generate
+from fitness.inference.sampling import encoded_prompts, generate
 from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import MODEL
 

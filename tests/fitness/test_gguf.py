@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness import folders
 from fitness.errors import InputError
-from fitness.models import Base
+from fitness.models import folders
+from fitness.models.base import Base
 from tests.fitness.quickstart import MODEL
 
 PARTS = {  # of a layer, as llama.cpp names them
@@ -99,7 +99,7 @@ def test_a_file_is_converted_once_wherever_it_lies(
 ) -> None:
     folder = folders.locate(str(file))
     moved = file.rename(file.with_name("MOVED.GGUF"))
-    monkeypatch.setattr("fitness.gguf._convert", None)
+    monkeypatch.setattr("fitness.models.gguf._convert", None)
     assert folders.locate(str(moved)) == folder
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from fitness.data.sources import TokenFile
+from fitness.evaluate.held_out import held_out_loss, measure
 from fitness.evaluation import EvaluationSpec, Task
-from fitness.held_out import held_out_loss, measure
 from fitness.inference import log_probabilities
-from fitness.models import Base
-from fitness.sources import TokenFile
+from fitness.models.base import Base
 from fitness.training.supervised import Diverged
 
 

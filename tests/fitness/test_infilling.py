@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitness import materialise
+from fitness.data.decks import NO_LABEL, Sequence, Windows, deck_of
+from fitness.data.infilling import LEAST, MARKERS, OWN, Infilling, Sentinels
+from fitness.data.mixing import Mixing, stacked
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import NO_LABEL, Sequence, Windows, deck_of
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate import materialise
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Status
 from fitness.inference.log_probabilities import token_logps
-from fitness.infilling import LEAST, MARKERS, OWN, Infilling, Sentinels
-from fitness.mixing import Mixing, stacked
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.conftest import byte_tokenizer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from fitness.evaluation import Task
-    from fitness.models import Base
+    from fitness.models.base import Base
 
 TOKENIZER = load_tokenizer(MODEL)
 SENTINELS = Sentinels.of(TOKENIZER)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from fitness import inheritance, weights
-from fitness.decks import Draw, Windows
-from fitness.evaluate import Evaluator
+from fitness.data.decks import Draw, Windows
+from fitness.data.mixing import Mixing
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
-from fitness.mixing import Mixing
-from fitness.models import Base
+from fitness.merging import lineage as inheritance
+from fitness.models import weights
+from fitness.models.base import Base
 from tests.fitness.quickstart import small_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fitness import weights
+from fitness.data.decks import NO_LABEL
+from fitness.data.documents import Source
+from fitness.data.mixing import Batch
+from fitness.data.sources import tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import NO_LABEL
-from fitness.documents import Source
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.held_out import held_out_loss
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Task
-from fitness.heads import Head
-from fitness.held_out import held_out_loss
 from fitness.inference import log_probabilities
-from fitness.mixing import Batch
-from fitness.models import Base
+from fitness.models import weights
+from fitness.models.base import Base
+from fitness.models.heads import Head
 from fitness.recipe import Recipe
-from fitness.sources import tokenise
 from fitness.training import masked
 from fitness.training.masked import Masking
 from tests.fitness.classes import encoder

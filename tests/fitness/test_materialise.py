@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitness import materialise
 from fitness.data.tokenizer import load_tokenizer
+from fitness.evaluate import materialise
 from fitness.evaluation import Task
 from tests.fitness.quickstart import BATCH, LENGTH, MIXTURE, MODEL, STEPS, batches_of, small_recipe
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from fitness import inheritance
-from fitness.merging import Merge, merge, start
-from fitness.models import Base
+from fitness.merging import lineage as inheritance
+from fitness.merging.merge import Merge, merge, start
+from fitness.models.base import Base
 from tests.fitness.quickstart import small_recipe
 from tests.fitness.test_inheritance import logits, trained
 

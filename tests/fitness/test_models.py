@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import models
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.models import Base
+from fitness.models import base as models
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL, STEPS, batches_of, small_recipe

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from fitness import bucket_size
-from fitness.bucket import Adapter, Member, lent, load
-from fitness.bucket_generation import generate_each
+from fitness.buckets import size as bucket_size
+from fitness.buckets import training as population
+from fitness.buckets.lora import Adapter, Member, lent, load
+from fitness.buckets.sampling import generate_each
+from fitness.buckets.together import fits
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.generation import generate
-from fitness.models import Base
+from fitness.inference.sampling import generate
+from fitness.models.base import Base
 from fitness.recipe import Recipe
-from fitness.together import fits
-from fitness.training import population
 from fitness.training.supervised import Diverged, TrainingReport
 from fitness.training.supervised import finetune as finetune_alone
 from tests.fitness.quickstart import MODEL, batches_of, small_recipe

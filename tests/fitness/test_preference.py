@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.decks import NO_LABEL, Draw, RecordDeck
+from fitness.data.decks import NO_LABEL, Draw, RecordDeck
+from fitness.data.mixing import Batch, Mixing, separate, stacked
+from fitness.data.records import ROWS
 from fitness.inference.log_probabilities import token_logps
-from fitness.mixing import Batch, Mixing, separate, stacked
-from fitness.models import Base
-from fitness.ranks import Ranks
+from fitness.models.base import Base
 from fitness.recipe import Recipe
-from fitness.records import ROWS
 from fitness.training.objective import objective
 from fitness.training.preference import Reference, _answered, preference_loss
+from fitness.training.ranks import Ranks
 from fitness.training.supervised import Diverged, Loss, finetune, precise
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck

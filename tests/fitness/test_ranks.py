@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness import weights
-from fitness.decks import NO_LABEL
-from fitness.evaluate import by_several
+from fitness.data.decks import NO_LABEL
+from fitness.data.mixing import Batch
+from fitness.evaluate.evaluator import by_several
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
-from fitness.mixing import Batch
-from fitness.ranks import ALONE, Parted, Ranks, meet, meeting_place
+from fitness.models import weights
+from fitness.training.ranks import ALONE, Parted, Ranks, meet, meeting_place
 from tests.fitness.quickstart import small_recipe, small_task
 from tests.fitness.records import PAIRS, record_file
 

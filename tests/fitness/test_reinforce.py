@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.decks import Draw
+from fitness.data.decks import Draw
+from fitness.data.mixing import Batch
 from fitness.errors import InputError
-from fitness.generation import generate
-from fitness.mixing import Batch
-from fitness.models import Base
+from fitness.inference.sampling import generate
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
 from fitness.training.preference import Reference

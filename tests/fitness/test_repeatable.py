@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.training.repeatable import repeatable
+from fitness.models.repeatable import repeatable
 
 NOT, WARNING, STRICT = 0, 1, 2  # of torch.get_deterministic_debug_mode
 WIDTH = 4

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness.evaluate import _custom
+from fitness.evaluate.evaluator import _custom
+from fitness.evaluate.transcript import READ, Transcript
 from fitness.evaluation import EvaluationSpec, Status, Task, failed
 from fitness.secrets import Filter, quoted, secrets_of, without_secrets
-from fitness.transcript import READ, Transcript
 
 NAMES = (
     *("DB_PASS", "MYSQL_PWD", "SSHPASS", "GITHUB_PAT", "HF_TOKEN", "WANDB_API_KEY", "PGPASSWORD"),
@@ -128,7 +128,7 @@ def test_a_long_text_without_blanks_takes_no_quadratic_time() -> None:
 def test_an_exception_of_a_users_function_reaches_no_record(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from evo.ledger import Ledger, read
+    from evo.record.ledger import Ledger, read
 
     monkeypatch.setenv("DB_PASS", "hunter2!")
     monkeypatch.setenv("DATABASE_URL", "postgres://me:s3cret-word@h/x")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from transformers.utils import logging as library
 
-from fitness import folders, head_checks, soundness
 from fitness.data.tokenizer import fingerprint_of_tokenizer
 from fitness.errors import InputError
-from fitness.heads import Head
-from fitness.models import Base
+from fitness.models import folders, head_checks, soundness
+from fitness.models.base import Base
+from fitness.models.heads import Head
 from fitness.quiet import quieten
 from tests.fitness.architectures import saved
 from tests.fitness.quickstart import MODEL
@@ -209,8 +209,8 @@ QUIET = """
 import sys
 from pathlib import Path
 from fitness import soundness
-from fitness.heads import CAUSAL
-from fitness.models import Base
+from fitness.models.heads import CAUSAL
+from fitness.models.base import Base
 from transformers.utils import logging
 for folder in map(Path, sys.argv[1:]):
     soundness.check(folder, CAUSAL)

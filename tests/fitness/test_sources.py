@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness import checksums
+from fitness.data import checksums
+from fitness.data.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.errors import InputError
 from fitness.files import cache_folder
-from fitness.sources import TokenFile, tokenise
 from tests.fitness.conftest import END, byte_tokenizer
 
 Write = Callable[[str, str | bytes], Path]
@@ -323,7 +323,7 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A server that accepts connections and never answers."""
     import huggingface_hub.constants
 
-    from fitness import hub
+    from fitness.data import hub
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -439,8 +439,8 @@ def test_tokenising_in_batches_and_pieces_gives_the_same_tokens(
     texts = [f"document {n} the quick fox\n" * (n % 7 + 1) for n in range(500)]
     path = write("a.jsonl", jsonl(*texts))
     whole = tokenised(path, tokenizer_folder, cache).open()
-    monkeypatch.setattr("fitness.sources.BATCH_CHARACTERS", 100)
-    monkeypatch.setattr("fitness.documents.PIECE_CHARACTERS", (20, 60))
+    monkeypatch.setattr("fitness.data.sources.BATCH_CHARACTERS", 100)
+    monkeypatch.setattr("fitness.data.documents.PIECE_CHARACTERS", (20, 60))
 
     parts = tokenised(path, tokenizer_folder, cache / "other").open()
 
@@ -532,7 +532,7 @@ def test_a_cache_from_before_checksums_is_read(
     told = json.loads(facts.read_bytes())
     assert len(told.pop("crc32")) == 8
     facts.write_text(json.dumps(told))
-    monkeypatch.setattr("fitness.sources.load_tokenizer", lambda _: pytest.fail("tokenised"))
+    monkeypatch.setattr("fitness.data.sources.load_tokenizer", lambda _: pytest.fail("tokenised"))
 
     assert tokenised(path, tokenizer_folder, cache) == found
     assert len(found.open()) == found.tokens
@@ -557,7 +557,7 @@ def test_a_checksum_is_computed_once_a_process_and_file(
 def test_a_fault_leaves_nothing_in_the_cache_and_begins_with_the_name(
     write: Write, tokenizer_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.sources.BATCH_CHARACTERS", 10)
+    monkeypatch.setattr("fitness.data.sources.BATCH_CHARACTERS", 10)
     path = write("a.jsonl", jsonl("good", "also good", "good again", 3))
 
     with pytest.raises(InputError, match=r"^mine: .*a\.jsonl:4: 'text' is 3"):
@@ -593,8 +593,8 @@ def test_two_processes_at_the_same_source_do_not_disturb_each_other(
     path = write("a.jsonl", jsonl(*(f"document {n} " * 50 for n in range(3000))))
     program = f"""
 from pathlib import Path
-from fitness.documents import Source
-from fitness.sources import tokenise
+from fitness.data.documents import Source
+from fitness.data.sources import tokenise
 found = tokenise("mine", Source(path={str(path)!r}), Path(), Path({str(tokenizer_folder)!r}),
                  Path({str(cache)!r}))
 print(found.tokens, int(found.open().astype(int).sum()))
@@ -671,7 +671,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 def test_reading_imports_none_of_the_heavy_libraries() -> None:
     program = (
-        "import sys; import fitness.sources, fitness.mixing, fitness.metrics, fitness.generation;"
+        "import sys; import fitness.data.sources, fitness.data.mixing, fitness.metrics, fitness.inference.sampling;"
         "heavy = {'torch', 'transformers', 'ray', 'datasets', 'pandas', 'pyarrow', 'sacrebleu'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

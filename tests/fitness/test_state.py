@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness import weights
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, Status, Task
+from fitness.models import weights
 from fitness.training import state
 from fitness.training.state import TrainingState
 from tests.fitness.quickstart import BATCH, LENGTH, evaluate

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.mixing import Batch
 from fitness.evaluation import Task
-from fitness.mixing import Batch
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import (

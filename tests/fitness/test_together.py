@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness.evaluate import Evaluator
+from fitness.buckets.together import shared
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.together import shared
-from fitness.weights import folder_of
+from fitness.models.weights import folder_of
 from tests.fitness.quickstart import small_recipe
 
 
@@ -77,7 +77,7 @@ def test_a_failure_is_its_own_and_who_fits_nobody_is_evaluated_alone(evaluator: 
 def test_a_member_that_diverges_is_recorded_as_that(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fitness.training import population
+    from fitness.buckets import training as population
 
     def broken(*arguments: Any) -> Any:
         losses = real(*arguments)
@@ -94,7 +94,7 @@ def test_a_member_that_diverges_is_recorded_as_that(
 def test_what_is_too_much_at_once_is_evaluated_alone(
     evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fitness.training import population
+    from fitness.buckets import training as population
 
     def no_memory(*arguments: Any) -> Any:
         raise MemoryError

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fitness import weights
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.trl import HONOURED, sft_arguments, unhonoured
 from fitness.evaluation import Evaluation, Status, Task
 from fitness.evaluators import Trl, TrlSettings
+from fitness.models import weights
 from fitness.recipe import Recipe
-from fitness.training.trl import HONOURED, sft_arguments, unhonoured
 from tests.fitness.quickstart import BATCH, LENGTH, STEPS, evaluate, small_recipe
 
 LONG = 24  # steps of a fine-tune that visibly learns
@@ -48,7 +48,7 @@ def test_a_field_it_does_not_know_is_told_unless_it_is_at_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert unhonoured(small_recipe(beta2=0.9).model_dump()) == []
-    monkeypatch.setattr("fitness.training.trl.HONOURED", HONOURED - {"beta2", "clip_norm"})
+    monkeypatch.setattr("fitness.evaluate.trl.HONOURED", HONOURED - {"beta2", "clip_norm"})
     assert unhonoured(small_recipe(beta2=0.9).model_dump()) == ["beta2"]
     assert unhonoured({"own": 1}) == ["own"]
 

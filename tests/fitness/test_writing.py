@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Ancestor, EvaluationSpec, Writing
-from fitness.feedback.filters import FILTERS
-from fitness.feedback.generate import Generation
-from fitness.writing import of_the_worker
+from fitness.samples.filters import FILTERS
+from fitness.samples.write import Generation
 from tests.fitness.quickstart import small_recipe, small_task
 
 SETTINGS = Generation(samples=5, max_new_tokens=8)

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from fitness import weights
-from fitness.evaluate import Evaluator
+from fitness.buckets.together import shared
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
-from fitness.together import shared
+from fitness.models import weights
 from tests.fitness.quickstart import small_recipe
 from tests.gpu import speed, work
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fitness.data.mixing import Batch
 from fitness.data.tokenizer import load_tokenizer
-from fitness.mixing import Batch
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL

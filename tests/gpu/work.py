@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fitness.documents import Source
-from fitness.evaluate import Evaluator
+from fitness.data.documents import Source
+from fitness.data.sources import tokenise
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.heads import Head
-from fitness.sources import tokenise
+from fitness.models.heads import Head
 from tests.fitness.classes import HEAD, encoder, labelled
 from tests.fitness.quickstart import (
     BATCH,

@@ -1,8 +1,8 @@
 """Adapters of a bucket against those of PEFT."""
 
-from fitness.bucket import lent
+from fitness.buckets.lora import lent
 from fitness.evaluation import Task
-from fitness.models import Base
+from fitness.models.base import Base
 from tests.fitness.test_population import assert_as_alone, farthest, initial, members_of, named
 
 

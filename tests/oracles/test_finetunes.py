@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from evo import config as configuration
-from evo.export_as import export_as
-from evo.prepare import prepare
-from fitness.evaluate import Evaluator
+from evo.export.formats import export_as
+from evo.prepare.task import prepare
+from fitness.evaluate.evaluator import Evaluator
+from fitness.evaluate.held_out import held_out_loss
 from fitness.evaluation import EvaluationSpec, Status, Task
 from fitness.evaluators import Trl
-from fitness.held_out import held_out_loss
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.evo.test_export_as import GENOMES, LEARNS, TOP, run_of

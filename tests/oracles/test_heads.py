@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fitness.data.tokenizer import load_tokenizer
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.training.classification import class_logits, classification_loss
 from tests.fitness.classes import LENGTH, NAMES, passages
 from tests.fitness.test_classification import bert as bert

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitness.feedback.likelihood import likelihoods
-from fitness.held_out import held_out_loss, pair_accuracy
-from fitness.models import Base
-from fitness.sources import TokenFile
+from fitness.data.sources import TokenFile
+from fitness.evaluate.held_out import held_out_loss, pair_accuracy
+from fitness.inference.likelihood import likelihoods
+from fitness.models.base import Base
 from tests.fitness.feedback.pools import good, sample
 from tests.fitness.preferences import case
 from tests.fitness.records import record_file

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fitness.evaluation import Task
-from fitness.models import Base
+from fitness.models.base import Base
 from fitness.training.masked import Masking
 from tests.fitness.test_masked import base as base
 from tests.fitness.test_masked import bert as bert

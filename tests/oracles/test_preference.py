@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.decks import NO_LABEL, Draw
-from fitness.generation import Continuation
+from fitness.data.decks import NO_LABEL, Draw
+from fitness.data.mixing import stacked
 from fitness.inference.log_probabilities import token_logps
-from fitness.mixing import stacked
-from fitness.models import Base
+from fitness.inference.sampling import Continuation
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training import reinforce
 from fitness.training.preference import Reference

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from evo.significance import Result, Sample, bootstrap_error, difference
-from fitness.items import MOST, answer_items, class_items, items, jackknife, text_items
+from fitness.evaluate.items import MOST, answer_items, class_items, items, jackknife, text_items
 
 values = st.lists(st.integers(-1000, 1000).map(lambda n: n / 64), min_size=2, max_size=6)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from fitness.data.documents import PIECE_CHARACTERS, Source
+from fitness.data.records import Records
+from fitness.data.samples import Sample
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.documents import PIECE_CHARACTERS, Source
-from fitness.feedback.likelihood import _tokens
-from fitness.feedback.passages import seen
-from fitness.feedback.samples import Sample
-from fitness.generation import decoded
-from fitness.records import Records
-from fitness.sources import TokenFile, tokenise
+from fitness.inference.likelihood import _tokens
+from fitness.inference.sampling import decoded
+from fitness.samples.passages import seen
 from tests.oracles.tokenizers import KINDS, OPENS_THINKING, TEXTS, tokenizer_of
 
 CASES = Path(__file__).parents[1] / "cases" / "chats"
@@ -193,8 +193,8 @@ LONG = {
 def test_a_long_text_has_the_tokens_of_the_whole(
     folder: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.documents.PIECE_CHARACTERS", (2**9, 2**11))
-    monkeypatch.setattr("fitness.tokens.OVERLAP", 2**8)
+    monkeypatch.setattr("fitness.data.documents.PIECE_CHARACTERS", (2**9, 2**11))
+    monkeypatch.setattr("fitness.data.tokens.OVERLAP", 2**8)
 
     check_long(folder, text, tmp_path)
 

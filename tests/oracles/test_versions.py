@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fitness import weights
-from fitness.models import Base
+from fitness.models import weights
+from fitness.models.base import Base
 from fitness.recipe import Recipe
 from tests.fitness.quickstart import MODEL
 from tests.oracles.older import in_older, older_python  # noqa: F401 (a fixture)

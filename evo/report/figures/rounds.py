@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from evo import history
-from evo.controls import NOTHING_GENERATED, UNFILTERED
 from evo.history.comparison import WINNER
 from evo.history.rounds import Round
+from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.report.figures.style import (
     BLUE,
     FAINT,

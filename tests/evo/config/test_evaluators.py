@@ -6,8 +6,8 @@ from jsonschema import Draft202012Validator
 
 from evo import config as configuration
 from evo.config import load
+from fitness.evaluate import trl
 from fitness.evaluators import Command
-from fitness.training import trl
 from tests.evo.config.conftest import edited, errors_of, written
 
 

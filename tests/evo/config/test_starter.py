@@ -11,8 +11,8 @@ from evo import config as configuration
 from evo.config import SearchConfig, load
 from evo.config.sections import Budget, Comparison, Model, Resources, Search
 from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
+from fitness.data.documents import Source, documents
 from fitness.data.prompts import PromptSet, read_prompts
-from fitness.documents import Source, documents
 from fitness.errors import InputError
 from fitness.recipe import Recipe
 from population.space import Simplex

@@ -7,7 +7,7 @@ import pytest
 from evo.config.file import nearest
 from evo.config.sections import Budget, Resources
 from evo.config.synonyms import SYNONYMS
-from fitness.documents import Kind
+from fitness.data.documents import Kind
 from fitness.recipe import Method, Recipe
 from population.strategies import STRATEGIES
 

@@ -8,13 +8,13 @@ import pytest
 from evo.cli import main
 from evo.feedback.pool import POOL, pool_items
 from evo.feedback.session import collect, feedback_of
+from fitness.data.samples import Sample, read_samples, to_lines
 from fitness.errors import InputError
-from fitness.feedback.choice import chosen
-from fitness.feedback.contamination import CONTAMINATED
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.reward import LEAST
-from fitness.feedback.samples import Sample, read_samples, to_lines
 from fitness.feedback.store import Store
+from fitness.reward.choice import chosen
+from fitness.reward.model import LEAST
+from fitness.samples.contamination import CONTAMINATED
 from tests.evo.feedback.sitting import opened, run_with_samples
 from tests.fitness.feedback.people import rated, singles, texts
 

@@ -13,14 +13,14 @@ import pytest
 
 from evo.cli import main
 from evo.feedback.summary import summarise
-from fitness.documents import Source
+from fitness.data.documents import Source
+from fitness.data.sources import tokenise
 from fitness.errors import InputError
-from fitness.feedback.asked import Asked
 from fitness.feedback.items import Draft, Item, add_items, read_items
 from fitness.feedback.judgements import Judgement
 from fitness.feedback.store import FOLDER, Store
-from fitness.models import Base
-from fitness.sources import tokenise
+from fitness.judges.answers import Asked
+from fitness.models.base import Base
 from tests.evo.driving import start
 from tests.evo.feedback.sitting import facts, run_with_samples
 from tests.fitness.feedback.talking import MODEL_NAME, SECRET, Served, serving, talking

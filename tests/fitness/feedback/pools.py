@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from fitness.documents import Source
-from fitness.feedback.references import texts_of
-from fitness.feedback.samples import Sample, to_lines
-from fitness.sources import TokenFile, tokenise
+from fitness.data.documents import Source
+from fitness.data.samples import Sample, to_lines
+from fitness.data.sources import TokenFile, tokenise
+from fitness.samples.references import texts_of
 from tests.fitness.quickstart import CORPUS, MODEL
 
 JARGON = list(texts_of(Source(path="held_out/jargon.selection.jsonl"), CORPUS))

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fitness.chats import rendered
-from fitness.feedback.endpoint import Endpoint, place_of
-from fitness.feedback.speakers import Local
-from fitness.generation import next_logps
-from fitness.models import Base
+from fitness.data.chats import rendered
+from fitness.inference.sampling import next_logps
+from fitness.judges.endpoint import Endpoint, place_of
+from fitness.judges.speakers import Local
+from fitness.models.base import Base
 from tests.fitness.quickstart import MODEL
 
 TEMPLATE = (

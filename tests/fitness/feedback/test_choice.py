@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fitness.feedback.choice import ALIKE, chosen, compared, disagreement, information
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import Reward, fitted
+from fitness.reward.choice import ALIKE, chosen, compared, disagreement, information
+from fitness.reward.model import Reward, fitted
 from tests.fitness.feedback.people import known, pairs, preferred, rated, singles, texts
 
 JUDGED = singles(60)

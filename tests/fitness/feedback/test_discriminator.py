@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fitness.data.samples import Sample
 from fitness.errors import InputError
-from fitness.feedback import discriminator
-from fitness.feedback.discriminator import realness, stretched
-from fitness.feedback.samples import Sample
+from fitness.samples import discriminator
+from fitness.samples.discriminator import realness, stretched
 from tests.fitness.feedback.pools import JARGON, good, sample
 
 

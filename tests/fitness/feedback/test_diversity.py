@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fitness.feedback.diversity import diversity, entropy, passages, self_bleu
+from fitness.samples.diversity import diversity, entropy, passages, self_bleu
 from tests.fitness.feedback.pools import JARGON
 
 

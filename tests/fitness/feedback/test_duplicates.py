@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness.feedback.contamination import CONTAMINATED, contaminated, contamination
-from fitness.feedback.duplicates import completion_shingles, copied, duplicates
+from fitness.samples.contamination import CONTAMINATED, contaminated, contamination
+from fitness.samples.duplicates import completion_shingles, copied, duplicates
 from fitness.text import shingles, words
 from tests.fitness.feedback.pools import JARGON, good, sample
 

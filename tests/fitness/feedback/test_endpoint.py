@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from fitness.errors import InputError
-from fitness.feedback.endpoint import ATTEMPTS, VOTES, Endpoint, odds_among, place_of
-from fitness.feedback.protocol import Answer, Refused
-from fitness.feedback.speakers import Local
-from fitness.models import Base
+from fitness.judges.endpoint import ATTEMPTS, VOTES, Endpoint, odds_among, place_of
+from fitness.judges.protocol import Answer, Refused
+from fitness.judges.speakers import Local
+from fitness.models.base import Base
 from tests.fitness.feedback.talking import MODEL_NAME, SECRET, Served, serving, talking, top_tokens
 
 CHAT = [{"role": "user", "content": "What is a bug"}]

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts
-from fitness.documents import Source
+from fitness.data.samples import Sample
+from fitness.data.thresholds import CONTAMINATION, SCORES
 from fitness.errors import InputError
-from fitness.feedback.filters import FILTERS, MODELS, Given, needs, scored
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.likelihood import perplexity
-from fitness.feedback.references import drawn, evaluated_texts, texts_of
-from fitness.feedback.reward import LEAST
-from fitness.feedback.samples import Sample
-from fitness.feedback.thresholds import CONTAMINATION, SCORES
-from fitness.models import Base
+from fitness.inference.likelihood import perplexity
+from fitness.models.base import Base
+from fitness.reward.model import LEAST
+from fitness.samples.filters import FILTERS, MODELS, Given, needs, scored
+from fitness.samples.references import drawn, evaluated_texts, texts_of
 from tests.fitness.feedback.people import known, liking, rated, singles, texts
 from tests.fitness.feedback.pools import JARGON, good, sample
 from tests.fitness.quickstart import CORPUS

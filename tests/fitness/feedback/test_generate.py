@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.samples import Sample
 from fitness.errors import InputError
-from fitness.feedback.generate import BLOCK, Generation, write
-from fitness.feedback.passages import around
-from fitness.feedback.samples import Sample
-from fitness.generation import continued_apart
-from fitness.models import Base
-from fitness.streams import RowNumbers
+from fitness.inference.sampling import continued_apart
+from fitness.inference.streams import RowNumbers
+from fitness.models.base import Base
+from fitness.samples.passages import around
+from fitness.samples.write import BLOCK, Generation, write
 
 DOCUMENTS = ["abbrev: n. Common abbreviation for this", "bug: n. An unwanted property of a program"]
 PROMPTS = ["Category: artifact\n"]
@@ -82,7 +82,7 @@ def test_numbers_draw_tokens_as_often_as_they_are_probable() -> None:
 def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.feedback.generate.BLOCK", 2)
+    monkeypatch.setattr("fitness.samples.write.BLOCK", 2)
     long = "Grüße, " * 400 + "and so on: ü"
     settings = Generation(samples=1, from_prompts=1, from_documents=0, max_new_tokens=8)
     (cut,) = write(base, settings, prompts=[long], individual=0, seed=0)
@@ -165,7 +165,7 @@ def test_a_gap_is_asked_for_in_the_form_that_is_taught(
         asked.extend(encoded)
         return continued_apart(model, encoded, numbers, **settings)
 
-    monkeypatch.setattr("fitness.feedback.generate.continued_apart", watched)
+    monkeypatch.setattr("fitness.samples.write.continued_apart", watched)
     settings = Generation(samples=1, infill=1, from_documents=0, max_new_tokens=1)
     (one,) = write(base, settings, documents=DOCUMENTS, individual=0, seed=0)
     told = base.tokenizer.decode(asked[0], clean_up_tokenization_spaces=False)
@@ -175,7 +175,7 @@ def test_a_gap_is_asked_for_in_the_form_that_is_taught(
 def test_a_passage_too_long_for_the_model_is_cut_at_its_two_ends(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.feedback.generate.BLOCK", 2)
+    monkeypatch.setattr("fitness.samples.write.BLOCK", 2)
     text = "Grüße und Küsse an alle, " * 500
     settings = Generation(
         samples=4, infill=1, from_documents=0, opening_words=900, max_new_tokens=8

@@ -9,8 +9,8 @@ import pytest
 
 from fitness.errors import InputError
 from fitness.facts import as_line
-from fitness.feedback.asked import Asked
-from fitness.feedback.language import (
+from fitness.judges.answers import Asked
+from fitness.judges.language import (
     WORDINGS,
     Asking,
     Criticised,
@@ -19,9 +19,9 @@ from fitness.feedback.language import (
     criticised_in,
     refine,
 )
-from fitness.feedback.protocol import Answer
-from fitness.feedback.speakers import Local
-from fitness.models import Base
+from fitness.judges.protocol import Answer
+from fitness.judges.speakers import Local
+from fitness.models.base import Base
 from tests.fitness.feedback.talking import talking
 
 FEW = Asking(samples=2, max_new_tokens=6)

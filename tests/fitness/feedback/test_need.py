@@ -1,11 +1,11 @@
 """Quality by the number of judgements, and how many more are needed."""
 
-from fitness.documents import Source
+from fitness.data.documents import Source
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.need import SHARES, WANTED, curve, known, more
-from fitness.feedback.references import texts_of
-from fitness.feedback.reward import Reward, fitted
+from fitness.reward.model import Reward, fitted
+from fitness.reward.need import SHARES, WANTED, curve, known, more
+from fitness.samples.references import texts_of
 from tests.fitness.feedback.people import known as by_id
 from tests.fitness.quickstart import CORPUS
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fitness.data.decks import NO_LABEL, RecordDeck, deck_of
+from fitness.data.documents import Source
+from fitness.data.records import Records
+from fitness.data.samples import read_samples
+from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
-from fitness.decks import NO_LABEL, RecordDeck, deck_of
-from fitness.documents import Source
 from fitness.errors import InputError
-from fitness.evaluate import Evaluator
+from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Status
-from fitness.feedback.samples import read_samples
 from fitness.recipe import Recipe
-from fitness.records import Records
-from fitness.sources import TokenFile, tokenise
 from tests.fitness.feedback.pools import good, numbered, pool_file, sample, written
 from tests.fitness.quickstart import MODEL, evaluate, small_task
 

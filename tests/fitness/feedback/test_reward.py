@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fitness.feedback.comparisons import said
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from fitness.feedback.reward import LEAST, Reward, enough, fitted, folds_of
-from fitness.models import Base
+from fitness.models.base import Base
+from fitness.reward.comparisons import said
+from fitness.reward.model import LEAST, Reward, enough, fitted, folds_of
 from tests.fitness.feedback.people import (
     corrected,
     known,

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitness.chats import rendered
+from fitness.data.chats import rendered
 from fitness.errors import InputError
-from fitness.feedback.protocol import Answer, Refused
-from fitness.feedback.speakers import Local, says, speaker_of
-from fitness.models import Base
+from fitness.judges.protocol import Answer, Refused
+from fitness.judges.speakers import Local, says, speaker_of
+from fitness.models.base import Base
 from tests.fitness.feedback.talking import talking
 from tests.fitness.quickstart import MODEL
 

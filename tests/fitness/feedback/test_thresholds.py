@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fitness.data.thresholds import SCORES, band, kept, lacking, passing
 from fitness.errors import InputError
-from fitness.feedback.thresholds import SCORES, band, kept, lacking, passing
-from fitness.feedback.yields import EXAMPLES, columns, yields
 from fitness.recipe import Recipe, idle
+from fitness.samples.yields import EXAMPLES, columns, yields
 from tests.fitness.feedback.pools import good, numbered, sample
 
 VALUES = st.lists(

@@ -1,0 +1,105 @@
+"""Model, data and modules for machines that do not see the driver's files; no Ray in here."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from fitness.data.sources import TokenFile
+from fitness.evaluation import Task
+from fitness.files import cache_folder, file_digest, write_whole
+
+
+def marks(task: Task) -> dict[Path, str | int]:
+    """Every file that a worker reads, and how to know it: a hash of the model's, the size (bytes)
+    of a file of tokens, which is named after its content."""
+    tokens = {Path(file.path): file.size for file in _token_files(task)}
+    return {path: file_digest(path) for path in _model_files(task)} | tokens
+
+
+def lacking(task: Task, wanted: Mapping[Path, str | int]) -> list[Path]:
+    """Runs on a worker: the files that are not here as marked; all of a model's, or none."""
+    absent = {path for path, mark in wanted.items() if not _is(path, mark)}
+    for folder in _folders(task):
+        if any(path.parent == folder for path in absent):
+            absent |= {path for path in wanted if path.parent == folder}
+    return sorted(absent)
+
+
+def _is(path: Path, mark: str | int) -> bool:
+    if not path.is_file():
+        return False
+    return path.stat().st_size == mark if isinstance(mark, int) else file_digest(path) == mark
+
+
+def _folders(task: Task) -> list[Path]:
+    """Of the model, and of what is merged."""
+    return [folder for folder in (task.model, *task.parts.values()) if folder is not None]
+
+
+def _model_files(task: Task) -> list[Path]:
+    return [path for folder in _folders(task) for path in folder.iterdir() if path.is_file()]
+
+
+def _token_files(task: Task) -> Iterator[TokenFile]:
+    yield from task.sources.values()
+    for splits in task.domains.values():
+        yield from splits.values()
+
+
+def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path:
+    """A copy of a file from another machine, in this machine's cache, under its own name.
+
+    Files of one folder stay together, in a folder named after all that is wanted from there.
+    """
+    together = sorted((str(p), mark) for p, mark in wanted.items() if p.parent == path.parent)
+    key = hashlib.sha256(repr(together).encode()).hexdigest()[:16]
+    copy = cache_folder() / "shipped" / key / path.name
+    if not _is(copy, wanted[path]):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(copy, content)
+    return copy
+
+
+def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
+    """The task with the paths of the copies; all files of the model must be copies, or none.
+
+    A machine that needs copies does not share the run's folder either, so weights are not kept
+    there: `evo export` trains them again.
+    """
+    if not copies:
+        return task
+
+    def here(file: TokenFile) -> TokenFile:
+        return replace(file, path=str(copies.get(Path(file.path), file.path)))
+
+    def there(folder: Path) -> Path:
+        return next((copies[path].parent for path in copies if path.parent == folder), folder)
+
+    return replace(
+        task,
+        model=task.model and there(task.model),
+        parts={name: there(folder) for name, folder in task.parts.items()},
+        artifacts=None,
+        sources={name: here(file) for name, file in task.sources.items()},
+        domains={
+            name: {split: here(file) for split, file in splits.items()}
+            for name, splits in task.domains.items()
+        },
+    )
+
+
+def own_modules(task: Task, folders: Iterable[Path]) -> list[Path]:
+    """The package folder or the file of each `module:function` of the spec found in `folders`.
+
+    What it imports in turn is not followed: that belongs in its package, or on every machine.
+    """
+    named = [m for prompts in task.prompt_sets.values() for m in prompts.metrics]
+    named += [task.evaluator] if isinstance(task.evaluator, str) else []
+    names = sorted({name.split(":")[0].split(".")[0] for name in named if ":" in name})
+    places = [folder.resolve() for folder in folders]
+    found = []
+    for name in names:
+        candidates = [p for f in places for p in (f / name, f / f"{name}.py") if p.exists()]
+        found += candidates[:1]
+    return found

@@ -1,0 +1,1 @@
+"""`evo export`: an individual as a model, an adapter, or another trainer's configuration."""

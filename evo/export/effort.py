@@ -1,0 +1,139 @@
+"""Time and disk that an export will take, estimated before anything is trained again."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evo.config import SearchConfig
+from evo.prepare.foresight import duration
+from evo.record.ledger import Fact
+from fitness.errors import InputError
+from fitness.evaluation import EvaluationSpec
+from fitness.evaluators import BUILTIN
+from fitness.merging.lineage import needed
+from fitness.models import folders, weights
+
+FLOAT_BYTES = 4  # weights are trained and exported in float32
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Fine-tunes to repeat, their seconds in the run (None if not recorded), and bytes on disk.
+
+    `room` is where fine-tunes are kept until the export in `to` is written.
+    """
+
+    fine_tunes: int
+    seconds: float | None
+    room: Path
+    room_bytes: int
+    to: Path
+    to_bytes: int
+
+    def told(self, individual: int) -> str:
+        """One line for people."""
+        ancestors = self.fine_tunes - 1
+        of_all = f" with {ancestors} of its ancestors" if ancestors else ""
+        time = "an unknown time" if self.seconds is None else duration(self.seconds)
+        return (
+            f"the weights of individual {individual} were not kept: training it again{of_all}, "
+            f"which took {time} in the run; {size(self.room_bytes)} of disk in {self.room} for the "
+            f"time being, {size(self.to_bytes)} in {self.to}"
+        )
+
+    def check(self) -> None:
+        """Raises InputError where a disk has less room than this takes."""
+        places = [(self.room, self.room_bytes)] if self.fine_tunes else []
+        wanted: dict[int, int] = {}  # bytes, by device
+        for place, count in [*places, (self.to, self.to_bytes)]:
+            there = _existing(place)
+            device = there.stat().st_dev
+            wanted[device] = wanted.get(device, 0) + count
+            free = shutil.disk_usage(there).free
+            if wanted[device] > free:
+                raise InputError(
+                    f"{place}: an export needs {size(wanted[device])} there and the disk has "
+                    f"{size(free)} left; free some, name another --to, or set TMPDIR"
+                )
+
+
+def effort_of(
+    run: Path,
+    facts: Sequence[Fact],
+    config: SearchConfig,
+    spec: EvaluationSpec,
+    base: Path,
+    to: Path,
+    *,
+    adapter: bool,
+) -> Effort:
+    """What it takes to export the individual of a spec, whole or its `adapter` alone."""
+    whole = folders.parameters(base) * FLOAT_BYTES
+
+    def kept(individual: int) -> Path | None:
+        folder = weights.folder_of(run / "artifacts", individual)
+        return folder if folder.is_dir() else None
+
+    again: list[tuple[int, Mapping[str, Any]]] = []
+    if kept(spec.individual) is None:
+        gone = (one for one in needed(spec, kept) if kept(one.individual) is None)
+        again = [(one.individual, one.recipe) for one in gone]
+        again.append((spec.individual, spec.recipe))
+    return Effort(
+        fine_tunes=len(again),
+        seconds=_seconds(facts, config, [individual for individual, _ in again]),
+        room=Path(tempfile.gettempdir()),
+        room_bytes=sum(_weights_bytes(recipe, base, whole) for _, recipe in again),
+        to=to,
+        to_bytes=_weights_bytes(spec.recipe, base, whole) if adapter else whole,
+    )
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves a number above 1."""
+    for unit, name in UNITS:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
+def _seconds(
+    facts: Sequence[Fact], config: SearchConfig, individuals: Sequence[int]
+) -> float | None:
+    """Of training alone. One that paused at rungs was trained in parts, by evomix's own trainer."""
+    total = 0.0
+    for individual in individuals:
+        own = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == individual]
+        same = next((f["details"]["same_as"] for f in own if "same_as" in f["details"]), individual)
+        parts = [
+            fact["cost"].get("train_seconds")
+            for fact in facts
+            if fact["fact"] == "evaluation"
+            and (fact["individual"], fact["seed"]) == (same, config.seed)
+            and fact["split"] == "selection"
+            and fact["status"] == "ok"
+            and (
+                0 < fact["fidelity"] <= 1 if config.evaluator == BUILTIN else fact["fidelity"] == 1
+            )
+        ]
+        if not parts or None in parts:
+            return None
+        total += sum(parts)
+    return total
+
+
+def _weights_bytes(recipe: Mapping[str, Any], base: Path, whole: int) -> int:
+    """Of all weights, or at most of an adapter: rank * (rows + columns) for each matrix."""
+    if recipe["adapter"] == "none":
+        return whole
+    matrices = (shape for shape in folders.shapes(base) if len(shape) > 1)
+    numbers = sum(recipe["lora_rank"] * (shape[-1] + shape[-2]) for shape in matrices)
+    return min(whole, numbers * FLOAT_BYTES)
+
+
+def _existing(place: Path) -> Path:
+    return next(one for one in (place, *place.parents) if one.exists())

@@ -1,0 +1,262 @@
+"""Runs beside one another: what each had found by then, and how soon it had what another found.
+
+Best so far counts what meets the run's own constraints at the full token budget, on the selection
+split. A *budget* is the token budget of one full fine-tune: what an evaluation trained on, divided
+by it, adds up to the third way of counting, beside evaluations and hours in which a driver lived.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evo import history
+from evo.history.comparison import WINNER, result
+from evo.history.tables import FULL
+from evo.record.ledger import read
+from evo.significance import Difference, Result, difference
+from fitness.errors import InputError
+from population.front import volumes, worst
+
+Array = npt.NDArray[np.float64]
+CHECKPOINTS = 6
+HELD_OUT = "held-out data"  # one of the conditions
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run by evaluation; arrays are (n,), a value each, NaN before there is one."""
+
+    name: str
+    objectives: dict[str, int]  # sign by name: 1 is minimised
+    best: dict[str, Array]
+    points: Array  # (n, m) losses of what counts, NaN elsewhere, in the order of `objectives`
+    budgets: Array  # trained on so far
+    hours: Array
+    tests: dict[str, Result]  # of the winner, on the test split
+    conditions: dict[str, Any]  # that differ where runs cannot quite be compared
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Runs that share objectives; every value is as measured, not as a loss."""
+
+    objectives: dict[str, int]
+    runs: tuple[Trace, ...]
+
+    @cached_property
+    def evaluations(self) -> list[int]:
+        """Numbers of evaluations at which to look, the last the longest run's."""
+        return [int(n) for n in _checkpoints(max(len(run.hours) for run in self.runs))]
+
+    @cached_property
+    def budgets(self) -> list[float]:
+        """Numbers of full fine-tunes at which to look."""
+        return _checkpoints(max(run.budgets.max(initial=0.0) for run in self.runs))
+
+    @cached_property
+    def hypervolume(self) -> list[Array] | None:
+        """By run and evaluation, a share of what all runs together dominate; None for one loss.
+
+        The reference is the worst that counts in any run plus a tenth of the range.
+        """
+        if len(self.objectives) < 2:
+            return None
+        columns = [[list(run.objectives).index(n) for n in self.objectives] for run in self.runs]
+        points = [run.points[:, chosen] for run, chosen in zip(self.runs, columns, strict=True)]
+        counted = [np.isfinite(each).all(axis=1) for each in points]
+        together = np.concatenate([p[c] for p, c in zip(points, counted, strict=True)])
+        if not len(together):
+            return None
+        reference = worst(together)
+        whole = list(volumes(together, reference))[-1]
+        found = []
+        for each, chosen in zip(points, counted, strict=True):
+            grown = np.zeros(len(each))
+            grown[chosen] = list(volumes(each[chosen], reference))
+            found.append(np.maximum.accumulate(grown) / whole)
+        return found
+
+    def reached(self, objective: str, run: Trace, value: float) -> int | None:
+        """Evaluations until a run's best so far was as good as a value, or None."""
+        sign = self.objectives[objective]
+        there = np.flatnonzero(sign * run.best[objective] <= sign * value)
+        return int(there[0]) + 1 if len(there) else None
+
+    def lead(self, objective: str, run: Trace, over: Trace) -> Difference | None:
+        """By how much a run's winner is better on the test split than another's, if both have one.
+
+        The held-out items are paired where the fingerprints say that they are the same.
+        """
+        both = (run.tests.get(objective), over.tests.get(objective))
+        if both[0] is None or both[1] is None:
+            return None
+        better, other = both[0], both[1]
+        if run.conditions[HELD_OUT] != over.conditions[HELD_OUT]:
+            better, other = replace(better, sample=None), replace(other, sample=None)
+        return difference(better, other, self.objectives[objective])
+
+    def notes(self) -> list[str]:
+        """What makes the runs less than comparable, in plain words."""
+        return [
+            f"The runs differ in their {what}."
+            for what in self.runs[0].conditions
+            if any(run.conditions[what] != self.runs[0].conditions[what] for run in self.runs)
+        ]
+
+
+def overlay(runs: Sequence[Path]) -> Overlay:
+    """Read runs and lay them over one another; InputError where they share no objective."""
+    traces = tuple(_trace(name, read(run)) for name, run in zip(_names(runs), runs, strict=True))
+    first, *others = traces
+    shared = {
+        name: sign
+        for name, sign in first.objectives.items()
+        if all(other.objectives.get(name) == sign for other in others)
+    }
+    if not shared:
+        told = [
+            f"{run.name} has "
+            + ", ".join(f"{n}: {how}" for n, how in _told(run.objectives).items())
+            for run in traces
+        ]
+        raise InputError(
+            f"no objective is common to these runs: {'; '.join(told)}; compare runs that share one"
+        )
+    return Overlay(shared, traces)
+
+
+def at(counted: Array, values: Array, checkpoint: float) -> float:
+    """The value when so much had been counted, (n,) each; NaN beyond the run's end."""
+    if not len(counted) or checkpoint > counted[-1] * (1 + 1e-9):
+        return np.nan
+    place = int(np.searchsorted(counted, checkpoint * (1 + 1e-9), side="right")) - 1
+    return float(values[place]) if place >= 0 else np.nan
+
+
+def to_json(found: Overlay) -> dict[str, Any]:
+    """Everything, with null for what is not known."""
+    told = []
+    for number, run in enumerate(found.runs):
+        count = np.arange(1, len(run.hours) + 1, dtype=float)
+        volume = found.hypervolume and found.hypervolume[number]
+        told.append(
+            {
+                "run": run.name,
+                "evaluations": len(run.hours),
+                "budgets": _listed(run.budgets),
+                "hours": _listed(run.hours),
+                "best": {name: _listed(run.best[name]) for name in found.objectives},
+                "best_at_evaluations": _at(found, run, count, found.evaluations),
+                "best_at_budgets": _at(found, run, run.budgets, found.budgets),
+                "hypervolume": None if volume is None else _listed(volume),
+                "test": {
+                    name: _test(found, name, run, test)
+                    for name, test in run.tests.items()
+                    if name in found.objectives
+                },
+                "evaluations_to_reach": {
+                    name: {
+                        other.name: found.reached(name, run, final(other, name))
+                        for other in found.runs
+                    }
+                    for name in found.objectives
+                },
+            }
+        )
+    return {
+        "objectives": _told(found.objectives),
+        "checkpoints": {"evaluations": found.evaluations, "budgets": found.budgets},
+        "notes": found.notes(),
+        "runs": told,
+    }
+
+
+def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, Any]:
+    """The winner on the test split, and how it stands against the other runs' winners."""
+    leads = {
+        other.name: lead
+        for other in found.runs
+        if other is not run and (lead := found.lead(objective, run, other)) is not None
+    }
+    numbers = (test.mean, test.seed_error, test.error)
+    return {
+        **dict(zip(("mean", "standard_error", "total_error"), _listed(numbers), strict=True)),
+        "seeds": len(test.values),
+        "items": 0 if test.sample is None else test.sample.count,
+        "better_than": {
+            name: {
+                **dict(zip(("margin", "p"), _listed((lead.margin, lead.p)), strict=True)),
+                "clear": lead.clear,
+            }
+            for name, lead in leads.items()
+        },
+    }
+
+
+def final(run: Trace, objective: str) -> float:
+    """The best that a run found; NaN if it found nothing."""
+    return float(run.best[objective][-1]) if len(run.best[objective]) else np.nan
+
+
+def _told(objectives: Mapping[str, int]) -> dict[str, str]:
+    return {name: "maximize" if sign < 0 else "minimize" for name, sign in objectives.items()}
+
+
+def _at(
+    found: Overlay, run: Trace, counted: Array, checkpoints: Sequence[float]
+) -> dict[str, list[float | None]]:
+    return {
+        name: _listed(at(counted, run.best[name], point) for point in checkpoints)
+        for name in found.objectives
+    }
+
+
+def _listed(values: Any) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _trace(name: str, facts: history.Facts) -> Trace:
+    rows = history.search_rows(facts)
+    objectives = history.objectives(facts)
+    spec = history.spec(facts)
+    full = float((spec.get("budget") or {}).get("tokens") or 0)
+    tokens = history.Columns.of(facts).costs.get("tokens")
+    trained = rows["fidelity"].where(rows["same_as"].isna(), 0.0).to_numpy(float)
+    if tokens and full:
+        trained = rows[tokens].fillna(0.0).to_numpy(float) / full
+    counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL)
+    tested = {name: result(facts, WINNER, name) for name in objectives}
+    fingerprints: Mapping[str, Any] = facts[0].get("fingerprints") or {}
+    return Trace(
+        name,
+        objectives,
+        {n: history.best_so_far(facts, n).to_numpy(float) for n in objectives},
+        rows[history.loss_columns(facts)].where(counts).to_numpy(float),
+        trained.cumsum(),
+        np.maximum.accumulate(history.hours(facts, rows["finished"].to_numpy(float))),
+        {name: test for name, test in tested.items() if test.values},
+        {
+            "base model": fingerprints.get("model"),
+            HELD_OUT: fingerprints.get("domains"),
+            "constraints": list(spec.get("constraints") or ()),
+            "token budget of a fine-tune": full,
+        },
+    )
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' names, or the paths as given where two are alike."""
+    names = [run.resolve().name for run in runs]
+    return [str(run) if names.count(n) > 1 else n for run, n in zip(runs, names, strict=True)]
+
+
+def _checkpoints(most: float) -> list[float]:
+    """The last few of 1, 2, 5, 10, 20, ... below `most`, and `most` itself."""
+    series = [digit * 10.0**power for power in range(9) for digit in (1, 2, 5)]
+    below = [value for value in series if value < 0.95 * most]
+    return [*below[1 - CHECKPOINTS :], float(most)]

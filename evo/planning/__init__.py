@@ -1,0 +1,1 @@
+"""What a search will evaluate, as far as the spec alone says: fidelities, warm starts, controls."""

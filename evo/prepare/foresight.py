@@ -1,0 +1,239 @@
+"""Refusals, warnings and an estimate of the work of a launch, before anything runs.
+
+`evo launch` and its `--dry-run` both ask here, so that what one says the other does too.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evo.cluster.machine import available_cpus, fitting, logical_cpus
+from evo.config import SearchConfig, possible
+from evo.config.genomes import mixed_sources
+from evo.config.resolve import fitting_population
+from evo.config.sections import Search
+from evo.prepare.architecture import adapter_warnings, packing_notes
+from evo.prepare.lengths import cut_records
+from evo.prepare.task import Prepared
+from fitness.cost import cost_of, scoring_parts
+from fitness.errors import InputError
+from fitness.evaluation import Task
+from fitness.evaluators import knows_recipe
+from fitness.training import rounding
+
+CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
+MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
+LEAST_ITEMS = 100  # on which a score says something
+AUTO = "auto"
+DRIVERS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of NVIDIA's and AMD's GPUs, and under Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The work of one evaluation of the default recipe, in floating-point operations."""
+
+    training: float
+    scoring: float
+    rate: float = math.nan  # operations a second of a worker; NaN where nobody knows
+
+    @property
+    def total(self) -> float:
+        return self.training + self.scoring
+
+    @property
+    def seconds(self) -> float:
+        """Very roughly; NaN on a GPU or on other machines."""
+        return self.total / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """The config with what only this machine could tell, what to say, and an evaluation's work.
+
+    Notes are what a user should know of data, base and search; warnings are of what may be wrong.
+
+    `estimate` is None where somebody else trains.
+    """
+
+    config: SearchConfig
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+
+
+def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
+    """Raises InputError for what cannot run on this machine."""
+    _check_machine(config)
+    here = config.resources.address == "local" and not config.resources.gpus
+    rounded = knows_recipe(config.evaluator) and (rounds(config) or _open(config))
+    cost = rounding.bfloat16_cost() if here and rounded else math.nan
+    slow = slow_bfloat16(config, cost)
+    warnings = [slow] if slow else []
+    if _open(config) and not math.isnan(cost):
+        config = settled(config, cost)
+    estimate = _estimate(config, prepared.task, cost)
+    warnings += adapter_warnings(config, prepared)
+    warnings += _sources(config, prepared.task)
+    warnings += cut_records(config, prepared.task)
+    if estimate is not None:
+        warnings += _scoring(prepared.task, estimate)
+        warnings += _limit(config, estimate)
+    notes = [*_population(config), *packing_notes(config, prepared), *prepared.notes]
+    return Foresight(config, tuple(warnings), tuple(notes), estimate)
+
+
+def settled(config: SearchConfig, cost: float) -> SearchConfig:
+    """With a precision in place of `auto`, where bfloat16 takes `cost` times as long as float32."""
+    if not _open(config):
+        return config
+    precision = "bfloat16" if cost <= rounding.WORTH else "float32"
+    return config.model_copy(update={"recipe": {**config.recipe, "precision": precision}})
+
+
+def slow_bfloat16(config: SearchConfig, cost: float) -> str:
+    """A warning where the search asks for bfloat16 of a device that emulates it; else empty."""
+    if not (rounds(config) and cost >= rounding.EMULATED):
+        return ""
+    named = {
+        "model.dtype": config.model.dtype,
+        "precision": next((one for one in possible(config, "precision") if one == "bfloat16"), ""),
+    }
+    keys = " and ".join(name for name, value in named.items() if value == "bfloat16")
+    return (
+        f"{keys} bfloat16: this CPU has no instructions for it and takes {cost:.0f} times as long "
+        "as in float32, as measured by one product; set recipe.precision to float32 or auto, and "
+        "model.dtype to float32"
+    )
+
+
+def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
+    """How often each source is read: at the recipe's share, or a uniform one, and if alone."""
+    given: Any = config.recipe.get("mixture") or {}
+    found = {}
+    for name, file in task.sources.items():
+        whole = file.kind == "label"  # a text is a sequence, however short
+        epoch = file.rows * task.held_out_length if whole else file.tokens
+        alone = config.budget.tokens / max(1, epoch)
+        share = float(given.get(name, 0.0)) if given else 1 / len(task.sources)
+        found[name] = (share * alone, alone)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """`under a second`, `40 s`, `7 min`, `3 h` or `12 days`."""
+    if seconds < 1:
+        return "under a second"
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _check_machine(config: SearchConfig) -> None:
+    """A worker fits this machine, where it is the one that runs it."""
+    resources = config.resources
+    if resources.address != "local":
+        return
+    there = float(rounding.gpus()) if resources.gpus else 0.0
+    if not there and not knows_recipe(config.evaluator):
+        there = math.inf if any(map(Path.exists, map(Path, DRIVERS))) else 0.0
+    if resources.gpus and not there:
+        raise InputError(
+            f"resources.gpus {resources.gpus:g}: this machine has no GPU that PyTorch can use; set "
+            "resources.gpus to 0, or resources.address to a cluster that has some"
+        )
+    if math.isinf(there):  # a trainer of one's own may count what PyTorch cannot use; Ray does
+        there = max(1.0, resources.gpus) * (resources.workers or 1)
+    fitting(resources, [{"CPU": logical_cpus(resources), "GPU": there}])
+
+
+def _open(config: SearchConfig) -> bool:
+    return config.recipe.get("precision") == AUTO
+
+
+def rounds(config: SearchConfig) -> bool:
+    """Whether anything may be computed in bfloat16."""
+    return "bfloat16" in (config.model.dtype, *possible(config, "precision"))
+
+
+def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | None:
+    """Of the default recipe, at the full budget."""
+    if task.model is None or not knows_recipe(task.evaluator):
+        return None
+    cost = cost_of(task)
+    scoring = cost(config.recipe, 0.0)
+    resources = config.resources
+    known = resources.address == "local" and not resources.gpus
+    rate = CPU_FLOPS * resources.cpus * resources.processes if known else math.nan
+    if known and "bfloat16" in (config.model.dtype, config.recipe.get("precision")):
+        rate /= max(1.0, bfloat16)
+    return Estimate(cost(config.recipe, 1.0) - scoring, scoring, rate)
+
+
+def _population(config: SearchConfig) -> Iterator[str]:
+    """A population smaller than the usual one, which the budget has no room for."""
+    usual = Search.model_fields["population"].default
+    evaluations, population = config.budget.evaluations, config.search.population
+    if evaluations < usual and population == fitting_population(config):
+        yield (
+            f"search.population: {population}, since the usual {usual} do not fit a budget of "
+            f"{evaluations} evaluations; so small a search finds little, 40 and more are usual"
+        )
+
+
+def _sources(config: SearchConfig, task: Task) -> Iterator[str]:
+    """Sources that are read too often, and a mixture that cannot vary."""
+    over = mixed_sources(config)
+    if "mixture" in config.genome and len(over) == 1 and config.rounds is None:
+        yield (
+            f"genome.mixture: is over one source, {over[0]}, whose share is always 1; "
+            "leave the gene out, or name a second source"
+        )
+    often = {name: times for name, (times, _) in epochs(config, task).items()}
+    worn = sorted((name for name in often if often[name] > MOST_EPOCHS), key=lambda n: -often[n])
+    if worn:
+        others = f", and {len(worn) - 1} more sources too often" if len(worn) > 1 else ""
+        yield (
+            f"sources.{worn[0]}: its {task.sources[worn[0]].documents:,} documents are read "
+            f"{often[worn[0]]:,.0f} times in a fine-tune at its share of the mixture{others}; from "
+            f"some {MOST_EPOCHS} times on repeating teaches nothing: add text, lower the share, or "
+            f"lower budget.tokens from {config.budget.tokens:,}"
+        )
+
+
+def _scoring(task: Task, estimate: Estimate) -> Iterator[str]:
+    """Where scoring takes most of the work, and what would shorten it."""
+    if estimate.scoring <= estimate.training or not estimate.training:
+        return
+    parts = scoring_parts(task)
+    key, (flops, items) = max(parts.items(), key=lambda part: part[1][0])
+    wanted = flops - (estimate.scoring - estimate.training)
+    fewer = max(LEAST_ITEMS, int(items * max(0.0, wanted) / flops))
+    if fewer < items:
+        yield (
+            f"{key}: scoring takes {estimate.scoring / estimate.total:.0%} of the work of an "
+            f"evaluation, most of it on these {items:,} items; set their `limit`, for example to "
+            f"{fewer:,}"
+        )
+
+
+def _limit(config: SearchConfig, estimate: Estimate) -> Iterator[str]:
+    limit = config.resources.timeout
+    if estimate.seconds > limit:
+        yield (
+            f"resources.timeout: {limit:g} s, and an evaluation is estimated, very roughly, at "
+            f"{estimate.seconds:,.0f} s ({estimate.training / estimate.rate:,.0f} s of training, "
+            f"{estimate.scoring / estimate.rate:,.0f} s of scoring); raise it to some "
+            f"{float(f'{2 * estimate.seconds:.1g}'):,.0f}, or lower budget.tokens"
+        )
+
+
+def workers_here(config: SearchConfig) -> int | None:
+    """How many evaluations run at once, as far as that is known before Ray is asked."""
+    resources = config.resources
+    if resources.address == "local" and not resources.gpus:
+        each = resources.cpus * resources.processes
+        return resources.workers or max(1, available_cpus() // each)
+    return resources.workers

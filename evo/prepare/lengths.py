@@ -1,0 +1,62 @@
+"""Records that sequence_length cuts: how many, and how much of them is left.
+
+A search that cuts them is sound, but learns from less than its user wrote.
+"""
+
+from collections.abc import Iterator
+
+from evo.config import SearchConfig, bounds, possible
+from fitness.data.decks import Cuts, RecordDeck, Use, use_of
+from fitness.data.kinds import Kind
+from fitness.data.records import Records
+from fitness.data.sources import TokenFile
+from fitness.evaluation import Task
+from fitness.evaluators import knows_recipe
+
+SCORED: dict[Kind, Use] = {"preference": "compare", "label": "classify"}  # else `learn`
+PROMPTS = "prompts lose their beginning, answers without room for it their end"
+LOSES: dict[Kind, str] = {
+    "label": "texts lose their end",
+    "preference": "prompts lose their beginning, the same for both answers",
+}
+
+
+def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
+    """Sentences on sources at the longest and the shortest sequences, and on held-out records."""
+    if not knows_recipe(config.evaluator):
+        return
+    low, high = (int(limit) for limit in bounds(config, "sequence_length"))
+    for name, file in task.sources.items():
+        uses: set[Use] = {use_of(file.kind, method) for method in possible(config, "method")}
+        told = _told(file, uses, high)
+        short = _cuts(file, uses, low)
+        if low < high and short is not None and short.cut:
+            told = told or f"none of its records is cut at sequence_length {high}"
+            told += f"; at {low}, {short.cut:,} of {short.records:,} are, to {short.left:.0%}"
+        if told:
+            yield f"sources.{name}: {told}; raise sequence_length to learn from all of them"
+    for name, splits in task.domains.items():
+        for split, file in splits.items():
+            if told := _told(file, {SCORED.get(file.kind, "learn")}, task.held_out_length):
+                yield f"domains.{name}.{split}: {told}; raise sequence_length to score all of them"
+
+
+def _told(file: TokenFile, uses: set[Use], length: int) -> str:
+    """A clause on the records that are cut; empty where none is."""
+    cuts = _cuts(file, uses, length)
+    if cuts is None or not cuts.cut:
+        return ""
+    many = "record is" if cuts.records == 1 else "records are"
+    return (
+        f"{cuts.cut:,} of its {cuts.records:,} {many} longer than sequence_length {length} and cut "
+        f"to {cuts.left:.0%} of their tokens ({LOSES.get(file.kind, PROMPTS)})"
+    )
+
+
+def _cuts(file: TokenFile, uses: set[Use], length: int) -> Cuts | None:
+    """Under the use that cuts most; None of a text."""
+    content = file.open()
+    if not isinstance(content, Records):
+        return None
+    found = [RecordDeck(content, use, length).cuts() for use in uses]
+    return max(found, key=lambda cuts: (cuts.cut, -cuts.left))

@@ -1,0 +1,67 @@
+"""Whether the pools of samples among the sources can be trained on in this search."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from evo.config import SearchConfig
+from fitness.data.documents import records
+from fitness.data.prompts import Prompts
+from fitness.data.samples import sample_in
+from fitness.data.sources import TokenFile
+from fitness.data.thresholds import cut_by, lacking
+from fitness.errors import InputError
+from fitness.evaluation import Split
+from fitness.recipe import Recipe
+from fitness.samples.contamination import contaminated
+from fitness.samples.references import evaluated_texts
+from fitness.suggest import listed
+
+
+def contaminated_in(
+    config: SearchConfig, prompts: Mapping[str, Mapping[Split, Prompts]], base: Path
+) -> dict[str, set[str]]:
+    """By source of samples, the ids of those that hold what this search is measured on.
+
+    Looked for anew whatever scores a pool has: it may be from a search that measured otherwise.
+    """
+    pools = {name: source for name, source in config.sources.items() if source.kind == "sample"}
+    if not pools:
+        return {}
+    halves = (half for domain in config.domains.values() for half in domain.splits().values())
+    asked = (split for splits in prompts.values() for split in splits.values())
+    evaluated = evaluated_texts(halves, asked, base)
+    found = {}
+    for name, pool in pools.items():
+        try:
+            samples = [sample_in(record, where) for where, record in records(pool, base)]
+        except InputError as error:
+            raise InputError(f"sources.{name}: {error}") from error
+        found[name] = contaminated(samples, evaluated)
+        left = sum(sample.id not in found[name] for sample in samples)
+        if left < len(samples):
+            warnings.warn(
+                f"sources.{name}: {len(samples) - left} of its {len(samples)} samples hold text of "
+                "the domains or prompts, which are measured on, and are left out",
+                stacklevel=2,
+            )
+        if not left:
+            raise InputError(
+                f"sources.{name}: every sample holds text of the domains or prompts, which are "
+                "measured on; generate from other prompts"
+            )
+    return found
+
+
+def check_scores(config: SearchConfig, name: str, file: TokenFile) -> None:
+    """The samples have every score that some recipe of the search cuts by."""
+    cuts = [n for n in {**config.recipe, **config.genome} if cut_by(n)]
+    for cut in cuts:
+        fixed = {} if cut in config.genome else {cut: config.recipe[cut]}
+        recipe = Recipe.model_validate(fixed or {cut: 0.5})
+        if absent := lacking(recipe, file.scores):
+            have = f"they have {listed(file.scores)}" if file.scores else "they have none"
+            raise InputError(
+                f"sources.{name}: {cut} cuts by the score {absent[0]}, which its samples lack, "
+                f"{have}; score them with this filter, or leave {cut} out"
+            )

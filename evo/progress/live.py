@@ -1,0 +1,269 @@
+"""Shows a search while it runs: a live table, plain lines, or JSON lines."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from evo.cluster.doing import Doing, counted, described
+from evo.config import SearchConfig
+from evo.printable import say
+from evo.progress import now
+from evo.progress.tally import BASE, Tally
+from evo.record.elapsed import NAME
+from evo.record.ledger import FILE, Fact
+
+Mode = Literal["live", "plain", "json"]
+WRITE_SECONDS = 2.0  # between two writings of what the driver does
+QUIET_SECONDS = 60.0  # after which a plain line says what runs
+REFRESHES = 4  # of the live table, a second
+
+
+class Progress:
+    """Fed with every fact as it is written and with each phase; shows them in one of three ways."""
+
+    def __init__(self, config: SearchConfig, run: Path, mode: Mode) -> None:
+        self.config = config
+        self.run = run
+        self.tally = Tally(config)
+        self.begun = time.time()
+        self.earlier = 0.0  # seconds of running time, of the launches and resumes before
+        self.phase = ""
+        self.stopping = ""
+        self._asked = 0  # how often somebody asked to stop
+        self._mode = mode
+        self._heard = True
+        self._workers: Callable[[], Sequence[Doing]] = tuple
+        self._ready: float | None = None  # when the first worker was
+        self._written = self._said = self.begun
+        self._phase_since = self.begun
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if self._mode == "live":
+            from rich.live import Live
+
+            from evo.progress.table import live_table
+            from evo.screen import Screen
+
+            self._live = Live(
+                get_renderable=lambda: live_table(self),
+                console=Screen(stderr=True),
+                refresh_per_second=REFRESHES,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._workers, self.stopping = tuple, ""  # what is shown last says nothing of these
+        if self._live is not None:
+            self._live.stop()
+        now.remove(self.run)
+
+    def enter(self, phase: str) -> None:
+        """A phase begins: what the driver does until the next one."""
+        if phase == self.phase:
+            return
+        self.phase, self._phase_since = phase, time.time()
+        self._say(f"{phase} ({NAME} {clock(self.running_time())})")
+        self._write()
+
+    def note(self, text: str) -> None:
+        """Say what a user should know before anything trains."""
+        with suppress(OSError):  # nobody reads it any more
+            say(f"evo: note: {text}", error=True)
+
+    def follow(self, workers: Callable[[], Sequence[Doing]]) -> None:
+        """From now on there are workers; the given function says what each does."""
+        self._workers = workers
+        self.look()
+
+    def recall(self, facts: Iterable[Fact]) -> None:
+        """Take in what an earlier driver wrote, without showing it line by line."""
+        for fact in facts:
+            self.tally.take(fact)
+        self.tally.worked = 0.0
+
+    def __call__(self, fact: Fact) -> None:
+        """Take in a new fact and show it."""
+        self.tally.take(fact)
+        if self._mode == "json":
+            print(json.dumps(fact), flush=True)
+        elif line := self._line(fact):
+            self._say(line)
+
+    def look(self) -> None:
+        """See what the workers do: the phase may have changed, or nothing was said for long."""
+        workers = self.workers
+        if self._ready is None and any(doing.ready for doing in workers):
+            self._ready = time.time()
+        if workers:
+            self.enter(_phase(workers, self.tally))
+        if self.stopping:
+            self.stopping = self._stopping(self.finishing())
+        if time.time() > self._said + QUIET_SECONDS:
+            self._say(f"{self._done()} {self.now_running()}")
+        if time.time() > self._written + WRITE_SECONDS:
+            self._write()
+
+    def interrupted(self, times: int, running: int) -> None:
+        """Somebody asked to stop: acknowledged at once, from within a signal's handler."""
+        self._asked = times
+        self.stopping = self._stopping(running)
+        self._written = 0.0  # those who look from outside are told at the next look
+        if self._mode != "live":  # the table shows it; a handler must not print, only write
+            with suppress(OSError):
+                os.write(2, f"evo: {self.stopping}\n".encode())
+
+    def _stopping(self, running: int) -> str:
+        """What a stop that somebody asked for waits for."""
+        if self._asked > 1 or not running:
+            return "stopping now"
+        evaluations = "1 evaluation" if running == 1 else f"{running} evaluations"
+        return f"finishing {evaluations}; Ctrl-C again to stop now"
+
+    def finishing(self) -> int:
+        """How many evaluations run, none of which is waited for where the stop is to be at once."""
+        return 0 if self._asked > 1 else sum(len(doing.specs) for doing in self.workers)
+
+    @property
+    def workers(self) -> Sequence[Doing]:
+        """What each worker does."""
+        return self._workers()
+
+    def running_time(self) -> float:
+        """Seconds that evomix has run on this search, see `evo.record.elapsed`."""
+        return self.earlier + time.time() - self.begun
+
+    def busy_share(self) -> float | None:
+        """Share of the workers' time, since the first was ready, in which they evaluated."""
+        workers = self.workers
+        if self._ready is None or not workers:
+            return None
+        elapsed = max(1e-9, time.time() - self._ready)
+        return min(1.0, self._busy_seconds(workers) / (elapsed * len(workers)))
+
+    def seconds_left(self) -> float | None:
+        """Expected seconds to the end, what runs and the closing comparison included."""
+        workers = self.workers
+        if self._ready is None or not workers or self.stopping:
+            return None
+        elapsed = max(1e-9, time.time() - self._ready)
+        lanes = self._busy_seconds(workers) / elapsed
+        return self.tally.seconds_left(time.time(), workers, len(workers), lanes)
+
+    def now_running(self) -> str:
+        """`searching, running time 1:30, about 4:00 left; individual 5, 0:48`."""
+        parts = [f"{self.phase}, {NAME} {clock(self.running_time())}"]
+        if (left := self.seconds_left()) is not None:
+            parts[0] += f", about {clock(left)} left"
+        workers = self.workers
+        busy = [one for one in workers if one.phase != "idle"]
+        shown = [f"{described(one)}, {clock(time.time() - one.since)}" for one in busy[:4]]
+        return "; ".join([*parts, *shown, *([counted(workers)] if len(busy) > 4 else [])])
+
+    def _busy_seconds(self, workers: Sequence[Doing]) -> float:
+        running = sum(time.time() - one.since for one in workers if one.phase == "evaluating")
+        return self.tally.worked + running
+
+    def _write(self) -> None:
+        """For those who look from outside, once there is a run."""
+        self._written = time.time()
+        if (self.run / FILE).exists():
+            now.write(
+                self.run,
+                now.Now(
+                    time=self._written,
+                    phase=self.phase,
+                    begun=self.begun,
+                    busy_share=self.busy_share(),
+                    seconds_left=self.seconds_left(),
+                    workers=now.workers_now(self.workers),
+                    stopping=bool(self.stopping),
+                    finishing=self.finishing() if self.stopping else 0,
+                ),
+            )
+
+    def _say(self, line: str) -> None:
+        self._said = time.time()
+        if self._mode == "plain" and self._heard:
+            try:
+                say(line, error=True)
+            except OSError:  # nobody reads it any more, which is no reason to end a search
+                self._heard = False
+
+    def _done(self) -> str:
+        return f"[{self.tally.spent:g}/{self.config.budget.evaluations}]"
+
+    def _line(self, fact: Fact) -> str:
+        done = self._done()
+        if fact["fact"] == "evaluation":
+            return f"{done} {self._evaluation(fact)}"
+        if fact["fact"] == "lost":
+            base = fact.get("fidelity") == 0
+            who = f"untouched {BASE}" if base else f"individual {fact['individual']}"
+            return f"{done} {who}: worker lost, tried again"
+        if fact["fact"] == "winner":
+            return f"{done} named individual {fact['individual']}; comparing on the test split"
+        if fact["fact"] == "round":
+            name = next(iter(self.config.objectives))
+            pool = f"; {fact['pool']['pool']} samples in the pool" if "pool" in fact else ""
+            return (
+                f"round {fact['round']}: individual {fact['individual']}, {name} "
+                f"{fact['measurements'][name]:.4f} on the selection split{pool}"
+            )
+        return {
+            "search": f"{done} launched: {self.run}",
+            "resumed": f"{done} resumed: {self.run}",
+        }.get(fact["fact"], "")
+
+    def _evaluation(self, fact: Fact) -> str:
+        name = self.tally.names.get(fact["individual"], "")
+        who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
+        if fact["fidelity"] == 0:
+            who = f"untouched {BASE}"
+        values = "  ".join(
+            f"{objective} {fact['measurements'][objective]:.4f}"
+            for objective in self.config.objectives
+            if objective in fact["measurements"]
+        )
+        seconds = fact["finished"] - fact["started"]
+        if fact["split"] == "samples":
+            count = len(fact["details"].get("samples", ()))
+            return f"{who} wrote {count} samples  {seconds:.1f} s"
+        where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
+        if fact["split"] == "selection" and fact["seed"] != self.config.seed:
+            where = f" again under seed {fact['seed']}"
+        where += " from scratch" if fact["fidelity"] > 1 else ""
+        return f"{who}{where}: {values or fact['status']}  {seconds:.1f} s"
+
+
+def _phase(workers: Sequence[Doing], tally: Tally) -> str:
+    """What the workers are at, all together."""
+    count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
+    if not any(doing.ready for doing in workers) and not tally.worked:
+        loading = any(doing.phase != "starting" for doing in workers)
+        return f"loading the model and the data on {count}" if loading else f"starting {count}"
+    if any(spec.split == "samples" for doing in workers for spec in doing.specs):
+        return "writing samples"
+    if tally.winner is not None:
+        return "comparing on the test split"
+    if BASE not in tally.baselines:
+        return "evaluating the untouched base and the first individuals"
+    return "searching"
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `2:00:10`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,209 @@
+"""Counts of a search while it runs, from its facts: done, best, baselines, failures, pace."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+
+from evo.cluster.doing import Doing
+from evo.config import Constraint, SearchConfig, constraints, feasible, inherits, losses
+from evo.planning.lineages import from_fact, portion
+from evo.record.ledger import Fact
+from evo.search.evaluations import continued_from
+from evo.search.replicates import score
+from population import selection
+from population.front import joined
+from population.individual import ANCHOR, Individual
+
+BASE = "base"
+MOST = 0.9  # of its expected time that a running evaluation is counted as having behind it
+
+
+@dataclass(slots=True)
+class Pace:
+    """Seconds that workers took for so many units of work."""
+
+    seconds: float = 0.0
+    units: float = 0.0
+
+    def add(self, seconds: float, units: float) -> None:
+        self.seconds += seconds
+        self.units += units
+
+    def per_unit(self, otherwise: float) -> float:
+        return self.seconds / self.units if self.units else otherwise
+
+
+@dataclass
+class Tally:
+    """Fed with every fact of a search, in the order of the ledger."""
+
+    config: SearchConfig
+    spent: float = 0.0  # in full fine-tunes
+    compared: int = 0  # evaluations on the test split
+    lost: int = 0
+    names: dict[int, str] = field(default_factory=dict)  # of baselines
+    baselines: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    winner: int | None = None
+    worked: float = 0.0  # seconds, by all workers
+
+    def __post_init__(self) -> None:
+        self.front = np.empty((0, len(self.config.objectives)))  # losses, (members, objectives)
+        self._portions: dict[int, float] = {}  # of the budget, by individual
+        self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
+        self._scored: dict[int, Individual] = {}
+        self._controls = 0
+        self._last: tuple[str, float] = ("", 0.0)  # worker and start of the last evaluation
+        self._search, self._test, self._base = Pace(), Pace(), Pace()
+        self._tested: Counter[bool] = Counter()  # on the test split, by whether it was trained
+
+    def take(self, fact: Fact) -> None:
+        """Take in one fact."""
+        kind = fact["fact"]
+        if kind == "individual":
+            self._portions[fact["id"]] = portion(self.config, from_fact(fact))
+            if fact["operator"].startswith(ANCHOR):
+                self.names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
+        elif kind == "lost":
+            self.lost += 1
+        elif kind == "winner":
+            self.winner = fact["individual"]
+        elif kind == "control":
+            self._controls += 1
+        elif kind == "evaluation":
+            self._evaluated(fact)
+
+    def _evaluated(self, fact: Fact) -> None:
+        copied = "same_as" in fact["details"]
+        seconds = 0.0
+        if not copied and (fact["worker"], fact["started"]) != self._last:  # else of one bucket
+            self._last = (fact["worker"], fact["started"])
+            seconds = fact["finished"] - fact["started"]
+        self.worked += seconds
+        if fact["split"] == "samples":
+            return
+        if fact["split"] == "test":
+            self.compared += 1
+            self._tested[fact["fidelity"] > 0] += 1
+            (self._test if fact["fidelity"] else self._base).add(seconds, not copied)
+            return
+        if fact["fidelity"] == 0:
+            self._base.add(seconds, 1)
+            self.baselines[BASE] = fact["measurements"]
+            for individual, measured in self._measured.items():  # constraints may hang on it
+                for measurements in measured:
+                    self._compare(individual, measurements)
+            return
+        share = self.share(fact["individual"], fact["seed"], fact["fidelity"], fact["split"])
+        self.spent += share
+        if not copied:
+            self._search.add(seconds, share)
+        if fact["fidelity"] < 1:  # paused at a rung: it does not compete with the others yet
+            return
+        if fact["status"] != "ok":
+            self.failures[fact["status"]] += 1
+            return
+        self._learned(fact["individual"], fact["measurements"])
+
+    def share(self, individual: int, seed: int, fidelity: float, split: str) -> float:
+        """Share of a full fine-tune that an evaluation takes of the budget; see `rungs.share`."""
+        begun = continued_from(self.config, seed, fidelity, split)
+        return (fidelity - begun) * self._portions.get(individual, 1.0)
+
+    def _learned(self, individual: int, measurements: Mapping[str, float]) -> None:
+        measured = self._measured.setdefault(individual, [])
+        measured.append(measurements)
+        if (name := self.names.get(individual)) is not None:
+            self.baselines[name] = self.means(individual)
+        self._compare(individual, measurements)
+
+    def _compare(self, individual: int, measurements: Mapping[str, float]) -> None:
+        """Score an individual, and take what was measured into the front."""
+        base, measured = self.baselines.get(BASE, {}), self._measured[individual]
+        self._scored[individual] = score(self.config, Individual(individual, {}), measured, base)
+        if feasible(self.config, measurements, base):
+            self.front = joined(self.front, np.array(losses(self.config, measurements)))
+
+    def limits(self) -> tuple[Constraint, ...]:
+        """The constraints, with their limits as far as the base is measured."""
+        return constraints(self.config, self.baselines.get(BASE, {}))
+
+    def means(self, individual: int) -> dict[str, float]:
+        """What was measured of an individual on the selection split, averaged over its seeds."""
+        measured = self._measured[individual]
+        return {name: fmean(one[name] for one in measured) for name in measured[0]}
+
+    @property
+    def best(self) -> Individual | None:
+        """Whom the search would name now, or the nearest to that where none meets the constraints;
+        None where nobody has been evaluated at full fidelity."""
+        return selection.best(list(self._scored.values()), seeds=self.config.search.replicates)
+
+    def why_none(self) -> str:
+        """Why nothing counts as best yet; empty where something does."""
+        best = self.best
+        if best is None:
+            tried = self.failures.total()
+            return (
+                f"nothing counts as best yet: all {tried} evaluations so far have failed"
+                if tried
+                else "nothing counts as best yet: no individual has had its full budget"
+            )
+        if best.violation == 0:
+            return ""
+        means = self.means(best.id)
+        broken = [limit for limit in self.limits() if limit.excess(means) > 0]
+        limits = " and ".join(map(str, broken))
+        values = " and ".join(f"{means[limit.name]:.4g}" for limit in broken)
+        return (
+            f"nothing counts as best yet: no individual meets {limits}; the nearest, individual "
+            f"{best.id}, has {values}"
+        )
+
+    # What is left to do. A fine-tune of the search is expected to take as long, for its share of
+    # the budget, as those before it did; one of the comparison as long as those before it, which
+    # score another split. Running ones have a part behind them, however long they run on.
+
+    def seconds_left(
+        self, now: float, running: Sequence[Doing], workers: int, lanes: float
+    ) -> float | None:
+        """Expected seconds to the end of the comparison; None before a fine-tune has finished.
+
+        `lanes` are the workers that the search has kept busy on average.
+        """
+        if not self._search.units:
+            return None
+        unit = self._search.per_unit(0.0)
+        test = self._test.per_unit(unit)
+        base = self._base.per_unit(unit)
+        search = max(0.0, self.config.budget.evaluations - self.spent) * unit
+        trained, untrained = self._comparisons()
+        jobs = max(0, trained - self._tested[True]), max(0, untrained - self._tested[False])
+        compare = jobs[0] * test + jobs[1] * base
+        longest = 0.0
+        for doing in running:
+            expected, in_test = 0.0, False
+            for spec in doing.specs:
+                share = self.share(spec.individual, spec.seed, spec.fidelity, spec.split)
+                in_test = spec.split == "test"
+                expected += base if spec.fidelity == 0 else test if in_test else unit * share
+            behind = min(now - doing.since, MOST * expected)
+            longest = max(longest, expected - behind)
+            if in_test:
+                compare -= behind
+            elif any(spec.fidelity for spec in doing.specs):
+                search -= behind
+        wide = max(1, min(workers, sum(jobs)))
+        left = max(0.0, search) / min(max(1.0, lanes), workers) + max(0.0, compare) / wide
+        return max(left, longest)
+
+    def _comparisons(self) -> tuple[int, int]:
+        """Evaluations on the test split: of trained contenders, and of the untouched base."""
+        contenders = len(self.names) + 1 + self._controls + inherits(self.config)
+        if self.winner is not None and self.winner in self.names:
+            contenders -= 1
+        seeds = self.config.comparison.seeds
+        return seeds * contenders, seeds

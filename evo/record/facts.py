@@ -1,0 +1,262 @@
+"""The kinds of facts in a ledger: what each holds, and that facts agree with one another.
+
+A ledger may come from a stranger, or from a disk that flipped a bit. Whatever is read has passed
+here, so that nothing that reads facts has to doubt them. Keys that no kind declares are kept, as
+are kinds that only a later version knows.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from evo.config import Constraint
+from fitness.errors import InputError
+from fitness.evaluation import Purpose, Status
+
+Id = Annotated[int, Field(ge=0, lt=2**31)]  # a slot's number; a control's is above them
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+LATEST = 1e11
+TIMES = ("begun", "time", "started", "finished")
+Seconds = Annotated[float, Field(ge=0, lt=LATEST)]  # Unix time, or a duration
+Fidelity = Annotated[float, Field(ge=0, lt=1e9)]  # above 1: as many times the budget
+Share = Annotated[float, Field(ge=0, lt=1e12)]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]  # tokens, nats per token
+Numbers = dict[str, FiniteFloat]
+Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat]  # as population.genes
+Genome = dict[str, Gene]
+
+
+class Config(TypedDict):
+    """A resolved spec, as far as it is read without being validated as a spec."""
+
+    name: NotRequired[str]
+    seed: NotRequired[Seed]
+    objectives: NotRequired[dict[str, Literal["minimize", "maximize"]]]
+    constraints: NotRequired[list[str] | None]
+    genome: NotRequired[dict[str, dict[str, Any]]]
+    recipe: NotRequired[dict[str, Any]]
+    sources: NotRequired[dict[str, dict[str, Any]]]
+    search: NotRequired[dict[str, Any] | None]
+    budget: NotRequired[dict[str, Any] | None]
+    model: NotRequired[dict[str, Any] | None]
+    comparison: NotRequired[dict[str, Any] | None]
+
+
+class Items(TypedDict):
+    """Scores of one measurement by held-out item; see `fitness.evaluate.items`."""
+
+    unit: str
+    count: Count
+    sums: list[FiniteFloat]
+    weights: NotRequired[list[FiniteFloat]]
+
+
+class Details(TypedDict):
+    """What is known of an evaluation beside its measurements."""
+
+    shares: NotRequired[dict[str, Share]]
+    epochs: NotRequired[dict[str, Share]]
+    cumulative_tokens: NotRequired[dict[str, Count]]
+    learning_curve: NotRequired[list[Point]]
+    samples: NotRequired[dict[str, list[dict[str, str]]] | list[dict[str, Any]]]
+    samples_kept: NotRequired[dict[str, Count]]
+    items: NotRequired[dict[str, Items]]
+    same_as: NotRequired[Id | None]
+    inherited_from: NotRequired[list[Id]]
+
+
+class Search(TypedDict):
+    """The first fact: the spec, and what identifies model, data and versions."""
+
+    format: int
+    config: Config
+    fingerprints: NotRequired[dict[str, Any]]
+    versions: NotRequired[dict[str, Any]]
+    workers: NotRequired[Count]
+    begun: NotRequired[Seconds]
+    time: Seconds
+
+
+class Individual(TypedDict):
+    """An individual that was bred in the slot of its number."""
+
+    id: Id
+    genome: Genome
+    parents: list[Id]
+    operator: str
+    generation: Count
+    learned_from: NotRequired[int | None]
+
+
+class Repeat(TypedDict):
+    """A slot in which a known individual is evaluated again."""
+
+    slot: Id
+    individual: Id
+    seed: Seed
+    fidelity: Fidelity
+    learned_from: NotRequired[int | None]
+
+
+class Evaluated(TypedDict):
+    """An evaluation that has ended."""
+
+    individual: Id
+    seed: Seed
+    fidelity: Fidelity
+    split: Purpose
+    status: Literal[tuple(map(str, Status))]  # type: ignore[valid-type]
+    measurements: Numbers
+    cost: NotRequired[Numbers]
+    details: NotRequired[Details | None]
+    message: NotRequired[str | None]
+    worker: NotRequired[str | None]
+    started: Seconds
+    finished: Seconds
+
+
+class Lost(TypedDict):
+    """A worker that died, and what it was evaluating."""
+
+    individual: Id
+    seed: Seed
+    fidelity: NotRequired[Fidelity]
+    split: Purpose
+    attempt: Count
+
+
+class Winner(TypedDict):
+    """The individual that was named before the test split was read."""
+
+    individual: Id
+
+
+class Control(TypedDict):
+    """The winner on another diet, for the closing comparison."""
+
+    id: Count
+    name: str
+    individual: Id
+    genome: Genome
+
+
+class Resumed(TypedDict):
+    """A later driver, perhaps with another spec where that may change."""
+
+    begun: NotRequired[Seconds]
+    time: Seconds
+    config: NotRequired[Config | None]
+    workers: NotRequired[Count]
+
+
+class Ended(TypedDict):
+    """The end of a driver's work."""
+
+    time: NotRequired[Seconds]
+    busy_seconds: NotRequired[Seconds]
+    driver_seconds: NotRequired[Seconds]
+    why: NotRequired[str]
+    judgements: NotRequired[Count]
+
+
+class Round(TypedDict):
+    """A round that is over."""
+
+    round: Annotated[int, Field(ge=1, lt=2**31)]
+    individual: Id
+    loss: NotRequired[FiniteFloat]
+    violation: NotRequired[FiniteFloat]
+    measurements: NotRequired[Numbers]
+    genome: NotRequired[Genome]
+    pool: NotRequired[dict[str, Any]]
+
+
+KINDS: Mapping[str, Any] = {
+    "search": Search,
+    "individual": Individual,
+    "repeat": Repeat,
+    "evaluation": Evaluated,
+    "lost": Lost,
+    "winner": Winner,
+    "control": Control,
+    "resumed": Resumed,
+    "stopped": Ended,
+    "waiting": Ended,
+    "finished": Ended,
+    "round": Round,
+}
+
+
+@cache
+def _validator(kind: str) -> TypeAdapter[Any] | None:
+    return TypeAdapter(KINDS[kind]) if kind in KINDS else None
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST
+    )
+
+
+def check(fact: Mapping[str, Any]) -> None:
+    """Raise ValueError, which names the key and the value, for a fact that is not of its kind."""
+    kind = fact["fact"]
+    validator = _validator(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        raise ValueError(f"`fact` is {kind!r:.40}; it must be the name of a kind")
+    try:
+        if validator is not None:
+            validator.validate_python(fact, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        raise ValueError(f"`{kind}`: {key}: {first['msg'].lower()}{given}") from None
+    for key in TIMES:  # read of facts of every kind, those of later versions too
+        if not _is_time(fact.get(key)):
+            raise ValueError(f"`{kind}`: {key} is {fact[key]!r:.40}; it must be in Unix seconds")
+    for text in (fact.get("config") or {}).get("constraints") or ():
+        try:
+            Constraint.parse(text)
+        except ValueError as error:
+            raise ValueError(f"`{kind}`: config.constraints: {error}") from None
+
+
+def check_together(facts: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raise InputError, beginning with file and line, where facts contradict one another."""
+    bred = {fact["id"] for fact in facts if fact["fact"] in ("individual", "control")}
+    ids: set[int] = set()
+    mixed: dict[str, bool] = {}  # whether a gene is a mixture, by name: in all genomes or none
+    evaluated: set[tuple[Any, ...]] = set()
+    for line, fact in enumerate(facts, 1):
+        kind, fault = fact["fact"], ""
+        if kind == "search" and line > 1:
+            fault = "a second `search`"
+        elif kind in ("individual", "control"):
+            known = ids if kind == "individual" else bred
+            parents = fact["parents"] if kind == "individual" else [fact["individual"]]
+            if fact["id"] in ids:
+                fault = f"a second individual {fact['id']}"
+            elif unknown := [parent for parent in parents if parent not in known]:
+                fault = (
+                    f"individual {fact['id']} has the parent {unknown[0]}, which is not before it"
+                )
+            for name, gene in fact["genome"].items():
+                if mixed.setdefault(name, isinstance(gene, dict)) != isinstance(gene, dict):
+                    fault = f"gene {name!r} of individual {fact['id']} is {gene!r:.40}"
+            ids.add(fact["id"])
+        elif kind == "evaluation":
+            key = (fact["individual"], fact["seed"], fact["fidelity"], fact["split"])
+            if fact["individual"] not in bred and fact["fidelity"] > 0:
+                fault = f"an evaluation of individual {fact['individual']}, which there is not"
+            elif key in evaluated:
+                fault = f"a second evaluation of individual {key[0]} under seed {key[1]}"
+            evaluated.add(key)
+        elif kind in ("repeat", "winner") and fact["individual"] not in bred:
+            fault = f"`{kind}` names individual {fact['individual']}, which there is not"
+        if fault:
+            raise InputError(f"{where}:{line}: {fault}; restore the file from a copy")

@@ -1,0 +1,1 @@
+"""Self-improvement in rounds: generate, filter, judge, pool, search again."""

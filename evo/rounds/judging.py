@@ -1,0 +1,128 @@
+"""Somebody judges what a round wrote: people on their page, or a function in their place."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo.config.rounds import JUDGED, PEOPLE, Rounds
+from evo.feedback.pool import sample_items, scored_by_people
+from fitness.data.samples import Sample
+from fitness.errors import InputError
+from fitness.facts import as_lines
+from fitness.feedback import items as shown
+from fitness.feedback.conversion import records
+from fitness.feedback.items import Item, add_items, read_items, to_fact
+from fitness.feedback.judgements import JUDGE, by_judge, checked, judge_named
+from fitness.feedback.store import FOLDER, Store, read_standing
+from fitness.files import write_whole
+from fitness.judges.answers import Asked
+from fitness.judges.endpoint import KEY_VARIABLE
+from fitness.judges.pairs import verdict
+from fitness.judges.protocol import Refused
+from fitness.judges.speakers import speaker_of
+from fitness.plugins import load_function
+from fitness.reward.choice import chosen
+from fitness.secrets import quoted
+
+
+def judge(
+    rounds: Rounds, run: Path, own: Path, number: int, samples: Sequence[Sample], *, seed: int
+) -> tuple[int, dict[str, Any]]:
+    """How many items of a round nobody has judged yet, and what judgements have come to so far.
+
+    `run` is the folder of all rounds, whose feedback they share, and `own` the round's. Where none
+    is missing, all that was ever judged becomes data there, by source.
+    """
+    folder = run / FOLDER
+    if wanted := needed(rounds, number):
+        if not (own / shown.FILE).exists():
+            rng = np.random.default_rng([seed, number])
+            chosen = _chosen(samples, wanted, folder, rng, pairs=by_judge(rounds.annotator))
+            write_whole(own / shown.FILE, as_lines(map(to_fact, chosen)))
+        items = read_items(own)
+        add_items(folder, items.values())
+        if rounds.annotator != PEOPLE and not _judged_by_another(rounds, folder, items):
+            items = {}  # nobody else is waited for
+        judged = {judgement.item for judgement in read_standing(folder).judgements()}
+        if missing := len(items.keys() - judged):
+            return missing, {}
+    judgements = read_standing(folder).judgements()
+    known = read_items(folder)
+    found = {name: records(known, judgements, kind) for name, kind in JUDGED.items()}
+    if not any(record["label"] for record in found["ratings"]):
+        del found["ratings"]  # nothing of them is learned
+    for name, lines in found.items():
+        if lines:
+            write_whole(own / f"{name}.jsonl", as_lines(lines))
+    counts = {name: len(lines) for name, lines in found.items() if lines}
+    return 0, {"judged": counts, "judgements": len(judgements)}
+
+
+def score(run: Path, samples: Sequence[Sample], *, seed: int) -> list[Sample]:
+    """The samples with what people have said so far as scores, if that is enough for any."""
+    folder = run / FOLDER
+    judgements = read_standing(folder).judgements()
+    return scored_by_people(samples, read_items(folder), judgements, seed=seed)
+
+
+def needed(rounds: Rounds, number: int) -> int:
+    """Judgements wanted after a round: half as many after each further one, and one at least."""
+    return max(1, rounds.judgements >> (number - 1)) if rounds.judgements else 0
+
+
+def _chosen(
+    samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator, *, pairs: bool
+) -> list[Item]:
+    """The items of a round: the most telling of what was written, see `feedback.choice`.
+
+    With `pairs`, drafts after the same prompt alone, which is all that a model judges.
+    """
+    known, judgements = read_items(folder), read_standing(folder).judgements()
+    candidates, scores = sample_items(samples, pairs=1, rng=rng)
+    new = [one for one in candidates if one.id not in known and (one.pair or not pairs)]
+    return chosen(new, count, items=known, judgements=judgements, rng=rng, scores=scores)
+
+
+def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) -> bool:
+    """Whether a function or a model judged everything; a server may not be there."""
+    annotator = rounds.annotator
+    if not by_judge(annotator):
+        _ask(annotator, folder, items)
+        return True
+    speaker = speaker_of(annotator.removeprefix(JUDGE), key_variable=KEY_VARIABLE)
+    name = judge_named(speaker.name)
+    try:
+        with Asked(folder, "verdicts") as asked, Store(folder) as store:
+            for item in items.values():
+                try:
+                    said = checked(item, name, "preference", verdict(speaker, item, asked))
+                except Refused:
+                    said = checked(item, name, "skip", None)
+                store.take_in(name, [], [said])
+    except InputError as error:
+        if rounds.unreachable == "stop":
+            raise
+        warnings.warn(f"{error}; going on with what was judged so far", stacklevel=2)
+        return False
+    return True
+
+
+def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
+    """Ask a function for what is missing, and write each answer down before the next question."""
+    function = load_function(annotator, "annotator")
+    judged = {judgement.item for judgement in read_standing(folder).judgements()}
+    with Store(folder) as store:
+        for item in items.values():
+            if item.id in judged:
+                continue
+            said: Any = function(item.prompt, [draft.text for draft in item.drafts])
+            if not isinstance(said, Mapping):
+                raise InputError(
+                    f"annotator {annotator!r}: gave {quoted(said, 60)}; it must give "
+                    '{kind: value}, such as {"rating": 4}, or {"skip": None}'
+                )
+            found = [checked(item, annotator, str(kind), value) for kind, value in said.items()]
+            store.take_in(annotator, [], found)

@@ -1,0 +1,126 @@
+"""What becomes of a round's samples: each is scored once, and they join the pool, or do not."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo.config import SearchConfig
+from evo.config.rounds import Rounds
+from evo.samples import texts
+from evo.samples.generate import DOCUMENTS
+from fitness.data.samples import CONTAMINATION, Sample, read_samples, sample_in, to_lines
+from fitness.files import write_whole
+from fitness.models import folders
+from fitness.samples.contamination import is_contaminated
+from fitness.samples.diversity import diversity
+from fitness.samples.filters import Given, needs, scored
+
+DUPLICATE = "duplicate"  # which goes by the whole pool
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """What a round's writing came to; plain numbers for the ledger."""
+
+    written: int
+    contaminated: int
+    diversity: Mapping[str, float]
+    collapsed: bool
+    pool: int  # samples in the pool after it
+
+
+def real_texts(
+    config: SearchConfig, mixture: Mapping[str, float], rng: np.random.Generator
+) -> list[str]:
+    """What samples begin with and are compared with: of `rounds.like`, else by the mixture."""
+    assert config.rounds is not None
+    names = config.rounds.like or tuple(config.sources)
+    shares = {name: 1.0 if config.rounds.like else mixture.get(name, 0.0) for name in names}
+    total = sum(shares.values())
+    even = 1 / len(names)  # where the mixture has nothing of them
+    shares = {name: share / total if total else even for name, share in shares.items()}
+    return texts.documents(config, shares, DOCUMENTS, rng)
+
+
+def score(
+    config: SearchConfig, samples: Sequence[Sample], earlier: Sequence[Sample], real: Sequence[str]
+) -> list[Sample]:
+    """The samples, with the scores that the workers have not given them yet."""
+    from fitness.models.base import Base
+
+    assert config.rounds is not None
+    wanted = dict.fromkeys([*config.rounds.filters, CONTAMINATION])  # whatever the filters are
+    left = [name for name in wanted if needs(name) not in ("base", "judgements")]
+    second = config.rounds.second
+    given = Given(
+        seed=config.seed,
+        second=Base(folders.locate(second)) if second and "likelihood" in left else None,
+        real=real,
+        training=lambda: texts.training(config),
+        evaluated=texts.evaluated(config),
+    )
+    found = scored(samples, [name for name in left if name != DUPLICATE], given)
+    if DUPLICATE in left:
+        found = scored([*earlier, *found], [DUPLICATE], given)[len(earlier) :]
+    return found
+
+
+def pooled(
+    rounds: Rounds,
+    samples: Sequence[Sample],
+    earlier: Sequence[Sample],
+    real: Sequence[str],
+    to: Path,
+    judge: Callable[[Sequence[Sample]], list[Sample]] = list,
+) -> Yield:
+    """Write the pool after a round: what was there, and the round's samples unless they collapsed.
+
+    `judge` adds what people's judgements say of all of them by now. Contaminated ones stay in the
+    file, as evidence; no search ever learns them.
+    """
+    completions = [one.completion for one in samples]
+    measured = diversity(completions, real)
+    collapsed = measured["distinct_ratio"] < rounds.diversity
+    kept = judge(once([*earlier, *([] if collapsed else samples)]))
+    write_samples(to, kept)
+    dirty = sum(map(is_contaminated, samples))
+    clean = len(kept) - sum(map(is_contaminated, kept))
+    return Yield(len(samples), dirty, measured, collapsed, clean)
+
+
+def once(samples: Iterable[Sample]) -> list[Sample]:
+    """The first of equal ones, in their order."""
+    first: dict[str, Sample] = {}
+    for one in samples:
+        first.setdefault(one.id, one)
+    return list(first.values())
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    write_whole(path, "".join(to_lines(samples)))
+
+
+def read_pool(path: Path | None) -> list[Sample]:
+    return list(read_samples(path)) if path is not None else []
+
+
+def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The evaluations in which a round's individuals wrote, in the order of their seeds."""
+    found = [
+        fact
+        for fact in facts
+        if fact["fact"] == "evaluation" and fact["split"] == "samples" and fact["status"] == "ok"
+    ]
+    return sorted(found, key=lambda fact: fact["seed"])
+
+
+def samples_of(facts: Sequence[Mapping[str, Any]], where: Path) -> list[Sample]:
+    """What a round's individuals wrote, in the order of writers and seeds, by its ledger."""
+    return once(
+        sample_in(record, f"{where}: individual {fact['individual']}, seed {fact['seed']}")
+        for fact in written(facts)
+        for record in fact["details"].get("samples", ())
+    )

@@ -1,0 +1,77 @@
+"""What earlier rounds have measured already: equal recipes on equal data are not trained again."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evo.config import SearchConfig, decode
+from evo.config import of as config_of
+from evo.record.ledger import Fact, read
+from evo.rounds.spec import different
+from evo.search.evaluations import from_fact
+from fitness.evaluation import Evaluation, EvaluationSpec
+from fitness.files import appearing
+from fitness.models import weights
+
+Known = tuple[Path, Fact]  # the folder of its round, and the evaluation
+
+
+class Recall:
+    """Answers what earlier rounds of the same base model have measured.
+
+    Only fine-tunes that learn none of what the rounds add, whose contents are others each time, and
+    that begin with nobody's weights.
+    """
+
+    def __init__(self, config: SearchConfig, artifacts: Path, folders: Sequence[Path]) -> None:
+        self._config = config
+        self._artifacts = artifacts
+        self._known: dict[str, Known] = {}
+        for folder in folders:
+            facts = read(folder)
+            born = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
+            spec = config_of(facts)
+            for fact in facts:
+                if not _measured(fact) or fact["individual"] not in born:
+                    continue
+                recipe = decode(spec, born[fact["individual"]])
+                where = (fact["seed"], fact["fidelity"], fact["split"])
+                if (key := self._key(recipe, *where)) is not None:
+                    self._known.setdefault(key, (folder, fact))
+
+    def __call__(self, spec: EvaluationSpec) -> Evaluation | None:
+        """The evaluation of a spec, at no cost, its weights in place where they were kept."""
+        if spec.parents or spec.writing is not None:
+            return None
+        key = self._key(spec.recipe, spec.seed, spec.fidelity, spec.split)
+        if key is None or key not in self._known:
+            return None
+        folder, fact = self._known[key]
+        kept = weights.folder_of(folder / "artifacts", fact["individual"])
+        if spec.keep_weights and spec.split == "selection" and kept.is_dir():
+            there = weights.folder_of(self._artifacts, spec.individual)
+            with appearing(there) as partial:
+                weights.copy_kept(kept, partial)
+                shutil.rmtree(there, ignore_errors=True)
+        now = time.time()
+        known = replace(from_fact(fact), spec=spec, cost={}, started=now, finished=now)
+        return replace(known, details={**known.details, "recalled": str(folder.name)})
+
+    def _key(self, recipe: Mapping[str, Any], seed: int, fidelity: float, split: str) -> str | None:
+        """Equal for what must come out equal; None for what learns from something new."""
+        if fidelity == 0:
+            return json.dumps([{}, seed, fidelity, split])
+        (plain,) = different([recipe])
+        if not plain["mixture"].keys() <= self._config.sources.keys():
+            return None
+        return json.dumps([plain, seed, fidelity, split], sort_keys=True)
+
+
+def _measured(fact: Fact) -> bool:
+    if fact["fact"] != "evaluation" or fact["status"] != "ok" or fact["split"] == "samples":
+        return False
+    return not (fact["details"].get("same_as") or fact["details"].get("inherited_from"))

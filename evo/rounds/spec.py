@@ -1,0 +1,103 @@
+"""The spec of one round: that of the whole, with what was written and judged as more sources."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evo.config import SearchConfig
+from evo.config.genomes import baseline_names
+from evo.config.rounds import JUDGED, POOL
+from fitness.data.documents import Source
+from fitness.data.kinds import Kind
+from fitness.data.thresholds import SCORES, cut_by
+from population.space import Simplex
+
+CARRIED = 0.5  # of a population, at most, that earlier rounds may fill
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What a round has from those before it: data by source, genomes, and a model to begin with."""
+
+    files: Mapping[str, Path]
+    genomes: Sequence[Mapping[str, Any]]  # the best of them first
+    best: Path | None = None  # a model folder, where rounds begin with the best one
+    scores: frozenset[str] = frozenset()  # that samples of the pool have
+
+
+def first_spec(config: SearchConfig) -> SearchConfig:
+    """The first round, in which nobody has written anything yet."""
+    recipe = {name: value for name, value in config.recipe.items() if not cut_by(name)}
+    genome = {name: gene for name, gene in config.genome.items() if not cut_by(name)}
+    return config.model_copy(update={"rounds": None, "recipe": recipe, "genome": genome})
+
+
+def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
+    """A later round: the same search over more sources, which begins with the genomes it inherits.
+
+    They have no share of what is new; one more, the best, has half of what may be generated. There
+    are no baselines again but the untouched base, since the first round had them.
+    """
+    assert config.rounds is not None
+    kinds: dict[str, Kind] = {POOL: "sample", **JUDGED}
+    new = {name: Source(path=str(path), kind=kinds[name]) for name, path in legacy.files.items()}
+    most = 1.0 - config.rounds.real_share
+    genome = {
+        name: widened(gene, tuple(new), most) if isinstance(gene, Simplex) else gene
+        for name, gene in config.genome.items()
+        if not absent(name, legacy.scores)
+    }
+    recipe = {n: value for n, value in config.recipe.items() if not absent(n, legacy.scores)}
+    bare = config.model_copy(
+        update={
+            "rounds": None,
+            "sources": {**config.sources, **new},
+            "recipe": recipe,
+            "genome": genome,
+            "baselines": (),
+        }
+    )
+    room = int(CARRIED * config.search.population) - len(baseline_names(bare))
+    genomes = [dict(one) for one in legacy.genomes]
+    if POOL in new:
+        genomes.insert(1, _with_pool(genomes[0], most / 2))
+    update: dict[str, Any] = {"known": tuple(genomes[: max(1, room)])}
+    if legacy.best is not None:
+        update["model"] = config.model.model_copy(update={"base": str(legacy.best)})
+    return bare.model_copy(update=update)
+
+
+def absent(field: str, scores: Collection[str]) -> bool:
+    """Whether a field of the recipe cuts by a score that no sample has."""
+    name = cut_by(field)
+    if name is None:
+        return False
+    return name not in scores if name in SCORES else not scores
+
+
+def widened(gene: Simplex, new: Sequence[str], most: float) -> Simplex:
+    """The mixture over new sources too, of which the pool has a share of at most `most`."""
+    cap = gene.cap if isinstance(gene.cap, dict) else dict.fromkeys(gene.over, gene.cap)
+    floor = gene.floor if isinstance(gene.floor, dict) else dict.fromkeys(gene.over, gene.floor)
+    if POOL in new:
+        cap = {**cap, POOL: most}
+    return replace(gene, over=(*gene.over, *new), floor=floor, cap=cap)
+
+
+def _with_pool(genome: Mapping[str, Any], share: float) -> dict[str, Any]:
+    mixture = {name: weight * (1 - share) for name, weight in genome["mixture"].items()}
+    return {**genome, "mixture": {**mixture, POOL: mixture.get(POOL, 0.0) + share}}
+
+
+def different(genomes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each once, without what decides nothing: absent sources, cuts of an absent pool."""
+    found: list[dict[str, Any]] = []
+    for genome in genomes:
+        mixture = {name: share for name, share in genome["mixture"].items() if share}
+        cutting = POOL in mixture
+        plain = {name: value for name, value in genome.items() if cutting or not cut_by(name)}
+        plain["mixture"] = mixture
+        if plain not in found:
+            found.append(plain)
+    return found

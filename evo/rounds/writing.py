@@ -1,0 +1,59 @@
+"""Who writes after a round, and what each worker is asked to write."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo import history
+from evo.config import SearchConfig, decode
+from evo.config.sections import SEED_STEP
+from evo.record.ledger import Fact
+from evo.rounds import pooling
+from evo.samples.generate import prompts_in
+from evo.search.evaluations import Evaluations, Job
+from fitness.evaluate.writing import of_the_worker
+from fitness.evaluation import Writing
+from fitness.models import folders
+
+CHUNK = 64  # samples that a worker writes at a time
+
+
+def writers(facts: Sequence[Fact]) -> list[int]:
+    """The winner, and the others of the front, best first."""
+    winner = history.winner(facts)
+    assert winner is not None
+    return list(dict.fromkeys([winner, *map(int, history.front(facts)["individual"])]))
+
+
+def jobs_of(
+    config: SearchConfig,
+    spec: SearchConfig,
+    facts: Sequence[Fact],
+    number: int,
+    evaluations: Evaluations,
+) -> list[Job]:
+    """The samples of a round in chunks, each with a seed of its own and texts to begin with."""
+    rounds = config.rounds
+    assert rounds is not None
+    base = folders.locate(config.model.base)
+    prompts = tuple(prompts_in(Path(rounds.prompts), base)) if rounds.prompts else ()
+    best = writers(facts)[: rounds.writers]
+    total = rounds.writing.samples
+    size = max(CHUNK, -(-total // SEED_STEP))
+    sizes = [min(size, total - first) for first in range(0, total, size)]
+    found = []
+    for chunk, count in enumerate(sizes):
+        writer = evaluations.individual(best[chunk % len(best)])
+        seed = (config.seed + number) * SEED_STEP + chunk
+        rng = np.random.default_rng(seed)
+        mixture: Any = writer.genome["mixture"]
+        real = pooling.real_texts(config, mixture, rng)
+        begun = [real[place] for place in rng.permutation(len(real))[:count]]
+        settings = rounds.writing.model_copy(update={"samples": count})
+        if not decode(spec, writer.genome)["infill_share"]:
+            settings = settings.forward()
+        writing = Writing(settings, number, prompts, tuple(begun), of_the_worker(rounds.filters))
+        found.append(Job(writer, seed, split="samples", writing=writing))
+    return found

@@ -1,0 +1,1 @@
+"""`evo generate`: samples of a model, filtered."""

@@ -1,0 +1,54 @@
+"""The real texts of a search: what its models learn from, and what they are measured on."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from evo.config import SearchConfig
+from fitness.data.prompts import read_prompts
+from fitness.errors import InputError
+from fitness.models import folders
+from fitness.samples.references import drawn, evaluated_texts, texts_of
+from fitness.suggest import listed
+
+
+def documents(
+    config: SearchConfig, mixture: Mapping[str, float], count: int, rng: np.random.Generator
+) -> list[str]:
+    """About `count` texts, of each source by its share of a mixture; of a small one all it has.
+
+    Of a merge of parts there are none. Raises InputError for a name that is no source.
+    """
+    if config.parts:
+        return []
+    found: list[str] = []
+    for name, share in mixture.items():
+        wanted = round(count * share)
+        if wanted and name not in config.sources:
+            raise InputError(
+                f"source {name!r}: has a share of {share:.3g} and is not among the run's sources, "
+                f"which are {listed(config.sources)}; choose another individual"
+            )
+        if wanted:
+            found += drawn(texts_of(config.sources[name], Path.cwd()), wanted, rng)
+    return found
+
+
+def training(config: SearchConfig) -> Iterator[str]:
+    """Stream all that people wrote of what a search may train on."""
+    for source in config.sources.values():
+        if source.kind != "sample":
+            yield from texts_of(source, Path.cwd())
+
+
+def evaluated(config: SearchConfig) -> list[str]:
+    """All that a search measures on, selection and test."""
+    folder = folders.locate(config.model.base)
+    halves = (half for domain in config.domains.values() for half in domain.splits().values())
+    asked = (
+        read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
+        for name, prompt_set in config.prompts.items()
+        for split, path in prompt_set.files().items()
+    )
+    return evaluated_texts(halves, asked, Path.cwd())

@@ -1,0 +1,138 @@
+"""The whole search on one screen: breed, evaluate, write down, learn; then name and compare.
+
+Resuming is the same code: every step is taken again from the first one, what the ledger holds is
+not evaluated again, and the genomes it holds must come out equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from evo.cluster.connection import ClusterError
+from evo.config import SearchConfig, baselines, decode, inherits, known, space
+from evo.planning import schedule
+from evo.planning.lineages import portion
+from evo.planning.schedule import Breed, Learn
+from evo.record.artifacts import Artifacts
+from evo.search.evaluations import Evaluations, Job, continued_from
+from evo.search.replicates import Replicates, closing, seed_of
+from evo.search.rungs import Rungs, ladder, share
+from fitness.cost import Cost
+from population.individual import ANCHOR, KNOWN, Individual
+from population.strategies import make
+
+
+def evolve(
+    config: SearchConfig,
+    sizes: Mapping[str, int],
+    cost: Cost,
+    evaluations: Evaluations,
+    artifacts: Artifacts,
+) -> Individual:
+    """The search itself; `sizes` are tokens by source. Returns the individual it names."""
+    anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
+    anchors += [(KNOWN, genome) for genome in known(config)]  # the first slots are theirs
+    strategy = make(
+        config.search.strategy,
+        space(config),
+        population=config.search.population,
+        budget=config.budget.evaluations,
+        anchors=anchors,
+        islands=config.search.islands,
+        heirs=inherits(config),
+    )
+    replicates, rungs = Replicates(config), Rungs(config, artifacts)
+    jobs: dict[int, Job] = {}  # begun and not yet learned from
+    together: list[Job] = []  # bred one after the other and not yet begun
+    last: int | None = None
+
+    def again() -> Job | None:
+        return replicates.due() or rungs.due()
+
+    def begin() -> None:
+        evaluations.request(*together)
+        together.clear()
+
+    def finished() -> list[int]:
+        begin()
+        return evaluations.finished()
+
+    for step in schedule.steps(
+        config.search,
+        config.budget.evaluations,
+        closing=closing(config),
+        duration=lambda slot: virtual_duration(config, cost, jobs[slot]),
+        share=lambda slot: share(config, jobs[slot]),
+        workers=evaluations.workers,
+        recorded=evaluations.recorded(),
+        finished=finished,
+    ):
+        if isinstance(step, Breed):
+            given = step.slot < len(anchors)
+            job = None if given else evaluations.repeated(step.slot, otherwise=again)
+            if job is None:
+                rng = np.random.default_rng(
+                    np.random.SeedSequence(config.seed, spawn_key=(step.slot,))
+                )
+                individual = strategy.ask(step.slot, rng)
+                strategy.tell(individual)  # not scored yet: pending, nobody proposes it again
+                job = Job(individual, seed_of(config, 0), ladder(config)[0])
+            jobs[step.slot] = job
+            replicates.begun(job, share=share(config, job))
+            rungs.begun(job)
+            evaluations.decide(step.slot, job, learned_from=last)
+            if step.slot == 0:  # the untouched base: the first recipe with none of its budget
+                evaluations.request(replace(job, fidelity=0.0))
+            together.append(job)
+            if len(together) == config.search.together:
+                begin()
+        elif isinstance(step, Learn):
+            begin()
+            job, last = jobs.pop(step.slot), step.slot
+            scored = replicates.learned(job, evaluations.result(job), evaluations.untouched())
+            strategy.tell(scored)
+            rungs.learned(scored)
+            if inherits(config):
+                others = [*artifacts.front, *replicates.contenders(), scored.id]
+                others += [running.individual.id for running in jobs.values()]
+                artifacts.hold(evaluations.lineages.needed(strategy.living(), others))
+            artifacts.keep_or_delete(scored)
+    rungs.close()
+    winner = replicates.winner()
+    if winner is None:
+        raise ClusterError(
+            f"none of {config.budget.evaluations} evaluations succeeded; `evo history` lists why"
+        )
+    evaluations.name_winner(winner)
+    return winner
+
+
+def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
+    """The untouched base, the baselines and the winner on the test split, under fresh seeds.
+
+    A winner that learned from what models wrote also meets its own recipe without any of that, and
+    with all of it, on as many tokens.
+
+    A winner that began with its parents' weights also meets its own recipe from scratch, on as
+    many tokens as its whole lineage took.
+    """
+    contenders = [(evaluations.individual(0), 0.0)]
+    contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
+    if evaluations.lineages.of(winner).parents:
+        contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
+    contenders += [(control, 1.0) for control in evaluations.controls(winner)]
+    seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
+    jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
+    for job in jobs:
+        evaluations.request(job)
+    for job in jobs:
+        evaluations.result(job)
+
+
+def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:
+    """What the clock takes a job to last, in the unit of the cost: its scoring and its training."""
+    recipe = decode(config, job.individual.genome)
+    begin = continued_from(config, job.seed, job.fidelity, job.split)
+    trained = cost(recipe, begin) - cost(recipe, 0.0) if begin else 0.0
+    return cost(recipe, job.fidelity * portion(config, job.individual)) - trained

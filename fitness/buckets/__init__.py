@@ -1,0 +1,1 @@
+"""Buckets: several LoRA adapters trained at once on one base."""

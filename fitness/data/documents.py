@@ -1,0 +1,341 @@
+"""Named data sets as streams of documents: files, folders, Hub ids.
+
+A line of JSONL, a row of CSV, TSV or Parquet is a document; so is a whole text file. Everything
+streams: what is held in memory is one record, and of a text file one piece.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fitness.data import hub
+from fitness.data.formats import (
+    COMPRESSIONS,
+    json_records,
+    parquet_records,
+    table_records,
+    text_chunks,
+    text_in,
+    without_nulls_within,
+)
+from fitness.data.kinds import Kind, check_columns
+from fitness.errors import InputError, Refuse, at_once
+from fitness.suggest import brief, did_you_mean, listed, shortened
+
+FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
+Half = Literal["selection", "test"]
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+}
+DELIMITERS: dict[FileFormat, str] = {"csv": ",", "tsv": "\t"}
+PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
+
+
+class Source(BaseModel):
+    """One named data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[
+        str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
+    ]
+    format: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet", "text", "folder", "hub"] | None,
+        Field(
+            description="What the path holds; told from its suffix if left out, behind which .gz, "
+            ".zst, .bz2 or .xz may stand."
+        ),
+    ] = None
+    kind: Annotated[
+        Kind,
+        Field(
+            description="What a record is: `text`; `completion` {prompt, completion} or "
+            "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
+            "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
+            "a {reference}. Each part is text, or a list of chat messages {role, content}. For "
+            "model.task classification, `label` {text, label}. `sample`: a pool of what models "
+            "wrote, {prompt, completion, individual, seed, scores}, of which the recipe's `keep_` "
+            "fields choose."
+        ),
+    ] = "text"
+    text: Annotated[
+        str,
+        Field(description="Column or key that holds the text, of kinds `text` and `label` alone."),
+    ] = "text"
+    split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
+    limit: Annotated[
+        int | None, Field(ge=1, description="Read only the first so many documents.")
+    ] = None
+
+
+class Piece(NamedTuple):
+    """A stretch of a document; nearly every document is one piece."""
+
+    text: str
+    first: bool
+    last: bool
+
+
+def documents(
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
+) -> Iterator[str]:
+    """Stream the documents of a source, its path relative to `base`; blank ones are left out.
+
+    With `half` only the documents that `half_of` puts there. Raises InputError, naming the file
+    and line, when the first document or the one at fault is reached, or gives it to `refuse`.
+    """
+    parts: list[str] = []
+    for piece in pieces(source, base, half=half, refuse=refuse):
+        parts.append(piece.text)
+        if piece.last:
+            yield "".join(parts)
+            parts.clear()
+
+
+def pieces(
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
+) -> Iterator[Piece]:
+    """`documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
+    read = kept = 0
+    for parts in _read(source, base, refuse):
+        begun: list[str] = []  # as far as its first text
+        for part in parts:
+            begun.append(part)
+            if part.strip():
+                break
+        else:
+            continue
+        read += 1
+        if half is None or half_of(begun[-1]) == half:
+            kept += 1
+            waiting, first = begun[0], True
+            for part in chain(begun[1:], parts):
+                yield Piece(waiting, first, last=False)
+                waiting, first = part, False
+            yield Piece(waiting, first, last=True)
+        if read == source.limit:
+            break
+    _check_some(source, read, kept, half)
+
+
+def records(
+    source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stream where each record of a source stands, for errors, and what it holds.
+
+    `half` goes by what a record asks, so that no prompt is in both. Raises as `documents` does.
+    """
+    read = kept = 0
+    for where, record in islice(_records(source, base, refuse), source.limit):
+        read += 1
+        if half is None or half_of(_asked(record, source)) == half:
+            kept += 1
+            yield where, record
+    _check_some(source, read, kept, half)
+
+
+def _asked(record: Mapping[str, Any], source: Source) -> str:
+    """What a record is told apart by: its prompt, the beginning of its conversation, its text."""
+    if source.kind == "label":
+        return str(record.get(source.text))
+    prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+
+
+def _first(messages: Any) -> Any:
+    """The beginning of a conversation; what is none is refused where its tokens are made."""
+    return messages[0] if isinstance(messages, list) and messages else messages or ""
+
+
+def _check_some(source: Source, read: int, kept: int, half: Half | None) -> None:
+    if not read:
+        raise InputError(f"{source.path}: there is no text in it; name a source that has some")
+    if not kept:
+        raise InputError(
+            f"{source.path}: split by hash, none of its {read} documents falls into the {half} "
+            "half; give `selection` and `test` a path each, or more documents"
+        )
+
+
+def half_of(text: str) -> Half:
+    """The half of a held-out set that a document belongs to, whatever else is in the set.
+
+    Told from its first 16,384 characters without regard to white space, so equal documents, and
+    long ones that begin alike, are never in both halves.
+    """
+    opening = " ".join(text[: PIECE_CHARACTERS[0]].split())
+    digest = hashlib.blake2b(
+        opening.encode(errors="surrogatepass"), digest_size=1, person=b"evomix halves"
+    ).digest()
+    return "test" if digest[0] & 1 else "selection"
+
+
+def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
+    """The files of a source that is not on the Hub, in the order in which they are read."""
+    path = existing(source.path, base)
+    if path.is_dir():
+        if source.format not in (None, "folder"):
+            raise InputError(f"{path}: is a folder, not {source.format}; leave `format` out")
+        return _files_of_folder(path)
+    if source.format == "folder":
+        raise InputError(f"{path}: is a file, not a folder; leave `format` out")
+    if source.format is not None and source.format != "hub":
+        return [(path, source.format)]
+    if (found := format_of(path)) is None:
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} says nothing about its format; set `format` to "
+            f"jsonl, csv, tsv, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
+        )
+    return [(path, found)]
+
+
+def format_of(path: Path) -> FileFormat | None:
+    """The format that a file's suffix tells, behind which that of a compression may stand."""
+    name = path.name.lower()
+    stem, _, last = name.rpartition(".")
+    return SUFFIXES.get(Path(stem if f".{last}" in COMPRESSIONS else name).suffix)
+
+
+def is_on_hub(source: Source) -> bool:
+    return source.format == "hub" or (source.format is None and source.path.startswith(hub.PREFIX))
+
+
+def existing(path: str, base: Path) -> Path:
+    """The file or folder that a path relative to `base` names; InputError if there is none."""
+    try:
+        full = base / Path(os.path.expanduser(path))
+        if full.is_file() or full.is_dir():
+            return full
+        exists = full.exists()
+        found = next(parent for parent in full.parents if parent.is_dir())
+        neighbours = os.listdir(found)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, not permitted
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{brief(path)}: is no path to read ({reason}); check it") from error
+    if exists:
+        raise InputError(f"{full}: is neither a file nor a folder; name one that can be read twice")
+    missing = full.relative_to(found).parts[0]
+    remedy = did_you_mean(missing, neighbours) or "; check the path"
+    if re.fullmatch(r"[\w.-]+/[\w-]+", path):
+        remedy += f", or write hub:{path} for a data set of the Hugging Face Hub"
+    raise InputError(
+        f"{brief(full)}: there is no {shortened(missing, 256)} in {brief(found)}{remedy}"
+    )
+
+
+def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:
+    """The documents as they stand, each as its pieces."""
+    if is_on_hub(source):
+        yield from _texts(_hub_records(source), source, refuse)
+        return
+    for path, kind in files(source, base):
+        if kind == "text":
+            yield _cut(text_chunks(path))
+        else:
+            yield from _texts(_in_file(path, kind, source, refuse), source, refuse)
+
+
+def _texts(
+    every: Iterator[tuple[str, dict[str, Any]]], source: Source, refuse: Refuse
+) -> Iterator[Iterator[str]]:
+    for where, record in every:
+        try:
+            text = text_in(record, source.text, where, source.kind)
+        except InputError as error:
+            refuse(error)
+        else:
+            yield _cut(_chunks(text))
+
+
+def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, dict[str, Any]]]:
+    if is_on_hub(source):
+        yield from _hub_records(source)
+        return
+    for path, kind in files(source, base):
+        if kind == "text":
+            raise InputError(
+                f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL, "
+                "CSV, TSV or Parquet, or leave `kind` out"
+            )
+        yield from _in_file(path, kind, source, refuse)
+
+
+def _in_file(
+    path: Path, kind: FileFormat, source: Source, refuse: Refuse
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each record of a file stands, and what it holds; of Parquet, a text's column alone."""
+    check = partial(check_columns, kind=source.kind, text=source.text)
+    if kind == "parquet":
+        column = source.text if source.kind == "text" else None
+        for row, record in parquet_records(path, column, check):
+            yield f"{path}, row {row}", record
+    elif kind in DELIMITERS:
+        for line, record in table_records(path, DELIMITERS[kind], refuse, check):
+            yield f"{path}:{line}", record
+    else:
+        for line, record in json_records(path, refuse):
+            yield f"{path}:{line}", record
+
+
+def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    dataset = hub.parse(source.path, source.split)
+    for number, record in enumerate(hub.records(dataset, hub.revision(dataset)), start=1):
+        where = f"{dataset}, row {number}"
+        if number == 1:  # all rows of a data set have the same columns
+            check_columns(where, record, source.kind, source.text)
+        yield where, without_nulls_within(record)
+
+
+def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:
+    found = [
+        (path, kind)
+        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+        if (kind := format_of(path))
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise InputError(
+            f"{folder}: no readable file in this folder; those with the suffixes "
+            f"{listed(SUFFIXES)} are read, at any depth"
+        )
+    return found
+
+
+def _chunks(text: str) -> Iterator[str]:
+    size = PIECE_CHARACTERS[1]
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _cut(chunks: Iterable[str]) -> Iterator[str]:
+    """Cut anew, at a line break or else a space where there is one, so that no word is torn."""
+    rest = ""
+    for chunk in chunks:
+        rest += chunk
+        while len(rest) > PIECE_CHARACTERS[1]:
+            end = _end_of_piece(rest)
+            yield rest[:end]
+            rest = rest[end:]
+    yield rest
+
+
+def _end_of_piece(text: str) -> int:
+    least, most = PIECE_CHARACTERS
+    behind_line = text.rfind("\n", least, most) + 1
+    before_space = text.rfind(" ", least, most)
+    return behind_line or (before_space if before_space > 0 else most)

@@ -1,0 +1,366 @@
+"""Sources as arrays of tokens: tokenised once, cached by fingerprint, memory-mapped."""
+
+import hashlib
+import json
+import math
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from fitness.data import checksums, hub
+from fitness.data.documents import Half, Piece, Source, files, is_on_hub, pieces, records
+from fitness.data.kinds import Kind
+from fitness.data.labels import labelled, tokens_around
+from fitness.data.records import COLUMNS, Records, Row, notes_of, rows, torn_note, unread
+from fitness.data.samples import sample_in
+from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
+from fitness.data.tokens import long_text_tokens, opening_tokens, separator, text_tokens
+from fitness.errors import Faults, InputError
+from fitness.files import appearing, file_digest, write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = 2  # of the cache; another number makes every fingerprint another one
+FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "notes"})
+INDEX = np.dtype("<i8")  # of a source of records
+SCORE = np.dtype("<f8")  # of samples
+BATCH_CHARACTERS = 2**20
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A tokenised source on disk; `asdict` and `TokenFile(**record)` carry it through JSON."""
+
+    name: str
+    path: str
+    tokens: int
+    documents: int
+    bytes: int  # of the documents as UTF-8, without what separates them; of records, of the tokens
+    dtype: str  # of NumPy: "<u2" or "<u4"
+    fingerprint: str
+    kind: Kind = "text"
+    rows: int = 0  # of records; their index stands behind the tokens
+    scores: tuple[str, ...] = ()  # of samples; a column of float64 each, behind the index
+    notes: tuple[str, ...] = ()  # what a user should know of it, sentences without their subject
+
+    def __post_init__(self) -> None:
+        for name in ("scores", "notes"):  # lists where JSON carried them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def size(self) -> int:
+        """Of the file, bytes."""
+        if not self.rows:
+            return self.tokens * np.dtype(self.dtype).itemsize
+        columns = COLUMNS * INDEX.itemsize + len(self.scores) * SCORE.itemsize
+        return self._index_offset + self.rows * columns
+
+    @property
+    def _index_offset(self) -> int:
+        used = self.tokens * np.dtype(self.dtype).itemsize
+        return used + -used % INDEX.itemsize
+
+    def open(self) -> np.ndarray | Records:
+        """The tokens, (tokens,), or a source of records; mapped read-only.
+
+        Raises InputError if they are not there, or not those that were written.
+        """
+        self._check()
+        tokens = self._mapped(np.dtype(self.dtype), (self.tokens,))
+        if self.kind == "text":
+            return tokens
+        index = self._mapped(INDEX, (self.rows, COLUMNS), self._index_offset)
+        if not self.scores:
+            return Records(self.kind, tokens, index)
+        offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
+        scores = self._mapped(SCORE, (len(self.scores), self.rows), offset)
+        return Records(self.kind, tokens, index, dict(zip(self.scores, scores, strict=True)))
+
+    def _check(self) -> None:
+        """Compare the file with the checksum beside it, if there is one."""
+        path = Path(self.path)
+        try:
+            sound = checksums.intact(path, json.loads(path.with_suffix(".json").read_bytes()))
+        except FileNotFoundError:  # of tokens, told as they are mapped
+            return
+        except (OSError, ValueError):
+            sound = False
+        if not sound:
+            raise InputError(
+                f"{self.name}: its tokens in {self.path} are damaged, as their checksum tells; "
+                "launch or resume again, which makes them anew"
+            )
+
+    def _mapped(
+        self, dtype: "np.dtype[Any]", shape: tuple[int, ...], offset: int = 0
+    ) -> np.ndarray:
+        try:
+            return np.memmap(self.path, dtype=dtype, mode="r", shape=shape, offset=offset)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.name}: its tokens cannot be read from {self.path} ({error}); set "
+                "EVOMIX_CACHE to a folder that every machine of the run reaches"
+            ) from error
+
+
+def tokenise(
+    name: str,
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    cache: Path,
+    *,
+    half: Half | None = None,
+    labels: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> TokenFile:
+    """Tokenise a source, or find it in the cache; memory does not grow with the source.
+
+    Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
+    more than documents.PIECE_CHARACTERS is read in pieces, and has the tokens that it has as a
+    whole. For records see fitness.data.records;
+    `labels` are the names of classes by their numbers; samples whose id is in `without` are left
+    out.
+    `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
+    whatever the source has wrong.
+    """
+    try:
+        key = fingerprint(source, base, tokenizer_path, half=half, labels=labels, without=without)
+        with _writing(cache):
+            found = _cached(cache, key) or _build(
+                source, base, tokenizer_path, cache, key, half, labels, without
+            )
+    except InputError as error:
+        raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
+    path = str(_tokens_path(cache, key).absolute())
+    return TokenFile(name=name, path=path, fingerprint=key, **found)
+
+
+def fingerprint(
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    *,
+    half: Half | None = None,
+    labels: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> str:
+    """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
+
+    A Hub data set counts with its commit instead of its content.
+    """
+    settings = {
+        "format": FORMAT,
+        "text": source.text,
+        "limit": source.limit,
+        "half": half,
+        "tokenizer": fingerprint_of_tokenizer(tokenizer_path),
+    }
+    if source.kind != "text":
+        settings["kind"] = source.kind
+    if source.kind == "label":
+        settings["labels"] = list(labels)
+    if without:
+        settings["without"] = sorted(without)
+    if is_on_hub(source):
+        dataset = hub.parse(source.path, source.split)
+        settings["data"] = [str(dataset), hub.revision(dataset)]
+    else:
+        settings["data"] = [[kind, file_digest(path)] for path, kind in files(source, base)]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _tokens_path(cache: Path, key: str) -> Path:
+    return cache / f"{key}.tokens"
+
+
+def _cached(cache: Path, key: str) -> dict[str, Any] | None:
+    """The facts of an intact cache entry, None if there is none."""
+    tokens = _tokens_path(cache, key)
+    try:
+        facts = json.loads(tokens.with_suffix(".json").read_bytes())
+        whole = checksums.intact(tokens, facts)
+        facts.pop(checksums.NAME, None)
+        size = TokenFile("", str(tokens), fingerprint=key, **facts).size
+        whole = whole and tokens.stat().st_size == size
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return facts if whole and set(facts) - {"scores"} == FACTS else None
+
+
+def _build(
+    source: Source,
+    base: Path,
+    tokenizer_path: Path,
+    cache: Path,
+    key: str,
+    half: Half | None,
+    labels: Sequence[str],
+    without: Collection[str],
+) -> dict[str, Any]:
+    tokenizer = load_tokenizer(tokenizer_path)
+    faults = Faults()
+    dtype = "<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4"
+    cache.mkdir(parents=True, exist_ok=True)
+    with appearing(_tokens_path(cache, key)) as partial, partial.open("xb") as file:
+        try:
+            if source.kind == "text":
+                counts = _write_text(
+                    pieces(source, base, half=half, refuse=faults.add), tokenizer, dtype, file
+                )
+            else:
+                every = records(source, base, half=half, refuse=faults.add)
+                if without:
+                    every = (one for one in every if sample_in(one[1], one[0]).id not in without)
+                counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
+        except InputError:  # such as that there is nothing in it, all of it being at fault
+            faults.check()
+            raise
+        faults.check()
+    facts = {**counts, "dtype": dtype, "kind": source.kind}
+    sealed = {**facts, checksums.NAME: checksums.checksum(_tokens_path(cache, key), facts)}
+    write_whole(_tokens_path(cache, key).with_suffix(".json"), json.dumps(sealed))
+    return facts
+
+
+def _write_text(
+    every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase", dtype: str, file: BinaryIO
+) -> dict[str, Any]:
+    counts: dict[str, Any] = {"tokens": 0, "documents": 0, "bytes": 0, "rows": 0, "notes": []}
+
+    def counted() -> Iterator[Piece]:
+        for piece in every:
+            counts["documents"] += piece.last
+            counts["bytes"] += len(piece.text.encode())
+            yield piece
+
+    for tokens in _encoded(counted(), tokenizer):
+        file.write(np.array(tokens, dtype=dtype).tobytes())
+        counts["tokens"] += len(tokens)
+    return counts
+
+
+def _write_records(
+    every: Iterator[tuple[str, dict[str, Any]]],
+    source: Source,
+    labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    dtype: str,
+    file: BinaryIO,
+    faults: Faults,
+) -> dict[str, Any]:
+    """Tokens as they come, behind them the index, and behind that the scores of samples."""
+    opening = opening_tokens(tokenizer)
+    around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
+
+    def encode(text: str) -> list[int]:
+        return text_tokens(tokenizer, text)
+
+    def rows_of(record: dict[str, Any], where: str) -> Iterable[Row]:
+        if source.kind == "label":
+            return [labelled(record, where, source.text, labels, encode, around)]
+        return rows(record, source.kind, where, tokenizer, encode, opening)
+
+    index, end, documents = array("q"), 0, 0
+    scores: list[Mapping[str, float]] = []
+    ignored: dict[str, None] = {}  # columns, in the order in which they are met
+    torn: list[int] = []  # numbers of records
+    first: Row | None = None  # torn one
+    for where, record in every:
+        documents += 1
+        found: Iterable[Row] = ()
+        with faults.noted():
+            found = rows_of(record, where)
+        ignored |= dict.fromkeys(unread(record, source.kind))
+        for row in found:
+            if row.torn:
+                first = first or row
+                torn += [documents] if torn[-1:] != [documents] else []
+            file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
+            start, answer = end, end + len(row.prompt)
+            end = answer + len(row.answer)
+            index.extend((start, answer, end, row.label))
+        if source.kind == "sample" and found:
+            scores.append(sample_in(record, where).scores)
+    written = file.tell()
+    file.write(bytes(-written % INDEX.itemsize))
+    file.write(np.array(index, dtype=INDEX).tobytes())
+    notes = notes_of(ignored)
+    if first is not None:
+        notes.append(torn_note(torn, first, documents, tokenizer))
+    counts: dict[str, Any] = {"tokens": end, "documents": documents}
+    counts |= {"rows": len(index) // COLUMNS, "notes": notes}
+    if source.kind != "sample":
+        return {**counts, "bytes": written}
+    names = sorted({name for one in scores for name in one})
+    for name in names:
+        column = [one.get(name, math.nan) for one in scores]
+        file.write(np.array(column, dtype=SCORE).tobytes())
+    return {**counts, "bytes": written, "scores": names}
+
+
+def _encoded(every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase") -> Iterator[list[int]]:
+    """The tokens of successive documents, opened and closed; those of one piece many at once."""
+    opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
+    for documents in _batches(every):
+        if isinstance(documents, list):
+            encoded = _encode(documents, tokenizer)
+            yield [token for inside in encoded for token in (*opening, *inside, *closing)]
+        else:
+            yield opening
+            yield from long_text_tokens(tokenizer, documents)
+            yield closing
+
+
+def _batches(every: Iterator[Piece]) -> Iterator[list[str] | Iterator[str]]:
+    """Documents of one piece, many in a list; each of more pieces by itself, as a stream."""
+    batch: list[str] = []
+    characters = 0
+    for piece in every:
+        if piece.last:
+            batch.append(piece.text)
+            characters += len(piece.text)
+        if batch and (characters >= BATCH_CHARACTERS or not piece.last):
+            yield batch
+            batch, characters = [], 0
+        if not piece.last:
+            yield chain([piece.text], _rest_of_document(every))
+    if batch:
+        yield batch
+
+
+def _rest_of_document(every: Iterator[Piece]) -> Iterator[str]:
+    for piece in every:
+        yield piece.text
+        if piece.last:
+            return
+
+
+def _encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[list[int]]:
+    if not tokenizer.is_fast:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
+    backend = tokenizer.backend_tokenizer  # twice as fast as the library's wrapping, measured
+    backend.no_truncation()
+    backend.no_padding()
+    return (one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False))
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{cache}: the cache of tokens cannot be used ({error.strerror or error}); set "
+            "EVOMIX_CACHE to a folder with room that you may write to"
+        ) from error

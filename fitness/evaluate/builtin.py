@@ -1,0 +1,281 @@
+"""The builtin trainer: fine-tunes the base on a recipe's mixture, then scores what came of it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fitness.buckets.together import Answers, Trained, train_together
+from fitness.cost import Shape, training_flops
+from fitness.data.decks import Deck, RecordDeck, deck_of
+from fitness.data.infilling import Infilling
+from fitness.data.mixing import Batch, Mixing
+from fitness.data.tokens import separator
+from fitness.errors import Infeasible, InputError
+from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, measure
+from fitness.evaluate.materialise import steps_until
+from fitness.evaluate.writing import written
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from fitness.merging import lineage as inheritance
+from fitness.merging import merge as merging
+from fitness.models import weights
+from fitness.recipe import Recipe
+from fitness.training import rounding, state
+from fitness.training.early_stopping import EarlyStopping
+from fitness.training.masked import Masking
+from fitness.training.objective import objective
+from fitness.training.preference import Reference
+from fitness.training.ranks import ALONE
+from fitness.training.state import NOT_BEGUN, TrainingState
+from fitness.training.supervised import Loss, cross_entropy, finetune, precise
+
+
+class Builtin:
+    """Holds the base model and the mapped sources between evaluations."""
+
+    def __init__(self, task: Task) -> None:
+        import torch
+
+        from fitness.models.base import Base
+
+        if task.model is None:
+            raise InputError("the builtin evaluator needs `model.base`")
+        torch.set_num_threads(task.threads)
+        self._task = task
+        self.ranks = ALONE
+        self._base = Base(task.model, task.dtype, task.head)
+        self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
+        self._shape = Shape.of(task.model, task.head)
+        self._contents = {name: file.open() for name, file in task.sources.items()}
+        self._reference = Reference(self._base)
+
+    def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
+        """`trained` is given where that was done in a bucket already. Raises Diverged."""
+        if spec.writing is not None:
+            return self._written(spec)
+        if spec.fidelity == 0:
+            return self._untouched(spec)
+        recipe = Recipe.model_validate(dict(spec.recipe))
+        if self._task.parts:
+            return self._merged(spec, recipe)
+        return self._trained(spec, self._task, recipe, trained)
+
+    def together(self, specs: Sequence[EvaluationSpec]) -> Mapping[EvaluationSpec, Trained]:
+        """Train those who fit one another on one forward pass of the base."""
+        base = self._base
+        write = partial(answers_each, base.model, base.tokenizer, self._task)
+        return train_together(base, partial(self._mixing, self._task), specs, write)
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return rounding.bfloat16_cost(self._base.device)
+
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes is fastest here, as measured."""
+        from fitness.buckets.size import fastest
+
+        return fastest(self._base, Recipe.model_validate(dict(recipe)))
+
+    def _untouched(self, spec: EvaluationSpec) -> Evaluation:
+        if not self.ranks.leads:
+            return Evaluation(spec, Status.OK)
+        started = time.perf_counter()
+        measurements, told = self._measure(self._base.model, self._task, spec)
+        seconds = time.perf_counter() - started
+        cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
+        return Evaluation(spec, Status.OK, measurements, cost, told)
+
+    def _written(self, spec: EvaluationSpec) -> Evaluation:
+        if not self.ranks.leads:
+            return Evaluation(spec, Status.OK)
+        cost, details = written(self._base, spec, self._task, self._again)
+        return Evaluation(spec, Status.OK, {}, cost, details)
+
+    def _measure(
+        self, model: Any, task: Task, spec: EvaluationSpec, written: Answers | None = None
+    ) -> Measured:
+        base = self._base
+        return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
+
+    def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
+        """The parts merged by the recipe's mixture; nothing is trained."""
+        started = time.perf_counter()
+        base, task = self._base, self._task
+        inherited = merging.of_parts(base, recipe, task.parts, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed) as model:
+            inheritance.begin(model, inherited)
+            scoring = time.perf_counter()
+            with precise(base.device, recipe):
+                measurements, told = self._measure(model, task, spec)
+            _keep_weights(model, task, spec)
+        cost = {
+            "tokens": 0,
+            "flops": 0.0,
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring,
+        }
+        details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
+    def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
+        return Mixing(
+            recipe.mixture,
+            self._decks(recipe, spec.seed),
+            budget_tokens=budget_of(task, spec),
+            sequence_length=recipe.sequence_length,
+            seed=spec.seed,
+            seen=spec.seen,
+            seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
+            packs=self._base.probe.packs,
+        )
+
+    def _decks(self, recipe: Recipe, seed: int) -> dict[str, Deck]:
+        """By source. Raises Infeasible where one that has a share is left without any sample."""
+        end = separator(self._base.tokenizer)
+        turning = Infilling.of(recipe, self._base.tokenizer, seed)
+        decks = {
+            name: deck_of(content, recipe, end, turning) for name, content in self._contents.items()
+        }
+        for name, samples in samples_kept(decks).items():
+            if not samples and recipe.mixture.get(name):
+                raise Infeasible(
+                    f"source {name!r}: no sample passes all of the recipe's keep_ fields, and its "
+                    f"share is {recipe.mixture[name]:.3g}; raise them, or give it a share of 0"
+                )
+        return decks
+
+    def _learned(
+        self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
+    ) -> tuple[Iterator[Batch], Loss]:
+        """The batches from a step on, and the loss of what is simply learned of them."""
+        batches = mixing.batches(recipe.batch_size, skip=step)
+        if self._masking is None:
+            return batches, cross_entropy
+        share = recipe.mask_share
+        return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
+
+    def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
+        """Documents with a row each would need more memory at once than the packed ones."""
+        return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
+
+    def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+        """By the selection split, whatever split is scored afterwards."""
+        file = task.domains[task.stop_on]["selection"]
+
+        def loss() -> float:
+            with precise(model.device, recipe):
+                length, packs = task.held_out_length, self._base.probe.packs
+                found = held_out_loss(model, file, length, self._masking, packs)
+            return self.ranks.first(found)
+
+        return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
+
+    def _again(self, spec: EvaluationSpec, task: Task) -> Evaluation:
+        """An ancestor whose weights are gone."""
+        return self._trained(spec, task, Recipe.model_validate(dict(spec.recipe)))
+
+    def _trained(
+        self, spec: EvaluationSpec, task: Task, recipe: Recipe, trained: Trained | None = None
+    ) -> Evaluation:
+        base = self._base
+        mixing = self._mixing(task, spec, recipe)
+        steps = mixing.steps(recipe.batch_size)
+        until = steps_until(steps, min(1.0, spec.fidelity))
+        ranks = self.ranks
+        file = task.artifacts and state.file_of(
+            task.artifacts, spec.individual, spec.seed, ranks.rank
+        )
+        begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
+        if len(set(ranks.all(begin.step))) > 1:  # some process's is gone
+            begin = NOT_BEGUN
+        batches, learn = self._learned(mixing, spec, recipe, begin.step)
+        train = trained.finetune if trained else finetune
+        started = time.perf_counter() - (trained.seconds if trained else 0.0)
+        answering = trained.answer_seconds if trained else 0.0
+        with inheritance.parents(spec, task, self._again, ranks) as folders:
+            mine = folders if ranks.leads else []
+            inherited = merging.start(base, recipe, mine, seed=spec.seed)
+        with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
+            if inherited is not None:
+                inheritance.begin(model, inherited)
+            if spec.parents:
+                ranks.share([weight for weight in model.parameters() if weight.requires_grad])
+            stop = self._stopping(task, model, recipe, steps) if task.patience else None
+            report = train(
+                model,
+                recipe,
+                batches,
+                steps=steps,
+                seed=spec.seed,
+                loss_of=objective(
+                    recipe, self._reference, base.tokenizer, seed=spec.seed, learn=learn
+                ),
+                begin=begin,
+                until=until,
+                keep=partial(state.keep, file=file) if file and spec.keep_state else None,
+                micro_batch=self._rows_at_once(task, recipe),
+                stop=stop,
+                ranks=ranks,
+            )
+            if stop is not None:
+                stop.go_back()
+            if not ranks.leads:
+                return Evaluation(spec, Status.OK)
+            scoring = time.perf_counter()
+            with precise(base.device, recipe):
+                written = trained.answers if trained else None
+                measurements, told = self._measure(model, task, spec, written)
+            if until == steps:
+                _keep_weights(model, task, spec)
+        cost = {
+            "tokens": report.tokens,
+            "flops": training_flops(self._shape, recipe, report.tokens, task.kinds),
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring + answering,
+        }
+        drawn = mixing.first(begin.tokens + report.tokens)
+        details: dict[str, Any] = {
+            "shares": drawn.shares,
+            "epochs": drawn.epochs,
+            "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
+            "learning_curve": report.learning_curve,
+            **told,
+        }
+        if chosen := samples_kept(mixing.decks):
+            details["samples_kept"] = chosen
+        if stop is not None:
+            details["best_step"], details["steps"] = stop.best_step, steps
+            whole = budget_of(task, spec)
+            details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
+        if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
+            details["continued_from"] = begin.tokens / task.budget_tokens
+        if spec.parents:
+            details["inherited_from"] = list(spec.parents)
+        return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
+    """How many samples a recipe learns from, by each source of that kind."""
+    return {
+        name: len(deck.rows)
+        for name, deck in decks.items()
+        if isinstance(deck, RecordDeck) and deck.records.kind == "sample"
+    }
+
+
+def budget_of(task: Task, spec: EvaluationSpec) -> int:
+    """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
+    share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
+    return round(task.budget_tokens * share)
+
+
+def _keep_weights(model: Any, task: Task, spec: EvaluationSpec) -> None:
+    if task.artifacts is not None and spec.keep_weights and spec.split == "selection":
+        weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
+
+
+def _kept(file: Path | None, until: int) -> TrainingState:
+    """The state to continue from, if it is there and not past step `until`; else the beginning."""
+    kept = state.load(file) if file else None
+    return kept if kept is not None and kept.step <= until else NOT_BEGUN

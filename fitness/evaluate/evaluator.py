@@ -1,0 +1,188 @@
+"""One recipe in, one evaluation out: whoever measures it, expected failure is turned into data."""
+
+import gc
+import math
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from numbers import Real
+from typing import Any
+
+from fitness.buckets.together import Trained
+from fitness.errors import Infeasible, InputError
+from fitness.evaluate.builtin import Builtin
+from fitness.evaluate.command import by_command
+from fitness.evaluate.trl import by_trl
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
+from fitness.evaluators import BUILTIN, Command, Trl
+from fitness.plugins import load_function
+from fitness.secrets import quoted, without_secrets
+from fitness.training.ranks import Parted, Ranks, leave, meet, meeting_place
+from fitness.training.supervised import Diverged
+
+FINE = (Status.OK, Status.DIVERGED)  # how several processes end together
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Evaluator:
+    """Holds what a worker keeps between evaluations; a result depends on the spec alone."""
+
+    def __init__(self, task: Task) -> None:
+        self._run: Callable[..., Evaluation]
+        self._builtin: Builtin | None = None
+        if task.evaluator == BUILTIN:
+            self._builtin = Builtin(task)
+            self._run = self._builtin.evaluate
+        elif isinstance(task.evaluator, Command):
+            self._run = by_command(task, task.evaluator)
+        elif isinstance(task.evaluator, Trl):
+            self._run = by_trl(task, task.evaluator)
+        else:
+            self._run = _custom(load_function(task.evaluator, "evaluator"))
+
+    def join(self, ranks: Ranks) -> None:
+        """Train together with other processes from now on."""
+        if self._builtin:
+            self._builtin.ranks = ranks
+
+    def evaluate(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
+        """Never raises for what a recipe can cause; the message of an `error` is its traceback.
+
+        `trained` is given where that was done in a bucket already.
+        """
+        evaluation = self._evaluated(spec, *trained)
+        if evaluation.status is Status.OUT_OF_MEMORY:
+            _release_memory()
+        return evaluation
+
+    def _evaluated(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
+        try:
+            return _checked(self._run(spec, *trained))
+        except Diverged as error:
+            return failed(spec, Status.DIVERGED, error)
+        except Infeasible as error:
+            return failed(spec, Status.INFEASIBLE, error)
+        except Parted as error:
+            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.LOST
+            return failed(spec, status, error)
+        except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
+            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
+            return failed(spec, status, traceback.format_exc())
+
+    def evaluate_bucket(self, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
+        """As `evaluate` each, but those who fit are trained on one forward pass of the base.
+
+        Each one's failure is its own; where all of them at once are too much, they train alone.
+        """
+        short = False
+        try:
+            trained = self._builtin.together(specs) if self._builtin else {}
+        except Exception as error:
+            if not (isinstance(error, InputError) or _is_out_of_memory(error)):
+                return [failed(spec, Status.ERROR, traceback.format_exc()) for spec in specs]
+            trained, short = {}, _is_out_of_memory(error)
+        if short:
+            _release_memory()
+        return [
+            self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
+        ]
+
+    def bfloat16_cost(self) -> float:
+        """How many times as long as in float32 a product in bfloat16 takes here."""
+        return self._builtin.bfloat16_cost() if self._builtin else math.inf
+
+    def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
+        """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""
+        try:
+            return self._builtin.fastest_bucket(recipe) if self._builtin else 1
+        except Exception as error:
+            if isinstance(error, InputError) or _is_out_of_memory(error):
+                return 1
+            raise
+
+
+def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
+    """As a worker of the cluster does, `task.processes` of them if several, on this machine.
+
+    Several end with the first that fails.
+    """
+    if task.processes == 1:
+        evaluator = Evaluator(task)
+        return [evaluator.evaluate(spec) for spec in specs]
+    url, context = meeting_place(None), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(task.processes, mp_context=context) as pool:
+        calls = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
+        answers = [call.result() for call in calls]
+    why = [one for some in answers for one in some[-1:] if one.status not in FINE]
+    why.sort(key=lambda one: one.status is Status.LOST)  # who misses another does not know why
+    return [*answers[0][:-1], why[0]] if why else answers[0]
+
+
+def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -> list[Evaluation]:
+    evaluator = Evaluator(task)
+    evaluator.join(meet(url, rank, task.processes, seconds=task.timeout, own_gpu=False))
+    evaluations = []
+    for spec in specs:
+        evaluations.append(evaluator.evaluate(spec))
+        if evaluations[-1].status not in FINE:
+            break  # and leave, so that no other one waits for this one
+    leave()
+    return evaluations
+
+
+def _release_memory() -> None:
+    """Give back the GPU memory that PyTorch keeps for later: other workers may share the GPU.
+
+    Of use outside an `except` alone, since the frames of an error hold tensors.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's own, torch's for a device, or a RuntimeError of another of torch's allocators."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    told = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or named or told
+
+
+def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluation]:
+    """`function(recipe, *, seed, fidelity, split)` returns measurements by name."""
+
+    def run(spec: EvaluationSpec) -> Evaluation:
+        started = time.perf_counter()
+        values = function(
+            dict(spec.recipe), seed=spec.seed, fidelity=spec.fidelity, split=spec.split
+        )
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"the evaluator must return a dict of numbers, got {quoted(values, 80)}"
+            )
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise InputError(
+                    f"the evaluator must return numbers, got {_named(name)}={quoted(value, 80)}"
+                )
+        measurements = {_named(name): float(value) for name, value in values.items()}
+        cost = {"train_seconds": time.perf_counter() - started}
+        return Evaluation(spec, Status.OK, measurements, cost)
+
+    return run
+
+
+def _named(measurement: object) -> str:
+    return without_secrets(str(measurement))
+
+
+def _checked(evaluation: Evaluation) -> Evaluation:
+    """A measurement that is not a finite number means that the fine-tune diverged."""
+    for name, value in evaluation.measurements.items():
+        if not abs(value) < float("inf"):
+            return failed(evaluation.spec, Status.DIVERGED, f"{name} is {value}")
+    return evaluation

@@ -1,0 +1,234 @@
+"""Scores a model on held-out data: loss by domain, and what it writes for prompts."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fitness.buckets.together import Answers
+from fitness.data.decks import NO_LABEL, RecordDeck
+from fitness.data.mixing import Rows, separate, stacked, windows
+from fitness.data.records import Records
+from fitness.data.sources import TokenFile
+from fitness.data.tokens import separator
+from fitness.errors import InputError
+from fitness.evaluate.items import answer_items, class_items, items, text_items
+from fitness.evaluation import EvaluationSpec, Task
+from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
+from fitness.inference.sampling import generate
+from fitness.metrics import class_scores, score
+from fitness.training.classification import class_logits
+from fitness.training.masked import Masking
+from fitness.training.supervised import Diverged
+
+SAMPLES = 4
+
+Measured = tuple[dict[str, float], dict[str, Any]]  # by name; what details say of it
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    spec: EvaluationSpec,
+    answers: Answers | None = None,
+    *,
+    packs: bool = True,
+) -> Measured:
+    """Every measurement of the spec's split, and what else an evaluation's details say of it.
+
+    Which are a few `samples` of what the model wrote, by prompt set, and the scores by held-out
+    item, `items` by measurement. `answers` are given where a bucket has written them already.
+    Without `packs`, records have a row each, for a base that lets those in a row see one another.
+    Raises Diverged for a loss that is no number: such a model cannot be sampled from.
+    """
+    split = spec.split
+    assert split != "samples"  # which are written, not scored
+    measurements: dict[str, float] = {}
+    by_item: dict[str, dict[str, Any]] = {}
+    masking = Masking.of(tokenizer) if task.head.task == "masked" else None
+    end = separator(tokenizer)
+    for domain, splits in task.domains.items():
+        found, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
+        if not math.isfinite(found["loss"]):
+            raise Diverged(f"{domain}/loss is {found['loss']}")
+        measurements |= {f"{domain}/{name}": value for name, value in found.items()}
+        by_item |= {f"{domain}/{name}": value for name, value in each.items()}
+    samples: dict[str, list[dict[str, str]]] = {}
+    for name, settings in task.prompt_sets.items():
+        asked = task.prompts[name][split]
+        if answers is not None:
+            outputs = answers[name]
+        else:
+            outputs = generate(model, tokenizer, asked.prompts, **settings.sampling, seed=spec.seed)
+        for metric, value in score(settings.metrics, asked, outputs).items():
+            measurements[f"{name}/{metric}"] = value
+        each = answer_items(settings.metrics, asked.references, outputs)
+        by_item |= {f"{name}/{metric}": value for metric, value in each.items()}
+        triples = zip(asked.prompts, asked.references, outputs, strict=True)
+        samples[name] = [
+            {"prompt": prompt, "reference": reference, "output": output}
+            for prompt, reference, output in list(triples)[:SAMPLES]
+        ]
+    return measurements, {"samples": samples, "items": by_item}
+
+
+def answers_each(
+    model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
+) -> list[Answers]:
+    """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
+    from fitness.buckets.sampling import generate_each
+
+    split = specs[0].split
+    assert split != "samples"
+    found: list[dict[str, list[str]]] = [{} for _ in specs]
+    for name, settings in task.prompt_sets.items():
+        prompts = task.prompts[name][split].prompts
+        seeds = [spec.seed for spec in specs]
+        each = generate_each(model, tokenizer, prompts, **settings.sampling, seeds=seeds)
+        for own, outputs in zip(found, each, strict=True):
+            own[name] = outputs
+    return list(found)
+
+
+def _scores(
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """What `metrics.HELD_OUT` names for the kind of a domain, and the same by item."""
+    if file.kind == "label":
+        wanted, logits = _classified(model, file, length)
+        return class_scores(wanted, logits), class_items(wanted, logits)
+    loss, each = _loss_and_items(model, file, length, end, masking, packs)
+    scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+    by_item = {"loss": each}
+    if file.kind == "preference" and math.isfinite(loss):
+        right = _pairs(model, file, length)
+        scores["accuracy"] = sum(right) / len(right)
+        by_item["accuracy"] = items("record", right)
+    return scores, by_item
+
+
+def held_out_loss(
+    model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
+) -> float:
+    """Mean cross-entropy over a text cut in windows of `length`, nats per token.
+
+    Of records, over what answers the prompts: of a preference, the chosen answer; of texts with
+    classes, nats per text. With `masking`, over the masked tokens, always the same ones.
+    """
+    if file.kind == "label":
+        return class_scores(*_classified(model, file, length))["loss"]
+    return _loss_and_items(model, file, length, -1, masking, packs)[0]
+
+
+def _loss_and_items(
+    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+) -> tuple[float, dict[str, Any]]:
+    """The mean loss of a text or of records, and its sums by document or record.
+
+    Where a text is not masked, its windows predict each of its tokens but the first, in order.
+    """
+    import torch
+
+    total = count = read = 0
+    losses: list[np.ndarray] = []  # by row or record: of its labels, NaN where one is not counted
+    with torch.inference_mode():
+        for rows in _rows(model, file, length, packs):
+            there = rows.labels[:, 1:] != NO_LABEL
+            if masking is None:
+                each = -token_logps(model, rows)
+                total, count = total + each.sum().item(), count + int(there.sum())
+            else:
+                summed, masked, each = masking.each(model, masking.held_out(rows, first=read))
+                total, count = total + summed.item(), count + masked
+            values = each.double().cpu().numpy()
+            losses += _apart(values, there, rows.position_ids)
+            read += len(rows.input_ids)
+    if masking is not None and not count:
+        raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
+    content = file.open()
+    if isinstance(content, Records):
+        learned = [one for one in losses if len(one)]
+        sums, weights = [one.sum() for one in learned], [len(one) for one in learned]
+        by_item = items("record", sums, weights)
+    else:
+        by_item = text_items(np.concatenate(losses), np.asarray(content), end, length)
+    return total / max(1, count), by_item
+
+
+def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) -> list[np.ndarray]:
+    """The values of each row, (b, n), that are `there`; of each record where a row packs several.
+
+    `positions`, (b, n + 1), begin anew in each record.
+    """
+    if positions is None:
+        return [row[known] for row, known in zip(values, there, strict=True)]
+    begins = [np.flatnonzero(row[1:] == 0) for row in positions]
+    return [
+        part[known]
+        for row, own, places in zip(values, there, begins, strict=True)
+        for part, known in zip(np.split(row, places), np.split(own, places), strict=True)
+    ]
+
+
+def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of a domain's texts, (texts,), and the model's logits, (texts, classes)."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no records")
+    deck = RecordDeck(content, "classify", length)
+    size = rows_at_once(length)
+    draws = [deck.draw("", number, length) for number in range(deck.draws)]
+    with torch.inference_mode():
+        found = [
+            class_logits(model, [draw.sequences[0] for draw in draws[first : first + size]])
+            for first in range(0, len(draws), size)
+        ]
+    return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
+
+
+def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
+    """The share of preferences whose chosen answer the model finds likelier than the rejected."""
+    right = _pairs(model, file, length)
+    return sum(right) / len(right)
+
+
+def _pairs(model: Any, file: TokenFile, length: int) -> list[bool]:
+    """For each preference, whether the model finds the chosen answer likelier."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no preferences")
+    deck = RecordDeck(content, "compare", length)
+    size = max(1, sequences_at_once(model, length) // 2)
+    right: list[bool] = []
+    with torch.inference_mode():
+        for first in range(0, deck.draws, size):
+            numbers = range(first, min(first + size, deck.draws))
+            pairs = [deck.draw("", number, length).sequences for number in numbers]
+            rows = stacked([pair[side] for side in (0, 1) for pair in pairs])
+            chosen, rejected = token_logps(model, rows).sum(1).chunk(2)
+            right += (chosen > rejected).tolist()
+    return right
+
+
+def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
+    size = sequences_at_once(model, length)
+    content = file.open()
+    if not isinstance(content, Records):
+        yield from windows(content, length, size)
+        return
+    deck = RecordDeck(content, "learn", length)
+    for first in range(0, deck.draws, size):
+        numbers = range(first, min(first + size, deck.draws))
+        packed = [deck.draw("", number, length).sequences[0] for number in numbers]
+        if packs:
+            yield stacked(packed)
+            continue
+        apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
+        for place in range(0, len(apart), size):  # as many rows at once as of packed ones
+            yield stacked(apart[place : place + size])

@@ -1,0 +1,75 @@
+"""An individual that writes instead of being scored: its weights, as it was trained, at work."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fitness.evaluation import Evaluation, EvaluationSpec, Task
+from fitness.merging import lineage as inheritance
+from fitness.models import weights
+from fitness.recipe import Recipe
+from fitness.samples.filters import Given, needs, scored
+from fitness.samples.write import write
+from fitness.training.supervised import precise
+
+if TYPE_CHECKING:
+    from fitness.models.base import Base
+
+
+def written(
+    base: "Base",
+    spec: EvaluationSpec,
+    task: Task,
+    again: Callable[[EvaluationSpec, Task], Evaluation],
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Cost, and details with the samples as plain data; the same for the same spec.
+
+    The spec's only parent is the writer itself: weights that are gone are trained `again`.
+    """
+    asked = spec.writing
+    assert asked is not None
+    recipe = Recipe.model_validate(dict(spec.recipe))
+    started = time.perf_counter()
+    with (
+        inheritance.parents(spec, task, again) as (folder,),
+        base.prepared(recipe, seed=spec.seed) as model,
+    ):
+        restore(model, folder, task)
+        beginning = time.perf_counter()
+        model.eval()
+        with precise(base.device, recipe):
+            samples = write(
+                base,
+                asked.settings,
+                prompts=asked.prompts,
+                documents=asked.real,
+                individual=spec.individual,
+                seed=spec.seed,
+                round=asked.round,
+            )
+    samples = scored(samples, asked.filters, Given(seed=spec.seed, base=base))
+    cost = {
+        "tokens": 0,
+        "flops": 0.0,
+        "train_seconds": beginning - started,
+        "evaluate_seconds": time.perf_counter() - beginning,
+    }
+    return cost, {"samples": [asdict(sample) for sample in samples]}
+
+
+def restore(model: Any, folder: Path, task: Task) -> None:
+    """The kept weights of an individual, into a model that was prepared by its own recipe."""
+    if not (folder / weights.ADAPTER).is_file():
+        inheritance.begin(model, inheritance.read(folder, task.head))
+        return
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+
+
+def of_the_worker(filters: Iterable[str]) -> tuple[str, ...]:
+    """Those filters that need no model but the base, which a worker holds."""
+    return tuple(name for name in filters if needs(name) == "base")

@@ -1,0 +1,88 @@
+"""How likely a model finds samples: the base that wrote them, or a second one."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fitness.data.decks import Sequence as Tokens
+from fitness.data.mixing import stacked
+from fitness.data.samples import Sample
+from fitness.data.tokens import opening_tokens, separator, shared, text_tokens
+from fitness.inference.log_probabilities import sequences_at_once, token_logps
+from fitness.models.base import Base
+
+LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
+
+
+class Likelihood(NamedTuple):
+    """Mean log-probability of a token, nats: of the completion after its prompt, of the whole text.
+
+    NaN where there is no token.
+    """
+
+    completion: float
+    text: float
+
+
+def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
+    """By a model as it is held; needs nothing else. Up to rounding, each follows from itself alone.
+
+    What leaves no room in the model's context loses its beginning, and a completion its end. What
+    a model says of the first token is told only where something stands before it.
+    """
+    import torch
+
+    context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = min(LONGEST, context or LONGEST)
+    rows = [_tokens(base, sample, longest) for sample in samples]
+    waiting = sorted(range(len(rows)), key=lambda place: -len(rows[place].tokens))
+    found: dict[int, Likelihood] = {}
+    with base.untouched() as model, torch.inference_mode():
+        while waiting:
+            size = sequences_at_once(model, len(rows[waiting[0]].tokens))
+            some, waiting = waiting[:size], waiting[size:]
+            tokens = [rows[place].tokens for place in some]
+            logps = token_logps(model, stacked([Tokens(ids, ids) for ids in tokens]))
+            for place, each in zip(some, logps.double().cpu().numpy(), strict=True):
+                ids, begin, end = rows[place]
+                found[place] = Likelihood(
+                    _mean(each[begin - 1 : end - 1]), _mean(each[: len(ids) - 1])
+                )
+    return [found[place] for place in range(len(rows))]
+
+
+def perplexity(logp: float) -> float:
+    """exp of what a token costs on average; NaN of NaN, and infinite beyond all numbers."""
+    return math.exp(-logp) if not -logp > 700 else math.inf
+
+
+class _Row(NamedTuple):
+    """All of a sample's tokens, int64 (n,), and where its completion begins and ends in them."""
+
+    tokens: np.ndarray
+    begin: int
+    end: int
+
+
+def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
+    opening = opening_tokens(base.tokenizer)
+    prompt, answered, whole = (
+        text_tokens(base.tokenizer, text)
+        for text in (sample.prompt, sample.prompt + sample.completion, sample.text)
+    )
+    if prompt[: len(opening)] == opening:  # by the chat template that wrote the prompt
+        opening = []
+    begin = shared(prompt, answered)
+    end = max(begin, shared(answered, whole))
+    prompt = opening + whole[:begin] or [separator(base.tokenizer)]
+    completion, suffix = whole[begin:end][: longest - 1], whole[end:]
+    prompt = prompt[-(longest - len(completion)) :]
+    end = len(prompt) + len(completion)
+    tokens = np.array([*prompt, *completion, *suffix][:longest], dtype=np.int64)
+    return _Row(tokens, len(prompt), end)
+
+
+def _mean(logps: np.ndarray) -> float:
+    return float(logps.mean()) if len(logps) else math.nan

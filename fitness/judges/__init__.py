@@ -1,0 +1,1 @@
+"""Models that judge and rewrite: the protocol, local models and servers."""

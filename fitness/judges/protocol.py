@@ -1,0 +1,47 @@
+"""The protocol of a model that is asked in words."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from fitness.data.chats import Chat
+from fitness.errors import InputError
+
+
+class Refused(InputError):
+    """One question that cannot be asked, such as one too long; others may be."""
+
+
+class Answer(NamedTuple):
+    """What was said; `ended` unless it was cut at its longest length."""
+
+    text: str
+    ended: bool
+
+
+class Speaker(Protocol):
+    """A model that answers chats.
+
+    `name` is short, for people; `identity` is what answers depend on, and holds no secret.
+    """
+
+    name: str
+    identity: str
+
+    def answers(
+        self,
+        chats: Sequence[Chat],
+        samples: int,
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+    ) -> list[list[Answer]]:
+        """So many answers to each chat. Raises Refused."""
+        ...
+
+    def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
+        """Log-odds, natural, that a chat is answered by the word `this`, not by `other`; (chats,).
+
+        Raises Refused.
+        """
+        ...

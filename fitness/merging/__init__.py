@@ -1,0 +1,1 @@
+"""Warm starts: the lineage of an individual's weights, and merging those of its parents."""

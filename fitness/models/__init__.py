@@ -1,0 +1,1 @@
+"""A base model: its folder, how it is loaded and checked, adapters, and weights on disk."""

@@ -1,0 +1,35 @@
+"""What a trainer elsewhere is told of a model: what an adapter changes, the names of dropouts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fitness.models import adapters
+from fitness.models import base as models
+from fitness.models.heads import CAUSAL
+from fitness.models.loading import skeleton
+from fitness.recipe import Recipe
+
+DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
+
+
+def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
+    """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
+    shortest that mean these modules and no others."""
+    model = skeleton(folder, CAUSAL)
+    found = models.adaptable(model, recipe.lora_layers)
+    wanted = adapters.targeted(found, recipe.lora_targets)
+    short = sorted({name.rpartition(".")[2] for name in wanted})
+    meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in short}
+    return short if meant == set(wanted) else wanted
+
+
+def dropout_rates(folder: Path, rate: float) -> Mapping[str, float]:
+    """The dropout rates that the architecture's configuration knows, each at `rate`."""
+    from transformers import AutoConfig
+
+    told = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+    return {
+        name: rate
+        for name, value in told.items()
+        if name.endswith(DROPOUTS) and isinstance(value, float | int)
+    }

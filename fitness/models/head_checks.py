@@ -1,0 +1,87 @@
+"""Whether a base has the head that a search asks for, and of a classifier which labels."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fitness.data.documents import Source, records
+from fitness.data.labels import label_in
+from fitness.errors import InputError
+from fitness.models import folders
+from fitness.models.heads import CLASSES, Head, ModelTask
+from fitness.models.loading import configuration
+from fitness.suggest import listed
+
+SHOWN = 30  # labels of the data in a remedy
+
+
+def check(folder: Path, task: ModelTask) -> None:
+    """Raises InputError unless the architecture in a folder has a head for the task."""
+    named = (folders.architectures(folder) or ["a model"])[0]
+    if task == "causal" and named.endswith(("ForMaskedLM", "ForPreTraining")):
+        raise InputError(
+            f"model.base {str(folder)!r}: {named} is an encoder, which sees what comes after a "
+            "token; set `model.task` to masked, or to classification"
+        )
+    if task == "causal" and folders.told(folder).get("is_encoder_decoder"):
+        raise InputError(_two_parts(folder, named))
+    if task != "causal":  # of which `soundness` makes sure, once: it takes long to ask the library
+        check_class(folder, task)
+
+
+def check_class(folder: Path, task: ModelTask) -> None:
+    """Raises InputError unless the library has a class with the task's head for the folder."""
+    config = configuration(folder)
+    if task == "causal" and config.is_encoder_decoder:
+        raise InputError(_two_parts(folder, type(config).__name__))
+    if type(config) not in Head(task).model_class._model_mapping:
+        remedy = {
+            "causal": "take a causal language model, or set `model.task` for an encoder",
+            "masked": "an encoder such as BERT has one",
+        }.get(task, "take another base")
+        raise InputError(
+            f"model.task {task}: the architecture {config.model_type} of {str(folder)!r} has no "
+            f"head for it in transformers ({CLASSES[task]}); {remedy}"
+        )
+
+
+def _two_parts(folder: Path, named: str) -> str:
+    return (
+        f"model.base {str(folder)!r}: {named} is an encoder and a decoder, of which the one reads "
+        "what the other answers; evomix trains decoders alone, such as Llama or Qwen"
+    )
+
+
+def own_labels(folder: Path) -> tuple[str, ...]:
+    """The labels of a base that is a classifier already; none of any other base."""
+    if not any(n.endswith("ForSequenceClassification") for n in folders.architectures(folder)):
+        return ()
+    told = configuration(folder).id2label
+    return tuple(str(told[number]) for number in sorted(told))
+
+
+def labels_of(
+    given: Sequence[str], folder: Path, sources: Iterable[Source], here: Path
+) -> tuple[str, ...]:
+    """The labels of a search, in the order of the head's outputs: as given, or the base's own.
+
+    A head that the base has is kept, so other labels than its own are refused, unless these are
+    the names that `transformers` makes up. Raises InputError if nobody tells them.
+    """
+    own = own_labels(folder)
+    if not given and own:
+        return own
+    if not given:
+        found = {label_in(record, at) for one in sources for at, record in records(one, here)}
+        names = sorted(found, key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
+        rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise InputError(
+            f"model.labels: missing, and the base {str(folder)!r} classifies nothing yet; the data "
+            f"have {len(names)}: labels: [{', '.join(names[:SHOWN])}]{rest}"
+        )
+    made_up = tuple(f"LABEL_{number}" for number in range(len(given)))
+    if own and own not in (tuple(given), made_up):
+        raise InputError(
+            f"model.labels {listed(given)}: the base {str(folder)!r} classifies into {listed(own)} "
+            "already, in this order; leave `labels` out, or take a base without a classifier's head"
+        )
+    return tuple(given)

@@ -1,0 +1,54 @@
+"""What a base model's head predicts: the next token, the class of a text, or masked tokens.
+
+The one place where `model.task` becomes a class of `transformers`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fitness.data.kinds import Kind
+
+ModelTask = Literal["causal", "classification", "masked"]
+
+CLASSES: Mapping[ModelTask, str] = {
+    "causal": "AutoModelForCausalLM",
+    "classification": "AutoModelForSequenceClassification",
+    "masked": "AutoModelForMaskedLM",
+}
+LEARNS: Mapping[ModelTask, tuple[Kind, ...]] = {  # the kinds of sources that a task learns from
+    "causal": ("text", "completion", "preference", "rating", "prompt", "sample"),
+    "classification": ("label",),
+    "masked": ("text",),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is predicted, and of classes their names in the order of the head's outputs."""
+
+    task: ModelTask = "causal"
+    labels: tuple[str, ...] = ()
+
+    @property
+    def model_class(self) -> Any:
+        """The class that opens a folder with this head, for any architecture that has it."""
+        import transformers
+
+        return getattr(transformers, CLASSES[self.task])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a model's configuration has to know of it."""
+        if not self.labels:
+            return {}
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        return {"id2label": dict(enumerate(self.labels)), "label2id": numbers}
+
+    @property
+    def adapted(self) -> str | None:
+        """PEFT's name of the task; None has it wrap any model."""
+        return "CAUSAL_LM" if self.task == "causal" else None
+
+
+CAUSAL = Head()

@@ -1,0 +1,127 @@
+"""A folder's model with the head that a search asks for; a classifier's is drawn if it has none."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fitness.data.tokenizer import load_tokenizer
+from fitness.data.tokens import separator
+from fitness.errors import InputError
+from fitness.models import folders
+from fitness.models.heads import CAUSAL, Head
+from fitness.quiet import quieten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+HEAD_SEED = 0  # of a head that the base does not have
+
+
+def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
+    """A folder's model, on the CPU. A classifier's head that is not there is always drawn alike.
+
+    Raises InputError for any other weights that are missing: the library would draw them at random.
+    """
+    import torch
+
+    configuration(folder, head)
+    try:
+        with torch.random.fork_rng(devices=cuda_devices()):
+            torch.manual_seed(HEAD_SEED)
+            model, loading = head.model_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=False,
+                output_loading_info=True,
+                **head.settings,
+            )
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):  # of the device, or the CPU
+            raise
+        raise InputError(unusable(folder, "cannot be loaded", error)) from error
+    own = tuple(f"{part}." for part in own_parts(model, head))
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(own))
+    if missing:
+        raise InputError(
+            f"model.base {str(folder)!r}: {len(missing)} weights of {type(model).__name__} are not "
+            f"in it, such as {missing[0]}; save the whole model there"
+        )
+    if head.labels:
+        tokenizer, config = load_tokenizer(folder), model.config.get_text_config()
+        if tokenizer.pad_token_id is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+        elif config.pad_token_id is None:
+            config.pad_token_id = separator(tokenizer)
+        config.use_cache = False  # of keys and values, for tokens that will never come
+    return model
+
+
+def own_parts(model: Any, head: Head) -> list[str]:
+    """Names of the modules that a classifier has on top of the model that reads the text."""
+    if not head.labels:
+        return []
+    body = model.base_model_prefix
+    above = [name for name, _ in model.named_children() if name != body]
+    modules = dict(model.named_modules())
+    found = [name for name in (*above, f"{body}.pooler") if name in modules]
+    return [name for name in found if any(True for _ in modules[name].parameters())]
+
+
+def configuration(folder: Path, head: Head = CAUSAL) -> "PreTrainedConfig":
+    """The configuration in a model's folder. Raises InputError if the library cannot read it."""
+    from transformers import AutoConfig
+
+    quieten()
+    told = folders.told(folder)
+    if told.get("quantization_config"):
+        raise InputError(
+            f"model.base {str(folder)!r}: its weights are quantised, and a fine-tune trains "
+            "floating-point numbers; take the model that it was made from, or save it dequantised"
+        )
+    if told.get("auto_map") and told["model_type"] not in _known_types():
+        raise InputError(
+            f"model.base {str(folder)!r}: is a model of its own code ({told['model_type']!r:.60}), "
+            "which is never run; take one of an architecture that transformers has"
+        )
+    try:
+        return AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, **head.settings
+        )
+    except Exception as error:  # whatever odd content makes the library raise
+        raise InputError(unusable(folder, "its config.json cannot be used", error)) from error
+
+
+def _known_types() -> Collection[str]:
+    from transformers import CONFIG_MAPPING
+
+    return list(CONFIG_MAPPING.keys())
+
+
+def unusable(folder: Path, what: str, error: Exception) -> str:
+    """The message on a base that the library cannot use, with the first line of its reason."""
+    told = (str(error).strip().splitlines() or ["no reason told"])[0][:300]
+    return (
+        f"model.base {str(folder)!r}: {what} ({type(error).__name__}: {told}); copy the whole "
+        "model folder anew, or take another base"
+    )
+
+
+def skeleton(folder: Path, head: Head) -> Any:
+    """The model without weights, from its configuration alone."""
+    import torch
+
+    config = configuration(folder, head)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return head.model_class.from_config(config, trust_remote_code=False)
+    except Exception as error:  # sizes that do not fit one another, in hundreds of architectures
+        raise InputError(
+            unusable(folder, "no model follows from its config.json", error)
+        ) from error
+
+
+def cuda_devices() -> list[int]:
+    """Devices whose random state a fork must save besides the CPU's."""
+    import torch
+
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

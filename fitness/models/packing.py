@@ -1,0 +1,133 @@
+"""Probe a base once by a forward pass: may documents share a row, and which modules matter.
+
+Where documents are packed, their positions begin anew at each, from which `transformers` tells them
+apart; but only for architectures that build their attention mask that way. Others, such as OPT,
+Bloom or whatever has a recurrent state, let them see what stands before.
+
+A derivative tells it without a tolerance: what a document's log-probabilities owe to the embeddings
+of another one is exactly zero if no path leads there, in any precision, and else is not. Positions
+that are counted through show in the values: a document alone must have the same ones.
+
+A module that no forward pass calls, because its weight is read past it as Mamba does, or that gives
+no tensor, as some routers do, cannot have an adapter: it would learn nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fitness.errors import InputError
+from fitness.models.adapters import role
+
+ROWS = 2  # some architectures fail at more than one
+LENGTH, FIRST = 24, 11  # of both documents together, and of the first
+STEP = 7  # between their tokens, so that no two are alike in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether documents can share a row, and roles of linear modules that a pass leaves out."""
+
+    packs: bool = True
+    passed_by: frozenset[str] = frozenset()
+
+
+def probed(model: Any, name: str) -> Probe:
+    """What a forward pass of a causal model tells. Raises InputError if it sees what comes after.
+
+    Nor if it cannot be computed at all. `name` stands in the error.
+    """
+    config = model.config.get_text_config()
+    room = getattr(config, "max_position_embeddings", None) or LENGTH  # XLNet says -1 for any
+    length = min(LENGTH, room) if room > 0 else LENGTH
+    first = min(FIRST, length // 2)
+    places = torch.arange(length, device=model.device)
+    tokens = torch.arange(ROWS * length, device=model.device) * STEP % config.vocab_size
+    tokens = tokens.view(ROWS, length)
+    positions = (places - first * (places >= first)).expand(ROWS, length)
+    with _called(model) as called:
+        try:
+            with torch.no_grad():
+                alone = _logps(model, tokens[:, first:], None)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever hundreds of architectures raise at odd sizes
+            raise InputError(
+                f"model.base {name!r}: {type(model).__name__} cannot be computed with this "
+                f"config.json ({type(error).__name__}: {error}); mend it, or take another base"
+            ) from error
+    try:
+        logps, before, after = _dependence(model, tokens, positions, first)
+        like = _alike(alone, logps[:, first:], model.dtype)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # of an architecture that takes no positions, or cannot be derived
+        like = before = after = False
+    if after:
+        raise InputError(
+            f"model.base {name!r}: {type(model).__name__} sees what comes after a token, so that "
+            "it cannot learn to predict it; take a causal model, or set `model.task` to masked or "
+            "classification"
+        )
+    every = {role(n) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    return Probe(like and not before, frozenset(every - called))
+
+
+@contextmanager
+def _called(model: Any) -> Iterator[set[str]]:
+    """The roles of linear modules that were called meanwhile, and gave a tensor."""
+    called: set[str] = set()
+
+    def noting(name: str) -> Any:
+        def note(module: Any, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                called.add(role(name))
+
+        return note
+
+    hooks = [
+        module.register_forward_hook(noting(name))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[Any, bool, bool]:
+    """Log-probabilities; whether the second document sees the `first` tokens, and these it."""
+    added: list[Any] = []
+
+    def keep(module: Any, inputs: Any, output: Any) -> Any:
+        added.append(torch.zeros_like(output, requires_grad=True))
+        return output + added[0]
+
+    hook = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logps = _logps(model, tokens, positions)
+            ours, theirs = logps[:, :first].square().sum(), logps[:, first:].square().sum()
+            (of_first,) = torch.autograd.grad(ours, added[:1], retain_graph=True)
+            (of_second,) = torch.autograd.grad(theirs, added[:1])
+    finally:
+        hook.remove()
+    axis = of_first.shape.index(tokens.shape[1])  # some keep the batch behind the sequence
+    before = of_second.narrow(axis, 0, first) != 0  # NaN: nobody can tell, so it counts as seen
+    after = of_first.narrow(axis, first, tokens.shape[1] - first)
+    return logps.detach(), bool(before.any()), bool(((after != 0) & after.isfinite()).any())
+
+
+def _alike(alone: Any, packed: Any, dtype: torch.dtype) -> bool:
+    """Whether a document has the same log-probabilities alone, to half of their digits."""
+    return float((alone - packed).abs().mean()) <= torch.finfo(dtype).eps ** 0.5
+
+
+def _logps(model: Any, tokens: Any, positions: Any) -> Any:
+    apart = {} if positions is None else {"position_ids": positions}
+    return model(input_ids=tokens, use_cache=False, **apart).logits.float().log_softmax(-1)

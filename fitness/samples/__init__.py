@@ -1,0 +1,1 @@
+"""Samples that a model generates for training: writing, filters and their scores."""

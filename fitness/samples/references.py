@@ -1,0 +1,59 @@
+"""The texts that samples are laid beside: what is trained on, and what is measured on."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fitness.data.documents import Half, Source, documents, records
+from fitness.data.prompts import Prompts
+
+
+def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:
+    """Stream a source's documents; of records, all that each says. Errors as in `documents`."""
+    if source.kind == "text":
+        yield from documents(source, base, half=half)
+        return
+    for _, record in records(source, base, half=half):
+        said = " ".join(_said(record))
+        if said:
+            yield said
+
+
+def evaluated_texts(
+    held_out: Iterable[tuple[Source, Half | None]], prompts: Iterable[Prompts], base: Path
+) -> list[str]:
+    """All that a search measures on, selection and test: no sample of a pool may hold any of it.
+
+    Held-out documents, each prompt, and each prompt with its reference; equal ones once.
+    """
+    found = [text for source, half in held_out for text in texts_of(source, base, half)]
+    for asked in prompts:
+        found += asked.prompts
+        found += [f"{p} {r}" for p, r in zip(asked.prompts, asked.references, strict=True)]
+    return list(dict.fromkeys(found))
+
+
+def drawn(texts: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
+    """At most `count` of a stream of texts, all equally likely (Vitter 1985, algorithm R)."""
+    kept: list[str] = []
+    for number, text in enumerate(texts):
+        if number < count:
+            kept.append(text)
+        elif (place := int(rng.integers(number + 1))) < count:
+            kept[place] = text
+    return kept
+
+
+def _said(value: Any) -> Iterator[str]:
+    """Every text within a record but the roles of messages, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name != "role":
+                yield from _said(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _said(inner)

@@ -1,0 +1,222 @@
+"""What a model writes by itself: what goes on from prompts, from real texts, from nothing, and what
+fills a gap within real texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fitness.data.infilling import Sentinels
+from fitness.data.samples import Begun, Sample, Way
+from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
+from fitness.errors import InputError
+from fitness.inference.endings import ending_tokens, turn_end
+from fitness.inference.sampling import continued_apart, decoded, room_for_text
+from fitness.samples.passages import around, opening_of, seen, words
+
+if TYPE_CHECKING:
+    from fitness.models.base import Base
+
+
+BLOCK = 32  # samples computed together: always those of the same numbers
+# What a sample begins with, by the weight that draws it.
+BEGUN: Mapping[str, Begun] = {
+    "from_prompts": "prompt",
+    "from_documents": "document",
+    "from_nothing": "nothing",
+    "infill": "document",
+}
+
+
+class Generation(BaseModel):
+    """How many samples, what they begin with, and how they are drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    samples: Annotated[int, Field(ge=1, le=10**7, description="Samples in all.")] = 200
+    from_prompts: Annotated[
+        float, Field(ge=0, description="Weight of samples that go on from given prompts.")
+    ] = 0.0
+    from_documents: Annotated[
+        float, Field(ge=0, description="Weight of those that go on from openings of real texts.")
+    ] = 1.0
+    from_nothing: Annotated[float, Field(ge=0, description="Weight of those from nothing.")] = 0.0
+    infill: Annotated[
+        float, Field(ge=0, description="Weight of those that fill a gap within real texts.")
+    ] = 0.0
+    opening_words: Annotated[
+        int, Field(ge=1, description="Words of an opening, and before and behind a gap.")
+    ] = 8
+    infill_words: Annotated[int, Field(ge=1, description="Words taken out for a gap.")] = 8
+    max_new_tokens: Annotated[int, Field(ge=1, description="Longest completion.")] = 64
+    temperature: Annotated[float, Field(ge=0, le=10, description="0 is greedy.")] = 0.8
+    top_p: Annotated[
+        float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
+    ] = 0.95
+
+    @model_validator(mode="after")
+    def _some_beginning(self) -> Self:
+        if not sum(_weights(self).values()):
+            raise ValueError(f"{', '.join(_weights(self))} are all 0; raise one")
+        return self
+
+    def forward(self) -> Self:
+        """Without infilling, for a model that was not taught to; then from documents, if at all."""
+        others = [name for name in BEGUN if name != "infill" and getattr(self, name)]
+        return self.model_copy(
+            update={"infill": 0.0, **({} if others else {"from_documents": 1.0})}
+        )
+
+
+def write(
+    base: "Base",
+    settings: Generation,
+    *,
+    prompts: Sequence[str] = (),
+    documents: Sequence[str] = (),
+    individual: int,
+    seed: int,
+    round: int = 1,
+    first: int = 0,
+) -> list[Sample]:
+    """The samples of the model that `base` holds from number `first` on, as many as are asked for.
+
+    Each draws its beginning by the weights of `settings`, and then a prompt or a document, all
+    equally likely. It follows from its number and the seed: what is written in parts is, on the CPU
+    and bit for bit, what is written at once. For that, blocks of BLOCK numbers are always computed
+    whole, since in the last digits a row depends on who stands beside it. A prompt too long for the
+    model's context loses its beginning, in the sample too. Raises InputError where there is none
+    to draw from.
+    """
+    sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
+    desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
+    end = first + settings.samples
+    return [
+        sample
+        for block in range(first // BLOCK * BLOCK, end, BLOCK)
+        for number, sample in enumerate(desk.block(block, individual, seed, round), block)
+        if first <= number < end
+    ]
+
+
+class _Beginning(NamedTuple):
+    begun: Begun
+    tokens: list[int]
+    prompt: str
+    context: list[int]  # the tokens behind which its completion stands as text
+    suffix: str = ""
+
+    @property
+    def way(self) -> Way:
+        return "infill" if self.suffix else "forward"
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What a model writes with; `texts` by the weight that draws from them."""
+
+    base: "Base"
+    settings: Generation
+    texts: Mapping[str, Sequence[str]]
+    sentinels: Sentinels | None
+
+    def block(self, first: int, individual: int, seed: int, round: int) -> list[Sample]:
+        """The BLOCK samples from a number on."""
+        tokenizer, settings = self.base.tokenizer, self.settings
+        numbers = range(first, first + BLOCK)
+        ends = ending_tokens(self.base.model, tokenizer)
+        began = [self._beginning(_randomness(seed, number)) for number in numbers]
+        answers = continued_apart(
+            self.base.model,
+            [one.tokens for one in began],
+            np.stack([_randomness(seed, n, 0).random(settings.max_new_tokens) for n in numbers]),
+            ends=ends,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+        )
+        return [
+            Sample(
+                prompt=one.prompt,
+                completion=decoded(tokenizer, answer.tokens, one.context),
+                individual=individual,
+                seed=seed,
+                round=round,
+                way=one.way,
+                begun=one.begun,
+                suffix=one.suffix,
+                ended=answer.end is not None,
+                end=turn_end(tokenizer, answer.end),
+            )
+            for one, answer in zip(began, answers, strict=True)
+        ]
+
+    def _beginning(self, rng: np.random.Generator) -> _Beginning:
+        """What a sample begins with, as far as the model's context has room for it."""
+        weights = _weights(self.settings)
+        shares = np.array(list(weights.values())) / sum(weights.values())
+        chosen = list(weights)[rng.choice(len(shares), p=shares)]
+        text = self.texts[chosen][int(rng.integers(len(self.texts[chosen])))]
+        opening = opening_tokens(self.base.tokenizer)
+        room = room_for_text(self.base.model, opening, self.settings.max_new_tokens)
+        if chosen == "infill":
+            return self._gap(text, room, rng)
+        if chosen == "from_documents":
+            text = opening_of(text, self.settings.opening_words)
+        prompt, tokens = seen(self.base.tokenizer, text, room)
+        own, _ = prompt_tokens(self.base.tokenizer, text, opening)
+        if not (isinstance(text, Rendered) and tokens[: len(own)] == own):
+            tokens = own + tokens
+        return _Beginning(
+            BEGUN[chosen], tokens or [self.base.tokenizer.eos_token_id], prompt, tokens
+        )
+
+    def _gap(self, text: str, room: int, rng: np.random.Generator) -> _Beginning:
+        """A passage of a text around a gap. What has no room is left out at its two ends."""
+        assert self.sentinels is not None
+        tokenizer = self.base.tokenizer
+        room -= self.sentinels.cost - len(self.sentinels.opening) - 1
+        if room < 2:
+            raise InputError(
+                f"max_new_tokens is {self.settings.max_new_tokens}, which leaves no room for text "
+                "around a gap in the model's context; lower it"
+            )
+        prefix, suffix = around(text, self.settings.opening_words, self.settings.infill_words, rng)
+        before = len(text_tokens(tokenizer, prefix))
+        left = max(room // 2, room - before)
+        behind, tokens_behind = seen(tokenizer, suffix, left, end=False, after=prefix)
+        prompt, tokens = seen(tokenizer, prefix, room - len(tokens_behind))
+        asked = self.sentinels.asked(np.array(tokens), np.array(tokens_behind))
+        return _Beginning("document", asked.tolist(), prompt, tokens, behind)
+
+
+def _randomness(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _weights(settings: Generation) -> dict[str, float]:
+    """How likely a sample begins in each way, by the name of the setting."""
+    return {name: getattr(settings, name) for name in BEGUN}
+
+
+def _texts(
+    settings: Generation, prompts: Sequence[str], documents: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """What there is to go on from, by weight. Raises InputError where a weight has nothing."""
+    texts: dict[str, Sequence[str]] = {
+        "from_prompts": prompts,
+        "from_documents": documents,
+        "from_nothing": [""],
+        "infill": [text for text in documents if len(words(text, 3)) == 3],
+    }
+    lacking = {"from_prompts": "prompts", "from_documents": "documents"}
+    for name, weight in _weights(settings).items():
+        if weight and not texts[name]:
+            some = lacking.get(name, "documents of three words or more")
+            raise InputError(
+                f"{name} is {weight:g}, and there are no {some} to go on from; give some, or set "
+                "it to 0"
+            )
+    return texts
