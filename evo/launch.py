@@ -1,4 +1,4 @@
-"""What `evo launch` and `evo resume` drive: one search, or rounds of them."""
+"""Launch or resume a run: one search, or rounds of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from evo.config import SearchConfig
 from evo.config.file import read as read_spec
 from evo.record import trust
 from evo.record.ledger import Fact, read
-from evo.rounds import loop as rounds
+from evo.rounds import loop
 from evo.rounds.loop import Watching
 
 CONFIG = "config.yaml"
@@ -21,7 +21,7 @@ def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
     other commands from now on, see `evo.record.trust`."""
     trust.remember(configuration.to_plain(config))
     if config.rounds is not None:
-        return rounds.launch(config, folder, watching)
+        return loop.launch(config, folder, watching)
     with watching(config, folder) as watch:
         return run.launch(config, folder, watch)
 
@@ -38,7 +38,7 @@ def resume(
     config = configuration.of(facts)
     _check_code(folder, facts, config, trusted=trusted)
     if config.rounds is not None:
-        return rounds.resume(folder, overrides, watching)
+        return loop.resume(folder, overrides, watching)
     with watching(config, folder) as watch:
         return run.resume(folder, overrides, watch)
 

@@ -38,7 +38,7 @@ def launch(options: argparse.Namespace) -> int:
     one_thread()
     _say_at_once(options, f"reading {options.spec}")
     from evo import config as configuration
-    from evo import drive
+    from evo.launch import launch as launch_search
 
     overrides = [*options.set]
     if options.address:
@@ -51,18 +51,18 @@ def launch(options: argparse.Namespace) -> int:
         Screen().print(plan(config))
         return DONE
     run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _drive(options, run, lambda watching: drive.launch(config, run, watching))
+    return _drive(options, run, lambda watching: launch_search(config, run, watching))
 
 
 def resume(options: argparse.Namespace) -> int:
     one_thread()
     _say_at_once(options, f"reading {options.run}")
-    from evo import drive
+    from evo.launch import resume as resume_search
 
     return _drive(
         options,
         options.run,
-        lambda watching: drive.resume(options.run, options.set, watching, trusted=options.trust),
+        lambda watching: resume_search(options.run, options.set, watching, trusted=options.trust),
     )
 
 

@@ -246,7 +246,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 
 
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
-    """What the fine-tune of each individual takes of a full one; see `evo.planning.lineages.portion`."""
+    """The share of a full fine-tune that each individual's takes; see `lineages.portion`."""
     recipe = spec(facts).get("recipe") or {}
     share = setting(facts, "inherit_share", of="budget")
     return {

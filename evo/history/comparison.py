@@ -279,7 +279,8 @@ def alike(facts: Facts, leader: int) -> frozenset[int]:
     """The individuals that the held-out items of the selection split cannot tell from a leader.
 
     By the first objective: those within two standard errors of the paired difference over the
-    items, the noise that the search's own choice of contenders counts with (`evo.search.replicates`).
+    items, the noise that the search's own choice of contenders counts with
+    (`evo.search.replicates`).
     Empty where no scores by item are recorded.
     """
     first = next(iter(objectives(facts)), "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from evo.cluster.queue import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
-from evo.planning import lineages as inheritance
+from evo.planning import lineages
 from evo.planning.controls import CONTROL, controls
 from evo.planning.lineages import Lineage, Lineages
 from evo.planning.schedule import Breed, Learn, Step
@@ -259,7 +259,7 @@ class Evaluations:
 
     def individual(self, number: int) -> Individual:
         """An individual as it was bred."""
-        return inheritance.from_fact(self._individuals[number])
+        return lineages.from_fact(self._individuals[number])
 
     def _first(self, number: int) -> Mapping[str, Any]:
         """The details of an individual's first evaluation at full fidelity."""
@@ -271,7 +271,7 @@ class Evaluations:
         return [individual for individual in bred if individual.operator.startswith(ANCHOR)]
 
     def controls(self, winner: Individual) -> list[Individual]:
-        """The winner with another diet, see `evo.planning.controls`; written down before they are tested."""
+        """The winner on other mixtures (`planning.controls`), recorded before they are tested."""
         found = list(controls(self._config, winner))
         for control in found:
             if control.id not in self._controls:

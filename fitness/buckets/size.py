@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fitness.buckets import training as population
+from fitness.buckets import training
 from fitness.buckets.lora import Member, lent
 from fitness.data.mixing import Batch
 from fitness.models.base import Base
@@ -56,9 +56,9 @@ def step_seconds(base: Base, recipe: Recipe, size: int, steps: int) -> float:
             finetune(model, recipe, batches[0][1:], steps=steps, seed=0)
             return (clock() - begun) / steps
     with lent(base, members) as bucket:
-        population.finetune(bucket, [own[:1] for own in batches], steps=1)
+        training.finetune(bucket, [own[:1] for own in batches], steps=1)
         begun = clock()
-        population.finetune(bucket, [own[1:] for own in batches], steps=steps)
+        training.finetune(bucket, [own[1:] for own in batches], steps=steps)
         return (clock() - begun) / steps / size
 
 

@@ -7,9 +7,9 @@ is a record for each of its assistant's turns. A chat is rendered by the tokeniz
 prompt and its answer are tokenised as one text, and the answer begins at the first token that the
 prompt alone has not there, as with TRL. Behind every answer stands the token that ends it, an empty
 one too: without it, an empty answer would have no token, and be certain. Texts with labels: see
-`fitness.data.labels`. A sample of a pool is its completion after its prompt, with the token that ended
-it only where the model had done so: one that was cut at its longest length, or that stands before a
-suffix, does not end there, and must not teach to.
+`fitness.data.labels`. A sample of a pool is its completion after its prompt, with the token that
+ended it only where the model had done so: one that was cut at its longest length, or that stands
+before a suffix, does not end there, and must not teach to.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

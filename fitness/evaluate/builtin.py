@@ -17,8 +17,7 @@ from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, mea
 from fitness.evaluate.materialise import steps_until
 from fitness.evaluate.writing import written
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from fitness.merging import lineage as inheritance
-from fitness.merging import merge as merging
+from fitness.merging import lineage, merge
 from fitness.models import weights
 from fitness.recipe import Recipe
 from fitness.training import rounding, state
@@ -102,9 +101,9 @@ class Builtin:
         """The parts merged by the recipe's mixture; nothing is trained."""
         started = time.perf_counter()
         base, task = self._base, self._task
-        inherited = merging.of_parts(base, recipe, task.parts, seed=spec.seed)
+        inherited = merge.of_parts(base, recipe, task.parts, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed) as model:
-            inheritance.begin(model, inherited)
+            lineage.begin(model, inherited)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, told = self._measure(model, task, spec)
@@ -193,12 +192,12 @@ class Builtin:
         train = trained.finetune if trained else finetune
         started = time.perf_counter() - (trained.seconds if trained else 0.0)
         answering = trained.answer_seconds if trained else 0.0
-        with inheritance.parents(spec, task, self._again, ranks) as folders:
+        with lineage.parents(spec, task, self._again, ranks) as folders:
             mine = folders if ranks.leads else []
-            inherited = merging.start(base, recipe, mine, seed=spec.seed)
+            inherited = merge.start(base, recipe, mine, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed, checkpointing=task.checkpointing) as model:
             if inherited is not None:
-                inheritance.begin(model, inherited)
+                lineage.begin(model, inherited)
             if spec.parents:
                 ranks.share([weight for weight in model.parameters() if weight.requires_grad])
             stop = self._stopping(task, model, recipe, steps) if task.patience else None
@@ -238,7 +237,7 @@ class Builtin:
         details: dict[str, Any] = {
             "shares": drawn.shares,
             "epochs": drawn.epochs,
-            "cumulative_tokens": inheritance.added(spec.seen, drawn.tokens),
+            "cumulative_tokens": lineage.added(spec.seen, drawn.tokens),
             "learning_curve": report.learning_curve,
             **told,
         }

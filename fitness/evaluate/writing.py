@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.merging import lineage as inheritance
+from fitness.merging import lineage
 from fitness.models import weights
 from fitness.recipe import Recipe
 from fitness.samples.filters import Given, needs, scored
@@ -33,7 +33,7 @@ def written(
     recipe = Recipe.model_validate(dict(spec.recipe))
     started = time.perf_counter()
     with (
-        inheritance.parents(spec, task, again) as (folder,),
+        lineage.parents(spec, task, again) as (folder,),
         base.prepared(recipe, seed=spec.seed) as model,
     ):
         restore(model, folder, task)
@@ -62,7 +62,7 @@ def written(
 def restore(model: Any, folder: Path, task: Task) -> None:
     """The kept weights of an individual, into a model that was prepared by its own recipe."""
     if not (folder / weights.ADAPTER).is_file():
-        inheritance.begin(model, inheritance.read(folder, task.head))
+        lineage.begin(model, lineage.read(folder, task.head))
         return
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file

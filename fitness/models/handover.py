@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fitness.models import adapters
-from fitness.models import base as models
+from fitness.models import adapters, base
 from fitness.models.heads import CAUSAL
 from fitness.models.loading import skeleton
 from fitness.recipe import Recipe
@@ -16,7 +15,7 @@ def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
     """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
     shortest that mean these modules and no others."""
     model = skeleton(folder, CAUSAL)
-    found = models.adaptable(model, recipe.lora_layers)
+    found = base.adaptable(model, recipe.lora_layers)
     wanted = adapters.targeted(found, recipe.lora_targets)
     short = sorted({name.rpartition(".")[2] for name in wanted})
     meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in short}

@@ -2,9 +2,9 @@
 
 The library itself loads the folder, on the shapes in the headers of its files alone, so that its
 own rules say which weights are missing or do not fit. What a forward pass tells
-(`fitness.models.packing`) is asked of the architecture with drawn weights, each matrix a view of one short
-vector, so that the memory is that of the largest layer. The answer is kept in the cache, by all
-that decides it.
+(`fitness.models.packing`) is asked of the architecture with drawn weights, each matrix a view of
+one short vector, so that the memory is that of the largest layer. The answer is kept in the cache,
+by all that decides it.
 """
 
 import hashlib
@@ -18,8 +18,7 @@ from typing import Any
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder
-from fitness.models import adapters, folders, head_checks
-from fitness.models import base as models
+from fitness.models import adapters, base, folders, head_checks
 from fitness.models.heads import Head
 from fitness.models.loading import configuration, own_parts, unusable
 
@@ -183,18 +182,18 @@ def _drawn(shapes: Any) -> Any:
 def _reach(model: Any, probe: Any) -> Soundness:
     """What of the layers an adapter can stand beside, and what not, the largest first."""
     total, weights = 0, dict[str, int]()
-    for layer in models._layers(model):
+    for layer in base._layers(model):
         for weight in layer.parameters():
             total += weight.numel() if weight.ndim > 1 else 0
     try:
-        found = models._linear_modules(model)
+        found = base._linear_modules(model)
     except InputError:
         return Soundness(probe.packs, total)
     refused = adapters.refused(model, found, probe.passed_by)
     beside = {name: module.weight.numel() for name, module in found.items() if name not in refused}
     reasons = {adapters.role(name): why for name, why in refused.items()}
     linear = {id(module.weight) for module in found.values()}
-    inside = {id(w) for layer in models._layers(model) for w in layer.parameters()}
+    inside = {id(w) for layer in base._layers(model) for w in layer.parameters()}
     for name, weight in model.named_parameters():
         if weight.ndim > 1 and id(weight) in inside - linear:
             reasons[adapters.role(name)] = "no linear module"

@@ -113,7 +113,7 @@ def append(folder: str) -> dict[str, float]:
 
 def driver(folder: str, count: str) -> dict[str, float]:
     """A whole search with answers that cost nothing: milliseconds and memory an individual."""
-    from tests.evo.test_search import search
+    from tests.evo.search.test_loop import search
     from tests.evo.toy import write_spec
 
     Path(folder).mkdir()

@@ -11,7 +11,7 @@ import pytest
 
 from evo.record.ledger import read
 from tests.evo.driving import evo, start, wait_until
-from tests.evo.test_search import outcome
+from tests.evo.search.test_loop import outcome
 
 pytestmark = pytest.mark.slow
 TRAINER = """\

@@ -1,6 +1,7 @@
 """Specs and ledgers of any content, through the command line: exit code 0, 1 or 2, no traceback.
 
-Model folders of any content are in tests/fitness/test_soundness.py, where what passes is loaded.
+Model folders of any content are in tests/fitness/models/test_soundness.py, where what passes is
+loaded.
 """
 
 import json

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import tests.evo.rounds as small
+import tests.evo.rounds.scenario as small
 from evo.record.ledger import read
 from tests.evo.driving import LEDGER, evo, facts_written, start
-from tests.evo.test_rounds import plain
-from tests.evo.test_search import outcome
+from tests.evo.rounds.test_loop import plain
+from tests.evo.search.test_loop import outcome
 from tests.evo.toy import write_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*torn last line")]

@@ -12,7 +12,7 @@ import pytest
 
 from evo.record.ledger import read
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
-from tests.evo.test_search import outcome
+from tests.evo.search.test_loop import outcome
 from tests.evo.toy import write_spec
 
 pytestmark = pytest.mark.slow

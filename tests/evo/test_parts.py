@@ -21,9 +21,9 @@ from fitness.evaluate.held_out import held_out_loss
 from fitness.merging.lineage import read as weights_of
 from fitness.models import weights
 from fitness.models.base import Base
-from tests.evo.test_inheritance import QUICKSTART, SPEC, cluster, load, search
+from tests.evo.planning.test_lineages import QUICKSTART, SPEC, cluster, load, search
+from tests.fitness.merging.test_lineage import trained
 from tests.fitness.quickstart import MODEL
-from tests.fitness.test_inheritance import trained
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 HELD_OUT = SPEC[SPEC.index("domains:") : SPEC.index("recipe:")]

@@ -12,8 +12,8 @@ from evo.cli import main
 from fitness.errors import InputError
 from fitness.facts import as_line, lock
 from fitness.files import write_whole
+from tests.evo.prepare.test_data_faults import spec_of
 from tests.evo.synthetic_ledger import ledger
-from tests.evo.test_data_faults import spec_of
 from tests.evo.toy import write_spec
 from tests.fitness.quickstart import CORPUS
 

@@ -3,7 +3,13 @@
 from fitness.buckets.lora import lent
 from fitness.evaluation import Task
 from fitness.models.base import Base
-from tests.fitness.test_population import assert_as_alone, farthest, initial, members_of, named
+from tests.fitness.buckets.test_training import (
+    assert_as_alone,
+    farthest,
+    initial,
+    members_of,
+    named,
+)
 
 
 def test_one_member_is_a_peft_run(base: Base, task: Task) -> None:

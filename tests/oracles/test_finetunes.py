@@ -18,11 +18,11 @@ from fitness.evaluators import Trl
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
-from tests.evo.test_export_as import GENOMES, LEARNS, TOP, run_of
+from tests.evo.export.test_formats import GENOMES, LEARNS, TOP, run_of
+from tests.fitness.evaluate.test_trl import LONG, with_trl
 from tests.fitness.quickstart import BATCH, LENGTH, MODEL, batches_of, evaluate, small_recipe
-from tests.fitness.test_supervised import assert_equal
-from tests.fitness.test_supervised import longer as longer
-from tests.fitness.test_trl import LONG, with_trl
+from tests.fitness.training.test_supervised import assert_equal
+from tests.fitness.training.test_supervised import longer as longer
 
 
 def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tensor], list[float]]:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fitness.test_generation import PROMPTS
-from tests.fitness.test_generation import answer as answer
-from tests.fitness.test_generation import model as model
-from tests.fitness.test_generation import tokenizer as tokenizer
+from tests.fitness.inference.test_sampling import PROMPTS
+from tests.fitness.inference.test_sampling import answer as answer
+from tests.fitness.inference.test_sampling import model as model
+from tests.fitness.inference.test_sampling import tokenizer as tokenizer
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -9,10 +9,10 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.models.base import Base
 from fitness.training.classification import class_logits, classification_loss
 from tests.fitness.classes import LENGTH, NAMES, passages
-from tests.fitness.test_classification import bert as bert
-from tests.fitness.test_classification import classifier as classifier
-from tests.fitness.test_classification import cut, draws_of
-from tests.fitness.test_classification import folder as folder
+from tests.fitness.training.test_classification import bert as bert
+from tests.fitness.training.test_classification import classifier as classifier
+from tests.fitness.training.test_classification import cut, draws_of
+from tests.fitness.training.test_classification import folder as folder
 
 
 def test_a_padded_batch_is_classified_as_each_row_alone(

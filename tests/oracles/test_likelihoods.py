@@ -10,10 +10,10 @@ from fitness.data.sources import TokenFile
 from fitness.evaluate.held_out import held_out_loss, pair_accuracy
 from fitness.inference.likelihood import likelihoods
 from fitness.models.base import Base
-from tests.fitness.feedback.pools import good, sample
+from tests.fitness.evaluate.test_held_out import file as file
 from tests.fitness.preferences import case
 from tests.fitness.records import record_file
-from tests.fitness.test_held_out import file as file
+from tests.fitness.samples.pools import good, sample
 
 
 @pytest.mark.parametrize("length", [2, 7, 48, 500])

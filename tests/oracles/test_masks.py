@@ -6,11 +6,11 @@ import torch
 from fitness.evaluation import Task
 from fitness.models.base import Base
 from fitness.training.masked import Masking
-from tests.fitness.test_masked import base as base
-from tests.fitness.test_masked import bert as bert
-from tests.fitness.test_masked import many
-from tests.fitness.test_masked import masking as masking
-from tests.fitness.test_masked import task as task
+from tests.fitness.training.test_masked import base as base
+from tests.fitness.training.test_masked import bert as bert
+from tests.fitness.training.test_masked import many
+from tests.fitness.training.test_masked import masking as masking
+from tests.fitness.training.test_masked import task as task
 
 
 def test_the_loss_of_masked_tokens_is_that_of_transformers(

@@ -23,7 +23,7 @@ from fitness.judges.answers import Asked
 from fitness.models.base import Base
 from tests.evo.driving import start
 from tests.evo.feedback.sitting import facts, run_with_samples
-from tests.fitness.feedback.talking import MODEL_NAME, SECRET, Served, serving, talking
+from tests.fitness.judges.talking import MODEL_NAME, SECRET, Served, serving, talking
 from tests.fitness.quickstart import MODEL
 
 COUNT = 4

@@ -7,7 +7,7 @@ import numpy as np
 
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
-from tests.fitness.feedback.pools import JARGON
+from tests.fitness.samples.pools import JARGON
 
 SPOILT = 3  # ways to spoil a text, of which the first leaves it as it is
 

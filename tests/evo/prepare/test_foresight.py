@@ -1,0 +1,338 @@
+"""What a launch and its dry run foresee: refusals, warnings, and the work of an evaluation."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import evo.quickstart
+from evo import config as configuration
+from evo import dry_run, run
+from evo.cli import BAD_INPUT, DONE, main
+from evo.config import ConfigError
+from evo.prepare.foresight import Estimate, Foresight, duration, epochs, foresee
+from evo.prepare.task import Prepared, prepare
+from evo.progress.live import Progress
+from evo.record.ledger import Ledger
+from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
+from fitness.errors import InputError
+from fitness.models.soundness import Soundness
+from fitness.training import rounding
+
+CORPUS = Path(evo.quickstart.__file__).parent / "corpus"
+SPEC = f"""\
+name: little
+model: {{base: quickstart}}
+sources:
+  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
+  wordnet: {{path: {CORPUS}/sources/wordnet.jsonl, limit: 200}}
+domains:
+  target:
+    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 20}}
+    test: {{path: {CORPUS}/held_out/jargon.test.jsonl, limit: 20}}
+  general:
+    selection: {{path: {CORPUS}/held_out/general.selection.jsonl, limit: 150}}
+    test: {{path: {CORPUS}/held_out/general.test.jsonl, limit: 10}}
+prompts:
+  jargon:
+    selection: {CORPUS}/prompts/jargon.selection.jsonl
+    test: {CORPUS}/prompts/jargon.test.jsonl
+    metrics: [distinct_2]
+    limit: 4
+recipe: {{batch_size: 4, sequence_length: 48}}
+genome:
+  mixture: {{type: simplex}}
+  learning_rate: {{type: float, low: 1e-4, high: 10, log: true}}
+objectives: {{target/loss: minimize}}
+baselines: []
+search: {{strategy: nsga2, population: 4}}
+budget: {{evaluations: 8, tokens: 200000}}
+resources: {{workers: 1}}
+"""
+EMULATED, HARDWARE = 36.0, 0.4
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "search.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(spec: Path) -> Prepared:
+    return prepare(configuration.load(spec))
+
+
+@pytest.fixture
+def seen(spec: Path, prepared: Prepared) -> Callable[..., Foresight]:
+    """What is foreseen of the spec with other values."""
+
+    def foreseen(*overrides: str, **task: Any) -> Foresight:
+        config = configuration.load(spec, overrides)
+        own = replace(prepared.task, budget_tokens=config.budget.tokens, **task)
+        return foresee(config, Prepared(own, {}))
+
+    return foreseen
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: EMULATED)
+
+
+def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Foresight]) -> None:
+    found = seen()
+    assert found.warnings == ()
+    assert found.config.recipe["precision"] == "float32"
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_gpus_on_a_machine_without_are_refused_before_ray_starts(
+    spec: Path,
+    dry: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(rounding, "gpus", lambda: 0)
+    folder = tmp_path / "run"
+    line = ["launch", str(spec), "--run", str(folder), "--set", "resources.gpus=0.5", *dry]
+    assert main(line) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert "resources.gpus 0.5: this machine has no GPU" in told
+    assert "set resources.gpus to 0" in told
+    assert not folder.exists()
+
+
+def test_more_gpus_than_there_are_are_refused(
+    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "gpus", lambda: 1)
+    assert seen("resources.gpus=1").warnings == ()
+    with pytest.raises(InputError, match=r"2 GPUs.* there is room for 0"):
+        seen("resources.gpus=2")
+    seen("resources.gpus=2", "resources.address=auto")  # a cluster may have them
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("recipe.precision=bfloat16", "precision bfloat16: this CPU"),
+        ("genome.precision={type: choice, options: [float32, bfloat16]}", "precision bfloat16:"),
+        ("model.dtype=bfloat16", "model.dtype bfloat16: this CPU"),
+    ],
+)
+def test_bfloat16_on_a_cpu_that_emulates_it_is_warned_of(
+    seen: Callable[..., Foresight], override: str, named: str
+) -> None:
+    (warning, *_) = seen(override).warnings
+    assert warning.startswith(named)
+    assert "36 times" in warning
+    assert "set recipe.precision to float32 or auto" in warning
+
+
+def test_bfloat16_in_hardware_is_not(
+    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: HARDWARE)
+    assert seen("recipe.precision=bfloat16").warnings == ()
+
+
+@pytest.mark.parametrize(("cost", "taken"), [(EMULATED, "float32"), (HARDWARE, "bfloat16")])
+def test_auto_takes_the_faster_precision_and_it_stands_in_the_config(
+    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch, cost: float, taken: str
+) -> None:
+    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: cost)
+    found = seen("recipe.precision=auto")
+    assert found.config.recipe["precision"] == taken
+    assert found.warnings == ()
+
+
+def test_on_a_cluster_a_worker_tells_what_auto_takes(spec: Path) -> None:
+    config = configuration.load(spec, ["recipe.precision=auto", "resources.address=auto"])
+    there: Any = SimpleNamespace(bfloat16_cost=lambda: HARDWARE)
+    watch = Progress(config, Path(), "plain")
+    assert run._measured(config, there, watch).recipe["precision"] == "bfloat16"
+    there.bfloat16_cost = lambda: EMULATED
+    assert run._measured(config, there, watch).recipe["precision"] == "float32"
+    wrong = configuration.load(spec, ["recipe.precision=bfloat16", "resources.address=auto"])
+    with pytest.warns(UserWarning, match="36 times"):
+        run._measured(wrong, there, watch)
+
+
+def test_the_cost_of_bfloat16_is_measured_on_this_cpu() -> None:
+    assert 0 < rounding.bfloat16_cost() < math.inf
+
+
+def test_auto_is_no_option_of_a_gene(spec: Path) -> None:
+    gene = "genome.precision={type: choice, options: [float32, auto]}"
+    with pytest.raises(ConfigError, match="settled once for a search"):
+        configuration.load(spec, [gene])
+
+
+def test_an_evaluation_longer_than_its_time_limit_is_warned_of(
+    seen: Callable[..., Foresight],
+) -> None:
+    whole = seen().estimate
+    assert whole is not None
+    assert seen(f"resources.timeout={1.01 * whole.seconds}").warnings == ()
+    (warning,) = seen(f"resources.timeout={0.99 * whole.seconds}").warnings
+    assert warning.startswith("resources.timeout: ")
+    assert f"at {whole.seconds:,.0f} s" in warning
+    assert "raise it to some" in warning
+
+
+@pytest.mark.usefixtures("emulated")
+def test_an_estimate_in_emulated_bfloat16_is_as_much_longer(
+    seen: Callable[..., Foresight],
+) -> None:
+    plain, slow = seen().estimate, seen("recipe.precision=bfloat16").estimate
+    assert plain is not None
+    assert slow is not None
+    assert slow.seconds == pytest.approx(EMULATED * plain.seconds)
+
+
+def test_an_estimate_is_the_cost_model_s_and_its_scoring_is_that_of_its_parts(
+    seen: Callable[..., Foresight], prepared: Prepared
+) -> None:
+    found = seen().estimate
+    assert found is not None
+    assert found.total == pytest.approx(
+        cost_of(prepared.task)({"mixture": {}, "batch_size": 4, "sequence_length": 48}, 1.0)
+    )
+    parts = scoring_parts(prepared.task)
+    assert set(parts) == {"domains.target", "domains.general", "prompts.jargon"}
+    assert found.scoring == pytest.approx(sum(flops for flops, _ in parts.values()))
+    assert prepared.task.model is not None
+    whole = scoring_flops(Shape.of(prepared.task.model), prepared.task)
+    assert found.scoring == pytest.approx(whole)
+
+
+def test_where_scoring_dominates_a_limit_is_suggested(seen: Callable[..., Foresight]) -> None:
+    (warning,) = seen("budget.tokens=5000").warnings
+    assert warning.startswith("domains.general: scoring takes ")
+    assert "these 143 items" in warning
+    assert "set their `limit`, for example to 100" in warning
+
+
+def test_a_source_that_is_read_too_often_is_named(
+    seen: Callable[..., Foresight], spec: Path, prepared: Prepared
+) -> None:
+    config = configuration.load(spec, ["budget.tokens=1e6"])
+    often = epochs(config, prepared.task)
+    assert often["jargon"][1] == 1e6 / prepared.task.sources["jargon"].tokens
+    assert often["jargon"][0] == often["jargon"][1] / 2
+    timeout = "resources.timeout=1e9"
+    (warning,) = seen("budget.tokens=1e6", timeout).warnings
+    assert warning.startswith("sources.jargon: its 35 documents are read 59 times")
+    assert (
+        seen("budget.tokens=1e6", timeout, "recipe.mixture={wordnet: 1}")
+        .warnings[0]
+        .startswith("sources.wordnet")
+    )
+
+
+ONE = "sources={jargon: {path: " + f"{CORPUS}/sources/jargon.jsonl" + "}}"
+
+
+def test_a_mixture_of_one_source_is_warned_of_and_refused_where_nothing_else_varies(
+    seen: Callable[..., Foresight], spec: Path, prepared: Prepared
+) -> None:
+    jargon = {"jargon": prepared.task.sources["jargon"]}
+    (warning,) = seen(ONE, sources=jargon).warnings
+    assert warning.startswith("genome.mixture: is over one source, jargon,")
+    with pytest.raises(ConfigError, match=r"genome.mixture: is over one source, jargon, and the o"):
+        configuration.load(spec, [ONE, "genome={mixture: {type: simplex}}"])
+
+
+def test_a_launch_warns_of_what_its_dry_run_does(
+    spec: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    limit = "resources.timeout=0.5"
+    assert main(["launch", str(spec), "--dry-run", "--set", limit]) == DONE
+    printed = " ".join(capsys.readouterr().out.split())
+    config = configuration.load(spec, [limit])
+    (told,) = foresee(config, prepared).warnings
+    assert f"warning: {told}" in printed
+    assert "% training and" in printed
+
+    class Begun(Exception):
+        """Instead of starting Ray."""
+
+    def begin(*_: object) -> Iterator[None]:
+        raise Begun
+
+    monkeypatch.setattr(run, "_cluster", begin)
+    with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
+        run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
+    assert [str(warning.message) for warning in caught] == [told]
+    (note,) = foresee(config, prepared).notes
+    assert note.startswith("search.population: 4, since the usual 16 do not fit")
+    assert f"note: {note}" in printed
+    assert capsys.readouterr().err.count(f"evo: note: {note}") == 1
+
+
+def test_a_base_s_adapter_warning_is_said_at_the_launch_and_in_no_unchanged_resume(
+    spec: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = Soundness(packs=False, layers=100, adaptable={"q_proj": 14}, without={"experts": "3-D"})
+    monkeypatch.setattr(run, "prepare", lambda _: replace(prepared, soundness=few))
+
+    class Begun(Exception):
+        """Instead of starting Ray."""
+
+    def begin(*_: object) -> Iterator[None]:
+        raise Begun
+
+    monkeypatch.setattr(run, "_cluster", begin)
+    config = configuration.load(spec, ["recipe.adapter=lora", "recipe.isolate_documents=true"])
+    folder = tmp_path / "run"
+    watch = Progress(config, folder, "json")
+    with pytest.warns(UserWarning, match=r"beside 14% .*experts: 3-D"), pytest.raises(Begun):
+        run.launch(config, folder, watch)
+    assert "evo: note: this base lets documents" in capsys.readouterr().err
+    plain = configuration.to_plain(config)
+    known = {"config": plain, "fingerprints": prepared.fingerprints, "time": 1.0}
+    Ledger.create(folder, known).close()
+    with pytest.raises(Begun):
+        run.go_on(folder, config, watch)
+    assert "note" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flops", "told"),
+    [
+        (1e6, "very roughly under a second, and under a minute in all on 1 CPU worker, some 30 s"),
+        (2e11, "very roughly 10 s, and 94 s in all"),  # 30 + 4 * 10 + 3 * 8, scoring being 8 s
+        (4e13, "very roughly 33 min, and 4 h in all"),
+    ],
+)
+def test_an_estimate_has_the_start_and_the_base_in_it_and_is_never_0_s(
+    flops: float, told: str
+) -> None:
+    one = Estimate(0.2 * flops, 0.8 * flops, rate=2e10)
+    assert told in dry_run._work(one, fine_tunes=4, bases=3, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "under a second"), (4, "4 s"), (200, "3 min"), (8000, "2 h"), (250_000, "3 days")],
+)
+def test_durations_are_told_in_the_largest_unit_of_which_there_are_two(
+    seconds: float, text: str
+) -> None:
+    assert duration(seconds) == text
