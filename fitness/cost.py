@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from fitness.data.decks import Use, use_of
 from fitness.data.kinds import Kind
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
+from fitness.mixture.decks import Use, use_of
 from fitness.models import folders
 from fitness.models.adapters import is_target
 from fitness.models.heads import CAUSAL, Head

@@ -4,6 +4,7 @@ Imports for type checking alone do not count. Those inside of functions do: they
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ LAYERS = {
         errors evaluators quiet secrets suggest
         facts files plugins recipe text
         data
+        mixture
         metrics
         models
         inference
@@ -106,7 +108,7 @@ def test_every_room_is_on_a_level_and_every_level_has_rooms() -> None:
         ("fitness.data", "def f():\n    from fitness import models", ["fitness.models"]),
         ("fitness.data", "if TYPE_CHECKING:\n    from fitness import models", []),
         ("fitness.training", "import fitness.feedback.items", ["fitness.feedback"]),
-        ("fitness.training", "from fitness.data.mixing import Rows\nimport torch", []),
+        ("fitness.training", "from fitness.mixture.mixing import Rows\nimport torch", []),
         (
             "evo.search",
             "from evo.rounds import loop\nfrom fitness.evaluate import trl",
@@ -116,3 +118,8 @@ def test_every_room_is_on_a_level_and_every_level_has_rooms() -> None:
 )
 def test_the_check_finds_an_import_upward(room: str, source: str, wrong: list[str]) -> None:
     assert upward(room, source) == wrong
+
+
+def test_no_room_has_more_than_16_modules() -> None:
+    crowded = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules())
+    assert {folder: n for folder, n in crowded.items() if n > 16} == {}

@@ -13,11 +13,11 @@ from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, baseline_names, inherits, largest, possible
 from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
-from fitness.data.decks import USES
 from fitness.data.thresholds import cut_by
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
+from fitness.mixture.decks import USES
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population

@@ -6,12 +6,12 @@ A search that cuts them is sound, but learns from less than its user wrote.
 from collections.abc import Iterator
 
 from evo.config import SearchConfig, bounds, possible
-from fitness.data.decks import Cuts, RecordDeck, Use, use_of
 from fitness.data.kinds import Kind
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
+from fitness.mixture.decks import Cuts, RecordDeck, Use, use_of
 
 SCORED: dict[Kind, Use] = {"preference": "compare", "label": "classify"}  # else `learn`
 PROMPTS = "prompts lose their beginning, answers without room for it their end"

@@ -9,8 +9,6 @@ from typing import Any
 from evo.cluster.machine import check_temporary_folder
 from evo.config import SearchConfig, bounds, largest, possible
 from evo.prepare import pools
-from fitness.data.decks import RecordDeck, use_of
-from fitness.data.infilling import LEAST, Sentinels
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, read_prompts
 from fitness.data.records import Records
@@ -21,6 +19,8 @@ from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.files import cache_folder, file_digest
 from fitness.merging.merge import check_part, fingerprint_of
+from fitness.mixture.decks import RecordDeck, use_of
+from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import Head
 from fitness.models.soundness import Soundness

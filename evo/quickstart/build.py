@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
         size = sum(len(text.encode()) for text in documents)
         print(f"{name:10} {len(documents):5} documents {size:7} bytes")
     if not options.corpus_only:
-        from fitness.models.pretrain import pretrain
+        from fitness.training.pretrain import pretrain
 
         seen = [text for name, documents in texts.items() if name != TARGET for text in documents]
         pretrain(seen, options.to / "model", seed=SEED)

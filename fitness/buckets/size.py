@@ -8,7 +8,7 @@ import numpy as np
 
 from fitness.buckets import training
 from fitness.buckets.lora import Member, lent
-from fitness.data.mixing import Batch
+from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune

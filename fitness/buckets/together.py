@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fitness.data.mixing import Mixing
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
+from fitness.mixture.mixing import Mixing
 from fitness.recipe import Recipe
 from fitness.training.supervised import Diverged, TrainingReport, precise
 

@@ -15,10 +15,10 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 
 from fitness.buckets.lora import PopulationLoRA
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch
 from fitness.errors import InputError
 from fitness.inference.streams import Streams
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch
 from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.training.state import Curve

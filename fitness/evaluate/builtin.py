@@ -8,9 +8,6 @@ from typing import Any
 
 from fitness.buckets.together import Answers, Trained, train_together
 from fitness.cost import Shape, training_flops
-from fitness.data.decks import Deck, RecordDeck, deck_of
-from fitness.data.infilling import Infilling
-from fitness.data.mixing import Batch, Mixing
 from fitness.data.tokens import separator
 from fitness.errors import Infeasible, InputError
 from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, measure
@@ -18,6 +15,9 @@ from fitness.evaluate.materialise import steps_until
 from fitness.evaluate.writing import written
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.merging import lineage, merge
+from fitness.mixture.decks import Deck, RecordDeck, deck_of
+from fitness.mixture.infilling import Infilling
+from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
 from fitness.recipe import Recipe
 from fitness.training import rounding, state

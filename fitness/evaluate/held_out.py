@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from fitness.buckets.together import Answers
-from fitness.data.decks import NO_LABEL, RecordDeck
-from fitness.data.mixing import Rows, separate, stacked, windows
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.data.tokens import separator
@@ -18,6 +16,8 @@ from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
 from fitness.inference.sampling import generate
 from fitness.metrics import class_scores, score
+from fitness.mixture.decks import NO_LABEL, RecordDeck
+from fitness.mixture.mixing import Rows, separate, stacked, windows
 from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged

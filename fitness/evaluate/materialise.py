@@ -1,4 +1,4 @@
-"""The mixture of a recipe as a file or table, for trainers that do not read `fitness.data.mixing`.
+"""The mixture of a recipe as a file or table, for trainers that do not read sources themselves.
 
 A row is a window: the very tokens that the builtin trainer draws for the recipe and the seed, in
 its order, and their text.
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fitness.data.decks import Windows
-from fitness.data.infilling import Infilling
-from fitness.data.mixing import Mixing
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.evaluators import MIXED
+from fitness.mixture.decks import Windows
+from fitness.mixture.infilling import Infilling
+from fitness.mixture.mixing import Mixing
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:

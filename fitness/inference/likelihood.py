@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fitness.data.decks import Sequence as Tokens
-from fitness.data.mixing import stacked
 from fitness.data.samples import Sample
 from fitness.data.tokens import opening_tokens, separator, shared, text_tokens
 from fitness.inference.log_probabilities import sequences_at_once, token_logps
+from fitness.mixture.decks import Sequence as Tokens
+from fitness.mixture.mixing import stacked
 from fitness.models.base import Base
 
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less

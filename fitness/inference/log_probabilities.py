@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Rows
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Rows
 
 BATCH_TOKENS = 4096
 BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large

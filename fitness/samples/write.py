@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fitness.data.infilling import Sentinels
 from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 from fitness.errors import InputError
 from fitness.inference.endings import ending_tokens, turn_end
 from fitness.inference.sampling import continued_apart, decoded, room_for_text
+from fitness.mixture.infilling import Sentinels
 from fitness.samples.passages import around, opening_of, seen, words
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from itertools import groupby
 
 import numpy as np
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch
 
 
 def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:

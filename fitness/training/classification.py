@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fitness.data.decks import Draw, Sequence
-from fitness.data.mixing import stacked
+from fitness.mixture.decks import Draw, Sequence
+from fitness.mixture.mixing import stacked
 
 
 def class_logits(model: Any, texts: Listed[Sequence]) -> Any:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch, Rows
 from fitness.errors import InputError
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

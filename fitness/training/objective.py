@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fitness.data.mixing import Batch
+from fitness.mixture.mixing import Batch
 from fitness.recipe import Recipe
 from fitness.training.classification import classification_loss
 from fitness.training.preference import Reference, preference_loss

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fitness.data.decks import NO_LABEL, Draw, Sequence
-from fitness.data.mixing import Rows, stacked
 from fitness.inference.log_probabilities import token_logps
+from fitness.mixture.decks import NO_LABEL, Draw, Sequence
+from fitness.mixture.mixing import Rows, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 

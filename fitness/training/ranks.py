@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fitness.data.mixing import Batch
+from fitness.mixture.mixing import Batch
 from fitness.training.accumulation import parts
 
 MOST_SECONDS = 86_400.0  # that processes wait for one another

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fitness.data.decks import NO_LABEL, Draw, Sequence
-from fitness.data.mixing import stacked
 from fitness.data.tokens import opening_tokens
 from fitness.inference.endings import ending_tokens
 from fitness.inference.log_probabilities import token_logps
 from fitness.inference.sampling import continued
+from fitness.mixture.decks import NO_LABEL, Draw, Sequence
+from fitness.mixture.mixing import stacked
 from fitness.recipe import Recipe
 from fitness.training.preference import Reference
 from fitness.training.rewards import Group, rewards

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch, separate, stacked
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch, separate, stacked
 from fitness.models.base import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe

@@ -94,8 +94,8 @@ class Individual:
         return np.array(tokenizer(text)["input_ids"], dtype=np.int64)
 
     def batches(self) -> Iterator[Any]:
-        from fitness.data.decks import Windows
-        from fitness.data.mixing import Mixing
+        from fitness.mixture.decks import Windows
+        from fitness.mixture.mixing import Mixing
 
         recipe = self.recipe
         length = recipe.sequence_length

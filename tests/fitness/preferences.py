@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitness.data.decks import Draw
+from fitness.mixture.decks import Draw
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.preference import Reference, preference_loss

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import evo.quickstart
-from fitness.data.decks import deck_of
 from fitness.data.documents import Source
-from fitness.data.infilling import Infilling
-from fitness.data.mixing import Batch, Mixing
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
+from fitness.mixture.decks import deck_of
+from fitness.mixture.infilling import Infilling
+from fitness.mixture.mixing import Batch, Mixing
 from fitness.recipe import Recipe
 
 FOLDER = Path(evo.quickstart.__file__).parent

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitness.data.mixing import Batch
 from fitness.data.tokenizer import load_tokenizer
+from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune

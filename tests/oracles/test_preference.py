@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.data.decks import NO_LABEL, Draw
-from fitness.data.mixing import stacked
 from fitness.inference.log_probabilities import token_logps
 from fitness.inference.sampling import Continuation
+from fitness.mixture.decks import NO_LABEL, Draw
+from fitness.mixture.mixing import stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training import reinforce

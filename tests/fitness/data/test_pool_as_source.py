@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitness.data.decks import NO_LABEL, RecordDeck, deck_of
 from fitness.data.documents import Source
 from fitness.data.records import Records
 from fitness.data.samples import read_samples
@@ -16,6 +15,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Status
+from fitness.mixture.decks import NO_LABEL, RecordDeck, deck_of
 from fitness.recipe import Recipe
 from tests.fitness.quickstart import MODEL, evaluate, small_task
 from tests.fitness.samples.pools import good, numbered, pool_file, sample, written

@@ -671,7 +671,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 def test_reading_imports_none_of_the_heavy_libraries() -> None:
     program = (
-        "import sys; import fitness.data.sources, fitness.data.mixing, fitness.metrics;"
+        "import sys; import fitness.data.sources, fitness.mixture.mixing, fitness.metrics;"
         "import fitness.inference.sampling;"
         "heavy = {'torch', 'transformers', 'ray', 'datasets', 'pandas', 'pyarrow', 'sacrebleu'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.data.decks import Draw, Windows
-from fitness.data.mixing import Mixing
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
 from fitness.merging import lineage
+from fitness.mixture.decks import Draw, Windows
+from fitness.mixture.mixing import Mixing
 from fitness.models import weights
 from fitness.models.base import Base
 from tests.fitness.quickstart import small_recipe

@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy
 
 from fitness.buckets import training
 from fitness.buckets.lora import Member, lent
-from fitness.data.decks import RecordDeck, Windows
-from fitness.data.mixing import Batch, Mixing
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.evaluate.held_out import held_out_loss
+from fitness.mixture.decks import RecordDeck, Windows
+from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
 from fitness.models.base import Base
 from fitness.training.accumulation import parts

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Status, Task
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.models.checkpointing import checkpointed
 from fitness.recipe import Recipe

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fitness.cost import Shape, cost_of, training_flops
-from fitness.data.decks import Draw, RecordDeck, Sequence
 from fitness.data.documents import Source
 from fitness.data.sources import tokenise
 from fitness.data.tokenizer import load_tokenizer
@@ -21,6 +20,7 @@ from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.metrics import class_scores
+from fitness.mixture.decks import Draw, RecordDeck, Sequence
 from fitness.models import head_checks, weights
 from fitness.models.base import Base
 from fitness.models.heads import Head

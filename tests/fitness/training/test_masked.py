@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fitness.data.decks import NO_LABEL
 from fitness.data.documents import Source
-from fitness.data.mixing import Batch
 from fitness.data.sources import tokenise
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
@@ -17,6 +15,8 @@ from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluate.held_out import held_out_loss
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Task
 from fitness.inference import log_probabilities
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch
 from fitness.models import weights
 from fitness.models.base import Base
 from fitness.models.heads import Head

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.data.decks import NO_LABEL, Draw, RecordDeck
-from fitness.data.mixing import Batch, Mixing, separate, stacked
 from fitness.data.records import ROWS
 from fitness.inference.log_probabilities import token_logps
+from fitness.mixture.decks import NO_LABEL, Draw, RecordDeck
+from fitness.mixture.mixing import Batch, Mixing, separate, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fitness.data.decks import NO_LABEL
-from fitness.data.mixing import Batch
 from fitness.evaluate.evaluator import by_several
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
+from fitness.mixture.decks import NO_LABEL
+from fitness.mixture.mixing import Batch
 from fitness.models import weights
 from fitness.training.ranks import ALONE, Parted, Ranks, meet, meeting_place
 from tests.fitness.quickstart import small_recipe, small_task

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from fitness.data.decks import Draw
-from fitness.data.mixing import Batch
 from fitness.errors import InputError
 from fitness.inference.sampling import generate
+from fitness.mixture.decks import Draw
+from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective

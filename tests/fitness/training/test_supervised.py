@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.data.mixing import Batch
 from fitness.evaluation import Task
+from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, TrainingState

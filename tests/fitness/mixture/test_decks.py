@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fitness.data.decks import (
+from fitness.data.documents import Source
+from fitness.data.records import rows
+from fitness.data.sources import tokenise
+from fitness.data.tokenizer import load_tokenizer
+from fitness.errors import InputError
+from fitness.inference.log_probabilities import token_logps
+from fitness.mixture.decks import (
     NO_LABEL,
     Deck,
     RecordDeck,
@@ -17,13 +23,7 @@ from fitness.data.decks import (
     deck_of,
     positions_from,
 )
-from fitness.data.documents import Source
-from fitness.data.mixing import Mixing, stacked
-from fitness.data.records import rows
-from fitness.data.sources import tokenise
-from fitness.data.tokenizer import load_tokenizer
-from fitness.errors import InputError
-from fitness.inference.log_probabilities import token_logps
+from fitness.mixture.mixing import Mixing, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from tests.fitness.preferences import case

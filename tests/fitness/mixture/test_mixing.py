@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness.data.decks import NO_LABEL, Windows, window_starts
-from fitness.data.mixing import Batch, Mixing, realised, schedule, windows
-from fitness.data.permutation import SORTED, keys_of, permute
 from fitness.errors import InputError
+from fitness.mixture.decks import NO_LABEL, Windows, window_starts
+from fitness.mixture.mixing import Batch, Mixing, realised, schedule, windows
+from fitness.mixture.permutation import SORTED, keys_of, permute
 
 SEQUENCE = 8
 

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitness.data.decks import NO_LABEL, Sequence, Windows, deck_of
-from fitness.data.infilling import LEAST, MARKERS, OWN, Infilling, Sentinels
-from fitness.data.mixing import Mixing, stacked
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate import materialise
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Status
 from fitness.inference.log_probabilities import token_logps
+from fitness.mixture.decks import NO_LABEL, Sequence, Windows, deck_of
+from fitness.mixture.infilling import LEAST, MARKERS, OWN, Infilling, Sentinels
+from fitness.mixture.mixing import Mixing, stacked
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.conftest import byte_tokenizer

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from fitness.data.permutation import keys_of
 from fitness.data.tokens import opening_tokens, separator, text_tokens
 from fitness.errors import InputError
+from fitness.mixture.permutation import keys_of
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:

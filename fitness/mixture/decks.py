@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fitness.data.infilling import Infilling
 from fitness.data.kinds import Kind
-from fitness.data.permutation import keys_of, permute
 from fitness.data.records import ROWS, Records
 from fitness.data.thresholds import kept
+from fitness.mixture.infilling import Infilling
+from fitness.mixture.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
 
 NO_LABEL = -100  # what torch's cross-entropy leaves out by default

@@ -2,7 +2,7 @@
 
 Which source comes next follows Tijdeman, "The chairman assignment problem" (Discrete Mathematics
 32, 1980): after any number of draws every source is within 1 - 1/(2n - 2) draws of its share, n
-being the number of sources drawn from. What of a source comes next (`fitness.data.decks`) follows a
+being the number of sources drawn from. The order within a source (`fitness.mixture.decks`) is a
 permutation that is computed, not stored, and that depends on seed, source and epoch alone. So a
 smaller budget is a prefix of a larger one, another mixture meets each source's content in the
 same order (common random numbers), and memory is the same for any corpus.
@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fitness.data.decks import NO_LABEL, Deck, Draw, Sequence
-from fitness.data.permutation import keys_of, permute
 from fitness.errors import InputError
+from fitness.mixture.decks import NO_LABEL, Deck, Draw, Sequence
+from fitness.mixture.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
 
 SHARE_TOLERANCE = 1e-6

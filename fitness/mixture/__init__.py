@@ -1,0 +1,1 @@
+"""Mixtures of sources as streams of batches: decks of records, packing, infilling."""
