@@ -25,6 +25,8 @@ from fitness.evaluation import Task
 PACKAGES = ("evo", "population", "fitness")
 START_SECONDS = 180  # for Ray on this machine; its own limit of 30 is too short for a busy one
 KNOCK_SECONDS = 2.0
+JOIN_ATTEMPTS = 3  # a busy head gives a client's server only 30 s to start
+SLOW_CLIENT_SERVER = "Starting Ray client server failed"
 
 
 class ClusterError(Exception):
@@ -95,18 +97,22 @@ def _start_here(resources: Resources, variables: Mapping[str, str]) -> None:
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
 
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=environment,
-        )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise InputError(
-            f"resources.address {address!r}: cannot connect to Ray ({reason(error)}); "
-            "is the cluster up? `ray status` there tells"
-        ) from None
+    for remaining in reversed(range(JOIN_ATTEMPTS)):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env=environment,
+            )
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            if SLOW_CLIENT_SERVER in str(error) and remaining:
+                continue
+            raise InputError(
+                f"resources.address {address!r}: cannot connect to Ray ({reason(error)}); "
+                "is the cluster up? `ray status` there tells"
+            ) from None
+        return
 
 
 @contextmanager
