@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evo.cluster.machine import (
+    PROBES,
+    SLOW_CLIENT_SERVER,
     check_temporary_folder,
     logical_cpus,
     reach,
@@ -25,8 +27,6 @@ from fitness.evaluation import Task
 PACKAGES = ("evo", "population", "fitness")
 START_SECONDS = 180  # for Ray on this machine; its own limit of 30 is too short for a busy one
 KNOCK_SECONDS = 2.0
-JOIN_ATTEMPTS = 3  # a busy head gives a client's server only 30 s to start
-SLOW_CLIENT_SERVER = "Starting Ray client server failed"
 
 
 class ClusterError(Exception):
@@ -62,7 +62,7 @@ def connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
         _start_here(resources, variables)
     else:
         reach(resources.address)
-        packages = [Path(__file__).parents[1] / name for name in PACKAGES]
+        packages = [Path(__file__).parents[2] / name for name in PACKAGES]
         modules = [str(path) for path in (*packages, *own_modules(task, import_paths))]
         _join(resources.address, {"env_vars": variables, "py_modules": modules})
     import ray
@@ -97,7 +97,7 @@ def _start_here(resources: Resources, variables: Mapping[str, str]) -> None:
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
 
-    for remaining in reversed(range(JOIN_ATTEMPTS)):
+    for remaining in reversed(range(PROBES)):
         try:
             ray.init(
                 address=address,
