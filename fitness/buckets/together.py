@@ -19,7 +19,7 @@ Answers = Mapping[str, list[str]]  # by prompt set, in the order of its prompts
 Write = Callable[[Sequence[EvaluationSpec]], Sequence[Answers]]
 
 SHARED = sorted(fields(lambda use: use.bucket == "shared"))
-USUAL = fields(lambda use: use.bucket == "default")
+HONOURED = fields(lambda use: use.bucket != "default")
 
 
 def fits(recipe: Recipe) -> tuple[Any, ...] | None:
@@ -27,9 +27,10 @@ def fits(recipe: Recipe) -> tuple[Any, ...] | None:
 
     Anything but LoRA trains alone, as does a recipe that sets a field that buckets do not honour.
     """
+    every = type(recipe).model_fields
     usual = all(
-        getattr(recipe, name) == Recipe.model_fields[name].get_default(call_default_factory=True)
-        for name in USUAL
+        getattr(recipe, name) == every[name].get_default(call_default_factory=True)
+        for name in every.keys() - HONOURED
     )
     if recipe.adapter != "lora" or not usual:
         return None
