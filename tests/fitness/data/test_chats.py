@@ -147,7 +147,8 @@ def test_a_generation_prompt_that_opens_thinking_is_noted(tmp_path: Path) -> Non
 
     (note,) = found.notes
     assert note.startswith("in 1 of its 1 records a prompt ends differently")
-    assert r"in record 1, for example, in '<think>\n', but what follows it there is 'Hello" in note
+    assert r"record 1, for example, ends in '<think>\n' when" in note
+    assert "begins with 'Hello" in note
     assert "chat_template_kwargs" in note
 
 
