@@ -13,7 +13,7 @@ from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, baseline_names, inherits, largest, possible
 from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
-from fitness.data.thresholds import cut_by
+from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
@@ -205,7 +205,7 @@ def _thresholds(config: SearchConfig) -> Found:
     kinds = {source.kind for source in config.sources.values()}
     if not knows_recipe(config.evaluator) or "sample" in kinds or config.rounds:
         return
-    fields = {name: one for name, one in Recipe.model_fields.items() if cut_by(name)}
+    fields = {name: one for name, one in Recipe.model_fields.items() if score_of_field(name)}
     cutting = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
     for section, names in (("genome", fields), ("recipe", cutting)):
         for name in (name for name in names if name in getattr(config, section)):

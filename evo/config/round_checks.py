@@ -5,7 +5,7 @@ from evo.config.genome_checks import Found
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
-from fitness.data.thresholds import SCORES, cut_by
+from fitness.data.thresholds import SCORES, score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from fitness.feedback.judgements import by_judge
@@ -69,7 +69,7 @@ def filters(config: SearchConfig) -> Found:
     given |= {"reward", "rating"} if asked.judgements else set()
     for section in ("genome", "recipe"):
         for name in getattr(config, section):
-            score = cut_by(name)
+            score = score_of_field(name)
             default = Recipe.model_fields[name].default if name in Recipe.model_fields else None
             idle = section == "recipe" and config.recipe[name] == default
             if score in SCORES and score not in given and not idle:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evo.config import SearchConfig, decode
-from fitness.data.thresholds import cut_by
+from fitness.data.thresholds import score_of_field
 from fitness.recipe import Recipe
 from population.individual import Individual
 
@@ -31,7 +31,7 @@ def controls(config: SearchConfig, winner: Individual) -> Iterator[Individual]:
     cuts = {
         name: field.default
         for name, field in Recipe.model_fields.items()
-        if cut_by(name) and recipe[name] != field.default
+        if score_of_field(name) and recipe[name] != field.default
     }
     if cuts:
         yield _control(winner, 2, UNFILTERED, cuts)

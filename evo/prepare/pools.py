@@ -9,7 +9,7 @@ from fitness.data.documents import records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import sample_in
 from fitness.data.sources import TokenFile
-from fitness.data.thresholds import cut_by, lacking
+from fitness.data.thresholds import missing_scores, score_of_field
 from fitness.errors import InputError
 from fitness.evaluation import Split
 from fitness.recipe import Recipe
@@ -55,11 +55,11 @@ def contaminated_in(
 
 def check_scores(config: SearchConfig, name: str, file: TokenFile) -> None:
     """The samples have every score that some recipe of the search cuts by."""
-    cuts = [n for n in {**config.recipe, **config.genome} if cut_by(n)]
+    cuts = [n for n in {**config.recipe, **config.genome} if score_of_field(n)]
     for cut in cuts:
         fixed = {} if cut in config.genome else {cut: config.recipe[cut]}
         recipe = Recipe.model_validate(fixed or {cut: 0.5})
-        if absent := lacking(recipe, file.scores):
+        if absent := missing_scores(recipe, file.scores):
             have = f"they have {listed(file.scores)}" if file.scores else "they have none"
             raise InputError(
                 f"sources.{name}: {cut} cuts by the score {absent[0]}, which its samples lack, "

@@ -10,7 +10,7 @@ from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, POOL
 from fitness.data.documents import Source
 from fitness.data.kinds import Kind
-from fitness.data.thresholds import SCORES, cut_by
+from fitness.data.thresholds import SCORES, score_of_field
 from population.space import Simplex
 
 CARRIED = 0.5  # of a population, at most, that earlier rounds may fill
@@ -28,8 +28,8 @@ class Legacy:
 
 def first_spec(config: SearchConfig) -> SearchConfig:
     """The first round, in which nobody has written anything yet."""
-    recipe = {name: value for name, value in config.recipe.items() if not cut_by(name)}
-    genome = {name: gene for name, gene in config.genome.items() if not cut_by(name)}
+    recipe = {name: value for name, value in config.recipe.items() if not score_of_field(name)}
+    genome = {name: gene for name, gene in config.genome.items() if not score_of_field(name)}
     return config.model_copy(update={"rounds": None, "recipe": recipe, "genome": genome})
 
 
@@ -70,7 +70,7 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
 
 def absent(field: str, scores: Collection[str]) -> bool:
     """Whether a field of the recipe cuts by a score that no sample has."""
-    name = cut_by(field)
+    name = score_of_field(field)
     if name is None:
         return False
     return name not in scores if name in SCORES else not scores
@@ -96,7 +96,9 @@ def different(genomes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for genome in genomes:
         mixture = {name: share for name, share in genome["mixture"].items() if share}
         cutting = POOL in mixture
-        plain = {name: value for name, value in genome.items() if cutting or not cut_by(name)}
+        plain = {
+            name: value for name, value in genome.items() if cutting or not score_of_field(name)
+        }
         plain["mixture"] = mixture
         if plain not in found:
             found.append(plain)

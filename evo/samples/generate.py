@@ -14,7 +14,7 @@ from evo.feedback.session import judged
 from evo.places import check_room_for
 from evo.record.ledger import read
 from evo.samples import texts
-from fitness.data.prompts import asked
+from fitness.data.prompts import prompt_records
 from fitness.data.samples import Sample, to_lines
 from fitness.errors import InputError
 from fitness.files import write_whole
@@ -135,7 +135,7 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
 
 def prompts_in(file: Path, model: Path) -> list[str]:
     """The prompts of a file, chats by the template of a model's tokenizer. Raises InputError."""
-    found = [prompt for _, _, prompt in asked(str(file), model)]
+    found = [prompt for _, _, prompt in prompt_records(str(file), model)]
     if not found:
         raise InputError(f'{file}: holds no prompts; every line must look like {{"prompt": "..."}}')
     return found

@@ -40,7 +40,7 @@ def evolve(
         budget=config.budget.evaluations,
         anchors=anchors,
         islands=config.search.islands,
-        heirs=inherits(config),
+        warm_start=inherits(config),
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     jobs: dict[int, Job] = {}  # begun and not yet learned from
@@ -96,7 +96,7 @@ def evolve(
             if inherits(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.hold(evaluations.lineages.needed(strategy.living(), others))
+                artifacts.hold(evaluations.lineages.needed(strategy.possible_parents(), others))
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()

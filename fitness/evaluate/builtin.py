@@ -233,7 +233,7 @@ class Builtin:
             "train_seconds": scoring - started,
             "evaluate_seconds": time.perf_counter() - scoring + answering,
         }
-        drawn = mixing.first(begin.tokens + report.tokens)
+        drawn = mixing.drawn_after(begin.tokens + report.tokens)
         details: dict[str, Any] = {
             "shares": drawn.shares,
             "epochs": drawn.epochs,

@@ -114,7 +114,7 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
             "train_seconds": trained - started,
             "evaluate_seconds": time.perf_counter() - trained,
         }
-        mixed = mixing.first(report.tokens)
+        mixed = mixing.drawn_after(report.tokens)
         details: dict[str, Any] = {
             "shares": mixed.shares,
             "epochs": mixed.epochs,

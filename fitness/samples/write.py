@@ -188,7 +188,7 @@ class _Desk:
         left = max(room // 2, room - before)
         behind, tokens_behind = seen(tokenizer, suffix, left, end=False, after=prefix)
         prompt, tokens = seen(tokenizer, prefix, room - len(tokens_behind))
-        asked = self.sentinels.asked(np.array(tokens), np.array(tokens_behind))
+        asked = self.sentinels.prompt(np.array(tokens), np.array(tokens_behind))
         return _Beginning("document", asked.tolist(), prompt, tokens, behind)
 
 

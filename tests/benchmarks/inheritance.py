@@ -48,7 +48,7 @@ MERGING = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one search; losses in nats per token, tokens in all and of the winner's lineage."""
+    """Result of one search: losses in nats per token, tokens in all and of the winner's lineage."""
 
     selection: float
     test: float

@@ -1,4 +1,4 @@
-"""What evaluating contenders again costs and saves: `make bench NAME=replicates`, 10 minutes.
+"""Costs and gains of replicate evaluations: `make bench NAME=replicates`, 10 minutes.
 
 Searches over a formula with noise of its own for every genome and seed, without and with
 replicates. The figure is the true loss of the individual that is named, less the best there is.

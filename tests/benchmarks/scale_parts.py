@@ -199,7 +199,7 @@ def dispatch(workers: str) -> dict[str, float]:
 
 
 def _no_ray(workers: int) -> types.ModuleType:
-    """What `evo.cluster.queue` uses of ray, answered in this process."""
+    """The part of ray's interface that `evo.cluster.queue` uses, within this process."""
     ray = types.ModuleType("ray")
     errors = ("OutOfMemoryError", "RayActorError", "ObjectLostError", "RayTaskError", "RayError")
     names = (*errors, "RaySystemError")

@@ -343,7 +343,7 @@ def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
     assert table["inherited"]
     assert [row["tokens"] for row in table["rows"]] == ["960", "0", "960"]
     text = page(facts)
-    assert "Inherited and cold-started" in text
+    assert "StartingWeights and cold-started" in text
     assert "tokens, with its lineage" in text
 
 
