@@ -92,7 +92,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(
 
 def test_init_refuses_to_overwrite(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "."]) == BAD_INPUT
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("model: {base: quickstart}", "model: {dtype: float16, base: x}",
          ":2: model.dtype: must be float32 or bfloat16, got 'float16'; did you mean bfloat16?"),
         ("target: {path: held_out.jsonl}", "target: {selection: {path: x}}",
-         ":8: domains.target.test: missing; held-out text to read once"),
+         ":8: domains.target.test: missing; held-out text that is read once"),
         ("target: {path: held_out.jsonl}", "target: {path: held_out.jsonl, lmit: 3}",
          ":8: domains.target.lmit: unknown key; did you mean limit?"),
         ("target: {path: held_out.jsonl}", "target: held_out.jsonl",
@@ -152,24 +152,24 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: a DoRA adapter "
          "cannot be inherited; take lora or none"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
-         "search.bucket: cannot be had together with resources.checkpointing; leave one out"),
+         "search.bucket: cannot be combined with resources.checkpointing; leave one out"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {processes: 2", ":26: "
-         "resources.processes: cannot be had together with search.bucket; leave one out"),
+         "resources.processes: cannot be combined with search.bucket; leave one out"),
         ("population: 6", "population: 6}\nresources: {processes: 2, gpus: 0.5", ":26: resources: "
          "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, rating, prompt, label or sample, got 'prompts'; did you "
          "mean prompt?"),
-        ("batch_size: 8", "keep_realness: 0.5", ":16: recipe.keep_realness: chooses among samples, "
-         "and no source is of kind sample; leave it out"),
+        ("batch_size: 8", "keep_realness: 0.5", ":16: recipe.keep_realness: is a threshold for "
+         "samples, and no source is of kind sample; leave it out"),
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
-         "0, high: 0.4}", ":20: genome.keep_length_low: chooses among samples"),
+         "0, high: 0.4}", ":20: genome.keep_length_low: is a threshold for samples"),
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
          "0, high: 0.7}", ":20: genome.keep_length_low.high: must be at most 0.5, got 0.7"),
         ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
-         "domains.target.kind: held out are text, completion, preference, label, got rating"),
+         "domains.target.kind: a domain is of kind text, completion, preference, label, got rat"),
         ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
-         "domains.general: one kind, please: completion and text"),
+         "domains.general: its splits are of kinds completion and text"),
         ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; what the search may "
          "spend"),
     ],

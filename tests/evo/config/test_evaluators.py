@@ -164,8 +164,8 @@ def test_a_field_that_trl_cannot_honour_is_an_error(
     monkeypatch.setattr(trl, "HONOURED", honoured)
     monkeypatch.setattr("evo.config.genome_checks.HONOURED", honoured)
     assert errors_of(spec, *with_trl) == [
-        ":16: recipe.batch_size: TRL cannot honour this; leave it out",
-        ":20: genome.decay: TRL cannot honour this field; take it out of the genome",
+        ":16: recipe.batch_size: TRL does not support this; leave it out",
+        ":20: genome.decay: TRL does not support this field; take it out of the genome",
     ]
 
 
