@@ -310,9 +310,7 @@ def test_two_seeds_at_2_4_standard_errors_are_no_win():
 def test_errors_of_seeds_alone_are_called_so():
     found = history.verdict(ledger(evaluations=200, population=20))
     assert found.tone == "good"
-    assert any(
-        note.startswith("Of the seeds alone is the error of target/") for note in found.notes
-    )
+    assert any(note.startswith("Error of the seeds alone for target/") for note in found.notes)
 
 
 def test_one_seed_gives_no_standard_error_and_no_claim():

@@ -329,9 +329,9 @@ def compared(folder: Path, cold: float) -> list[Fact]:
 @pytest.mark.parametrize(
     ("cold", "tone", "note"),
     [
-        (3.5, "good", "What it inherited was worth it: its recipe reached 3.505"),
-        (2.5, "mixed", "What it inherited was a loss: its recipe reached 2.505"),
-        (3.001, "mixed", "What it inherited is not clearly worth it"),
+        (3.5, "good", "The warm start paid off: its recipe reached 3.505"),
+        (2.5, "mixed", "The warm start was a loss: its recipe reached 2.505"),
+        (3.001, "mixed", "The warm start did not clearly pay off"),
     ],
 )
 def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
@@ -348,7 +348,7 @@ def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
     assert table["inherited"]
     assert [row["tokens"] for row in table["rows"]] == ["960", "0", "960"]
     text = page(facts)
-    assert "Inherited and cold-started" in text
+    assert "Warm starts" in text
     assert "tokens, with its lineage" in text
 
 
