@@ -128,7 +128,7 @@ def _pools(over: Sequence[Round]) -> Table:
     caption = (
         "Contaminated samples contain held-out text and are never trained on. Distinct pairs "
         "of words and the entropy of words as shares of those of as much real text; self-BLEU, "
-        "similarity to one another, with that of real text in brackets. Collapsed ones are left out."
+        "similarity to one another, with that of real text in brackets. Collapsed ones are omitted."
     )
     return Table("The pool", caption, [*head, "left out", "in the pool", "judgements"], rows)
 

@@ -105,18 +105,18 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "high: 8}", ":20: genome.batch_size.type: batch_size is a whole number; use type: int"),
         ("decay: {type: choice, options: [linear, cosine]}", "dropout: {type: simplex}",
          ":20: genome.dropout.type: only `mixture` is a simplex gene"),
-        ("target/loss: minimize", "target/los: minimize", ":22: objectives.target/los: nobody "
-         "measures target/los; did you mean target/loss?"),
+        ("target/loss: minimize", "target/los: minimize", ":22: objectives.target/los: unknown "
+         "measurement target/los; did you mean target/loss?"),
         ("target/loss: minimize", "target/loss: minimise", ":22: objectives.target/loss: must be "
          "minimize or maximize, got 'minimise'; did you mean minimize?"),
-        ("general/loss <= 3.1", "novel/loss <= 3.1", ":24: constraints.0: nobody measures "
-         "novel/loss; did you mean"),
+        ("general/loss <= 3.1", "novel/loss <= 3.1", ":24: constraints.0: unknown "
+         "measurement novel/loss; did you mean"),
         ("general/loss <= 3.1", "general/loss <= 0 * base", ":24: constraints.0: the factor of the "
          "base must be above 0, got 'general/loss <= 0 * base'"),
         ("general/loss <= 3.1", "general/loss >= 0.9 * base", ":24: constraints.0: 'general/loss "
-         ">= 0.9 * base' asks for a model no better than so; write `general/loss <= 0.9 * base`"),
-        ("general/loss <= 3.1", "quiz/chrf <= base", ":24: constraints.0: 'quiz/chrf <= base' asks "
-         "for a model no better than so; write `quiz/chrf >= base`"),
+         ">= 0.9 * base' forbids values better than the limit; write `general/loss <= 0.9 * base`"),
+        ("general/loss <= 3.1", "quiz/chrf <= base", ":24: constraints.0: 'quiz/chrf <= base' "
+         "forbids values better than the limit; write `quiz/chrf >= base`"),
         ('3.1"]', '3.1", "general/loss >= 4"]', ":24: constraints.1: 'general/loss >= 4' leaves "
          "nothing that meets `general/loss <= 3.1`"),
         ("search:", "baselines: [uniform, only devl]\nsearch:", ":25: baselines.1: unknown source "
@@ -149,8 +149,8 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "preference or reinforce, got 'preferance'; did you mean preference?"),
         ("decay: {type: choice, options: [linear, cosine]}", "method: {type: choice, options: "
          "[supervised, reinforce]}", ":20: genome.method: reinforce needs a source of kind prompt"),
-        ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: a DoRA adapter "
-         "cannot be inherited; take lora or none"),
+        ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: no warm "
+         "start from a DoRA adapter; take lora or none"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
          "search.bucket: cannot be combined with resources.checkpointing; leave one out"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {processes: 2", ":26: "
@@ -170,8 +170,8 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "domains.target.kind: a domain is of kind text, completion, preference, label, got rat"),
         ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
          "domains.general: its splits are of kinds completion and text"),
-        ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; what the search may "
-         "spend"),
+        ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; the budget of the "
+         "search"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_told_at_its_line(spec: Path, old: str, new: str, message: str) -> None:
@@ -184,7 +184,7 @@ def test_early_stopping_needs_a_loss_and_no_rungs(spec: Path) -> None:
     patience = "budget.patience=2"
     load(spec, [patience])
     (rungs,) = errors_of(spec, patience, "search.rungs=[0.5]")
-    assert "budget.patience: does not go with search.rungs" in rungs
+    assert "budget.patience: cannot be combined with search.rungs" in rungs
     (objective,) = errors_of(spec, patience, "objectives={quiz/chrf: maximize}")
     assert (
         "budget.patience: stops on a domain's loss, but the first objective is quiz/c" in objective
