@@ -333,8 +333,8 @@ def test_failed_seeds_and_broken_constraints_are_named_beside_a_win():
     found = history.verdict(facts)
     assert found.tone != "good"
     assert "1 of 5 seeds of the winner failed." in found.notes
-    assert any(note.startswith("On the test split the winner breaks") for note in found.notes)
-    assert any(note.startswith("On the selection split the winner breaks") for note in found.notes)
+    assert any(note.startswith("On the test split the winner violates") for note in found.notes)
+    assert any(note.startswith("On the selection split the winner violates") for note in found.notes)
 
 
 def test_a_constraint_relative_to_the_base_is_held_against_it_on_each_split():
@@ -362,7 +362,7 @@ def test_before_the_base_is_measured_nobody_meets_a_constraint_relative_to_it():
     ]
     assert history.front(facts).empty
     assert str(history.constraints(facts)[0]) == "general/loss <= 1.1 * base"
-    assert not any("breaks" in note for note in history.verdict(facts).notes)
+    assert not any("violates" in note for note in history.verdict(facts).notes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 40])
