@@ -20,7 +20,7 @@ from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
 from evo.record.ledger import FILE, Fact, Ledger, read
-from evo.search.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
 from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.errors import InputError
@@ -117,7 +117,7 @@ def _drive(
     watch: Progress,
     round: Round | None,
 ) -> bool:
-    asked = Asked()
+    asked = StopRequests()
     key = configuration.space(config).key
     recalled = round.recalled if round else unknown
     evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
@@ -212,7 +212,7 @@ def _cluster(
 
 
 @contextmanager
-def _signals(asked: Asked, acknowledge: Callable[[], None]) -> Iterator[None]:
+def _signals(asked: StopRequests, acknowledge: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop now. Either way resumable."""
 
     def interrupt(number: int, _: Any) -> None:

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from evo.cluster.doing import Doing
-from evo.config import Constraint, SearchConfig, constraints, feasible, inherits, losses
+from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
 from evo.planning.lineages import from_fact, portion
 from evo.record.ledger import Fact
 from evo.search.evaluations import continued_from
@@ -202,7 +202,7 @@ class Tally:
 
     def _comparisons(self) -> tuple[int, int]:
         """Evaluations on the test split: of trained contenders, and of the untouched base."""
-        contenders = len(self.names) + 1 + self._controls + inherits(self.config)
+        contenders = len(self.names) + 1 + self._controls + warm_starts(self.config)
         if self.winner is not None and self.winner in self.names:
             contenders -= 1
         seeds = self.config.comparison.seeds

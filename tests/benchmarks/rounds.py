@@ -1,6 +1,6 @@
 """Three rounds of runs/self_improvement.yaml, and what they were worth: `make bench NAME=rounds`.
 
-A quarter of an hour on two cores. `--run RUN` takes a run that is there already. After the rounds,
+A quarter of an hour on two cores. `--run RUN` takes a run that exists already. After the rounds,
 the best round's recipe is trained under five fresh seeds on three diets of equal tokens: nothing
 generated, what the filters leave of the pool, and all of it. The share of the pool is the winner's,
 or a quarter where the winner has none. Values are of the test split.
