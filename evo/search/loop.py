@@ -96,7 +96,7 @@ def evolve(
             if inherits(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.hold(evaluations.lineages.needed(strategy.living(), others))
+                artifacts.keep_also(evaluations.lineages.needed(strategy.living(), others))
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()

@@ -161,15 +161,15 @@ def test_weights_that_are_held_are_deleted_once_they_are_let_go(tmp_path: Path) 
         weights.folder_of(tmp_path, number).mkdir()
     (tmp_path / "retrained-by-a-worker-that-died").mkdir()
     artifacts = Artifacts(tmp_path)
-    artifacts.hold({1, 2})
+    artifacts.keep_also({1, 2})
     for number, loss in enumerate((1.0, 2.0, 3.0)):
         artifacts.keep_or_delete(Individual(number, {}, losses=(loss,)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("individual-0", "individual-1", "individual-2")
     ]
-    artifacts.hold({1})
+    artifacts.keep_also({1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["individual-0", "individual-1"]
-    artifacts.hold(())
+    artifacts.keep_also(())
     assert [path.name for path in tmp_path.iterdir()] == ["individual-0"]
 
 
