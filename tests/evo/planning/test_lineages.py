@@ -187,7 +187,7 @@ def test_an_heir_is_exported_to_the_bit_without_the_weights_of_its_lineage(
     wanted = (tmp_path / "kept/model.safetensors").read_bytes()
     for again in ("from its parents", "from the base"):
         assert (tmp_path / again / "model.safetensors").read_bytes() == wanted
-    assert "It began with the weights of individual" in (tmp_path / "kept/README.md").read_text()
+    assert "It started from the weights of individual" in (tmp_path / "kept/README.md").read_text()
 
 
 def test_a_lineage_counts_every_fine_tune_once(config: SearchConfig, undisturbed: Path) -> None:
