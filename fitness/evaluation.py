@@ -21,7 +21,7 @@ MESSAGE_CHARACTERS = 2000
 
 
 class Status(StrEnum):
-    """How an evaluation ended; all but `ok` count as failed."""
+    """Status of an evaluation; all but `ok` count as failed."""
 
     OK = "ok"
     DIVERGED = "diverged"

@@ -29,7 +29,7 @@ def user_id(annotator: str) -> str:
 
 
 def records(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """UUID that follows from a name; a UUID stays itself, so that Argilla's users stay the same."""
+    """A record for each judged item, with all annotators' responses; skips are left out."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for judgement in judgements:
         if judgement.kind == "skip":
