@@ -96,7 +96,9 @@ def evolve(
             if warm_starts(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.hold(evaluations.lineages.needed(strategy.possible_parents(), others))
+                artifacts.keep_also(
+                    evaluations.lineages.needed(strategy.possible_parents(), others)
+                )
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()

@@ -161,15 +161,15 @@ def test_weights_that_are_held_are_deleted_once_they_are_let_go(tmp_path: Path) 
         weights.folder_of(tmp_path, number).mkdir()
     (tmp_path / "retrained-by-a-worker-that-died").mkdir()
     artifacts = Artifacts(tmp_path)
-    artifacts.hold({1, 2})
+    artifacts.keep_also({1, 2})
     for number, loss in enumerate((1.0, 2.0, 3.0)):
         artifacts.keep_or_delete(Individual(number, {}, losses=(loss,)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("individual-0", "individual-1", "individual-2")
     ]
-    artifacts.hold({1})
+    artifacts.keep_also({1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["individual-0", "individual-1"]
-    artifacts.hold(())
+    artifacts.keep_also(())
     assert [path.name for path in tmp_path.iterdir()] == ["individual-0"]
 
 
@@ -187,7 +187,7 @@ def test_an_heir_is_exported_to_the_bit_without_the_weights_of_its_lineage(
     wanted = (tmp_path / "kept/model.safetensors").read_bytes()
     for again in ("from its parents", "from the base"):
         assert (tmp_path / again / "model.safetensors").read_bytes() == wanted
-    assert "It began with the weights of individual" in (tmp_path / "kept/README.md").read_text()
+    assert "It started from the weights of individual" in (tmp_path / "kept/README.md").read_text()
 
 
 def test_a_lineage_counts_every_fine_tune_once(config: SearchConfig, undisturbed: Path) -> None:

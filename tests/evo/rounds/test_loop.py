@@ -283,7 +283,7 @@ def judge_with(annotator: str, run: Path, unreachable: str) -> tuple[int, dict[s
     return judge(rounds, run, own, 1, pairs, seed=0)
 
 
-@pytest.mark.filterwarnings("ignore:.*going on with what was judged")
+@pytest.mark.filterwarnings("ignore:.*continuing with the judgements")
 def test_a_model_behind_a_server_judges_and_one_that_is_gone_stops_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
