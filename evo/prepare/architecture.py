@@ -20,6 +20,17 @@ def packing_notes(config: SearchConfig, prepared: Prepared) -> list[str]:
     ]
 
 
+def padding_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
+    """Warning that generated text depends on the padding of a batch of prompts."""
+    generates = config.prompts or config.rounds or "reinforce" in possible(config, "method")
+    if prepared.soundness.pads or not generates:
+        return []
+    return [
+        "this base ignores the attention mask, so that what it generates depends on how much its "
+        "prompts are padded in a batch; give prompts of equal length, or take another base"
+    ]
+
+
 def adapter_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
     """Warning that the adapter does not cover many of the layers' weights."""
     sound = prepared.soundness

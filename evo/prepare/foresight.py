@@ -14,7 +14,7 @@ from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
 from evo.config.resolve import fitting_population
 from evo.config.sections import Search
-from evo.prepare.architecture import adapter_warnings, packing_notes
+from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
 from evo.prepare.task import Prepared
 from fitness.cost import cost_of, scoring_parts
@@ -75,6 +75,7 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
     warnings += adapter_warnings(config, prepared)
+    warnings += padding_warnings(config, prepared)
     warnings += _sources(config, prepared.task)
     warnings += cut_records(config, prepared.task)
     if estimate is not None:

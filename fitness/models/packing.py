@@ -77,6 +77,45 @@ def probed(model: Any, name: str) -> Probe:
     return Probe(like and not before, frozenset(every - called))
 
 
+def pads(model: Any) -> bool:
+    """True if padding before a prompt has no effect on what follows it.
+
+    Prompts of a batch end together, padded at their beginnings. Architectures with a recurrent
+    state that ignore the attention mask, such as RWKV and RecurrentGemma, read the padding.
+    """
+    config = model.config.get_text_config()
+    places = torch.arange(LENGTH, device=model.device)
+    own = (places >= FIRST).long().expand(ROWS, LENGTH)
+    tokens = (places * STEP % config.vocab_size).expand(ROWS, LENGTH)
+    try:
+        with _derived_embeddings(model) as added, torch.enable_grad():
+            logits = model(input_ids=tokens, attention_mask=own, use_cache=False).logits
+            ours = logits[:, FIRST:].float().log_softmax(-1).square().sum()
+            (slope,) = torch.autograd.grad(ours, added[:1])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # of a context this short, or an architecture that takes no mask
+        return True
+    padding = slope.narrow(slope.shape.index(LENGTH), 0, FIRST)
+    return not bool(((padding != 0) & padding.isfinite()).any())
+
+
+@contextmanager
+def _derived_embeddings(model: Any) -> Iterator[list[Any]]:
+    """Zeros that are added to the embeddings of the first pass, to derive with respect to them."""
+    added: list[Any] = []
+
+    def keep(module: Any, inputs: Any, output: Any) -> Any:
+        added.append(torch.zeros_like(output, requires_grad=True))
+        return output + added[0]
+
+    hook = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        yield added
+    finally:
+        hook.remove()
+
+
 @contextmanager
 def _called(model: Any) -> Iterator[set[str]]:
     """Record the roles of the linear modules that are called and return a tensor."""
@@ -103,21 +142,11 @@ def _called(model: Any) -> Iterator[set[str]]:
 
 def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[Any, bool, bool]:
     """Log-probabilities; does the second document depend on the `first` tokens, and vice versa."""
-    added: list[Any] = []
-
-    def keep(module: Any, inputs: Any, output: Any) -> Any:
-        added.append(torch.zeros_like(output, requires_grad=True))
-        return output + added[0]
-
-    hook = model.get_input_embeddings().register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            logps = _logps(model, tokens, positions)
-            ours, theirs = logps[:, :first].square().sum(), logps[:, first:].square().sum()
-            (of_first,) = torch.autograd.grad(ours, added[:1], retain_graph=True)
-            (of_second,) = torch.autograd.grad(theirs, added[:1])
-    finally:
-        hook.remove()
+    with _derived_embeddings(model) as added, torch.enable_grad():
+        logps = _logps(model, tokens, positions)
+        ours, theirs = logps[:, :first].square().sum(), logps[:, first:].square().sum()
+        (of_first,) = torch.autograd.grad(ours, added[:1], retain_graph=True)
+        (of_second,) = torch.autograd.grad(theirs, added[:1])
     axis = of_first.shape.index(tokens.shape[1])  # some keep the batch behind the sequence
     before = of_second.narrow(axis, 0, first) != 0  # NaN is undecided, so it counts as dependence
     after = of_first.narrow(axis, first, tokens.shape[1] - first)

@@ -9,19 +9,19 @@ is that of the largest layer. The result is cached under a key of everything tha
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
-from fitness.files import cache_folder
+from fitness.files import cache_folder, write_whole
 from fitness.models import adapters, base, folders, head_checks
 from fitness.models.heads import Head
 from fitness.models.loading import configuration, own_parts, unusable
 
-FORMAT = 1  # of the cached result
+FORMAT = 2  # of the cached result
 DTYPES = {  # of safetensors, as torch names them
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"},
@@ -31,7 +31,7 @@ DTYPES = {  # of safetensors, as torch names them
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """Result of the check: `packs` as in `packing.Probe`, and the weights that adapters can reach.
+    """Result of the check: `packs` as in `packing.Probe`, `pads` as there, and adapters' reach.
 
     `layers` is the number of weights inside the layers, `adaptable` that of each linear module that
     can have an adapter; `without` has the reason, by role, for modules that cannot.
@@ -41,6 +41,7 @@ class Soundness:
     layers: int = 0
     adaptable: Mapping[str, int] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    pads: bool = True
 
     def share(self, targets: str) -> float:
         """The share of the layers' weights in the modules that these targets adapt.
@@ -66,9 +67,7 @@ def check(folder: Path, head: Head) -> Soundness:
         pass
     found = _checked(folder, head)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    partial.replace(kept)
+    write_whole(kept, json.dumps(asdict(found)))
     return found
 
 
@@ -82,15 +81,16 @@ def _key(folder: Path, head: Head) -> str:
 
 
 def _checked(folder: Path, head: Head) -> Soundness:
-    from fitness.models.packing import Probe, probed
+    from fitness.models.packing import Probe, pads, probed
 
     head_checks.check_class(folder, head.task)
     model = shaped(folder, head)
     _check_tokenizer(folder, model)
-    probe = Probe()
-    if head.task == "causal":
-        probe = probed(_drawn(model).eval(), str(folder))
-    return _reach(model, probe)
+    if head.task != "causal":
+        return _reach(model, Probe())
+    drawn = _drawn(model).eval()
+    reach = _reach(model, probed(drawn, str(folder)))
+    return replace(reach, pads=pads(drawn))
 
 
 def shaped(folder: Path, head: Head) -> Any:

@@ -189,6 +189,7 @@ def test_a_readme_beside_a_base_changes_no_fingerprint(tmp_path: Path) -> None:
         ("glm4_moe", True, 0.37, "shared_experts.gate_proj"),
         ("mamba", False, 0.64, "mixer.dt_proj"),
         ("opt", False, 1.0, ""),
+        ("rwkv", False, 1.0, ""),
     ],
 )
 def test_what_an_adapter_reaches_and_whether_records_are_packed_is_told_as_a_base_does(
@@ -198,6 +199,7 @@ def test_what_an_adapter_reaches_and_whether_records_are_packed_is_told_as_a_bas
     found = checked(folder)
     assert found == checked(folder)  # from the cache
     assert found.packs == packs == Base(folder).probe.packs
+    assert found.pads == (kind != "rwkv")
     assert found.share("all") == pytest.approx(share, abs=0.005)
     assert not left or any(role.endswith(left) for role in found.without)
     if kind == "mamba":
@@ -208,7 +210,7 @@ def test_what_an_adapter_reaches_and_whether_records_are_packed_is_told_as_a_bas
 QUIET = """
 import sys
 from pathlib import Path
-from fitness import soundness
+from fitness.models import soundness
 from fitness.models.heads import CAUSAL
 from fitness.models.base import Base
 from transformers.utils import logging
