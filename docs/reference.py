@@ -290,9 +290,7 @@ def strategies() -> str:
         ]
         for name, kind in STRATEGIES.items()
     ]
-    return table(
-        ("strategy", "method", "children can start from parents", "budget may grow"), rows
-    )
+    return table(("strategy", "method", "children can start from parents", "budget may grow"), rows)
 
 
 def _first(module: str) -> str:
