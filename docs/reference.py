@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -129,6 +130,7 @@ SECTIONS = (
     ("Budget", "budget"),
     ("Resources", "resources"),
     ("Command", "evaluator as a command"),
+    ("Trl", "evaluator with trl"),
     ("TrlSettings", "evaluator.trl"),
     ("Comparison", "comparison"),
     ("Rounds", "rounds"),
@@ -137,7 +139,7 @@ SECTIONS = (
 
 
 def recipe() -> str:
-    """Every field of a recipe; what it takes to have an effect is a column of its own."""
+    """Every field of a recipe, and what it takes to have an effect."""
     schema = Recipe.model_json_schema()
     rows = []
     for name, value in schema["properties"].items():
@@ -146,19 +148,33 @@ def recipe() -> str:
             for start, (field, values) in ONLY_WHERE.items()
             if name.startswith(start)
         ]
-        rows.append([*_key(name, value, schema), "; ".join(where).replace("`source`", "a kind")])
-    return table((*HEAD, "has an effect where"), rows)
+        *key, meaning = _key(name, value, schema)
+        effect = "; ".join(where).replace("`source`", "the kind of a source")
+        effect = effect.replace("`task`", "`model.task`")
+        rows.append([*key, f"{meaning} Has an effect where {effect}." if where else meaning])
+    return _narrow(table(HEAD, rows))
 
 
 HEAD = ("key", "type", "default", "range", "meaning")
+
+
+def _slug(title: str) -> str:
+    """The anchor of a heading, as mkdocs makes it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
 
 
 def _keys(properties: Schema, schema: Schema, *, required: Sequence[str]) -> str:
     rows = []
     for name, value in properties.items():
         key = _key(name, value, schema)
-        rows.append([*key[:2], "required" if name in required else key[2], *key[3:]])
-    return table(HEAD, rows)
+        kind = f"{key[1]}, required" if name in required else key[1]
+        rows.append([key[0], kind, *key[2:]])
+    return _narrow(table(HEAD, rows))
+
+
+def _narrow(keys: str) -> str:
+    """A table of keys whose rows become blocks on a narrow screen, see site.css."""
+    return f'<div class="keys" markdown>\n\n{keys}\n\n</div>'
 
 
 def _key(name: str, value: Schema, schema: Schema) -> list[str]:
@@ -195,7 +211,8 @@ def _last(reference: str) -> str:
 
 def _type(value: Schema) -> str:
     if "$ref" in value:
-        return f"section {_last(value['$ref'])}"
+        title = dict(SECTIONS).get(_last(value["$ref"]))
+        return f"[{title}](#{_slug(title)})" if title else "any value"
     if "enum" in value:
         return " or ".join(f"`{one}`" for one in value["enum"])
     if "const" in value:
