@@ -27,7 +27,17 @@ def results() -> str:
     return text.partition("\n")[2].replace("../../docs/", "")
 
 
-PARTS: dict[str, Callable[[], str]] = {**reference.PARTS, "results": results}
+def gpu_checks() -> str:
+    """The table of checks on a GPU, kept beside them."""
+    text = (ROOT / "tests" / "gpu" / "README.md").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    **reference.PARTS,
+    "results": results,
+    "gpu_checks": gpu_checks,
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -1,6 +1,7 @@
 """What README.md and docs/ say can be typed: commands, specs, benches, files and links."""
 
 import argparse
+import importlib
 import re
 import shlex
 import sys
@@ -14,8 +15,12 @@ from ruamel.yaml import YAML
 from evo.cli import CALLS
 from evo.cli.arguments import parser, with_action
 from evo.config import ConfigError, SearchConfig, load
+from evo.config.rounds import Rounds
+from evo.config.sections import Search
+from evo.record.facts import KINDS
 from evo.replay import roles
 from fitness.data.kinds import NEEDED
+from fitness.recipe import Recipe
 from population.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
@@ -221,3 +226,37 @@ def test_the_how_to_pages_have_every_kind_of_source_and_every_strategy() -> None
     )
     assert [kind for kind in NEEDED if f"| `{kind}`" not in methods] == []
     assert [name for name in STRATEGIES if f"`{name}`" not in strategies] == []
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hooks of mkdocs, which generate the reference."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("hooks")
+
+
+def test_the_reference_has_every_command_key_and_fact(hooks: Any) -> None:
+    marked = {
+        name for path in DOCUMENTS for name in hooks.MARK.findall(path.read_text(encoding="utf-8"))
+    }
+    assert marked == hooks.PARTS.keys()
+    pages = {name: make() for name, make in hooks.PARTS.items()}
+    assert [name for name in CALLS if f"## evo {name}\n" not in pages["commands"]] == []
+    keys = {*SearchConfig.model_fields, *Search.model_fields, *Rounds.model_fields}
+    assert [key for key in keys if f"| `{key}` |" not in pages["spec"]] == []
+    assert [key for key in Recipe.model_fields if f"| `{key}` |" not in pages["recipe"]] == []
+    assert [kind for kind in KINDS if f"`{kind}`" not in pages["fact_kinds"]] == []
+    assert "| `replicates` | whole number | `3` | >= 1, &lt;= 100 |" in pages["spec"]
+
+
+def test_a_page_that_would_fetch_something_is_found(hooks: Any, tmp_path: Path) -> None:
+    local = '<link href="a.css"><a href="https://x.org">x</a><script src="a.js"></script>'
+    (tmp_path / "local.html").write_text(local, encoding="utf-8")
+    assert list(hooks.fetched(tmp_path)) == []
+    for text in (
+        '<script async src="https://x.org/a.js"></script>',
+        "<link rel=stylesheet href=//x.org/a.css>",
+        "<style>a { background: url(http://x.org/a.png) }</style>",
+    ):
+        (tmp_path / "other.html").write_text(text, encoding="utf-8")
+        assert len(list(hooks.fetched(tmp_path))) == 1
