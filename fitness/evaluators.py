@@ -19,8 +19,6 @@ PLACEHOLDERS = {
     "budget_tokens": "tokens of a full fine-tune",
     "individual": "number of the individual",
 }
-# The recipe's fields that decide the data.
-MIXED = ("mixture", "sequence_length", "batch_size", "infill_share")
 
 
 class Command(BaseModel):

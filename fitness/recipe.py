@@ -1,26 +1,35 @@
 """A recipe is everything one fine-tune needs; a genome decodes to one. Defaults live here."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 
 SHARE_TOLERANCE = 1e-6
 
 Method = Literal["supervised", "preference", "reinforce"]
+Where = tuple[str, tuple[str, ...]]  # a setting, and values of it under which a field counts
+
+PREFERENCE: Where = ("method", ("preference",))
+REINFORCE: Where = ("method", ("reinforce",))
+LORA: Where = ("adapter", ("lora", "dora"))
+MERGE: Where = ("start", ("merge",))
+MASKED: Where = ("task", ("masked",))  # of the model: no field of a recipe
+SAMPLES: Where = ("source", ("sample",))  # the kind of one of them
 
 
-# Beginnings of fields that decide nothing unless another field has one of these values.
-ONLY_WHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "preference_": ("method", ("preference",)),
-    "reinforce_": ("method", ("reinforce",)),
-    "rewards": ("method", ("reinforce",)),
-    "lora_": ("adapter", ("lora", "dora")),
-    "merge_": ("start", ("merge",)),
-    "mask_": ("task", ("masked",)),  # of the model: no field of a recipe
-    "keep_": ("source", ("sample",)),  # the kind of one of them
-}
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where a field of a recipe counts, and which trainers besides the builtin one honour it."""
+
+    where: Where | None = None  # None: everywhere
+    draws: bool = False  # decides which windows are drawn, for every trainer that is given them
+    trl: bool = False
+    # Members of a bucket may each have their own value, or must share one; else the default.
+    bucket: Literal["own", "shared", "default"] = "default"
 
 
 class Recipe(BaseModel):
@@ -31,6 +40,7 @@ class Recipe(BaseModel):
     mixture: Annotated[
         dict[str, float],
         Field(description="Share of the token budget by source, or of a merge by part; sums to 1."),
+        Use(draws=True, trl=True, bucket="own"),
     ] = Field(default_factory=dict)
 
     method: Annotated[
@@ -47,29 +57,45 @@ class Recipe(BaseModel):
             description="DPO's loss of a pair, its hinge (margin ranking), IPO, or KTO, which "
             "takes each side alone. Ratings always go by KTO."
         ),
+        Use(where=PREFERENCE),
     ] = "sigmoid"
     preference_beta: Annotated[
-        float, Field(gt=0, le=100, description="How near to the base preferences keep the model.")
+        float,
+        Field(gt=0, le=100, description="How near to the base preferences keep the model."),
+        Use(where=PREFERENCE),
     ] = 0.1
-    preference_margin: Annotated[float, Field(ge=0, le=100, description="Of the hinge.")] = 1.0
+    preference_margin: Annotated[
+        float, Field(ge=0, le=100, description="Of the hinge."), Use(where=PREFERENCE)
+    ] = 1.0
     preference_sft: Annotated[
         float,
         Field(
             ge=0, le=100, description="Weight of cross-entropy on chosen answers beside their loss."
         ),
+        Use(where=PREFERENCE),
     ] = 0.1
     reinforce_group: Annotated[
-        int, Field(ge=2, le=1024, description="Answers to a prompt, judged against one another.")
+        int,
+        Field(ge=2, le=1024, description="Answers to a prompt, judged against one another."),
+        Use(where=REINFORCE),
     ] = 4
-    reinforce_new_tokens: Annotated[int, Field(ge=1, description="Longest answer, in tokens.")] = 32
+    reinforce_new_tokens: Annotated[
+        int, Field(ge=1, description="Longest answer, in tokens."), Use(where=REINFORCE)
+    ] = 32
     reinforce_temperature: Annotated[
-        float, Field(gt=0, le=10, description="Of the answers that are rewarded.")
+        float,
+        Field(gt=0, le=10, description="Of the answers that are rewarded."),
+        Use(where=REINFORCE),
     ] = 1.0
     reinforce_kl: Annotated[
-        float, Field(ge=0, le=100, description="Weight of the divergence from the base, in nats.")
+        float,
+        Field(ge=0, le=100, description="Weight of the divergence from the base, in nats."),
+        Use(where=REINFORCE),
     ] = 0.05
     reinforce_clip: Annotated[
-        float, Field(gt=0, description="A reward beyond this, either way, counts as this.")
+        float,
+        Field(gt=0, description="A reward beyond this, either way, counts as this."),
+        Use(where=REINFORCE),
     ] = 10.0
     rewards: Annotated[
         dict[str, float],
@@ -77,22 +103,33 @@ class Recipe(BaseModel):
             description="Weights of what `reinforce` rewards: fluency, relevance, diversity, "
             "exact_match, and length and repetition, which count against; your own module:function."
         ),
+        Use(where=REINFORCE),
     ] = Field(default_factory=lambda: {"fluency": 1.0, "diversity": 1.0, "repetition": 1.0})
 
     adapter: Annotated[
         Literal["none", "lora", "dora"],
         Field(description="`none` trains all weights, `lora` or `dora` an adapter."),
+        Use(trl=True, bucket="shared"),
     ] = "none"
-    lora_rank: Annotated[int, Field(ge=1, le=4096, description="Rank r of the adapter.")] = 8
+    lora_rank: Annotated[
+        int,
+        Field(ge=1, le=4096, description="Rank r of the adapter."),
+        Use(where=LORA, trl=True, bucket="own"),
+    ] = 8
     lora_alpha: Annotated[
-        float, Field(gt=0, description="The update is scaled by alpha / r, see `lora_scaling`.")
+        float,
+        Field(gt=0, description="The update is scaled by alpha / r, see `lora_scaling`."),
+        Use(where=LORA, trl=True, bucket="own"),
     ] = 16.0
     lora_scaling: Annotated[
         Literal["standard", "rank_stabilised"],
         Field(description="By alpha / r, or by alpha / sqrt(r)."),
+        Use(where=LORA, trl=True, bucket="own"),
     ] = "standard"
     lora_layers: Annotated[
-        int, Field(ge=0, description="Only the last so many layers get an adapter; 0 is all.")
+        int,
+        Field(ge=0, description="Only the last so many layers get an adapter; 0 is all."),
+        Use(where=LORA, trl=True, bucket="shared"),
     ] = 0
     lora_targets: Annotated[
         str,
@@ -101,10 +138,12 @@ class Recipe(BaseModel):
             description="Which linear modules of a layer get an adapter: `all`, `attention`, `mlp` "
             "(all others), or ends of module names, such as `q_proj,v_proj`.",
         ),
+        Use(where=LORA, trl=True, bucket="shared"),
     ] = "all"
     lora_dropout: Annotated[
         float | None,
         Field(ge=0, lt=1, description="Dropout rate of the adapter; left out, that of `dropout`."),
+        Use(where=LORA, trl=True),
     ] = None
 
     keep_perplexity_low: Annotated[
@@ -116,42 +155,58 @@ class Recipe(BaseModel):
             "it by each score: from this quantile of the completion's perplexity under the base "
             "on; below is repetition.",
         ),
+        Use(where=SAMPLES),
     ] = 0.0
     keep_perplexity_high: Annotated[
-        float, Field(ge=0.5, le=1, description="Up to this quantile of it; above is noise.")
+        float,
+        Field(ge=0.5, le=1, description="Up to this quantile of it; above is noise."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_text_perplexity_low: Annotated[
-        float, Field(ge=0, le=0.5, description="From this quantile of the whole text's.")
+        float,
+        Field(ge=0, le=0.5, description="From this quantile of the whole text's."),
+        Use(where=SAMPLES),
     ] = 0.0
     keep_text_perplexity_high: Annotated[
-        float, Field(ge=0.5, le=1, description="Up to this quantile of it.")
+        float, Field(ge=0.5, le=1, description="Up to this quantile of it."), Use(where=SAMPLES)
     ] = 1.0
     keep_likelihood: Annotated[
         float,
         Field(gt=0, le=1, description="The share of samples likeliest under the second model."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_realness: Annotated[
         float,
         Field(gt=0, le=1, description="The share of samples that a discriminator finds most real."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_duplicate: Annotated[
-        float, Field(gt=0, le=1, description="The share of samples least like an earlier one.")
+        float,
+        Field(gt=0, le=1, description="The share of samples least like an earlier one."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_copied: Annotated[
-        float, Field(gt=0, le=1, description="The share of samples least copied from a source.")
+        float,
+        Field(gt=0, le=1, description="The share of samples least copied from a source."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_repetition: Annotated[
-        float, Field(gt=0, le=1, description="The share of samples that repeat themselves least.")
+        float,
+        Field(gt=0, le=1, description="The share of samples that repeat themselves least."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_length_low: Annotated[
-        float, Field(ge=0, le=0.5, description="From this quantile of the length in words.")
+        float,
+        Field(ge=0, le=0.5, description="From this quantile of the length in words."),
+        Use(where=SAMPLES),
     ] = 0.0
     keep_length_high: Annotated[
-        float, Field(ge=0.5, le=1, description="Up to this quantile of it.")
+        float, Field(ge=0.5, le=1, description="Up to this quantile of it."), Use(where=SAMPLES)
     ] = 1.0
     keep_reward: Annotated[
         float,
         Field(gt=0, le=1, description="The share that people would like best, by a reward model."),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_rating: Annotated[
         float,
@@ -160,10 +215,12 @@ class Recipe(BaseModel):
             le=1,
             description="Of the samples that people rated, the share rated best; others are kept.",
         ),
+        Use(where=SAMPLES),
     ] = 1.0
     keep_own: Annotated[
         float,
         Field(gt=0, le=1, description="The share highest by each filter of your own."),
+        Use(where=SAMPLES),
     ] = 1.0
 
     start: Annotated[
@@ -176,36 +233,58 @@ class Recipe(BaseModel):
     merge_method: Annotated[
         Literal["linear", "svd", "ties", "dare_linear", "dare_ties"],
         Field(description="How the weights of parents or parts are merged; `svd`: exact mean."),
+        Use(where=MERGE),
     ] = "svd"
     merge_weight: Annotated[
-        float, Field(ge=0, le=1, description="The first parent's share in a merge.")
+        float,
+        Field(ge=0, le=1, description="The first parent's share in a merge."),
+        Use(where=MERGE),
     ] = 0.5
     merge_density: Annotated[
-        float, Field(gt=0, le=1, description="Share of the changes that ties and dare keep.")
+        float,
+        Field(gt=0, le=1, description="Share of the changes that ties and dare keep."),
+        Use(where=MERGE),
     ] = 0.5
     merge_scale: Annotated[
-        float, Field(gt=0, le=10, description="Times the merged change of the base.")
+        float,
+        Field(gt=0, le=10, description="Times the merged change of the base."),
+        Use(where=MERGE),
     ] = 1.0
 
     learning_rate: Annotated[
-        float, Field(gt=0, le=10, description="Peak of AdamW's step size.")
+        float,
+        Field(gt=0, le=10, description="Peak of AdamW's step size."),
+        Use(trl=True, bucket="own"),
     ] = 1e-3
     warmup_share: Annotated[
-        float, Field(ge=0, le=1, description="Share of the steps in which the rate rises linearly.")
+        float,
+        Field(ge=0, le=1, description="Share of the steps in which the rate rises linearly."),
+        Use(trl=True, bucket="own"),
     ] = 0.1
     decay: Annotated[
-        Literal["constant", "linear", "cosine"], Field(description="Shape after the warm-up.")
+        Literal["constant", "linear", "cosine"],
+        Field(description="Shape after the warm-up."),
+        Use(trl=True, bucket="own"),
     ] = "cosine"
-    beta2: Annotated[float, Field(gt=0, lt=1, description="AdamW's second-moment decay.")] = 0.98
+    beta2: Annotated[
+        float,
+        Field(gt=0, lt=1, description="AdamW's second-moment decay."),
+        Use(trl=True, bucket="own"),
+    ] = 0.98
     weight_decay: Annotated[
-        float, Field(ge=0, le=10, description="Decoupled, on matrices only.")
+        float,
+        Field(ge=0, le=10, description="Decoupled, on matrices only."),
+        Use(trl=True, bucket="own"),
     ] = 0.01
     clip_norm: Annotated[
-        float, Field(ge=0, description="Largest gradient norm; 0 is no clipping.")
+        float,
+        Field(ge=0, description="Largest gradient norm; 0 is no clipping."),
+        Use(trl=True, bucket="own"),
     ] = 1.0
     dropout: Annotated[
         float,
         Field(ge=0, lt=1, description="Every dropout rate of the architecture."),
+        Use(trl=True, bucket="own"),
     ] = 0.0
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
@@ -214,9 +293,18 @@ class Recipe(BaseModel):
             "`auto` measures at the launch whether the machine is faster in bfloat16, and writes "
             "down which it took."
         ),
+        Use(trl=True, bucket="shared"),
     ] = "float32"
-    batch_size: Annotated[int, Field(ge=1, description="Sequences per optimiser step.")] = 16
-    sequence_length: Annotated[int, Field(ge=2, description="Tokens per training sequence.")] = 96
+    batch_size: Annotated[
+        int,
+        Field(ge=1, description="Sequences per optimiser step."),
+        Use(draws=True, trl=True, bucket="shared"),
+    ] = 16
+    sequence_length: Annotated[
+        int,
+        Field(ge=2, description="Tokens per training sequence."),
+        Use(draws=True, trl=True, bucket="shared"),
+    ] = 96
     infill_share: Annotated[
         float,
         Field(
@@ -225,10 +313,12 @@ class Recipe(BaseModel):
             description="Share of the documents of kind `text` that are learned in the form that "
             "teaches to fill in a middle: prefix, suffix, middle.",
         ),
+        Use(draws=True, trl=True, bucket="own"),
     ] = 0.0
     mask_share: Annotated[
         float,
         Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),
+        Use(where=MASKED),
     ] = 0.15
     isolate_documents: Annotated[
         bool, Field(description="Whether documents that share a sequence do not see one another.")
@@ -254,11 +344,23 @@ class Recipe(BaseModel):
         return mixture
 
 
+def fields(wanted: Callable[[Use], bool]) -> frozenset[str]:
+    """Names of the recipe's fields whose use is as wanted."""
+    return frozenset(name for name, use in USES.items() if wanted(use))
+
+
 def idle(recipe: Mapping[str, Any]) -> set[str]:
     """Names of a recipe's fields that decide nothing under its other fields."""
     return {
         name
-        for name in recipe
-        for beginning, (field, values) in ONLY_WHERE.items()
-        if name.startswith(beginning) and recipe.get(field, values[0]) not in values
+        for name in recipe.keys() & USES.keys()
+        if (where := USES[name].where) and recipe.get(where[0], where[1][0]) not in where[1]
     }
+
+
+def _use(field: FieldInfo) -> Use:
+    return next((one for one in field.metadata if isinstance(one, Use)), Use())
+
+
+USES: Mapping[str, Use] = {name: _use(field) for name, field in Recipe.model_fields.items()}
+DRAWS = fields(lambda use: use.draws)

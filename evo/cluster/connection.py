@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evo.cluster.machine import (
+    PROBES,
+    SLOW_CLIENT_SERVER,
     check_temporary_folder,
     logical_cpus,
     reach,
@@ -60,7 +62,7 @@ def connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
         _start_here(resources, variables)
     else:
         reach(resources.address)
-        packages = [Path(__file__).parents[1] / name for name in PACKAGES]
+        packages = [Path(__file__).parents[2] / name for name in PACKAGES]
         modules = [str(path) for path in (*packages, *own_modules(task, import_paths))]
         _join(resources.address, {"env_vars": variables, "py_modules": modules})
     import ray
@@ -95,18 +97,22 @@ def _start_here(resources: Resources, variables: Mapping[str, str]) -> None:
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
 
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=environment,
-        )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise InputError(
-            f"resources.address {address!r}: cannot connect to Ray ({reason(error)}); "
-            "is the cluster up? `ray status` there tells"
-        ) from None
+    for remaining in reversed(range(PROBES)):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env=environment,
+            )
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            if SLOW_CLIENT_SERVER in str(error) and remaining:
+                continue
+            raise InputError(
+                f"resources.address {address!r}: cannot connect to Ray ({reason(error)}); "
+                "is the cluster up? `ray status` there tells"
+            ) from None
+        return
 
 
 @contextmanager

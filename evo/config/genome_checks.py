@@ -11,8 +11,8 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluate.trl import HONOURED, unhonoured
-from fitness.evaluators import MIXED, Command, Trl, knows_recipe, mixes
-from fitness.recipe import Recipe
+from fitness.evaluators import Command, Trl, knows_recipe, mixes
+from fitness.recipe import DRAWS, Recipe
 from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
 
 Found = Iterator[Problem]
@@ -48,7 +48,7 @@ def genes(config: SearchConfig) -> Found:
 
 def _is_read(config: SearchConfig, name: str) -> bool:
     """Whether evomix itself reads this field of a recipe, whoever trains."""
-    return knows_recipe(config.evaluator) or (mixes(config.evaluator) and name in MIXED)
+    return knows_recipe(config.evaluator) or (mixes(config.evaluator) and name in DRAWS)
 
 
 def _as_recipe(value: Mapping[str, Any], key: Key) -> Found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
 from fitness.mixture.mixing import Mixing
-from fitness.recipe import Recipe
+from fitness.recipe import Recipe, fields
 from fitness.training.supervised import Diverged, TrainingReport, precise
 
 if TYPE_CHECKING:
@@ -18,39 +18,23 @@ if TYPE_CHECKING:
 Answers = Mapping[str, list[str]]  # by prompt set, in the order of its prompts
 Write = Callable[[Sequence[EvaluationSpec]], Sequence[Answers]]
 
-OWN = {  # what members of a bucket may differ in
-    "mixture",
-    "lora_rank",
-    "lora_alpha",
-    "lora_scaling",
-    "learning_rate",
-    "warmup_share",
-    "decay",
-    "beta2",
-    "weight_decay",
-    "clip_norm",
-    "dropout",
-    "infill_share",
-}
-SHARED = {
-    *("adapter", "lora_layers", "lora_targets"),
-    *("precision", "batch_size", "sequence_length"),
-}
+SHARED = sorted(fields(lambda use: use.bucket == "shared"))
+HONOURED = fields(lambda use: use.bucket != "default")
 
 
 def fits(recipe: Recipe) -> tuple[Any, ...] | None:
     """What members of a bucket must have in common; None where a recipe can only train alone.
 
-    All but LoRA as it is here trains alone: a field that is not named above has its default.
+    Anything but LoRA trains alone, as does a recipe that sets a field that buckets do not honour.
     """
-    fields = type(recipe).model_fields
+    every = type(recipe).model_fields
     usual = all(
-        getattr(recipe, name) == fields[name].get_default(call_default_factory=True)
-        for name in fields.keys() - OWN - SHARED
+        getattr(recipe, name) == every[name].get_default(call_default_factory=True)
+        for name in every.keys() - HONOURED
     )
     if recipe.adapter != "lora" or not usual:
         return None
-    return tuple(getattr(recipe, name) for name in sorted(SHARED))
+    return tuple(getattr(recipe, name) for name in SHARED)
 
 
 def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:

@@ -17,11 +17,10 @@ from fitness.data.sources import TokenFile
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.evaluators import MIXED
 from fitness.mixture.decks import Windows
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Mixing
-from fitness.recipe import Recipe
+from fitness.recipe import DRAWS, Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,9 +41,9 @@ def drawn(
 ) -> Iterator[Window]:
     """Stream the windows that the builtin trainer trains on, in its order.
 
-    Only the fields `evaluators.MIXED` of the recipe are read. Raises InputError as `Mixing` does.
+    Only the fields `recipe.DRAWS` of the recipe are read. Raises InputError as `Mixing` does.
     """
-    known = Recipe.model_validate({name: recipe[name] for name in MIXED if name in recipe})
+    known = Recipe.model_validate({name: recipe[name] for name in DRAWS if name in recipe})
     mixing = mixing_of(task, known, seed=seed)
     steps = mixing.steps(known.batch_size)
     until = steps_until(steps, fidelity)

@@ -25,18 +25,11 @@ from fitness.models import weights
 from fitness.models.base import Base
 from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
-from fitness.recipe import Recipe
+from fitness.recipe import Recipe, fields
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
 
-HONOURED = frozenset(
-    {
-        *("mixture", "batch_size", "sequence_length", "infill_share"),
-        *("adapter", "lora_rank", "lora_alpha", "lora_scaling", "lora_targets", "lora_layers"),
-        *("lora_dropout", "dropout", "precision"),
-        *("learning_rate", "warmup_share", "decay", "beta2", "weight_decay", "clip_norm"),
-    }
-)
+HONOURED = fields(lambda use: use.trl)
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -50,10 +43,10 @@ def check_installed() -> None:
 
 def unhonoured(recipe: Mapping[str, Any]) -> list[str]:
     """Fields of a recipe that are not at their default and that TRL would not honour."""
-    fields = {name: Recipe.model_fields.get(name) for name in recipe.keys() - HONOURED}
+    others = {name: Recipe.model_fields.get(name) for name in recipe.keys() - HONOURED}
     return sorted(
         name
-        for name, field in fields.items()
+        for name, field in others.items()
         if field is None or field.get_default(call_default_factory=True) != recipe[name]
     )
 

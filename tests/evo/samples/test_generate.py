@@ -133,7 +133,7 @@ def test_a_chat_is_a_prompt_as_prompt_sets_render_it(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    monkeypatch.setattr("fitness.inference.sampling.load_tokenizer", lambda folder: tokenizer)
+    monkeypatch.setattr("fitness.data.prompts.load_tokenizer", lambda folder: tokenizer)
     pool_of(run, to, *options, "--filters", "length")
     assert {one.prompt for one in read_samples(to)} == {"user: frob?\nassistant:"}
 

@@ -402,5 +402,5 @@ def test_an_interrupt_is_nobody_s_failure() -> None:
 
 
 def test_an_evaluator_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match=r"tests\.fitness\.test_evaluate has no 'told_al'"):
+    with pytest.raises(InputError, match=r"test_evaluator has no 'told_al'"):
         Evaluator(Task("tests.fitness.evaluate.test_evaluator:told_al"))

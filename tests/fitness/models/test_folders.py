@@ -125,7 +125,7 @@ def test_a_name_that_the_hub_cannot_have_is_refused(name: str) -> None:
 
 def test_a_hub_behind_a_closed_port_is_told_about_at_once(tmp_path: Path) -> None:
     code = (
-        "import time; from fitness import folders; started = time.perf_counter()\n"
+        "import time; from fitness.models import folders; started = time.perf_counter()\n"
         "try: folders.locate('some/model')\n"
         "except folders.InputError as error: print(error, time.perf_counter() - started, sep='\\n')"
     )
