@@ -11,11 +11,11 @@ from evo.cli import CALLS
 from evo.cli.arguments import parser
 from evo.config import json_schema
 from evo.record import facts
-from fitness.data.thresholds import SCORES, cut_by
+from fitness.data.thresholds import SCORES, score_of_field
 from fitness.evaluators import PLACEHOLDERS
 from fitness.metrics import HELD_OUT, MEASUREMENTS, METRICS
 from fitness.mixture.decks import use_of
-from fitness.recipe import ONLY_WHERE, Recipe
+from fitness.recipe import USES, Recipe
 from fitness.samples.filters import DEFAULT_FILTERS, FILTERS
 from fitness.training.rewards import REWARDS
 from population.strategies import BREEDING, PLANNED, STRATEGIES
@@ -143,16 +143,20 @@ def recipe() -> str:
     schema = Recipe.model_json_schema()
     rows = []
     for name, value in schema["properties"].items():
-        where = [
-            f"`{field}` is {' or '.join(f'`{one}`' for one in values)}"
-            for start, (field, values) in ONLY_WHERE.items()
-            if name.startswith(start)
-        ]
+        use = USES[name]
         *key, meaning = _key(name, value, schema)
-        effect = "; ".join(where).replace("`source`", "the kind of a source")
-        effect = effect.replace("`task`", "`model.task`")
-        rows.append([*key, f"{meaning} Has an effect where {effect}." if where else meaning])
-    return _narrow(table(HEAD, rows))
+        if use.where:
+            field, values = use.where
+            named = {"source": "the kind of a source", "task": "`model.task`"}.get(
+                field, f"`{field}`"
+            )
+            given = " or ".join(f"`{one}`" for one in values)
+            meaning = f"{meaning} Has an effect where {named} is {given}."
+        others = ["`trl`"] * use.trl + ["`command` data"] * use.draws
+        if use.bucket != "default":
+            others += ["buckets, one value for all" if use.bucket == "shared" else "buckets"]
+        rows.append([*key, meaning, ", ".join(others)])
+    return _narrow(table((*HEAD, "also honoured by"), rows))
 
 
 HEAD = ("key", "type", "default", "range", "meaning")
@@ -272,7 +276,7 @@ def scores() -> str:
     """The scores that filters give, and the fields of a recipe that cut by them."""
     rows = []
     for name, one in SCORES.items():
-        fields = [f"`{field}`" for field in Recipe.model_fields if cut_by(field) == name]
+        fields = [f"`{field}`" for field in Recipe.model_fields if score_of_field(field) == name]
         side = {"highest": "highest", "lowest": "lowest", "band": "between two quantiles"}
         rows.append([f"`{name}`", one.unit, side[one.keeps], " ".join(fields), one.description])
     return table(("score", "unit", "kept", "recipe", "meaning"), rows)

@@ -1,4 +1,4 @@
-"""What a search would do and cost, worked out without training anything."""
+"""Dry run: check a spec and estimate what its search would do and cost, without training."""
 
 import math
 from typing import TYPE_CHECKING
@@ -51,7 +51,8 @@ def plan(config: SearchConfig) -> "RenderableType":
     if config.rounds is not None:
         lines.append(
             f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
-            f"{config.rounds.writers} individuals write {config.rounds.writing.samples:,} samples"
+            f"{config.rounds.writers} individuals generate {config.rounds.writing.samples:,} "
+            "samples"
         )
     workers = workers_here(config)
     if workers and (idle := idle_workers(config.search, workers)):
@@ -75,20 +76,21 @@ def _schedule(search: Search) -> str:
     return search.schedule
 
 
-def _work(one: Estimate, fine_tunes: int, bases: int, workers: int | None) -> str:
-    """What an evaluation takes, and all of them with the start and the scoring of the base."""
-    work = fine_tunes * one.total + bases * one.scoring
-    told = (
-        f"an evaluation takes about {one.total:.1e} floating-point operations, "
-        f"{one.training / one.total:.0%} training and {one.scoring / one.total:.0%} scoring"
+def _work(estimate: Estimate, fine_tunes: int, bases: int, workers: int | None) -> str:
+    """Sentence on the work of one evaluation, and of all with the start and the base's scoring."""
+    work = fine_tunes * estimate.total + bases * estimate.scoring
+    per_evaluation = (
+        f"an evaluation takes about {estimate.total:.1e} floating-point operations, "
+        f"{estimate.training / estimate.total:.0%} training and "
+        f"{estimate.scoring / estimate.total:.0%} scoring"
     )
-    if math.isnan(one.rate):
-        return f"{told}; {work:.1e} in all"
-    each, count = duration(one.seconds), workers or 1
-    whole = START_SECONDS + work / one.rate / count
-    all_told = duration(whole) if whole >= MINUTE else "under a minute"
+    if math.isnan(estimate.rate):
+        return f"{per_evaluation}; {work:.1e} in all"
+    each, count = duration(estimate.seconds), workers or 1
+    whole = START_SECONDS + work / estimate.rate / count
+    total = duration(whole) if whole >= MINUTE else "under a minute"
     on = "1 CPU worker" if count == 1 else f"{count} CPU workers"
     return (
-        f"{told}: very roughly {each}, and {all_told} in all on {on}, some {START_SECONDS} s to "
-        "start Ray and to load the model included"
+        f"{per_evaluation}: very roughly {each}, and {total} in all on {on}, including some "
+        f"{START_SECONDS} s to start Ray and to load the model"
     )

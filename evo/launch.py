@@ -17,8 +17,10 @@ __all__ = ["Watching", "launch", "resume"]
 
 
 def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
-    """A new run in a folder; whether it finished. What its spec names that is code may be run by
-    other commands from now on, see `evo.record.trust`."""
+    """Launch a new run in a folder; True if it finished.
+
+    The code that its spec names is trusted on this machine from now on, see `evo.record.trust`.
+    """
     trust.remember(configuration.to_plain(config))
     if config.rounds is not None:
         return loop.launch(config, folder, watching)
@@ -29,10 +31,10 @@ def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
 def resume(
     folder: Path, overrides: Sequence[str], watching: Watching, *, trusted: bool = False
 ) -> bool:
-    """Go on with a run after anything at all; whether it finished.
+    """Resume a run that was stopped or killed; True if it finished.
 
-    Refuses code that was not launched here, unless it is `trusted`: a spec is checked by importing
-    what it names, so that comes before anything else.
+    Refuses code that was not launched on this machine, unless it is `trusted`. This comes first,
+    since checking a spec imports the modules that it names.
     """
     facts = read(folder)
     config = configuration.of(facts)
@@ -46,8 +48,10 @@ def resume(
 def _check_code(
     folder: Path, facts: Sequence[Fact], config: SearchConfig, *, trusted: bool
 ) -> None:
-    """Of what was recorded, and of the spec as it stands in the folder; what is overridden on the
-    command line is the user's own word."""
+    """Check trust in the code named by the ledger and by the spec file in the run folder.
+
+    Overrides on the command line are the user's own and are not checked.
+    """
     code = trust.code_of_run(folder, facts, configuration.to_plain(config))
     trust.check(folder, code, config.import_from, trust=trusted)
     if (folder / CONFIG).is_file():

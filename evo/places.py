@@ -1,4 +1,4 @@
-"""One line for a place that cannot be read or written."""
+"""Messages of one line for paths that cannot be read or written."""
 
 import errno
 import os
@@ -30,21 +30,22 @@ def unusable(error: OSError) -> str:
 
 
 def impossible(text: str, *, escapes: bool = False) -> str:
-    """The reason why no path can be made of a text, and what to do; empty if one can.
+    """Reason why a text cannot be a path, and what to do; empty if it can.
 
-    `escapes` are the half surrogates by which Python tells bytes of arguments that are not UTF-8.
+    With `escapes`, lone surrogates are allowed: Python puts them in place of bytes of a
+    command-line argument that are not UTF-8.
     """
     if "\0" in text:
-        return "holds a null byte, which no path and no name can; leave it out"
+        return "has a null byte, which paths and names cannot contain; leave it out"
     try:
         text.encode(errors="surrogateescape" if escapes else "strict")
     except UnicodeEncodeError:
-        return "holds half a surrogate pair, which is no text; write whole characters"
+        return "has half a surrogate pair, which is not valid text; write whole characters"
     return ""
 
 
 def check_room_for(to: Path) -> None:
-    """InputError where no file or folder can be made, known before the work that goes into it."""
+    """Raise InputError if no file or folder can be created at `to`, before any work is done."""
     above = next(folder for folder in to.absolute().parents if folder.exists())
     why = 0 if above.is_dir() else errno.ENOTDIR
     if not why and not os.access(above, os.W_OK | os.X_OK):

@@ -1,6 +1,6 @@
-"""Texts as a terminal may show them: control characters escaped, and no line of any length.
+"""Texts made safe for a terminal: control characters escaped, long lines shortened.
 
-Names come from a run, a spec or a file, which may be a stranger's: an escape sequence among them
+Names come from a run, a spec or a file, which may be from a stranger: an escape sequence in them
 would reach the terminal (OSC 52 sets the clipboard), and a value may be of any length.
 """
 
@@ -40,8 +40,10 @@ def _clipped(line: str) -> str:
 
 
 def abandon_output() -> None:
-    """Where standard output takes nothing more, what waits goes nowhere, or Python would fail at it
-    again as it ends."""
+    """Discard buffered output if standard output is closed.
+
+    Otherwise Python would fail again when it flushes the buffer at exit.
+    """
     try:
         sys.stdout.flush()
     except OSError:

@@ -20,7 +20,7 @@ from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
 from evo.record.ledger import FILE, Fact, Ledger, read
-from evo.search.evaluations import Asked, Evaluations, Recalled, Stopped, unknown
+from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
 from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.errors import InputError
@@ -32,10 +32,10 @@ Watch = Callable[[Fact], None]
 
 @dataclass(frozen=True)
 class Round:
-    """What a search that is one of several rounds does besides."""
+    """Additions to a search that is one of several rounds."""
 
-    then: Callable[[Evaluations], None]  # before it ends
-    recalled: Recalled  # what was measured before it began
+    then: Callable[[Evaluations], None]  # called after the comparison, before the run finishes
+    recalled: Recalled  # looks up evaluations of earlier rounds
     first: bool = True
 
 
@@ -47,7 +47,7 @@ MAY_CHANGE = (
 
 
 def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None = None) -> bool:
-    """A new run in the folder `run`; whether it finished (or was asked to stop)."""
+    """Launch a new run in the folder `run`; False if it was stopped before it finished."""
     with run_folder.new(run):
         check_new(config, run)
         prepared = _prepared(config, watch)
@@ -72,7 +72,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
 
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
-    """Go on with a run after anything at all; True at once where it has finished."""
+    """Resume a run that was stopped or killed; True at once if it has finished already."""
     facts = read(run)
     begun = configuration.of(facts)
     if not (run / "config.yaml").exists():
@@ -88,7 +88,10 @@ def go_on(
     *,
     again: bool = False,
 ) -> bool:
-    """Resume with a config that may have changed where it can; a finished run only `again`."""
+    """Resume a run with a config in which only what MAY_CHANGE lists has changed.
+
+    A finished run with the same config is resumed only if `again`. True if the run finished.
+    """
     facts = read(run)
     watch.earlier = running_time(sessions(facts))
     begun = configuration.of(facts)
@@ -97,7 +100,7 @@ def go_on(
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
     if finished(facts) and config == begun and not again:
         return True
-    if config != begun:  # else all was said at the launch
+    if config != begun:  # else the launch printed the warnings
         _foreseen(config, prepared, watch)
     with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
         watch.recall(ledger.facts)
@@ -117,7 +120,7 @@ def _drive(
     watch: Progress,
     round: Round | None,
 ) -> bool:
-    asked = Asked()
+    asked = StopRequests()
     key = configuration.space(config).key
     recalled = round.recalled if round else unknown
     evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
@@ -145,11 +148,11 @@ def _drive(
 
 
 def check_new(config: SearchConfig, run: Path) -> None:
-    """InputError where there is a run in the folder already, with what its spec has otherwise."""
+    """Raise InputError if the folder has a run already, naming where its spec differs."""
     if (run / FILE).exists():
         changed = _difference(configuration.of(read(run)), config)
         raise InputError(
-            f"{run} holds a run already; `evo resume {run}` goes on with it"
+            f"{run} has a run already; `evo resume {run}` continues it"
             + (f". This spec differs from it: {'; '.join(changed)}" if changed else "")
         )
 
@@ -162,7 +165,10 @@ def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
 def _foreseen(
     config: SearchConfig, prepared: Prepared, watch: Progress, *, notes: bool = True
 ) -> SearchConfig:
-    """With what this machine can settle, and said what a dry run says: warnings, and `notes`."""
+    """The config with `auto` values chosen for this machine.
+
+    Prints the same warnings, and with `notes` the same notes, as a dry run.
+    """
     seen = foresee(config, prepared)
     for note in seen.notes if notes else ():
         watch.note(note)
@@ -172,7 +178,7 @@ def _foreseen(
 
 
 def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:
-    """With what a worker finds fastest, where the spec leaves it to that: precision, bucket."""
+    """The config with `auto` precision and bucket size set to what a worker measures as fastest."""
     builtin = config.evaluator == BUILTIN
     elsewhere = config.resources.address != "local" and not config.resources.gpus
     wary = builtin and elsewhere and rounds(config)
@@ -212,8 +218,11 @@ def _cluster(
 
 
 @contextmanager
-def _signals(asked: Asked, acknowledge: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop now. Either way resumable."""
+def _signals(asked: StopRequests, acknowledge: Callable[[], None]) -> Iterator[None]:
+    """Handle Ctrl-C: once, finish running evaluations; twice, or SIGTERM, stop now.
+
+    The run can be resumed in either case.
+    """
 
     def interrupt(number: int, _: Any) -> None:
         asked.times += 1 if number == signal.SIGINT else 2
@@ -235,9 +244,9 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
     refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
     if refused:
         raise InputError(
-            f"{run / 'config.yaml'} is not the spec this run began with:\n  "
+            f"{run / 'config.yaml'} is not the spec this run was launched with:\n  "
             + "\n  ".join(refused)
-            + "\nput these back to resume, or launch the changed spec as a new run"
+            + "\nrestore these to resume, or launch the changed spec as a new run"
         )
     if new.resources.cpus != old.resources.cpus:
         raise InputError(
@@ -251,8 +260,8 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
         )
     if new.resources.processes != old.resources.processes:
         raise InputError(
-            "resources.processes decides who adds up which sums, so results would change: resume "
-            f"with {old.resources.processes}"
+            "resources.processes decides which process adds up which sums, so results would "
+            f"change: resume with {old.resources.processes}"
         )
     planned = new.search.strategy in PLANNED
     if planned and new.budget.evaluations != old.budget.evaluations:
@@ -262,7 +271,7 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
         )
     if new.budget.evaluations < old.budget.evaluations:
         raise InputError(
-            f"budget.evaluations can only grow: this run began with {old.budget.evaluations}"
+            f"budget.evaluations can only grow: this run was launched with {old.budget.evaluations}"
         )
 
 

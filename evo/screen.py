@@ -1,4 +1,4 @@
-"""The console that everything but plain lines is printed with."""
+"""Console for tables and formatted text; plain lines are printed by `evo.printable`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from evo.printable import escaped
 
 
 class Screen(Console):
-    """Shows texts as they are: no markup in them, and their control characters escaped.
+    """Console that interprets no markup in texts and escapes their control characters.
 
     Rendering goes through `render` at each level, so that a cell is escaped before it is padded.
     """
@@ -26,5 +26,5 @@ class Screen(Console):
             yield Segment(text if control else escaped(text), style, control)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command, as with what is printed otherwise."""
+        """Re-raise BrokenPipeError, which the command handles for all output."""
         raise

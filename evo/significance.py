@@ -1,8 +1,7 @@
-"""Whether one result is better than another, beyond the noise of seeds and of the held-out sample.
+"""Significance of differences between results: noise of seeds and of the held-out sample.
 
-Two things would come out otherwise if they were drawn again: the seeds of the fine-tunes, and the
-documents, records or prompts that are held out. Every claim goes by `difference`, which adds up
-both variances.
+Two things are random draws: the seeds of the fine-tunes, and the documents, records or prompts
+that are held out. Every claim uses `difference`, which adds up the variances of both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ Array = npt.NDArray[np.float64]
 Clear = Literal["better", "worse", "unclear"]
 
 LEVEL = 0.05  # of p, two-sided, below which a difference is called clear
-CLEAR = 2.0  # standard errors, beyond which a search tells contenders apart
-FEW = 100  # held-out items, below which a result is not to be relied on
+CLEAR = 2.0  # standard errors, beyond which a search takes contenders as different
+FEW = 100  # held-out items, below which a result is unreliable
 RESAMPLES = 2000
 PERPLEXITY = "/perplexity"
 
@@ -35,33 +34,33 @@ class Sample:
     count: int
     sums: Array
     weights: Array
-    exponential: bool = False  # of that ratio, as perplexity is of the loss
+    exponential: bool = False  # whether the measurement is exp(ratio), as perplexity is exp(loss)
 
     @classmethod
     def of(cls, details: Mapping[str, Any], measurement: str) -> "Sample | None":
-        """What an evaluation's details hold of a measurement; None where nothing, or one item."""
+        """Read a measurement's items from an evaluation's details; None if fewer than two items."""
         by_item = details.get("items")
         if not isinstance(by_item, Mapping):
             return None
         exponential = measurement.endswith(PERPLEXITY)
         name = measurement.removesuffix(PERPLEXITY) + "/loss" if exponential else measurement
-        found = by_item.get(name)
-        if not found or len(found["sums"]) < 2:
+        items = by_item.get(name)
+        if not items or len(items["sums"]) < 2:
             return None
-        sums = np.asarray(found["sums"], float)
-        weights = np.asarray(found.get("weights", np.ones(len(sums))), float)
-        return cls(found["unit"], int(found["count"]), sums, weights, exponential)
+        sums = np.asarray(items["sums"], float)
+        weights = np.asarray(items.get("weights", np.ones(len(sums))), float)
+        return cls(items["unit"], int(items["count"]), sums, weights, exponential)
 
     @classmethod
     def mean(cls, samples: "Sequence[Sample | None]") -> "Sample | None":
-        """The mean over seeds, item by item; None where a seed lacks it or has other items."""
-        known = [sample for sample in samples if sample is not None]
-        if not known or len(known) < len(samples) or any(not known[0].fits(one) for one in known):
+        """Mean over seeds, item by item; None if a seed has no sample or one of other items."""
+        given = [sample for sample in samples if sample is not None]
+        if not given or len(given) < len(samples) or any(not given[0].fits(s) for s in given):
             return None
-        return replace(known[0], sums=np.mean([sample.sums for sample in known], axis=0))
+        return replace(given[0], sums=np.mean([sample.sums for sample in given], axis=0))
 
     def fits(self, other: "Sample | None") -> bool:
-        """Whether both were measured on the same items, as far as their weights tell."""
+        """True if both were measured on the same items, judging by unit, count and weights."""
         return (
             other is not None
             and (self.unit, self.count) == (other.unit, other.count)
@@ -71,8 +70,8 @@ class Sample:
     def error(self, other: "Sample | None" = None) -> float:
         """Standard error of the measurement, or of its difference from another on the same items.
 
-        By linearisation, which needs no resampling: the spread of what each item adds to the ratio
-        (Cochran 1977, sec. 6.4).
+        Linearised ratio estimator, which needs no resampling: the spread of the contributions of
+        the items to the ratio (Cochran 1977, sec. 6.4).
         """
         residuals = self._residuals() - (0.0 if other is None else other._residuals())
         n = len(residuals)
@@ -85,7 +84,7 @@ class Sample:
         return residuals
 
     def resampled(self, counts: Array) -> Array:
-        """The measurement, (r,), of samples that hold each item so often; counts are (r, n)."""
+        """Measurement of r resamples, (r,); `counts`, (r, n), says how often each has an item."""
         ratios: Array = (counts @ self.sums) / (counts @ self.weights)
         return np.exp(ratios) if self.exponential else ratios
 
@@ -94,8 +93,8 @@ def bootstrap_error(one: Sample, other: Sample | None = None) -> float:
     """Standard error of a measurement, or of a difference on the same items: paired bootstrap.
 
     Both are measured on each of RESAMPLES samples of the items, drawn with replacement (Efron
-    1979; Koehn 2004, for pairs). Times the root of n / (n - 1), without which few items vary less
-    than what they were drawn from.
+    1979; Koehn 2004, for pairs). The factor sqrt(n / (n - 1)) corrects the bootstrap's bias: it
+    resamples the n items, whose variance is (n - 1) / n of the population's on average.
     """
     n = len(one.sums)
     counts = _resamples(n)
@@ -105,16 +104,16 @@ def bootstrap_error(one: Sample, other: Sample | None = None) -> float:
 
 @lru_cache(maxsize=8)
 def _resamples(n: int) -> Array:
-    """How often each of n items is drawn, (RESAMPLES, n); the same for all, which pairs them."""
+    """Draws of each of n items, (RESAMPLES, n); the same for all results, which pairs them."""
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     return draws.astype(float)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender measured: a value a seed, and the same by held-out item if recorded.
+    """Result of one contender: a value per seed, and the same by held-out item if recorded.
 
-    `exact` is what training cannot change, the untouched base, of which one value is enough.
+    `exact` means no noise of seeds, so that one value is enough: the untouched base.
     """
 
     values: tuple[float, ...]
@@ -145,7 +144,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one result is better than another, in the measurement's unit, and how surely.
+    """Margin by which one result is better than another, in the measurement's unit, and its error.
 
     `error` is the standard error; `freedom` the degrees of freedom of Student's t; `p` the chance
     of at least this margin between equals; `low` to `high` an interval of 95 %. NaN where a side
@@ -163,14 +162,14 @@ class Difference:
 
     @property
     def clear(self) -> Clear:
-        """What may be claimed."""
+        """Claim that the p-value allows: `better`, `worse` or `unclear`."""
         if not self.p < LEVEL:
             return "unclear"
         return "better" if self.margin > 0 else "worse"
 
 
 def difference(better: Result, other: Result, sign: float) -> Difference:
-    """By how much the first is better; `sign` is 1 where lower is better, else -1.
+    """Difference by which the first result is better; `sign` is 1 where lower is better, else -1.
 
     Welch 1947: t = margin / error with degrees of freedom by Satterthwaite 1946,
     (sum of v)^2 / sum of v^2 / f, over the variances v of both means over seeds and, where both
@@ -198,8 +197,8 @@ def difference(better: Result, other: Result, sign: float) -> Difference:
 
 
 def chance(p: float) -> str:
-    """`p = .03`, `p < .001`; nothing for what is not known."""
-    if p != p:
+    """Format a p-value, as `p = .03` or `p < .001`; empty for NaN."""
+    if np.isnan(p):
         return ""
     if p < 0.001:
         return "p < .001"

@@ -1,8 +1,9 @@
-"""What an evaluation costs, in floating-point operations, told from recipe and model alone.
+"""Cost of an evaluation in floating-point operations, computed from recipe and model alone.
 
 A dense transformer by the counts of Kaplan et al. 2020 (table 1) and Chowdhery et al. 2022
-(appendix B). Nothing here depends on a clock or a device: who learns from whom in a search follows
-from these numbers, so they must be the same everywhere. Their ratios between recipes matter.
+(appendix B). Nothing here depends on a clock or a device: the virtual clock of a search, and with
+it the order in which results are learned, uses these numbers, so they must be the same everywhere.
+Their ratios between recipes matter.
 """
 
 import math
@@ -22,8 +23,8 @@ from fitness.models.adapters import is_target
 from fitness.models.heads import CAUSAL, Head
 from fitness.recipe import Recipe
 
-# Forward passes besides the one that is trained through: by the reference, for KTO also over
-# mismatched answers by both, and to write answers.
+# Forward passes besides the one that is trained through: of the reference model, for KTO also of
+# both models on mismatched answers, and to generate answers.
 BESIDES: Mapping[Use, int] = {"learn": 0, "compare": 1, "rate": 3, "answer": 2, "classify": 0}
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
 Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
@@ -31,10 +32,10 @@ Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the cost of a dense transformer follows from; a number that nobody tells is 0."""
+    """Dimensions that determine the cost of a dense transformer; unknown ones are 0."""
 
     weights: int  # that multiply every token, so without an embedding that is only looked up
-    head: int  # of those, in the output layer
+    head: int  # the part of `weights` in the output layer
     layers: int
     width: int
     modules: Mapping[str, int] = field(default_factory=dict, compare=False)
@@ -42,14 +43,15 @@ class Shape:
 
     @classmethod
     def of(cls, folder: Path, head: Head = CAUSAL) -> Self:
-        """From the model's config.json and the headers of its weights, without loading them.
+        """Read the dimensions from config.json and the headers of the weights, without loading.
 
-        A classifier looks its vocabulary up and predicts none of it, whatever the folder holds.
+        A classifier uses the vocabulary as input only, even if the folder has an output layer.
         """
-        told = folders.architecture(folder)
-        layers = told.get("num_hidden_layers") or told.get("n_layer") or told.get("n_layers") or 0
-        width = told.get("hidden_size") or told.get("n_embd") or told.get("dim") or 0
-        table = [told.get("vocab_size", 0), told.get("embedding_size") or width]
+        config = folders.architecture(folder)
+        layers = config.get("num_hidden_layers") or config.get("n_layer") or config.get("n_layers")
+        layers = layers or 0
+        width = config.get("hidden_size") or config.get("n_embd") or config.get("dim") or 0
+        table = [config.get("vocab_size", 0), config.get("embedding_size") or width]
         predicts = head.task != "classification"
         tables = folders.shapes(folder).count(table)
         looked_up = max(0, tables - predicts)  # a tied one is stored once, and does multiply
@@ -62,7 +64,7 @@ class Shape:
         return 2.0 * self.weights + 4.0 * self.layers * self.width * context
 
     def targeted(self, targets: str) -> float:
-        """The share of the layers' linear weights that an adapter stands beside."""
+        """Share of the layers' linear weights that an adapter covers."""
         beside = sum(n for name, n in self.modules.items() if is_target(name, targets))
         return beside / sum(self.modules.values()) if beside else 1.0
 
@@ -72,11 +74,12 @@ def training_flops(
 ) -> float:
     """FLOPs of training on `tokens`: forward, and twice that backward where all is trained.
 
-    `kinds` of the sources: what the model is compared with, or answers, is computed besides.
+    `kinds` of the sources add the forward passes of the reference model and of generation.
 
-    An adapter spares the gradients of the base's weights, and going back below its lowest layer;
-    its own two matrices for each of the base's are counted as if those were square. DoRA adds them
-    up once a step, for the length of each row, and with dropout passes the base's weights twice.
+    An adapter saves the gradients of the base's weights, and the backward pass below its lowest
+    layer; its own two matrices for each of the base's are counted as if those were square. DoRA
+    adds them to the base's weights once a step, for the norm of each row, and with dropout
+    multiplies by the base's weights twice.
     """
     forward = shape.forward(recipe.sequence_length)
     uses = {name: use_of(kind, recipe.method) for name, kind in (kinds or {}).items()}
@@ -105,7 +108,7 @@ def _modules(tensors: Mapping[str, list[int]]) -> dict[str, int]:
 
 
 def scoring_flops(shape: Shape, task: Task) -> float:
-    """FLOPs of scoring the selection split: held-out text, then prompts and what answers them."""
+    """FLOPs of scoring the selection split: held-out text, then prompts and their answers."""
     held_out = sum(_read(splits["selection"], task) for splits in task.domains.values())
     total = shape.forward(task.held_out_length) * held_out
     for name, prompt_set in task.prompt_sets.items():
@@ -131,14 +134,14 @@ def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
 
 
 def _read(file: TokenFile, task: Task) -> int:
-    """Tokens of held-out data that the model is given: of a text with a class its beginning."""
+    """Tokens of held-out data that the model reads; texts with a class are truncated."""
     if file.kind != "label":
         return file.tokens
     return min(file.tokens, file.rows * task.held_out_length)
 
 
 def cost_of(task: Task) -> Cost:
-    """The cost of a recipe at a fidelity: FLOPs, or where somebody else trains, fidelity alone."""
+    """Cost function of a recipe and a fidelity: FLOPs, or the fidelity under a user's evaluator."""
     if task.model is None or not knows_recipe(task.evaluator):
         return lambda recipe, fidelity: fidelity
     shape = Shape.of(task.model, task.head)

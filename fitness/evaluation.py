@@ -1,4 +1,4 @@
-"""The records between driver and worker: the task, what is asked, and what came of it."""
+"""Records between driver and worker: the task, the specification of an evaluation, its result."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ MESSAGE_CHARACTERS = 2000
 
 
 class Status(StrEnum):
-    """How an evaluation ended; all but `ok` count as failed."""
+    """Status of an evaluation; all but `ok` count as failed."""
 
     OK = "ok"
     DIVERGED = "diverged"
@@ -34,21 +34,21 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """A fine-tune that others began with, as it was evaluated first: all it takes to repeat it."""
+    """A fine-tune from whose weights others start: all that is needed to train it again."""
 
     individual: int
     recipe: Mapping[str, Any]
     seed: int
-    parents: tuple[int, ...] = ()  # whose weights it began with; none: the base's
+    parents: tuple[int, ...] = ()  # from whose weights it started; none: from the base's
     seen: Mapping[str, int] = field(default_factory=dict)  # tokens by source, of all before it
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What an individual is asked to write: how, beginning with what, scored by which filters.
+    """Request for samples: generation settings, prompts and real texts, and filters to score with.
 
-    Of the filters, those that need the base alone; the driver has the others. `real` are texts
-    that samples may begin with or go on from.
+    `filters` are those that need only the base model; the driver runs the others. `real` are texts
+    that samples may continue or fill a gap in.
     """
 
     settings: Generation
@@ -60,16 +60,16 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSpec:
-    """What is asked of a worker. Equal by individual, seed, fidelity and split.
+    """Request of one evaluation. Equal by individual, seed, fidelity and split.
 
-    A fidelity below 1 is the first part of the full fine-tune, which can go on later: from the
-    state that was kept at the fidelity `continue_from`. How it is trained, at once or in parts,
-    changes nothing but the cost. A fidelity above 1 is a fine-tune of so many times the budget.
+    A fidelity below 1 is the first part of the full fine-tune, which can be continued later from
+    the state that was saved at the fidelity `continue_from`. Training at once or in parts gives the
+    same result at another cost. A fidelity above 1 is a fine-tune of so many times the budget.
 
-    With `parents` it begins with their weights, and with the data after what they have `seen`.
-    `ancestors` are all of its lineage, oldest first: whose weights are gone is trained again.
+    With `parents` it starts from their weights, and with the data after what they have `seen`.
+    `ancestors` are its whole lineage, oldest first: deleted checkpoints are trained again.
 
-    In place of a split to be scored on, `samples` has it write what `writing` asks for.
+    In place of a split to score, `samples` generates what `writing` requests.
     """
 
     individual: int
@@ -78,7 +78,7 @@ class EvaluationSpec:
     fidelity: float = 1.0
     split: Purpose = "selection"
     continue_from: float = field(default=0.0, compare=False)  # 0: from the start
-    keep_state: bool = field(default=False, compare=False)  # so that a later one can continue
+    keep_state: bool = field(default=False, compare=False)  # so that training can be continued
     keep_weights: bool = field(default=True, compare=False)  # of the selection split
     parents: tuple[int, ...] = field(default=(), compare=False)
     seen: Mapping[str, int] = field(default_factory=dict, compare=False)  # tokens by source
@@ -88,7 +88,7 @@ class EvaluationSpec:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The completed spec. Measurements by name in their natural units; times in Unix seconds."""
+    """Result of a spec. Measurements by name in their natural units; times in Unix seconds."""
 
     spec: EvaluationSpec
     status: Status
@@ -120,7 +120,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What all evaluations of a search share; sent to each worker once."""
+    """Settings and data that all evaluations of a search share; sent to each worker once."""
 
     evaluator: EvaluatorChoice
     model: Path | None = None
@@ -132,11 +132,11 @@ class Task:
     prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
     parts: Mapping[str, Path] = field(default_factory=dict)  # folders; merged, nothing is trained
     budget_tokens: int = 0
-    inherit_share: float = 1.0  # of the budget, for whoever begins with the weights of parents
+    inherit_share: float = 1.0  # of the budget, for a child that starts from parents' weights
     held_out_length: int = 0
     artifacts: Path | None = None
     threads: int = 1
-    timeout: float = math.inf  # seconds; the cluster ends what lasts longer
+    timeout: float = math.inf  # seconds; the cluster stops an evaluation that lasts longer
     micro_batch: int | None = None  # rows computed at once; None is a whole batch
     processes: int = 1  # that train one individual together
     checkpointing: bool = False
@@ -145,12 +145,11 @@ class Task:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """Of the sources, by name."""
+        """Kinds of the sources, by name."""
         return {name: file.kind for name, file in self.sources.items()}
 
 
 def failed(spec: EvaluationSpec, status: Status, why: Exception | str) -> Evaluation:
-    """An evaluation that measured nothing, and why: without secrets, in characters that any file
-    can hold."""
+    """Failed evaluation, with the reason as its message: without secrets, in valid UTF-8."""
     message = without_secrets(str(why))[-MESSAGE_CHARACTERS:].encode(errors="replace").decode()
     return Evaluation(spec, status, message=message)

@@ -1,4 +1,4 @@
-"""Who makes measurements of a recipe: evomix itself, a function, a command, or TRL."""
+"""Evaluators that train and measure a recipe: the builtin one, a function, a command, or TRL."""
 
 import re
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 BUILTIN = "builtin"
 PLACEHOLDER = re.compile(r"\{(\{\w+\})\}|\{(\w+)\}")  # `{{seed}}` is the text `{seed}`
 PLACEHOLDERS = {
-    "recipe": "file with what is asked, a JSON object",
+    "recipe": "file with the request, a JSON object",
     "measurements": "file to write, a JSON object of name: number",
     "data": "file with the mixture",
     "model": "folder of the base model",
@@ -50,7 +50,7 @@ class Command(BaseModel):
 
 
 class TrlSettings(BaseModel):
-    """What no recipe says about a fine-tune by TRL's SFTTrainer."""
+    """Settings of a fine-tune by TRL's SFTTrainer that a recipe does not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -72,7 +72,7 @@ class Trl(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     trl: Annotated[
-        TrlSettings, Field(description="What no recipe says; {} for TRL's defaults.")
+        TrlSettings, Field(description="Settings that a recipe does not have; {} for the defaults.")
     ] = TrlSettings()
 
 
@@ -80,12 +80,12 @@ EvaluatorChoice = str | Command | Trl  # a text is `builtin` or `module:function
 
 
 def knows_recipe(evaluator: EvaluatorChoice) -> bool:
-    """Whether recipes are `fitness.recipe.Recipe`, and domains and prompts are measured."""
+    """True if recipes are `fitness.recipe.Recipe`, and domains and prompts are measured."""
     return evaluator == BUILTIN or isinstance(evaluator, Trl)
 
 
 def mixes(evaluator: EvaluatorChoice) -> bool:
-    """Whether the mixture is drawn here, from the spec's sources."""
+    """True if evomix draws the mixture, from the spec's sources."""
     return knows_recipe(evaluator) or (isinstance(evaluator, Command) and bool(evaluator.data))
 
 

@@ -4,7 +4,7 @@ A torn last line (its writer died while writing it) is dropped with a warning; a
 malformed stops with file, line and remedy. Reading never needs a lock; writing always does.
 
 Each line ends with a checksum of itself, {"fact":...,"crc":"89abcdef"}: the CRC-32 of the bytes
-before `,"crc"`, which knows every flipped bit. Lines of earlier versions have none; behind a line
+before `,"crc"`, which detects every flipped bit. Lines of earlier versions have none; after a line
 that has one, a line without is damaged.
 """
 
@@ -37,11 +37,11 @@ TAIL = len(MARK) + SUM + len(END)
 def read_facts(
     path: Path, remedy: str, *passes: Callable[[Fact], object]
 ) -> tuple[list[Fact], int]:
-    """Facts, and the bytes of the whole lines that hold them.
+    """Read the facts of a file; returns them and the number of bytes of their whole lines.
 
-    Each fact `passes` some functions as soon as it is read, which may change it, or raise
-    ValueError for one that is wrong. Raises InputError, which ends with `remedy`, for a line that
-    is no fact.
+    Each fact is given to the functions `passes` as soon as it is read, which may change it, or
+    raise ValueError if it is invalid. Raises InputError, which ends with `remedy`, for a line that
+    is not a fact.
     """
     facts: list[Fact] = []
     whole, summed = 0, False
@@ -72,8 +72,10 @@ def read_facts(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """No search for cyclic garbage: facts have none, and looking through them takes most of the
-    time of reading a long file. Nor is what was read looked through later."""
+    """Pause the search for cyclic garbage while facts are read, and exempt them afterwards.
+
+    Facts have no cycles, and the search takes most of the time of reading a long file.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -85,7 +87,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _parse(line: bytes) -> Fact:
-    """The fact of a line, without its checksum. Raises ValueError where there is none."""
+    """Parse a line as a fact, without its checksum. Raises ValueError if it is none."""
     try:
         fact = from_json(line)  # three times as fast as json, to the same numbers
     except ValueError as error:
@@ -99,11 +101,11 @@ def _parse(line: bytes) -> Fact:
 def _check_sum(line: bytes) -> None:
     body, tail = line[:-TAIL], line[-TAIL:]
     if tail != _tail(body):
-        raise ValueError("the line is damaged: its checksum is another one")
+        raise ValueError("the line is damaged: its checksum does not match")
 
 
 def _tail(body: bytes) -> bytes:
-    """What ends a line, from its bytes before that."""
+    """End of a line, with the checksum of its bytes before."""
     return MARK + f"{zlib.crc32(body):0{SUM}x}".encode() + END
 
 
@@ -118,11 +120,11 @@ def as_lines(facts: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 class Closing(ABC):
-    """What is closed at the end of its `with` block."""
+    """Context manager that closes itself at the end of its `with` block."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release files and locks."""
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +139,7 @@ class Closing(ABC):
 
 
 class FactFile(Closing):
-    """A file of facts, open to append to by whoever holds the lock that goes with it."""
+    """A file of facts, open for appending; its user must hold the lock that goes with it."""
 
     def __init__(self, path: Path, whole: int) -> None:
         """Open a file whose first `whole` bytes are whole lines, cutting a torn tail off it."""
@@ -163,9 +165,9 @@ class FactFile(Closing):
 
 
 def lock(folder: Path, name: str, *, wait: float = 0) -> FileLock:
-    """The lock `name` of a folder, held until released or until this process ends, however it ends.
+    """Take the lock `name` of a folder, until it is released or this process ends in any way.
 
-    Raises InputError, which says who has it, if another process still does after `wait` seconds.
+    Raises InputError, which names the process, if another one still has it after `wait` seconds.
     """
     owner = folder / f"{name}.json"
     held = FileLock(folder / f"{name}.lock")
@@ -173,8 +175,8 @@ def lock(folder: Path, name: str, *, wait: float = 0) -> FileLock:
         held.acquire(timeout=wait)
     except Timeout:
         try:
-            who = json.loads(owner.read_text())
-            holder = f"process {who['pid']} on {who['host']} since {who['since']}"
+            process = json.loads(owner.read_text())
+            holder = f"process {process['pid']} on {process['host']} since {process['since']}"
         except (OSError, ValueError, KeyError):
             holder = "another process"
         raise InputError(

@@ -13,10 +13,10 @@ from fitness.errors import UNREADABLE, InputError
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A place to write a file or a folder, on disk before it gets the name `path`.
+    """Temporary path to write a file or folder at; on success it is synced and renamed to `path`.
 
-    Of several writers at once, the last one's file is there, whole. A folder takes the place of
-    none or of an empty one, else it raises OSError. Nothing is left of what was not completed.
+    With several writers at once, the last one's file is there, whole. A folder replaces none or an
+    empty one, else it raises OSError. An incomplete file or folder is removed.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
     try:
@@ -39,8 +39,8 @@ def _sync(file: Path) -> None:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, text as UTF-8, on disk before it gets its name.
 
-    A device or a pipe, such as /dev/stdout, is written to as it is: for root, a file could take
-    its place.
+    A device or a pipe, such as /dev/stdout, is written to directly: root could replace it by a
+    file.
     """
     binary = content.encode() if isinstance(content, str) else content
     if path.parent == Path("/dev") or path.is_char_device() or path.is_fifo():
@@ -54,7 +54,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def _write_to(device: Path, content: bytes) -> None:
-    """Write to what is no file; OSError, and no waiting, for a pipe that nobody reads."""
+    """Write to a device or pipe; OSError at once for a pipe without a reader."""
     target = os.open(device, os.O_WRONLY | os.O_NONBLOCK)
     os.set_blocking(target, True)
     try:
@@ -65,9 +65,9 @@ def _write_to(device: Path, content: bytes) -> None:
 
 
 def remove_partial(path: Path) -> None:
-    """Delete what processes that died while writing `path` have left beside it.
+    """Delete partial files beside `path`, left by processes that died while writing it.
 
-    Only where no other process can be writing it.
+    To be called only when no other process can be writing it.
     """
     for abandoned in path.parent.glob(f"{path.name}.*.partial"):
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -76,7 +76,7 @@ def remove_partial(path: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """$EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
+    """Cache folder: $EVOMIX_CACHE, else evomix in $XDG_CACHE_HOME, else in ~/.cache."""
     if chosen := os.environ.get("EVOMIX_CACHE"):
         return Path(os.path.expanduser(chosen))  # unlike Path's, without errors for an unknown user
     caches = os.environ.get("XDG_CACHE_HOME")

@@ -1,6 +1,6 @@
-"""What can be measured: units, directions, the scores of generated text, and one's own.
+"""Measurements: their units and directions, metrics of generated text, and users' own metrics.
 
-Words are what white space separates.
+Words are separated by white space.
 """
 
 import math
@@ -25,15 +25,15 @@ Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a measurement's last name means: `loss` in `target/loss`."""
+    """Meaning of a measurement, by the last part of its name: `loss` in `target/loss`."""
 
     name: str
     unit: str
-    direction: Literal["minimize", "maximize"] | None  # None: the spec has to say
+    direction: Literal["minimize", "maximize"] | None  # None: the spec must give it
     description: str
 
 
-MACRO = "mean over the classes that occur; one that no text is taken for counts 0"
+MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
 _TABLE = (
     Measurement(
         "loss",
@@ -46,19 +46,21 @@ _TABLE = (
         "accuracy",
         "share",
         "maximize",
-        "texts whose class the model finds, or preferences whose chosen answer it finds likelier",
+        "texts whose class is predicted, or preferences whose chosen answer is more likely",
     ),
     Measurement(
-        "precision", "share", "maximize", f"texts of a class among those taken for it, {MACRO}"
+        "precision", "share", "maximize", f"texts of a class among those predicted as it, {MACRO}"
     ),
-    Measurement("recall", "share", "maximize", f"texts of a class that are taken for it, {MACRO}"),
+    Measurement(
+        "recall", "share", "maximize", f"texts of a class that are predicted as it, {MACRO}"
+    ),
     Measurement("f1", "share", "maximize", f"harmonic mean of precision and recall, {MACRO}"),
     Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
     Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
     Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
     Measurement("distinct_2", "share", "maximize", "distinct pairs of words among all pairs"),
     Measurement(
-        "repetition", "share", "minimize", "4-grams of words that an answer has had before"
+        "repetition", "share", "minimize", "4-grams of words that occurred before in the answer"
     ),
     Measurement("mean_length", "words", None, "mean length of the answers"),
 )
@@ -85,20 +87,20 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
 
 
 def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """What is measured of classes, (n,), and a model's logits, (n, classes); the loss in nats.
+    """Loss in nats, accuracy, precision, recall and F1 of logits, (n, classes); `wanted` is (n,).
 
     Precision, recall and F1 are means over the classes that occur, each with the same weight; a
-    class that nothing is taken for has a precision of 0.
+    class that is never predicted has a precision of 0.
     """
     from scipy.special import log_softmax
     from sklearn.metrics import precision_recall_fscore_support  # importing it takes a second
 
     loss = -log_softmax(logits, axis=1)[np.arange(len(wanted)), wanted].mean()
-    found = logits.argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        wanted, found, labels=np.unique(wanted), average="macro", zero_division=0
+        wanted, predicted, labels=np.unique(wanted), average="macro", zero_division=0
     )
-    scores = {"loss": loss, "accuracy": (found == wanted).mean()}
+    scores = {"loss": loss, "accuracy": (predicted == wanted).mean()}
     scores |= {"precision": precision, "recall": recall, "f1": f1}
     return {name: float(value) for name, value in scores.items()}
 
@@ -137,11 +139,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def score(metrics: Iterable[str], asked: Prompts, outputs: Sequence[str]) -> dict[str, float]:
+def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> dict[str, float]:
     """Each metric's value by its name in measurements. InputError if one gives no finite number."""
     scores = {}
     for metric in metrics:
-        value: Any = resolve(metric)(asked.prompts, asked.references, outputs)
+        value: Any = resolve(metric)(prompts.prompts, prompts.references, outputs)
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise InputError(
                 f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must return "
@@ -157,7 +159,7 @@ def resolve(metric: str) -> Metric:
         return METRICS[metric]
     if ":" not in metric:
         raise InputError(
-            f"metric {metric!r}: unknown, there are {listed(METRICS)}, and your own as "
+            f"metric {metric!r}: unknown; choose one of {listed(METRICS)}, or your own as "
             f"module:function{did_you_mean(metric, METRICS)}"
         )
     function = load_function(metric, "metric")
@@ -167,25 +169,25 @@ def resolve(metric: str) -> Metric:
         raise InputError(
             f"metric {metric!r}: cannot be called with prompts, references, outputs ({error})"
         ) from error
-    except ValueError:  # a builtin without a signature: only calling it will tell
+    except ValueError:  # a builtin without a signature, which is checked when it is called
         pass
     return function
 
 
 def name_in_measurements(metric: str) -> str:
-    """`chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
+    """Last part of a metric's name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
     return metric.rpartition(":")[2]
 
 
 def measurement(name: str) -> Measurement:
-    """What a measurement is, by its last name; one's own metrics have no known direction."""
+    """Meaning of a measurement, by its last name; a user's own metric has no direction."""
     last = name.rpartition("/")[2]
     own = Measurement(last, "", None, "as its own function defines it")
     return MEASUREMENTS.get(last, own)
 
 
 def measured_names(domains: Mapping[str, Kind], prompt_sets: Mapping[str, PromptSet]) -> list[str]:
-    """Every measurement an evaluation will hold, as `target/loss`; resolves all the metrics."""
+    """Names of all measurements of an evaluation, as `target/loss`; resolves all the metrics."""
     names = [f"{domain}/{name}" for domain, kind in domains.items() for name in HELD_OUT[kind]]
     for prompt_set, settings in prompt_sets.items():
         for metric in settings.metrics:

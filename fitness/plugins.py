@@ -1,4 +1,4 @@
-"""Functions of the user's own, named as `module:function`."""
+"""Loading of users' own functions, named as `module:function`."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -10,7 +10,7 @@ from fitness.suggest import did_you_mean, listed
 
 
 def load_function(path: str, subject: str) -> Callable[..., Any]:
-    """Import what `module:function` names; InputError, beginning with `subject`, if it fails."""
+    """Import a `module:function`. Raises InputError, beginning with `subject`, if it fails."""
     module_name, _, name = path.partition(":")
     where = f"{subject} {path!r}"
     if not module_name or not name or path.startswith("."):

@@ -1,14 +1,13 @@
-"""Quieten transformers while evomix uses it: of what it logs, errors alone are told.
+"""Quieten transformers while evomix uses it: only errors are logged.
 
 Its warnings and progress bars are about choices that evomix makes on purpose, such as kernels that
-are not installed, and would stand among what a command says. What matters of them, such as missing
-weights, is an InputError here. TRANSFORMERS_VERBOSITY, or a program that chose another level than
-the default one, has its way.
+are not installed, and would be mixed with a command's output. Those that matter, such as missing
+weights, are an InputError here. A level set by TRANSFORMERS_VERBOSITY, or by the program, is kept.
 """
 
 
 def quieten() -> None:
-    """Let transformers say errors alone from now on, unless somebody chose a level."""
+    """Let transformers log only errors from now on, unless another level was set."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

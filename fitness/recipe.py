@@ -1,4 +1,4 @@
-"""A recipe is everything one fine-tune needs; a genome decodes to one. Defaults live here."""
+"""The recipe: all settings of one fine-tune, with their defaults; a genome decodes to a recipe."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ class Recipe(BaseModel):
         Field(
             description="`supervised` learns all data by cross-entropy; `preference` compares the "
             "answers of preferences and judges those of ratings; `reinforce` lets the model answer "
-            "prompts and rewards it. What a method has no use of its own for is learned."
+            "prompts and rewards it. Other kinds of data are learned by cross-entropy."
         ),
     ] = "supervised"
     preference_loss: Annotated[
@@ -61,11 +61,11 @@ class Recipe(BaseModel):
     ] = "sigmoid"
     preference_beta: Annotated[
         float,
-        Field(gt=0, le=100, description="How near to the base preferences keep the model."),
+        Field(gt=0, le=100, description="Strength of the pull towards the base (beta)."),
         Use(where=PREFERENCE),
     ] = 0.1
     preference_margin: Annotated[
-        float, Field(ge=0, le=100, description="Of the hinge."), Use(where=PREFERENCE)
+        float, Field(ge=0, le=100, description="Margin of the hinge."), Use(where=PREFERENCE)
     ] = 1.0
     preference_sft: Annotated[
         float,
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     ] = 0.1
     reinforce_group: Annotated[
         int,
-        Field(ge=2, le=1024, description="Answers to a prompt, judged against one another."),
+        Field(ge=2, le=1024, description="Answers per prompt, compared with their mean."),
         Use(where=REINFORCE),
     ] = 4
     reinforce_new_tokens: Annotated[
@@ -84,7 +84,7 @@ class Recipe(BaseModel):
     ] = 32
     reinforce_temperature: Annotated[
         float,
-        Field(gt=0, le=10, description="Of the answers that are rewarded."),
+        Field(gt=0, le=10, description="Sampling temperature of the rewarded answers."),
         Use(where=REINFORCE),
     ] = 1.0
     reinforce_kl: Annotated[
@@ -94,7 +94,7 @@ class Recipe(BaseModel):
     ] = 0.05
     reinforce_clip: Annotated[
         float,
-        Field(gt=0, description="A reward beyond this, either way, counts as this."),
+        Field(gt=0, description="Rewards are clipped to plus or minus this."),
         Use(where=REINFORCE),
     ] = 10.0
     rewards: Annotated[
@@ -151,9 +151,9 @@ class Recipe(BaseModel):
         Field(
             ge=0,
             le=0.5,
-            description="What is learned of a source of kind `sample`, as quantiles or shares of "
-            "it by each score: from this quantile of the completion's perplexity under the base "
-            "on; below is repetition.",
+            description="Threshold of a source of kind `sample`, as are all keep_ fields, in "
+            "quantiles or shares of its samples by a score: lowest quantile of the completion's "
+            "perplexity under the base; below is repetition.",
         ),
         Use(where=SAMPLES),
     ] = 0.0
@@ -226,8 +226,8 @@ class Recipe(BaseModel):
     start: Annotated[
         Literal["scratch", "parent", "merge"],
         Field(
-            description="Which weights a child begins with: the base's, its first parent's, or its "
-            "parents' merged. Who has no parents begins from scratch."
+            description="Weights that a child starts from: the base's, its first parent's, or its "
+            "parents' merged. Individuals without parents start from scratch."
         ),
     ] = "scratch"
     merge_method: Annotated[
@@ -289,9 +289,8 @@ class Recipe(BaseModel):
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
         Field(
-            description="What the fine-tune computes in; the weights it changes stay float32. "
-            "`auto` measures at the launch whether the machine is faster in bfloat16, and writes "
-            "down which it took."
+            description="Precision of computation; trained weights stay float32. `auto` measures "
+            "at the launch which is faster on the machine, and records the choice."
         ),
         Use(trl=True, bucket="shared"),
     ] = "float32"
@@ -321,7 +320,7 @@ class Recipe(BaseModel):
         Use(where=MASKED),
     ] = 0.15
     isolate_documents: Annotated[
-        bool, Field(description="Whether documents that share a sequence do not see one another.")
+        bool, Field(description="Documents that share a sequence do not attend to one another.")
     ] = False
 
     @property
@@ -350,7 +349,7 @@ def fields(wanted: Callable[[Use], bool]) -> frozenset[str]:
 
 
 def idle(recipe: Mapping[str, Any]) -> set[str]:
-    """Names of a recipe's fields that decide nothing under its other fields."""
+    """Names of a recipe's fields that have no effect, given its other fields."""
     return {
         name
         for name in recipe.keys() & USES.keys()

@@ -1,6 +1,6 @@
 """The filter for every text that becomes a fact, a log or a report: secrets become `***`.
 
-What counts as one: the value of an environment variable that is named like a secret; the password
+Secrets are: the value of an environment variable that is named like a secret; the password
 in the value of any other, such as that of DATABASE_URL; the password in any URL; and tokens of
 well-known services by their shape. Encodings in which errors show values are filtered as well.
 """
@@ -49,11 +49,11 @@ class Filter:
     def clean(self, text: str) -> str:
         """The text with `***` in place of secrets; cleaning twice changes nothing.
 
-        Clean before a text is cut: a part of a secret is not known as one.
+        Clean a text before it is truncated: a part of a secret is not recognised.
         """
         for pattern in self._patterns:
             text = pattern.sub(HIDDEN, text)
-        if "://" in text:  # which is far sooner known than the patterns are searched for
+        if "://" in text:  # a test that is much faster than searching for the patterns
             text = IN_URL.sub(rf"\1:{HIDDEN}@", text)
             text = ALONE_IN_URL.sub(rf"\1{HIDDEN}@", text)
         if any(part in text for part in ("-", "_", "AKIA", "AIza")):
@@ -61,8 +61,11 @@ class Filter:
         return text
 
     def finished(self, text: str) -> int:
-        """How much of a clean text whose continuation is to come cannot begin a secret: up to its
-        last word, or to where one with blanks may have begun."""
+        """Length of the part of a clean text that cannot contain the beginning of a secret.
+
+        The text will be continued. The part ends before the last word, and before the place where
+        a secret with blanks may have begun.
+        """
         tail = text[-LONGEST:]
         word = len(text) - len(tail) + max(tail.rfind(blank) + 1 for blank in BLANKS)
         return max(0, min(word, len(text) - self._longest_spaced + 1))

@@ -1,20 +1,20 @@
-"""What error messages share: the "did you mean", and values cut to what a line has room for."""
+"""Parts of error messages: "did you mean", lists of names, and values shortened to fit a line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST_NAME = 256  # characters
-LONGEST_PATH = 300  # characters of one that an error repeats
+LONGEST_PATH = 300  # characters of a path in a message
 
 
 def brief(text: object) -> str:
-    """A path or the like as it reads; cut where it is too long to be one."""
-    told = str(text)
-    return told if len(told) <= LONGEST_PATH else told[: LONGEST_PATH - 3] + "..."
+    """A path or similar text, shortened if it is too long to be a path."""
+    full = str(text)
+    return full if len(full) <= LONGEST_PATH else full[: LONGEST_PATH - 3] + "..."
 
 
 def shortened(value: object, at_most: int = 60) -> str:
-    """A value as Python writes it, an error as it reads; cut where it is long."""
+    """The repr of a value, or the text of an error, shortened if it is long."""
     if isinstance(value, str):
         value = value[: at_most + 1]
     text = str(value) if isinstance(value, Exception) else repr(value)
@@ -23,7 +23,7 @@ def shortened(value: object, at_most: int = 60) -> str:
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`; did you mean 'a'?` with the nearest of the known names, empty if none is near."""
-    if len(wrong) > LONGEST_NAME:  # nobody's slip of the pen, and costly to compare
+    if len(wrong) > LONGEST_NAME:  # too long for a misspelling, and slow to compare
         return ""
     near = get_close_matches(wrong, sorted(known), n=1)
     return f"; did you mean {shortened(near[0])}?" if near else ""

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 SHINGLE = 3  # words
-# Of Thai to Khmer and of Chinese, Japanese and Korean, which put no space between words.
+# Characters of Thai to Khmer, Chinese, Japanese and Korean, which put no space between words.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 Gram = tuple[Any, ...]
 
 
 def plain(text: str) -> str:
-    """A text without regard to case and to the amount of white space."""
+    """Normalise a text: case folded, white space as single spaces."""
     return " ".join(text.casefold().split())
 
 
 def grams(items: Sequence[Any], n: int) -> Iterator[tuple[Any, ...]]:
-    """Every n of the items that follow one another."""
+    """All n-grams: every n consecutive items."""
     return (tuple(items[place : place + n]) for place in range(len(items) - n + 1))
 
 
@@ -29,17 +29,23 @@ def repeated(items: Sequence[Any]) -> float:
 
 
 def share(part: float, whole: int) -> float:
-    """0 of nothing."""
+    """Ratio of a part to a whole; 0 if the whole is 0."""
     return part / whole if whole else 0.0
 
 
 def words(text: str) -> list[str]:
-    """What punctuation and white space separate, in lower case; each character where none do."""
+    """Words of a text in lower case, split at punctuation and white space.
+
+    In scripts without spaces between words, each character is a word.
+    """
     return WORD.findall(text.casefold())
 
 
 def shingles(said: Sequence[str], before: Sequence[str] = ()) -> frozenset[Gram]:
-    """Shingles of words, those included that begin in the words before; of too few words, all."""
+    """Shingles of words, including those that begin in the words `before`.
+
+    Fewer words than a shingle has are one shingle.
+    """
     joined = [*before[len(before) - min(len(before), SHINGLE - 1) :], *said] if said else []
     return frozenset(grams(joined, SHINGLE)) or frozenset([tuple(joined)] if joined else ())
 

@@ -1,4 +1,4 @@
-"""How much a point promises to improve on what is known. Losses: lower is better."""
+"""Acquisition functions: expected improvement of points not yet evaluated. Lower loss is better."""
 
 import moocore
 import numpy as np
@@ -14,8 +14,8 @@ DRAWS = 32
 def log_expected_improvement(best: float, mean: Array, deviation: Array) -> Array:
     """(m,) log of E[max(0, best - loss)] for normal losses.
 
-    Jones, Schonlau and Welch 1998, eq. 15, in logarithms, which still tell hopeless points apart
-    (Ament et al. 2023, arXiv:2310.20708).
+    Jones, Schonlau and Welch 1998, eq. 15, in logarithms, which still order points whose expected
+    improvement would underflow (Ament et al. 2023, arXiv:2310.20708).
     """
     ahead = (best - mean) / deviation
     density = np.exp(-0.5 * ahead**2) / np.sqrt(2 * np.pi)
@@ -33,7 +33,7 @@ def log_expected_hypervolume_improvement(
     """(m,) log of the expected gain over losses `known` (n, k) of independent normal ones (m, k).
 
     The hypervolume is the mean over directions of a scalarised loss (Golovin and Zhang 2020,
-    arXiv:2006.04655, lemma 5), so that its expected gain is that of the scalarisations, by drawing.
+    arXiv:2006.04655, lemma 5), so its expected gain is that of the scalarisations, by Monte Carlo.
     """
     k = known.shape[1]
     reference = _reference(known)
@@ -53,7 +53,7 @@ def log_expected_hypervolume_improvement(
 
 
 def _reference(known: Array) -> Array:
-    """(k,) by loss the worse of the front's worst and the median, and a tenth of the way more."""
+    """Reference point (k,): by loss the worse of the front's worst and the median, plus a tenth."""
     front = known[moocore.is_nondominated(known, keep_weakly=True)]
     ideal = known.min(axis=0)
     reach = np.maximum(front.max(axis=0), np.median(known, axis=0)) - ideal

@@ -8,9 +8,9 @@ from population.selection import Array, hypervolume
 
 
 def joined(members: Array, point: Array) -> Array:
-    """The front (n, m) with a point (m,) more, as it is where a member dominates the point.
+    """Add a point (m,) to a front (n, m); the same front where a member dominates the point.
 
-    Without the members that the point dominates; equal ones stay, as in `selection.front`.
+    Members that the point dominates are removed; equal ones stay, as in `selection.front`.
     """
     lower, higher = (members < point).any(axis=1), (members > point).any(axis=1)
     if (lower & ~higher).any():
@@ -19,7 +19,7 @@ def joined(members: Array, point: Array) -> Array:
 
 
 def worst(points: Array) -> Array:
-    """(m,) the worst of points (n, m), at least one, and a tenth of their range: a reference."""
+    """Reference point (m,): the worst of points (n, m), n >= 1, plus a tenth of their range."""
     low, high = points.min(axis=0), points.max(axis=0)
     return np.asarray(high + 0.1 * np.where(high > low, high - low, 1.0))
 

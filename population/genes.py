@@ -1,4 +1,4 @@
-"""What can be evolved: `Float`, `Int`, `Choice` and `Simplex` genes; they validate themselves."""
+"""Genes, the parameters that can be evolved: `Float`, `Int`, `Choice` and `Simplex`, validated."""
 
 import math
 from collections.abc import Sequence

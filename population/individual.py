@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from population.space import Genome
 
-ANCHOR = "anchor: "  # begins the operator of a baseline, which was given, not bred
-KNOWN = "known"  # the operator of a genome that was given to begin with
+ANCHOR = "anchor: "  # prefix of the operator of a baseline, which is given, not bred
+KNOWN = "known"  # operator of a genome that was given as a starting point
 
 
 @dataclass(frozen=True, slots=True)
 class Individual:
-    """A genome with its descent, and once scored its losses: lower is better.
+    """A genome with its parents, and once scored its losses: lower is better.
 
     `violation` sums the relative amounts by which constraints are missed. A failed evaluation has
     infinite losses and infinite violation. Losses and violation are means over `seeds` evaluations
@@ -40,5 +40,5 @@ class Individual:
 
     @property
     def failed(self) -> bool:
-        """Whether there is nothing to compare: a violation or a loss is infinite."""
+        """True where the evaluation failed: the violation or a loss is infinite."""
         return math.isinf(self.violation) or any(math.isinf(loss) for loss in self.losses or ())

@@ -1,4 +1,4 @@
-"""Genomes as unconstrained vectors: mixtures as isometric log-ratios, for what steps linearly.
+"""Genomes as unconstrained vectors, for linear steps: mixtures as isometric log-ratios.
 
 Egozcue et al. 2003, Isometric logratio transformations for compositional data analysis; absent
 sources by the multiplicative replacement of Martin-Fernandez et al. 2003, Dealing with zeros and
@@ -33,7 +33,7 @@ class Coordinates:
             self.size += width
 
     def middle(self) -> Array:
-        """(size,) of the uniform mixture, the middle of each range, no preferred option."""
+        """Coordinates (size,) of the uniform mixture, mid-range numbers, no preferred option."""
         place = np.zeros(self.size)
         for name, gene in self._space.genes.items():
             if not isinstance(gene, Simplex):
@@ -41,7 +41,7 @@ class Coordinates:
         return place
 
     def encode(self, genome: Mapping[str, Any], otherwise: Array) -> Array:
-        """(size,); inactive genes have the coordinates of `otherwise` (size,)."""
+        """Coordinates (size,) of a genome; inactive genes get those of `otherwise` (size,)."""
         place = otherwise.copy()
         for name, value in self._space.repair(genome).items():
             gene = self._space.genes[name]
@@ -72,7 +72,7 @@ def logratios(weights: Array) -> Array:
 
 
 def shares(ratios: Array) -> Array:
-    """Undoes `logratios`: (k - 1,) -> (k,), all above 0."""
+    """Inverse of `logratios`: (k - 1,) -> (k,), all above 0."""
     logs = ratios @ _basis(len(ratios) + 1)
     weights = np.exp(logs - logs.max())
     return np.asarray(weights / weights.sum())
@@ -80,5 +80,5 @@ def shares(ratios: Array) -> Array:
 
 @cache
 def _basis(size: int) -> Array:
-    """(size - 1, size): orthonormal rows, each summing to 0."""
+    """Helmert basis (size - 1, size): orthonormal rows, each summing to 0."""
     return np.asarray(helmert(size)) if size > 1 else np.zeros((0, 1))

@@ -1,7 +1,7 @@
-"""What to expect of points not yet evaluated: a Gaussian process and a tree ensemble together.
+"""Predict outcomes of points not yet evaluated, by a Gaussian process and a tree ensemble together.
 
-The process is at home on smooth surfaces, trees on cliffs. Each is trusted by how well it has
-predicted what it was not shown.
+The process is better on smooth surfaces, trees on steps. They are weighted by their errors in
+cross-validation.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Array = npt.NDArray[np.float64]
 
 TREES = 40
 FOLDS = 5
-KERNEL_POINTS = 200  # of which the kernel is estimated, the rest only tell what they are
+KERNEL_POINTS = 200  # the latest ones, from which the kernel is estimated
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is estimated only now and then: the kernel, and the trust in the process (0 to 1)."""
+    """Settings that are re-estimated rarely: the kernel, and the weight of the process (0 to 1)."""
 
     kernel: Kernel
     trust: float
@@ -41,7 +41,7 @@ class Predictor:
             self._trees = _grown(points, outcomes, seeds)
 
     def predict(self, at: Array) -> tuple[Array, Array]:
-        """Mean and variance (m,) at points (m, d): those of drawing one of the two by trust."""
+        """Mean and variance (m,) at points (m, d), of the mixture of both models by `trust`."""
         trust = self._setting.trust
         means, variances = np.zeros((2, len(at))), np.zeros((2, len(at)))
         if self._process is not None:
@@ -54,8 +54,8 @@ class Predictor:
         mean = (share * means).sum(axis=0)
         return mean, (share * (variances + (means - mean) ** 2)).sum(axis=0)
 
-    def believing(self, at: Array) -> "Predictor":
-        """As if points (m, d) on their way had come out as predicted.
+    def with_pending(self, at: Array) -> "Predictor":
+        """A predictor that treats pending points (m, d) as evaluated, with the predicted outcomes.
 
         The Kriging believer of Ginsbourger, Le Riche and Carraro 2010, sec. 4.2.
         """
@@ -70,7 +70,7 @@ class Predictor:
 
 
 def estimate(points: Array, outcomes: Array, seeds: Array) -> Setting:
-    """The kernel of the latest points; trust by the squared errors in cross-validation."""
+    """Estimate the kernel from the latest points, and the trust from cross-validated errors."""
     latest = slice(-KERNEL_POINTS, None)
     points, outcomes, seeds = points[latest], outcomes[latest], seeds[latest]
     kernel = fit(points, outcomes, seeds)
@@ -102,9 +102,9 @@ def _grown(points: Array, outcomes: Array, seeds: Array) -> list[Any]:
 
 
 def tempered(outcomes: Array) -> Array:
-    """Outcomes (n,), lower is better, about normal: the good half linear, the rest by rank.
+    """Transform outcomes (n,), lower is better, to near normal: good half linear, rest by rank.
 
-    So the differences that matter keep their size, and a collapse is merely the worst.
+    So differences among good outcomes keep their size, and a collapse is no outlier.
     """
     from scipy.stats import rankdata
 
@@ -117,6 +117,6 @@ def tempered(outcomes: Array) -> Array:
 
 
 def standardised(outcomes: Array) -> Array:
-    """Outcomes (n,) with mean 0 and deviation 1, or all 0 if they are equal."""
+    """Standardise outcomes (n,) to mean 0 and deviation 1, or all 0 if they are equal."""
     deviation = outcomes.std()
     return (outcomes - outcomes.mean()) / (deviation if deviation > 0 else 1.0)

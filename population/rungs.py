@@ -1,11 +1,11 @@
-"""Who goes on to a higher fidelity, who waits, and who is not worth another token.
+"""Promotion between fidelities: successive halving (ASHA), or stopping of hopeless learning curves.
 
 Asynchronous successive halving: Li et al. 2020, A system for massively parallel hyperparameter
-tuning (ASHA, arXiv:1810.05934), decided from what was told so far. Or, which saves less and is
-surer of the best: everybody goes on who is not hopeless by its learning curve. All of it depends
-on what is given: no clock, no chance.
+tuning (ASHA, arXiv:1810.05934), decided from the scores so far. The alternative saves less and
+misses the best more rarely: promote every individual unless its learning curve is hopeless. All
+decisions are deterministic in the arguments: no clock, no random numbers.
 
-`told` holds by fidelity the individuals as they were scored there. Losses: lower is better.
+`scored` holds, by fidelity, the individuals with their scores there. Losses: lower is better.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from population.individual import Individual
 from population.selection import front, rank, survivors
 
 Array = npt.NDArray[np.float64]
-Told = Mapping[float, Sequence[Individual]]
+Scored = Mapping[float, Sequence[Individual]]
 
 SHARE = 0.25  # the paper's eta is 4
 BOUND = 0.05
@@ -28,16 +28,20 @@ LEAST = 12  # finished individuals before a learning curve is judged
 
 
 def promote(
-    told: Told, rungs: Sequence[float], left: Collection[tuple[int, float]], *, share: float = SHARE
+    scored: Scored,
+    rungs: Sequence[float],
+    left: Collection[tuple[int, float]],
+    *,
+    share: float = SHARE,
 ) -> Individual | None:
-    """The next individual worth promoting, as scored on the highest rung where there is one.
+    """The next individual to promote, from the highest rung that has one; None: breed a new one.
 
-    Worth it is who belongs to the best `share` of all that were scored on its rung; best first, the
-    older of equals. `left` holds (id, fidelity) of whoever left a rung: promoted, or dropped as
-    hopeless. None: nobody is, breed a new one. A share of 1 lets all go on in that order.
+    An individual may be promoted if it is among the best `share` of all that were scored on its
+    rung; best first, the older of equals. `left` holds (id, fidelity) of individuals that left a
+    rung, promoted or dropped as hopeless. A share of 1 promotes all in that order.
     """
     for fidelity in sorted(rungs, reverse=True)[1:]:
-        individuals = told.get(fidelity, ())
+        individuals = scored.get(fidelity, ())
         waiting = [one for one in individuals if not one.failed and (one.id, fidelity) not in left]
         if not waiting:
             continue
@@ -50,10 +54,10 @@ def promote(
 
 
 def within_reach(individuals: Sequence[Individual], most: int, *, share: float = SHARE) -> set[int]:
-    """Ids on a rung that `promote` may still choose when no more than `most` will come there.
+    """Ids on a rung that `promote` may still choose if at most `most` individuals will reach it.
 
-    Exact for one objective, where newcomers can only push back who is there; what was saved to
-    continue the others can go. With several it may miss somebody who comes into reach again.
+    The saved states of the others can be deleted. Exact for one objective, where new individuals
+    can only lower the ranks of those there; with several, an excluded one may qualify again.
     """
     ranks = {one.id: level for one, level in zip(individuals, rank(individuals), strict=True)}
     best = _best(individuals, ranks, min(int(share * most), len(individuals)))
@@ -61,7 +65,7 @@ def within_reach(individuals: Sequence[Individual], most: int, *, share: float =
 
 
 def _best(individuals: Sequence[Individual], ranks: Mapping[int, Any], n: int) -> set[int]:
-    """Ids of the n best; where the last rank has more than there is room for, the lonelier."""
+    """Ids of the n best; of the last rank, where not all fit, those in the less crowded regions."""
     if not n:
         return set()
     last = sorted(ranks.values())[n - 1]
@@ -71,21 +75,22 @@ def _best(individuals: Sequence[Individual], ranks: Mapping[int, Any], n: int) -
 
 
 def hopeless(
-    individual: Individual, told: Told, rungs: Sequence[float], *, bound: float = BOUND
+    individual: Individual, scored: Scored, rungs: Sequence[float], *, bound: float = BOUND
 ) -> bool:
-    """Whether its learning curve says, below full fidelity, that it will not be among the best.
+    """True where the learning curve predicts, below full fidelity, a result not among the best.
 
-    From the individuals that have been all the way, a straight line predicts each final loss from
-    the loss on the individual's rung; their spread about it gives everybody on the rung a chance to
-    end on the front (for one objective: to beat the best). The individual is hopeless if it and all
-    who have no better chance hold together at most `bound` of these chances: then so often, over
-    all rungs, is an eventual best dropped. Nobody is before `LEAST` individuals went all the way,
-    nor where a worse loss on the rung does not predict a worse final one.
+    From the individuals with a final loss, linear regression predicts the final loss from the loss
+    on the individual's rung; the residual spread gives every individual on the rung a probability
+    to end on the front (for one objective: to beat the best). The individual is hopeless if it and
+    all with no higher probability together hold at most `bound`, divided among the rungs, of the
+    total: `bound` is then the probability of dropping an eventual best. None is hopeless before
+    `LEAST` individuals have final losses, nor where a worse loss on the rung does not predict a
+    worse final one.
     """
     if individual.failed:
         return True
-    final = {one.id: one for one in told.get(max(rungs), ()) if not one.failed}
-    mates = [one for one in told[individual.fidelity] if not one.failed]
+    final = {one.id: one for one in scored.get(max(rungs), ()) if not one.failed}
+    mates = [one for one in scored[individual.fidelity] if not one.failed]
     pairs = [(one, final[one.id]) for one in mates if one.id in final]
     best = _losses(front([ended for _, ended in pairs]))
     if len(pairs) < LEAST or not len(best):
@@ -97,13 +102,13 @@ def hopeless(
 
 
 def chance(losses: Array, known: Array, ended: Array, best: Array) -> Array:
-    """(n,) chance that individuals of `losses` (n, m) on a rung end undominated by `best` (b, m).
+    """Probability (n,) that individuals of `losses` (n, m) end undominated by `best` (b, m).
 
     `known` (k, m) are losses on the rung of those whose final losses are `ended` (k, m). Objective
     by objective least squares and Student's t for one new observation (k - 2 degrees of freedom);
     a slope below 0 counts as 0.
     """
-    worse = np.ones((len(losses), len(best)))  # the chance to end behind each of the best
+    worse = np.ones((len(losses), len(best)))  # probability to end dominated by each of the best
     for x, a, b, target in zip(losses.T, known.T, ended.T, best.T, strict=True):
         centred, away, freedom = a - a.mean(), x - a.mean(), len(a) - 2
         squares = float(centred @ centred)

@@ -1,8 +1,8 @@
-"""Who is better: constrained Pareto ranking, crowding, tournaments, survival and hypervolume.
+"""Selection: constrained Pareto ranking, crowding, tournaments, survival and hypervolume.
 
 Deb et al. 2002, A fast and elitist multiobjective genetic algorithm: NSGA-II, with its constraint
-rule (sec. VI): whoever meets the constraints precedes whoever does not; those who do not are
-ordered by their violation. Losses: lower is better.
+rule (sec. VI): feasible individuals precede infeasible ones, which are ordered by their violation.
+Losses: lower is better.
 """
 
 from collections.abc import Sequence
@@ -123,7 +123,7 @@ def _losses(
 
 
 class Carrier:
-    """What DEAP expects of an individual: a `fitness`."""
+    """An individual in the form that DEAP expects, with a `fitness`."""
 
     def __init__(self, individual: Individual) -> None:
         self.individual = individual
@@ -132,7 +132,7 @@ class Carrier:
 
 
 def carriers(individuals: Sequence[Individual]) -> list[Carrier]:
-    """The individuals as DEAP takes them, by their losses alone."""
+    """The individuals in the form that DEAP expects, by their losses alone."""
     return [Carrier(individual) for individual in individuals]
 
 
@@ -144,7 +144,7 @@ def fitness_class(objectives: int) -> Any:
 def best(individuals: Sequence[Individual], *, seeds: int = 1) -> Individual | None:
     """The lowest first loss among the feasible, else the least infeasible; None if all failed.
 
-    Only those count that were evaluated under so many seeds or, where none was, under the most.
+    Only individuals evaluated under `seeds` seeds count or, where there is none, under the most.
     Ties go to the next loss, then to the older individual.
     """
     evaluated = [individual for individual in individuals if not individual.failed]

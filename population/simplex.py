@@ -24,7 +24,7 @@ def hellinger(a: Array, b: Array) -> float:
 
 
 def project(weights: Array, floor: Array, cap: Array) -> Array:
-    """The point of {floor <= w <= cap, sum w = 1} nearest to weights (k,); its own points stay.
+    """The point of {floor <= w <= cap, sum w = 1} nearest to weights (k,); valid ones stay.
 
     It is clip(weights - shift, floor, cap), whose sum falls piecewise linearly in the shift; so the
     right shift lies between two neighbouring breakpoints (Wang and Lu 2015, arXiv:1503.01002).
@@ -48,7 +48,7 @@ def project(weights: Array, floor: Array, cap: Array) -> Array:
         reach = (above - 1) / (above - below)
         shift = breaks[right - 1] + reach * (breaks[right] - breaks[right - 1])
     projected = np.clip(near - shift, floor, cap)
-    gap = 1 - projected.sum()  # rounding only; whoever has room takes it
+    gap = 1 - projected.sum()  # rounding error, distributed over the sources that have room
     room = cap - projected if gap > 0 else projected - floor
     if room.sum() > 0:
         projected = np.clip(projected + gap * room / room.sum(), floor, cap)
@@ -67,7 +67,7 @@ def crossover(a: Array, b: Array, rng: np.random.Generator, *, reach: float) -> 
 
 
 def mutate_sphere(weights: Array, rng: np.random.Generator, *, step: float) -> Array:
-    """A normal step in square-root coordinates; what would turn negative becomes exactly 0."""
+    """A normal step in square-root coordinates; negative coordinates become exactly 0."""
     noise = rng.normal(0.0, step / np.sqrt(len(weights)), size=len(weights))
     return _normalised(np.maximum(np.sqrt(weights) + noise, 0.0) ** 2, otherwise=weights)
 
@@ -108,7 +108,7 @@ def dirichlet_spread(sources: int, rng: np.random.Generator) -> Array:
 
 
 def _normalised(weights: Array, *, otherwise: Array) -> Array:
-    """Divided by their sum, or `otherwise` when nothing is left to divide by."""
+    """Weights divided by their sum, or `otherwise` where that is 0."""
     total = weights.sum()
     return weights / total if total > 1e-300 else otherwise.copy()
 

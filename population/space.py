@@ -50,7 +50,7 @@ class SearchSpace:
             object.__setattr__(self, "_order", tuple(order))
         except CycleError as error:
             circle = " -> ".join(reversed(error.args[1]))
-            raise ValueError(f"genes wait for each other: {circle}; remove one `when`") from error
+            raise ValueError(f"genes depend on each other: {circle}; remove one `when`") from error
         object.__setattr__(self, "genes", MappingProxyType(dict(self.genes)))
         object.__setattr__(self, "_slices", MappingProxyType(slices))
 
@@ -108,9 +108,9 @@ class SearchSpace:
         return math.sqrt(sum(self.genes[n].squared_distance(a[n], b[n]) for n in common))
 
     def key(self, genome: Mapping[str, Any]) -> str:
-        """Equal for equal genomes: sorted, 12 digits, without inactive genes and absent sources.
+        """A string equal for equal genomes: sorted, 12 digits, no inactive genes or absent sources.
 
-        Nothing is repaired, so a genome outside the space keeps a key of its own.
+        Nothing is repaired, so a genome outside the space has a key of its own.
         """
         known: Genome = {}
         for name in self._order:

@@ -1,4 +1,4 @@
-"""How a child comes from its parents: crossover, then mutation, gene by gene.
+"""Variation: a child from its parents by crossover, then mutation, gene by gene.
 
 Numbers: DEAP's simulated binary crossover and polynomial mutation (Deb and Agrawal 1995; Deb and
 Goyal 1996) in scaled coordinates. Mixtures: `population.simplex`. Choices: either parent's, or any
@@ -36,7 +36,7 @@ SWITCH_RATE = 0.15  # how often a mixture's step also takes a source out or brin
 
 @contextmanager
 def seeded_random(rng: np.random.Generator) -> Iterator[None]:
-    """Makes DEAP, which draws from the global `random`, draw from `rng`; puts that state back."""
+    """Seed the global `random`, which DEAP draws from, by `rng`; restore its state afterwards."""
     state = random.getstate()
     random.seed(int(rng.integers(2**63)))
     try:
@@ -47,7 +47,7 @@ def seeded_random(rng: np.random.Generator) -> Iterator[None]:
 
 @contextmanager
 def seeded_numpy(rng: np.random.Generator) -> Iterator[None]:
-    """As `seeded_random`, for what in DEAP draws from the global state of numpy."""
+    """Like `seeded_random`, for the parts of DEAP that draw from numpy's global state."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
     try:
@@ -58,22 +58,22 @@ def seeded_numpy(rng: np.random.Generator) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Odds:
-    """Which operator to take: probability matching on how many of its children survived.
+    """Probabilities of the operators: probability matching by the survival rate of their children.
 
     Thierens 2005, An adaptive pursuit strategy for allocating operator probabilities, sec. 2. Every
-    operator keeps a floor. Counts are discounted, so that the odds follow what pays off now. Built
-    from told individuals only, so a replayed search has the same odds.
+    operator keeps a minimum probability. Counts are discounted, so that recent success counts more.
+    Only scored individuals count, in their order, so a replayed search has the same odds.
     """
 
     tried: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 0.0))
     paid: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 0.0))
 
-    DISCOUNT = 0.8  # per population told
+    DISCOUNT = 0.8  # per population of scored individuals
     FLOOR = 0.15
     PRIOR = 2.0  # children that every operator is taken to have had, half of them survivors
 
     def after(self, child: Individual, survived: bool, *, memory: int) -> "Odds":
-        """The odds once `child` was judged; of `memory` children ago, 1 - DISCOUNT is forgotten."""
+        """The odds after one more child; counts decay by DISCOUNT over `memory` children."""
         kept = self.DISCOUNT ** (1 / memory)
         tried = {name: count * kept for name, count in self.tried.items()}
         paid = {name: count * kept for name, count in self.paid.items()}
@@ -83,7 +83,7 @@ class Odds:
         return Odds(tried, paid)
 
     def probabilities(self, names: Collection[str]) -> dict[str, float]:
-        """By operator, summing to 1 over `names`, none below the floor."""
+        """Probability by operator, summing to 1 over `names`, none below FLOOR."""
         quality = {
             name: (self.paid[name] + self.PRIOR / 2) / (self.tried[name] + self.PRIOR)
             for name in names
@@ -216,7 +216,7 @@ def _mutate_numbers(
 
 
 def _neighbour(value: int, gene: Int, *, upwards: bool) -> int:
-    """The next whole number, for a step too small to survive rounding."""
+    """The next integer, for a step that rounding would undo."""
     step = 1 if upwards else -1
     return value + step if gene.low <= value + step <= gene.high else value - step
 
@@ -224,7 +224,7 @@ def _neighbour(value: int, gene: Int, *, upwards: bool) -> int:
 def _mutate_mixture(
     mixture: Value, gene: Simplex, rng: np.random.Generator, *, step: str, strength: float
 ) -> Value:
-    """The step is taken in what the floors leave free, so its size means the same under any."""
+    """Mutate the part of a mixture above its floors, so a step means the same under any floors."""
     floor, _ = gene.bounds
     free = 1 - floor.sum()
     if gene.size == 1 or free <= simplex.TOLERANCE:

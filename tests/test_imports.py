@@ -48,7 +48,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def breaches(path: str, source: str) -> list[str]:
-    """What a file imports against the rule."""
+    """The imports of a file that break the rule."""
     found = set(imported(ast.parse(source)))
     wrong = found & (FORBIDDEN.get(path.split("/")[0], set()) | {"."})
     wrong |= {name for name in found & HOMES.keys() if not path.startswith(HOMES[name])}

@@ -75,8 +75,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.trainer:
         from evo.export.formats import export_as
 
-        told = (options.run, options.individual, options.trainer, options.to)
-        say(export_as(*told, trusted=options.trust))
+        named = (options.run, options.individual, options.trainer, options.to)
+        say(export_as(*named, trusted=options.trust))
         return DONE
     from evo.export.model import export
 
@@ -93,7 +93,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _tell(line: str) -> None:
-    """Say something that is not the command's result."""
+    """Print a message to standard error, apart from the command's result."""
     say(f"evo: {line}", error=True)
 
 
@@ -271,8 +271,8 @@ def _feedback_judge(options: argparse.Namespace) -> int:
     feedback_of(options.run)
     speaker = speaker_of(options.speaker, key_variable=options.key_variable)
     counts = judge_run(options.run, speaker, options.name)
-    told = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(f"pairs: {told}")
+    by_verdict = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"pairs: {by_verdict}")
     options.json = False
     return _feedback_report(options)
 

@@ -1,4 +1,4 @@
-"""The arguments of every `evo` command, with nothing of what they do."""
+"""Arguments and help texts of every `evo` command, without their handlers."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Calls = Mapping[str, Callable[[argparse.Namespace], int]]
 
 
 def parser(calls: Calls) -> argparse.ArgumentParser:
-    """The arguments of every command; `command` of what is parsed is its call, by name."""
+    """Parser of every command; `command` of the parsed arguments is its handler from `calls`."""
     found = Parser(
         prog="evo",
         description="Evolutionary search over how a language model is fine-tuned: its data "
@@ -180,7 +180,7 @@ def _trust(sub: argparse.ArgumentParser) -> None:
 def _numbers(
     sub: argparse.ArgumentParser, *options: tuple[str, Callable[[str], float], str]
 ) -> None:
-    """Options by name, kind and what they are for."""
+    """Add options that take a number, each given by name, type and help text."""
     for name, kind, text in options:
         sub.add_argument(f"--{name}", type=kind, metavar="N", help=text)
 

@@ -1,4 +1,4 @@
-"""Commands that make a run or look at one: launch, resume, status, history, report."""
+"""Handlers of the commands on runs: launch, resume, ls, status, history, report."""
 
 import argparse
 import json
@@ -22,14 +22,17 @@ RUNS = Path("runs")  # where launches go unless told otherwise
 
 
 def one_thread() -> None:
-    """For what breeds, before numpy is loaded: sums in another order end in another last digit,
-    and the search would depend on the cores of the driver's machine, which the workers need."""
+    """Limit numpy to one thread in the driver; to be called before numpy is loaded.
+
+    Threads change the order of sums and with it their last digit, so that the genomes would depend
+    on the number of cores of the driver's machine. Workers need those cores as well.
+    """
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
 def _say_at_once(options: argparse.Namespace, text: str) -> None:
-    """To somebody at a terminal, before libraries are loaded, which takes seconds."""
+    """Print a message to a terminal before libraries are loaded, which takes seconds."""
     if sys.stderr.isatty() and not options.json:
         say(text, error=True)
 
@@ -79,13 +82,14 @@ def _drive(
     try:
         finished = go(lambda config, folder: Progress(config, folder, mode))
     except ClusterError as error:
-        say(f"evo: {without_secrets(str(error))}\n{_to_go_on(run)}", error=True)
+        say(f"evo: {without_secrets(str(error))}\n{_how_to_continue(run)}", error=True)
         return FAILED
     except OSError as error:
-        say(f"evo: stopped: {without_secrets(unusable(error))}\nthen {_to_go_on(run)}", error=True)
+        why = without_secrets(unusable(error))
+        say(f"evo: stopped: {why}\nthen {_how_to_continue(run)}", error=True)
         return exit_code(error)
     except KeyboardInterrupt:
-        say(f"evo: stopped; {_to_go_on(run)}", error=True)
+        say(f"evo: stopped; {_how_to_continue(run)}", error=True)
         return STOPPED
     if not finished:
         last = read(run)[-1]
@@ -99,8 +103,8 @@ def _drive(
     return DONE
 
 
-def _to_go_on(run: Path) -> str:
-    """The command that continues; where nothing was recorded yet there is no run to resume."""
+def _how_to_continue(run: Path) -> str:
+    """The command that continues; if nothing was recorded yet there is no run to resume."""
     from evo.record.ledger import FILE
 
     if (run / FILE).is_file():
@@ -186,7 +190,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _next(run: Path, facts: "Sequence[Fact]") -> str:
-    """The command that one most likely wants after the summary."""
+    """The command that is most likely wanted next, after the summary."""
     from evo.record.ledger import in_use
 
     if facts[-1]["fact"] == "finished":

@@ -1,4 +1,4 @@
-"""An argument parser that says what a misspelt command or option might have been."""
+"""Argument parser that suggests the nearest name for a misspelt command or option."""
 
 import argparse
 import re
@@ -9,14 +9,14 @@ from fitness.suggest import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps examples at the end of a help as they are, and knows near misses."""
+    """Argument parser that keeps examples in a help unwrapped, and suggests near names."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**settings)
 
     def error(self, message: str) -> NoReturn:
-        """End with the message and, for a word that is near a known one, that one."""
+        """Exit with the message and, for a misspelt word, the nearest known one."""
         super().error(printable(f"{message}{self._nearest(message)}"))
 
     def _nearest(self, message: str) -> str:

@@ -1,4 +1,4 @@
-"""Joining Ray, and what its errors say: the cluster that is started here, or another one."""
+"""Connections to Ray, started on this machine or joined elsewhere, and its error messages."""
 
 import os
 import socket
@@ -30,19 +30,19 @@ KNOCK_SECONDS = 2.0
 
 
 class ClusterError(Exception):
-    """The cluster cannot go on; the run can be resumed. The message says why and what to do."""
+    """The cluster cannot continue; the run can be resumed. The message says why."""
 
 
 def reason(error: BaseException) -> str:
-    """The line of an error that says why: Ray surrounds it with much else."""
+    """The line with the reason of a Ray error, whose messages are long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("The actor is dead because")]
-    return (told or [f"{type(error).__name__}: {lines[-1] if lines else ''}"])[0]
+    reasons = [line for line in lines if line.startswith("The actor is dead because")]
+    return (reasons or [f"{type(error).__name__}: {lines[-1] if lines else ''}"])[0]
 
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """A cluster that is gone is not a bug."""
+    """Turn errors of a lost connection into ClusterError."""
     import ray
 
     try:
@@ -52,7 +52,7 @@ def connection() -> Iterator[None]:
 
 
 def connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
-    """Start Ray here, or connect to a cluster within a bounded time."""
+    """Start Ray on this machine, or connect to a cluster within a bounded time."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # never to another cluster by itself
@@ -110,7 +110,7 @@ def _join(address: str, environment: dict[str, Any]) -> None:
                 continue
             raise InputError(
                 f"resources.address {address!r}: cannot connect to Ray ({reason(error)}); "
-                "is the cluster up? `ray status` there tells"
+                "is the cluster up? see `ray status` there"
             ) from None
         return
 
@@ -137,7 +137,7 @@ class _EndedEarly(Exception):
 
 
 def _started(deadline: float, cpus: int) -> bool:
-    """Start Ray here; False where one of its processes gave up and there is time to try again.
+    """Start Ray on this machine; False if one of its processes gave up and there is time to retry.
 
     On a busy machine the raylet ends itself when its agent takes over 15 s to start.
     """
@@ -162,21 +162,21 @@ def _started(deadline: float, cpus: int) -> bool:
 
 @contextmanager
 def _patience(deadline: float) -> Iterator[list[Any]]:
-    """Wait for the node until the deadline, and no longer than its processes live; the nodes.
+    """Make Ray wait for its node until the deadline, while its processes run; yields the nodes.
 
-    Ray gives up on a node after 30 s, which it fixes: it asks again while asking raises
-    RuntimeError, and looks at its own limit only then.
+    Ray's own limit is fixed at 30 s, and is checked only between calls of `get_node`, which raises
+    RuntimeError until the node has started: here that call is repeated.
     """
     from ray._private import services
     from ray._private.node import Node
 
-    ask, start = services.get_node, Node.start_ray_processes
+    get_node, start = services.get_node, Node.start_ray_processes
     nodes: list[Any] = []
 
     def patient(*arguments: Any) -> Any:
         while True:
             try:
-                return ask(*arguments)
+                return get_node(*arguments)
             except RuntimeError:
                 if ended := _ended(nodes[-1] if nodes else None):
                     raise _EndedEarly(f"its {ended} ended") from None
@@ -184,19 +184,19 @@ def _patience(deadline: float) -> Iterator[list[Any]]:
                     raise
                 time.sleep(0.5)
 
-    def noticed(node: Any) -> None:
+    def start_noted(node: Any) -> None:
         nodes.append(node)
         start(node)
 
-    services.get_node, Node.start_ray_processes = patient, noticed
+    services.get_node, Node.start_ray_processes = patient, start_noted
     try:
         yield nodes
     finally:
-        services.get_node, Node.start_ray_processes = ask, start
+        services.get_node, Node.start_ray_processes = get_node, start
 
 
 def ended_here() -> str:
-    """The name of a process of the Ray started here that has ended; empty while all live."""
+    """Name of an ended process of the Ray on this machine; empty while all of them run."""
     import ray
 
     return _ended(ray._private.worker._global_node)
@@ -219,7 +219,7 @@ def control_address() -> tuple[str, int] | None:
 
 
 def answers(address: tuple[str, int]) -> bool:
-    """Whether something listens there."""
+    """True if a connection to (host, port) is accepted."""
     with suppress(OSError):
         socket.create_connection(address, KNOCK_SECONDS).close()
         return True
@@ -227,7 +227,7 @@ def answers(address: tuple[str, int]) -> bool:
 
 
 def leave(*, lost: bool) -> None:
-    """Disconnect, and stop the Ray started here; at once where it is `lost`, for none answers."""
+    """Disconnect, and stop the Ray started here; kill it first if `lost`, as it does not answer."""
     import ray
 
     node = ray._private.worker._global_node
@@ -237,26 +237,26 @@ def leave(*, lost: bool) -> None:
 
 
 class Demand:
-    """Asks a cluster how many processes wait for room on one of its machines.
+    """Number of processes that wait for room on a machine of the cluster.
 
-    One that is being started already has its place and does not count.
+    A process that is starting already has its place and does not count.
     """
 
     def __init__(self) -> None:
-        self._asked: Any = None
+        self._request: Any = None
 
     def waiting(self) -> int | None:
-        """How many, or None while that is not known."""
+        """Number of waiting processes; None while that is not known."""
         import ray
 
         if not ray.util.client.ray.is_connected():
             return _pending(ray._private.worker.global_worker.gcs_client)
-        if self._asked is None:  # a client can't ask, but what runs there can
-            self._asked = ray.remote(num_cpus=0)(_pending_there).remote()
-        if not ray.wait([self._asked], timeout=0)[0]:
+        if self._request is None:  # a client cannot query this, but a task in the cluster can
+            self._request = ray.remote(num_cpus=0)(_pending_there).remote()
+        if not ray.wait([self._request], timeout=0)[0]:
             return None
-        answer, self._asked = ray.get(self._asked), None
-        return int(answer)
+        count, self._request = ray.get(self._request), None
+        return int(count)
 
 
 def _pending_there() -> int:

@@ -1,4 +1,4 @@
-"""Whether Ray itself still lives, and whether workers wait for room or merely start slowly."""
+"""Health checks: that Ray still runs, and that workers start and have room on a machine."""
 
 import time
 import warnings
@@ -8,27 +8,29 @@ from evo.cluster.machine import needed
 from evo.config import Resources
 
 ROOM_SECONDS = 120.0  # without room for any worker, before the search gives up
-TELL_SECONDS = 10.0
+TELL_SECONDS = 10.0  # without a worker, before the cluster is asked for its room
 START_SECONDS = 300.0  # for the first worker to start where there is room
 KNOCK_SECONDS = 5.0  # between looks at whether a cluster's head answers
 SILENT_SECONDS = 45.0  # of the head; Ray's own library ends this process after 60
 
 
 class Liveness:
-    """Asked again and again while a cluster is in use; raises ClusterError where it is hopeless."""
+    """Repeated health checks of a cluster in use; ClusterError if it cannot continue."""
 
     def __init__(self, resources: Resources) -> None:
-        self.ended = False  # Ray has: nothing of it can be asked any more
+        self.ended = False  # Ray has ended and answers no more calls
         self._resources = resources
         self._control = None if resources.address == "local" else control_address()
         self._heard = self._knocked = time.monotonic()
-        self._demand, self._asked = Demand(), 0.0
+        self._demand, self._queried = Demand(), 0.0
         self._without_worker: float | None = None  # since when there is none
         self._without_room: float | None = None  # since when none of the machines has any
 
     def check_ray(self) -> None:
-        """ClusterError once Ray itself has ended, which its own library notices after a minute, by
-        ending this process with a stack of C++."""
+        """Raise ClusterError once Ray has ended.
+
+        Ray's own library would notice after a minute, and abort this process with a C++ stack.
+        """
         now = time.monotonic()
         if self._control is None:
             if ended := ended_here():
@@ -47,15 +49,15 @@ class Liveness:
                 )
 
     def check_room(self, workers: int, *, started: bool) -> None:
-        """Give up where none of the workers has `started` for long; say so where none has room."""
+        """Raise ClusterError if no worker has `started` for long; warn if there is no room."""
         if started:
             self._without_worker = self._without_room = None
             return
         now = time.monotonic()
         self._without_worker = self._without_worker or now
-        elsewhere = self._resources.address != "local"  # else there is room, by `fitting`
-        if elsewhere and now > self._without_worker + TELL_SECONDS and now > self._asked + 1:
-            self._asked = now
+        elsewhere = self._resources.address != "local"  # else `fitting` has checked the room
+        if elsewhere and now > self._without_worker + TELL_SECONDS and now > self._queried + 1:
+            self._queried = now
             self._look_for_room(workers, now)
         if self._without_room is None and now > self._without_worker + START_SECONDS:
             raise ClusterError(
@@ -63,7 +65,7 @@ class Liveness:
             )
 
     def _look_for_room(self, workers: int, now: float) -> None:
-        """Tell workers that wait for room from those that merely start slowly."""
+        """Distinguish workers that wait for room from those that only start slowly."""
         waiting = self._demand.waiting()
         if waiting is None or waiting < workers * self._resources.processes:
             self._without_room = None

@@ -1,4 +1,4 @@
-"""What a machine offers, how a worker process is set up, and whether a cluster answers.
+"""CPUs and folders of a machine, environment of worker processes, reachability of a cluster.
 
 Nothing here imports Ray.
 """
@@ -19,7 +19,7 @@ from fitness.errors import InputError
 
 KNOCK_SECONDS = 5.0
 PROBES = 3
-ANSWER_SECONDS = 120.0  # a busy head took more than 40 to let a client in
+ANSWER_SECONDS = 120.0  # a busy head took more than 40 to accept a client
 PROBE = """
 import logging, sys
 logging.basicConfig(level="DEBUG")
@@ -34,7 +34,7 @@ REFUSED = ("InvalidAuthToken", "AuthenticationError", "missing authentication to
 
 
 def temporary_folder() -> Path:
-    """The folder below which Ray on this machine keeps its sockets and logs; as Ray finds it."""
+    """Folder of Ray's sockets and logs on this machine, by the same rules as Ray's."""
     given = os.environ.get("RAY_TMPDIR") or (
         os.environ.get("TMPDIR") if sys.platform == "linux" else None
     )
@@ -42,7 +42,7 @@ def temporary_folder() -> Path:
 
 
 def check_temporary_folder() -> None:
-    """InputError where the names of Ray's sockets would be longer than the system allows."""
+    """Raise InputError if the paths of Ray's sockets would be longer than the system allows."""
     folder = temporary_folder()
     longest = len(os.fsencode(folder / SOCKET.format(process=os.getpid())))
     most = 103 if sys.platform == "darwin" else 107
@@ -56,20 +56,20 @@ def check_temporary_folder() -> None:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def logical_cpus(resources: Resources) -> int:
-    """More workers than cores may be asked for; Ray must then be told that there is room."""
-    asked = (resources.workers or 0) * resources.processes * resources.cpus
-    return max(asked, available_cpus())
+    """CPUs to declare to Ray: the machine's, or more if the workers in the spec need more."""
+    requested = (resources.workers or 0) * resources.processes * resources.cpus
+    return max(requested, available_cpus())
 
 
 def fitting(resources: Resources, offers: Sequence[Mapping[str, float]]) -> int:
-    """The workers asked for, else as many as these machines have room for; at least one.
+    """Number of workers: the spec's, else as many as these machines have room for, at least one.
 
-    A cluster that has no room now may grow, so there a number asked for is believed.
+    On a cluster, which may grow, a number in the spec is accepted without room for it.
     """
     processes = sum(_on_one(resources, offer) for offer in offers)
     room = processes // resources.processes
@@ -84,7 +84,7 @@ def fitting(resources: Resources, offers: Sequence[Mapping[str, float]]) -> int:
 
 
 def needed(resources: Resources) -> str:
-    """What a worker takes, in words."""
+    """Resources of a worker, in words."""
     each = f"{resources.cpus} CPUs and {resources.gpus:g} GPUs"
     return each if resources.processes == 1 else f"{resources.processes} processes of {each}"
 
@@ -99,7 +99,7 @@ def _on_one(resources: Resources, offer: Mapping[str, float]) -> int:
 
 
 def worker_variables(cpus: int, import_paths: Iterable[Path]) -> dict[str, str]:
-    """Threads as many as CPUs, and idle threads that sleep: spinning ones cost a factor of 2.5."""
+    """Environment of a worker: a thread for each CPU; idle ones sleep (spinning is 2.5x slower)."""
     threads = str(cpus)
     paths = [*map(str, import_paths), os.environ.get("PYTHONPATH", "")]
     return {
@@ -117,7 +117,7 @@ def worker_variables(cpus: int, import_paths: Iterable[Path]) -> dict[str, str]:
 
 @contextmanager
 def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables set for a while."""
+    """Set environment variables within the context."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -131,11 +131,11 @@ def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def set_token(address: str) -> None:
-    """Ray's token, which keeps strangers from running code on a cluster.
+    """Set Ray's authentication token, without which anybody could run code on a cluster.
 
     A cluster is locked if its head found a token when it started; a driver that names the cluster
-    by host and port shows its own only if RAY_AUTH_MODE says so. Ray on this machine alone gets a
-    token that nobody has to know: it would make one in ~/.ray, which locks later clusters.
+    by host and port sends its own only if RAY_AUTH_MODE says so. Ray on this machine alone gets a
+    random token for this process: else it would make one in ~/.ray, which locks later clusters.
     """
     given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if address == "local":
@@ -171,18 +171,18 @@ def reach(address: str) -> None:
             if not any(word.encode() in joined.stderr for word in PASSING):
                 break
     except subprocess.TimeoutExpired as error:
-        told, why = error.stderr or b"", f"no Ray cluster answered within {ANSWER_SECONDS:.0f} s"
+        output, why = error.stderr or b"", f"no Ray cluster answered within {ANSWER_SECONDS:.0f} s"
     else:
         if joined.returncode == 0:
             return
-        told = joined.stderr
-        errors = re.findall(rb"^\w[\w.]*: .+", told, re.MULTILINE)
+        output = joined.stderr
+        errors = re.findall(rb"^\w[\w.]*: .+", output, re.MULTILINE)
         why = errors[-1].decode(errors="replace") if errors else f"exit code {joined.returncode}"
     remedy = (
         "give `auto` or the head's host:port (of `ray start --head`) on a machine of the cluster, "
-        "ray://host:10001 from anywhere else; `ray status` on the head tells whether it is up"
+        "ray://host:10001 from anywhere else; `ray status` on the head shows whether it is up"
     )
-    if any(word.encode() in told for word in REFUSED):
+    if any(word.encode() in output for word in REFUSED):
         why = "the cluster asks for a token, and this process has none or another one"
         remedy = "copy ~/.ray/auth_token from the cluster's head, or set RAY_AUTH_TOKEN to it"
     raise InputError(f"resources.address {address!r}: cannot join ({why}); {remedy}")

@@ -1,9 +1,9 @@
-"""Ray: warm workers that each hold the base model and the data, and what becomes of lost ones.
+"""The queue of evaluations, and the Ray workers with the base model and the data in memory.
 
 With `connection.py` the only importer of ray. A worker is one actor, or several that train each
-individual together. One that dies, or whose node does, is replaced and its evaluation goes to the
-next free one: `lost` is charged to nobody. An evaluation over its time limit is killed with its
-worker and recorded as `timed_out`.
+individual together. A worker that dies, or whose node does, is replaced, and its evaluation is
+tried again by the next free one; the lost attempt does not count against the individual. An
+evaluation over its time limit is killed with its worker and recorded as `timed_out`.
 """
 
 import os
@@ -20,7 +20,7 @@ from evo.cluster.connection import ClusterError, connect, connection, leave, rea
 from evo.cluster.doing import Doing, Phase
 from evo.cluster.liveness import Liveness
 from evo.cluster.machine import fitting
-from evo.cluster.shipping import lacking, marks, moved, stored
+from evo.cluster.shipping import marks, missing, moved, stored
 from evo.config import Resources
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -38,10 +38,10 @@ PHASES: Mapping[str, Phase] = {
     "meet": "meeting",
     "evaluate": "evaluating",
 }
-TRY_SECONDS = 300.0  # of measuring what is fastest
-GRACE_SECONDS = 10.0  # for the first process to fail as another one did, before all are ended
+TRY_SECONDS = 300.0  # for a measurement of speed
+GRACE_SECONDS = 10.0  # for the first process to report a failure too, before all are ended
 LOOK_SECONDS = 0.01  # between looks at many workers while evaluations are submitted
-FAILED_BIRTHS = 3  # in a row, in one place
+FAILED_STARTS = 3  # in a row, of the same worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,17 @@ class Lost:
 
 @dataclass(slots=True)
 class _Worker:
-    """Its actors, of which the first one leads, and the answers they owe: names (once they have a
-    place), that they have loaded the base model and the data, that they have met, or the
-    evaluations of one or several specs."""
+    """State of a worker: its actors, the first of which leads, and their pending calls.
+
+    The calls are, in order: `name` (answered once the actor has a place), `load` of base model and
+    data, `meet` of several processes, and then `evaluate` of one or several specs.
+    """
 
     actors: list[Any]
-    failed_births: int
-    room: Any = None  # where several actors are: a placement group
-    owed: "list[ray.ObjectRef]" = field(default_factory=list)
-    answers: dict[int, Any] = field(default_factory=dict)  # so far, by place among the actors
+    failed_starts: int
+    room: Any = None  # placement group of several actors
+    calls: "list[ray.ObjectRef]" = field(default_factory=list)
+    answers: dict[int, Any] = field(default_factory=dict)  # to pending calls, by actor's number
     name: str = ""
     phase: Phase = "starting"
     since: float = 0.0  # Unix seconds, of the phase
@@ -73,11 +75,11 @@ class _Worker:
     attempt: int = 0
     started: float = 0.0  # Unix seconds, for the record
     limit: float = float("inf")  # of time.monotonic()
-    failure: Evaluation | None = None  # of another process than the first, which may wait for it
+    failure: Evaluation | None = None  # of a process while the others may wait for it
 
 
 class _Evaluator:
-    """Runs in a worker process: the one place that holds a base model."""
+    """Actor in a worker process, which holds the base model and the data."""
 
     def __init__(self, task: Task, wanted: Marks, rank: int) -> None:
         self._task = task
@@ -88,12 +90,12 @@ class _Evaluator:
         return f"{socket.gethostname()}/{os.getpid()}"
 
     def load(self, contents: "Mapping[Path, ray.ObjectRef]") -> list[Path]:
-        """Load, or return the files to send because they are not on this machine."""
+        """Load the task, or return the files to send because this machine does not have them."""
         import ray
 
         from fitness.evaluate.evaluator import Evaluator
 
-        absent = lacking(self._task, self._wanted)
+        absent = missing(self._task, self._wanted)
         if not contents and absent:
             return absent
         copies = {path: stored(path, ray.get(contents[path]), self._wanted) for path in contents}
@@ -105,7 +107,7 @@ class _Evaluator:
 
         from fitness.training.ranks import meeting_place
 
-        by_file = here and not ray.get_gpu_ids()  # which nccl would go on to read
+        by_file = here and not ray.get_gpu_ids()  # nccl would keep reading the file
         return meeting_place(None if by_file else ray.util.get_node_ip_address())
 
     def meet(self, url: str) -> None:
@@ -131,10 +133,10 @@ class _Evaluator:
 
 
 class Cluster:
-    """A queue of evaluations before a fixed number of warm workers."""
+    """A queue of evaluations for a fixed number of workers that stay loaded."""
 
     def __init__(self, resources: Resources, task: Task, *, import_paths: Iterable[Path] = ()):
-        """Connect, or start Ray on this machine, and begin to start the workers."""
+        """Connect, or start Ray on this machine, and start the workers without waiting for them."""
         connect(resources, task, list(import_paths))
         import ray
 
@@ -143,7 +145,7 @@ class Cluster:
         self._contents: dict[Path, ray.ObjectRef] = {}
         self._workers: list[_Worker] = []
         self._free: deque[_Worker] = deque()
-        self._owed: dict[ray.ObjectRef, _Worker] = {}
+        self._pending: dict[ray.ObjectRef, _Worker] = {}
         self._seen: list[Evaluation | Lost] = []  # until the next poll
         self._looked = 0.0  # when
         self._soonest = float("inf")  # no limit is before it, of time.monotonic()
@@ -155,27 +157,27 @@ class Cluster:
             self._task = ray.put(task)
             self._wanted = ray.put({} if resources.address == "local" else marks(task))
             self._remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_Evaluator)
-            self._workers = [self._birth() for _ in range(self.size)]
+            self._workers = [self._start() for _ in range(self.size)]
         except BaseException:
             self.close()
             raise
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
-        """How large a bucket of such recipes the first worker that is there trains fastest.
+        """Fastest size of a bucket of such recipes, measured on the first worker that is ready.
 
-        1 where that takes too long, or the worker dies of it.
+        1 if that takes too long or kills the worker.
         """
-        return self._asked(lambda actor: actor.fastest_bucket.remote(recipe), 1)
+        return self._call(lambda actor: actor.fastest_bucket.remote(recipe), 1)
 
     def bfloat16_cost(self) -> float:
-        """How many times as long as in float32 a product in bfloat16 takes on the first worker.
+        """Time of a matrix product in bfloat16 relative to float32, on the first worker.
 
-        Infinitely where that cannot be told.
+        Infinite if it cannot be measured.
         """
-        return self._asked(lambda actor: actor.bfloat16_cost.remote(), float("inf"))
+        return self._call(lambda actor: actor.bfloat16_cost.remote(), float("inf"))
 
-    def _asked(self, ask: "Callable[[Any], ray.ObjectRef]", otherwise: Answer) -> Answer:
-        """What the first worker that is there answers; `otherwise` if it cannot."""
+    def _call(self, method: "Callable[[Any], ray.ObjectRef]", otherwise: Answer) -> Answer:
+        """Result of a call to the first ready worker; `otherwise` if it dies or is too slow."""
         import ray
 
         while not self._free:
@@ -183,7 +185,7 @@ class Cluster:
             self._check_room()
         worker = self._free.popleft()
         try:
-            answer: Answer = ray.get(ask(worker.actors[0]), timeout=TRY_SECONDS)
+            answer: Answer = ray.get(method(worker.actors[0]), timeout=TRY_SECONDS)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self._replace(worker)
             return otherwise
@@ -193,7 +195,7 @@ class Cluster:
     def submit(self, *specs: EvaluationSpec) -> None:
         """Queue an evaluation, or those of a bucket; `poll` returns each when it is done.
 
-        Whoever has finished meanwhile takes the next: many may be submitted before the next poll.
+        Workers that have finished take the next: many may be submitted before the next poll.
         """
         self._queue.append((specs, 1))
         if self._free:
@@ -202,22 +204,22 @@ class Cluster:
             self._look(0.0)
 
     def cancel_queued(self) -> int:
-        """Forget what no worker has started; how many that was."""
+        """Empty the queue; return how many evaluations no worker had started."""
         cancelled = sum(len(specs) for specs, _ in self._queue)
         self._queue.clear()
         return cancelled
 
     @property
     def busy(self) -> int:
-        """Number of evaluations that run right now, or that the next poll returns."""
+        """Number of evaluations that are running, or that the next poll returns."""
         return len(self._seen) + sum(len(worker.specs) for worker in self._workers)
 
     def doing(self) -> list[Doing]:
-        """What each worker does now."""
+        """Current activity of each worker."""
         return [Doing(w.name, w.phase, w.since, w.specs) for w in list(self._workers)]
 
     def poll(self, seconds: float) -> list[Evaluation | Lost]:
-        """What has finished or died, after waiting at most `seconds` for the first of it."""
+        """Evaluations that have finished or were lost; waits at most `seconds` for the first."""
         if not self._seen:
             self._look(seconds)
         self._check_room()
@@ -229,23 +231,23 @@ class Cluster:
         self._liveness.check_room(len(self._workers), started=started)
 
     def _look(self, seconds: float) -> None:
-        """See what has finished or died, and give the queue to whoever is free."""
+        """Collect results and lost workers, and give queued evaluations to free workers."""
         import ray
 
         self._liveness.check_ray()
-        if not self._owed:
+        if not self._pending:
             time.sleep(seconds)
             self.on_look()
             return
-        waiting = list(self._owed)
+        waiting = list(self._pending)
         with connection():
             limit = self._soonest - time.monotonic()
             ready, _ = ray.wait(waiting, timeout=max(0.0, min(seconds, limit)))
-            if ready:  # whatever else is ready by now comes along
+            if ready:  # collect all others that are ready too
                 ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
             for ref in ready:
-                if ref in self._owed:  # else its worker was replaced meanwhile
-                    self._seen += self._answered(self._owed.pop(ref), ref)
+                if ref in self._pending:  # else its worker was replaced meanwhile
+                    self._seen += self._answered(self._pending.pop(ref), ref)
             for worker in self._late():
                 self._seen += self._overdue(worker)
             self._dispatch()
@@ -262,34 +264,34 @@ class Cluster:
                 _end(worker)
         leave(lost=ended)
 
-    def _birth(self, failed_births: int = 0) -> _Worker:
+    def _start(self, failed_starts: int = 0) -> _Worker:
         count = self._resources.processes
         room, places = _room(self._resources) if count > 1 else (None, [{}])
         actors = [
             self._remote.options(**place).remote(self._task, self._wanted, rank)
             for rank, place in enumerate(places)
         ]
-        worker = _Worker(actors, failed_births, room)
-        self._owes(worker, "name")
+        worker = _Worker(actors, failed_starts, room)
+        self._begin(worker, "name")
         return worker
 
-    def _owes(
+    def _begin(
         self, worker: _Worker, method: str, *given: Any, seconds: float = float("inf")
     ) -> None:
-        """Call a method of all its actors."""
+        """Call a method of all actors of a worker; `_look` collects the answers."""
         worker.phase, worker.since = PHASES[method], time.time()
         worker.limit = time.monotonic() + seconds
         self._soonest = min(self._soonest, worker.limit)
-        worker.owed = [getattr(actor, method).remote(*given) for actor in worker.actors]
+        worker.calls = [getattr(actor, method).remote(*given) for actor in worker.actors]
         worker.answers = {}
-        self._owed |= dict.fromkeys(worker.owed, worker)
+        self._pending |= dict.fromkeys(worker.calls, worker)
 
-    def _replace(self, worker: _Worker, failed_births: int = 0) -> None:
-        """Another actor in its place; the old one may live where only the connection broke."""
+    def _replace(self, worker: _Worker, failed_starts: int = 0) -> None:
+        """Replace a worker; end the old one, which may still run if only the connection broke."""
         _end(worker)
-        for ref in worker.owed:
-            self._owed.pop(ref, None)
-        self._workers[self._workers.index(worker)] = self._birth(failed_births)
+        for ref in worker.calls:
+            self._pending.pop(ref, None)
+        self._workers[self._workers.index(worker)] = self._start(failed_starts)
 
     def _dispatch(self) -> None:
         while self._queue and self._free:
@@ -297,22 +299,22 @@ class Cluster:
             worker.specs, worker.attempt = self._queue.popleft()
             worker.started = time.time()
             seconds = self._resources.timeout * len(worker.specs)
-            self._owes(worker, "evaluate", worker.specs, seconds=seconds)
+            self._begin(worker, "evaluate", worker.specs, seconds=seconds)
 
     def _answered(self, worker: _Worker, answer: "ray.ObjectRef") -> list[Evaluation | Lost]:
-        """One of its actors has; what that makes of the worker, and of what it was asked."""
+        """Process an actor's answer: the worker's next call, or the results of its evaluations."""
         import ray
 
-        specs, place = worker.specs, worker.owed.index(answer)
+        specs, place = worker.specs, worker.calls.index(answer)
         try:
             worker.answers[place] = ray.get(answer)
         except ray.exceptions.OutOfMemoryError as error:
             if not specs:
-                return self._stillborn(worker, reason(error))
+                return self._failed_to_start(worker, reason(error))
             return self._too_much(worker, Status.OUT_OF_MEMORY, str(error))
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
             if not specs:
-                return self._stillborn(worker, reason(error))
+                return self._failed_to_start(worker, reason(error))
             self._replace(worker)
             return self._lost(worker, reason(error))
         except ray.exceptions.RayTaskError as error:
@@ -320,9 +322,9 @@ class Cluster:
                 raise  # a bug: Evaluator.evaluate turns all else into data
             if isinstance(error.cause, InputError):
                 raise InputError(f"worker {worker.name}: {error.cause}") from None
-            return self._stillborn(worker, reason(error.cause))
+            return self._failed_to_start(worker, reason(error.cause))
         if specs and len(worker.actors) > 1:
-            self._noticed(worker, place)
+            self._note_failure(worker, place)
         if len(worker.answers) < len(worker.actors):
             return []
         first, *others = [worker.answers[place] for place in range(len(worker.actors))]
@@ -345,19 +347,20 @@ class Cluster:
             worker.loaded = True
             self._meet(worker)
         else:
-            worker.failed_births = 0
+            worker.failed_starts = 0
             self._rest(worker)
         return []
 
     def _rest(self, worker: _Worker) -> None:
-        """Let it take the next evaluation of the queue."""
+        """Mark a worker as free for the next evaluation of the queue."""
         worker.phase, worker.since = "idle", time.time()
         self._free.append(worker)
 
-    def _noticed(self, worker: _Worker, place: int) -> None:
-        """A process that failed alone leaves the others waiting for it: they are ended soon.
+    def _note_failure(self, worker: _Worker, place: int) -> None:
+        """Note the failure of one of several processes: the others wait for it, and are ended soon.
 
-        One that only missed another does not know why: the other one's answer counts, or its death.
+        A process with status LOST only lost its peer and does not know why: the peer's answer
+        counts, or its death.
         """
         (evaluation,) = worker.answers[place]
         if evaluation.status in (Status.OK, Status.DIVERGED):
@@ -368,19 +371,19 @@ class Cluster:
         self._soonest = min(self._soonest, worker.limit)
 
     def _load(self, worker: _Worker, absent: list[Path]) -> None:
-        """Let it load, and send what its machine lacks through the object store."""
+        """Let a worker load; send files missing on its machine through the object store."""
         import ray
 
         for path in absent:
             if path not in self._contents:
                 self._contents[path] = ray.put(path.read_bytes())
         contents = {path: self._contents[path] for path in absent}
-        self._owes(worker, "load", contents, seconds=LOAD_SECONDS)
+        self._begin(worker, "load", contents, seconds=LOAD_SECONDS)
 
     def _meet(self, worker: _Worker) -> None:
-        """Let its processes find one another."""
+        """Connect the processes of a worker with one another."""
         here = self._resources.address == "local"
-        self._owes(
+        self._begin(
             worker,
             "meet",
             worker.actors[0].meeting_place.remote(here),
@@ -400,7 +403,7 @@ class Cluster:
         return [Lost(spec, worker.attempt, worker.name, why) for spec in worker.specs]
 
     def _too_much(self, worker: _Worker, status: Status, why: str) -> list[Evaluation | Lost]:
-        """What an evaluation fails by; a bucket is taken apart, and each tried alone."""
+        """Fail an evaluation that is too large or too slow; retry those of a bucket one by one."""
         self._replace(worker)
         if len(worker.specs) == 1:
             return [self._recorded(failed(worker.specs[0], status, why), worker)]
@@ -408,16 +411,16 @@ class Cluster:
         return []
 
     def _late(self) -> list[_Worker]:
-        """Who has passed a limit; nobody is looked at before one can be passed."""
+        """Workers that have passed their time limit; checked only once one may have."""
         if time.monotonic() < self._soonest:
             return []
-        owing = [w for w in self._workers if any(ref in self._owed for ref in w.owed)]
+        owing = [w for w in self._workers if any(ref in self._pending for ref in w.calls)]
         self._soonest = min((worker.limit for worker in owing), default=float("inf"))
         return [worker for worker in owing if worker.limit <= time.monotonic()]
 
     def _overdue(self, worker: _Worker) -> list[Evaluation | Lost]:
         if not worker.specs:
-            return self._stillborn(worker, f"not done after {LOAD_SECONDS:.0f} s")
+            return self._failed_to_start(worker, f"not done after {LOAD_SECONDS:.0f} s")
         if worker.failure and worker.failure.status is Status.LOST:
             self._replace(worker)
             return self._lost(worker, worker.failure.message)
@@ -426,18 +429,18 @@ class Cluster:
         why = f"over its limit of {self._resources.timeout:g} s (resources.timeout)"
         return self._too_much(worker, Status.TIMED_OUT, why)
 
-    def _stillborn(self, worker: _Worker, why: str) -> list[Evaluation | Lost]:
-        if worker.failed_births + 1 >= FAILED_BIRTHS:
+    def _failed_to_start(self, worker: _Worker, why: str) -> list[Evaluation | Lost]:
+        if worker.failed_starts + 1 >= FAILED_STARTS:
             raise ClusterError(
-                f"{FAILED_BIRTHS} workers in a row failed to start or to load the base model and "
+                f"{FAILED_STARTS} workers in a row failed to start or to load the base model and "
                 f"the data{f', the last on {worker.name}' if worker.name else ''}: {why}"
             )
-        self._replace(worker, worker.failed_births + 1)
+        self._replace(worker, worker.failed_starts + 1)
         return []
 
 
 def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:
-    """A placement group for the processes of a worker, near one another, and each one's place."""
+    """A placement group for the processes of a worker, close together, and options of each."""
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -450,7 +453,7 @@ def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:
 
 
 def _end(worker: _Worker) -> None:
-    """Kill its actors, and give its room back."""
+    """Kill the actors of a worker, and remove its placement group."""
     import ray
     from ray.util.placement_group import remove_placement_group
 
@@ -461,8 +464,8 @@ def _end(worker: _Worker) -> None:
 
 
 def _broke_the_gpu(evaluation: Evaluation) -> bool:
-    """Whether the process can compute nothing on its GPU any more, as after a failed kernel.
+    """True if the process can no longer use its GPU, as after a failed kernel.
 
-    CUDA gives every later call the same error; another process begins with a sound device.
+    CUDA returns the same error for every later call; a new process starts with a sound device.
     """
     return evaluation.status is Status.ERROR and "CUDA error" in evaluation.message

@@ -1,4 +1,4 @@
-"""Model, data and modules for machines that do not see the driver's files; no Ray in here."""
+"""Model, data and modules for machines without the driver's files. Nothing here imports Ray."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,14 +11,17 @@ from fitness.files import cache_folder, file_digest, write_whole
 
 
 def marks(task: Task) -> dict[Path, str | int]:
-    """Every file that a worker reads, and how to know it: a hash of the model's, the size (bytes)
-    of a file of tokens, which is named after its content."""
+    """Files that a worker reads, with a mark to verify each.
+
+    A hash for the files of a model; the size (bytes) for a file of tokens, which is named after a
+    hash of its content.
+    """
     tokens = {Path(file.path): file.size for file in _token_files(task)}
     return {path: file_digest(path) for path in _model_files(task)} | tokens
 
 
-def lacking(task: Task, wanted: Mapping[Path, str | int]) -> list[Path]:
-    """Runs on a worker: the files that are not here as marked; all of a model's, or none."""
+def missing(task: Task, wanted: Mapping[Path, str | int]) -> list[Path]:
+    """Files missing or different on a worker's machine; of a model all files or none."""
     absent = {path for path, mark in wanted.items() if not _is(path, mark)}
     for folder in _folders(task):
         if any(path.parent == folder for path in absent):
@@ -33,7 +36,7 @@ def _is(path: Path, mark: str | int) -> bool:
 
 
 def _folders(task: Task) -> list[Path]:
-    """Of the model, and of what is merged."""
+    """Folders of the model and of the parts to merge."""
     return [folder for folder in (task.model, *task.parts.values()) if folder is not None]
 
 
@@ -48,9 +51,9 @@ def _token_files(task: Task) -> Iterator[TokenFile]:
 
 
 def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path:
-    """A copy of a file from another machine, in this machine's cache, under its own name.
+    """Write a file from another machine to this machine's cache, under the same name.
 
-    Files of one folder stay together, in a folder named after all that is wanted from there.
+    Files of one folder stay together, in a folder named after a hash of all that is needed of it.
     """
     together = sorted((str(p), mark) for p, mark in wanted.items() if p.parent == path.parent)
     key = hashlib.sha256(repr(together).encode()).hexdigest()[:16]
@@ -62,10 +65,10 @@ def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path
 
 
 def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
-    """The task with the paths of the copies; all files of the model must be copies, or none.
+    """The task with the paths of the copies; either all files of a model are copies or none.
 
-    A machine that needs copies does not share the run's folder either, so weights are not kept
-    there: `evo export` trains them again.
+    A machine that needs copies does not share the run's folder either, so no checkpoints are
+    written there: `evo export` trains them again.
     """
     if not copies:
         return task
@@ -90,9 +93,9 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
 
 
 def own_modules(task: Task, folders: Iterable[Path]) -> list[Path]:
-    """The package folder or the file of each `module:function` of the spec found in `folders`.
+    """Package folder or file of each `module:function` in the spec, if it is in `folders`.
 
-    What it imports in turn is not followed: that belongs in its package, or on every machine.
+    Its own imports are not followed: they must be in its package, or on every machine.
     """
     named = [m for prompts in task.prompt_sets.values() for m in prompts.metrics]
     named += [task.evaluator] if isinstance(task.evaluator, str) else []

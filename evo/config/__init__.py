@@ -1,7 +1,8 @@
-"""Search specs: `load` turns search.yaml into a frozen SearchConfig, or says all that is wrong.
+"""Search specs: `load` turns search.yaml into a frozen SearchConfig, or raises all its errors.
 
-Also a config's plain form, which the ledger and the run folder keep. The sections are in
-`evo.config.sections`, what they mean for genomes in `evo.config.genomes`; import both from here.
+Also the plain form of a config (JSON-able values), which the ledger and the run folder store. The
+sections are declared in `evo.config.sections`; search space, baselines, losses and constraints are
+derived from them in `evo.config.genomes`. Import both from here.
 """
 
 import io
@@ -26,14 +27,14 @@ from evo.config.genomes import (
     decode,
     default_genome,
     feasible,
-    inherits,
-    known,
+    known_genomes,
     largest,
     losses,
     objectives,
     possible,
     space,
     violation,
+    warm_starts,
 )
 from evo.config.resolve import resolve_spec, resolved, with_population
 from evo.config.section import NAME_PATTERN
@@ -55,10 +56,9 @@ __all__ = [
     "difference",
     "feasible",
     "from_plain",
-    "inherits",
     "init",
     "json_schema",
-    "known",
+    "known_genomes",
     "largest",
     "load",
     "losses",
@@ -69,13 +69,14 @@ __all__ = [
     "space",
     "to_plain",
     "violation",
+    "warm_starts",
     "write_config",
     "write_yaml",
 ]
 
-# These stand in for what has errors, so that the checks across the rest of the spec can still run.
-ENTRY_STAND_IN = {"sources": {"path": "x"}, "domains": {"path": "x"}}
-SECTION_STAND_IN: dict[str, Any] = {
+# Placeholders for entries and sections with errors, so that the checks of the rest can still run.
+ENTRY_PLACEHOLDER = {"sources": {"path": "x"}, "domains": {"path": "x"}}
+SECTION_PLACEHOLDER: dict[str, Any] = {
     "name": "spec",
     "genome": {"x": {"type": "float", "low": 0, "high": 1}},
     "objectives": {"x": "minimize"},
@@ -87,55 +88,57 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     """Read, check and resolve a spec; relative paths are taken from its folder.
 
     `overrides` are `key=value` texts, as if the file said so. Raises ConfigError with every
-    problem found, each with its line.
+    problem errors, each with its line.
     """
     path = resolve_spec(spec)
     file = read(path, overrides)
-    if found := impossible_texts(file.data):
-        raise file.error(found)
-    found = list(file.problems)
+    if errors := impossible_texts(file.data):
+        raise file.error(errors)
+    errors = list(file.problems)
     try:
         config = SearchConfig.model_validate(file.data)
     except ValidationError as error:
-        found += problems(error, file.data, json_schema())
+        errors += problems(error, file.data, json_schema())
     sound = set(SearchConfig.model_fields)
-    if found:
-        data, sound = _mended(file.data, found)
+    if errors:
+        data, sound = _with_placeholders(file.data, errors)
         config = SearchConfig.model_validate(data)
     config = with_population(config)
     folder = path.resolve().parent
-    found += check(config, sound, folder)
-    if found:
-        raise file.error(found)
+    errors += check(config, sound, folder)
+    if errors:
+        raise file.error(errors)
     return resolved(config, folder)
 
 
-def _mended(data: Mapping[str, Any], found: Iterable[Problem]) -> tuple[dict[str, Any], set[str]]:
-    """The spec with stand-ins for what has errors, and the sections that are worth checking on."""
+def _with_placeholders(
+    data: Mapping[str, Any], errors: Iterable[Problem]
+) -> tuple[dict[str, Any], set[str]]:
+    """The spec with placeholders for what has errors, and the names of the sound sections."""
     mended = dict(data)
     broken = set()
-    for section, *rest in (problem.key for problem in found if problem.key):
-        entries = mended.get(str(section)) if section in ENTRY_STAND_IN else None
+    for section, *rest in (problem.key for problem in errors if problem.key):
+        entries = mended.get(str(section)) if section in ENTRY_PLACEHOLDER else None
         name = str(rest[0]) if rest else ""
         if isinstance(entries, dict) and re.fullmatch(NAME_PATTERN, name):
-            mended[str(section)] = {**entries, name: ENTRY_STAND_IN[str(section)]}
+            mended[str(section)] = {**entries, name: ENTRY_PLACEHOLDER[str(section)]}
         else:
             broken.add(str(section))
     kept = {name: value for name, value in mended.items() if name not in broken}
-    stand_ins = {name: SECTION_STAND_IN[name] for name in broken & SECTION_STAND_IN.keys()}
+    stand_ins = {name: SECTION_PLACEHOLDER[name] for name in broken & SECTION_PLACEHOLDER.keys()}
     return {**kept, **stand_ins}, set(SearchConfig.model_fields) - broken
 
 
 def to_plain(config: SearchConfig) -> dict[str, Any]:
-    """JSON-able, complete, in the order of the spec; `from_plain` undoes it."""
+    """The complete config as JSON values in the order of the spec; inverse of `from_plain`."""
     return config.model_dump(mode="json")
 
 
 def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
-    """A config as recorded: nothing is resolved, read or imported. Raises ConfigError."""
+    """Validate a recorded config; no path is resolved, read or imported. Raises ConfigError."""
     recorded = SpecFile("", origin={(): "the recorded spec"})
-    if found := impossible_texts(plain):
-        raise recorded.error(found)
+    if errors := impossible_texts(plain):
+        raise recorded.error(errors)
     try:
         return SearchConfig.model_validate(plain)
     except ValidationError as error:
@@ -148,9 +151,9 @@ def of(facts: Sequence[Mapping[str, Any]]) -> SearchConfig:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line a key that differs, such as `search.population: 10 -> 24`; order counts too.
+    """Differences of two plain configs, a line each: `search.population: 10 -> 24`; order counts.
 
-    The order of sources, genes and objectives decides coordinates, draws and what `best` means.
+    The order of sources, genes and objectives decides coordinates, random draws and `best`.
     """
     return list(_differences("", old, new))
 
@@ -158,21 +161,21 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         if old != new or type(old) is not type(new):
-            yield f"{key}: {_told(old)} -> {_told(new)}"
+            yield f"{key}: {_as_json(old)} -> {_as_json(new)}"
         return
     if old.keys() == new.keys() and list(old) != list(new):
         yield f"{key or 'sections'}: order {', '.join(old)} -> {', '.join(new)}"
     for name in [*old, *(name for name in new if name not in old)]:
         inner = f"{key}.{name}" if key else name
         if name not in new:
-            yield f"{inner}: {_told(old[name])} -> (left out)"
+            yield f"{inner}: {_as_json(old[name])} -> (left out)"
         elif name not in old:
-            yield f"{inner}: (left out) -> {_told(new[name])}"
+            yield f"{inner}: (left out) -> {_as_json(new[name])}"
         else:
             yield from _differences(inner, old[name], new[name])
 
 
-def _told(value: Any) -> str:
+def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -192,7 +195,7 @@ def as_yaml(plain: Mapping[str, Any]) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 1000
-    # Told apart because the library writes U+0085 and its like in a way it does not read back.
+    # Escape everything if the text has U+0085 or the like: the library cannot read its own output.
     yaml.allow_unicode = json.dumps(plain, ensure_ascii=False).isprintable()
     text = io.StringIO()
     yaml.dump(dict(plain), text)

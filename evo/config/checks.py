@@ -1,4 +1,4 @@
-"""What no single key can tell: whether the parts of a spec fit each other."""
+"""Checks across the sections of a spec: whether its parts fit each other."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,11 +9,11 @@ from pathlib import Path
 from evo.config import genome_checks, round_checks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genome_checks import Found
-from evo.config.genomes import Constraint, baseline_names, inherits, largest, possible
+from evo.config.genome_checks import Problems
+from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
 from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
-from fitness.data.thresholds import cut_by
+from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
@@ -25,26 +25,27 @@ from population.strategies import check as check_strategy
 
 
 def check(config: SearchConfig, sound: Iterable[str], folder: Path) -> list[Problem]:
-    """Everything that does not fit.
+    """Problems between the sections of a spec, at most one for each key.
 
-    A check is made where all the sections it reads are in `sound` (the others had errors of their
-    own), and the later ones where the earlier found nothing there. `folder` is the spec's.
+    A check runs only if all sections that it reads are in `sound` (the others have errors of
+    their own); a later check only if the earlier ones found nothing in these sections. `folder` is
+    the folder of the spec.
     """
-    usable, found = set(sound), dict[Key, Problem]()
+    usable, problems = set(sound), dict[Key, Problem]()
     checks_of_spec: Checks = (("evaluator model", partial(_evaluator, folder=folder)), *CHECKS)
     with importing_from(folder / config.import_from):
         for checks in (checks_of_spec, LATER_CHECKS):
             for sections, examine in checks:
                 if usable.issuperset(sections.split()):
                     for problem in examine(config):
-                        found.setdefault(problem.key, problem)  # one for a key is enough
-            usable -= {str(key[0]) for key in found}
-    return list(found.values())
+                        problems.setdefault(problem.key, problem)  # one for a key is enough
+            usable -= {str(key[0]) for key in problems}
+    return list(problems.values())
 
 
 @contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
-    """With the working directory and a folder among where modules are looked up."""
+    """Search for modules in the working directory and a folder, within the context."""
     before = list(sys.path)
     sys.path[:0] = [str(Path.cwd()), str(folder)]
     try:
@@ -53,8 +54,8 @@ def importing_from(folder: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _complete(config: SearchConfig) -> Found:
-    """What the builtin evaluator needs and an evaluator of your own may not."""
+def _complete(config: SearchConfig) -> Problems:
+    """Missing sections that only an evaluator of one's own can do without."""
     if not mixes(config.evaluator):
         return
     if not config.model.base:
@@ -67,12 +68,12 @@ def _complete(config: SearchConfig) -> Found:
         )
 
 
-def _evaluator(config: SearchConfig, *, folder: Path) -> Found:
+def _evaluator(config: SearchConfig, *, folder: Path) -> Problems:
     return evaluator_problems(config.evaluator, folder, model=bool(config.model.base))
 
 
-def _parts(config: SearchConfig) -> Found:
-    """A merge trains nothing, and everything else does."""
+def _parts(config: SearchConfig) -> Problems:
+    """Consistency of `parts`: a merge trains nothing; without parts there is a token budget."""
     if config.evaluator != BUILTIN:
         return
     if not config.parts:
@@ -84,14 +85,15 @@ def _parts(config: SearchConfig) -> Found:
     if config.budget.tokens:
         message = f"{config.budget.tokens}, but parts are merged without training; give 0"
         yield Problem(("budget", "tokens"), message)
-    if inherits(config):
-        message = "every merge begins with the parts; leave `start` out"
+    if warm_starts(config):
+        message = "a merge always starts from the parts; leave `start` out"
         yield Problem(("genome" if "start" in config.genome else "recipe", "start"), message)
     if config.search.rungs:
         yield Problem(("search", "rungs"), "a merge cannot pause; leave the rungs out")
 
 
-def _metrics(config: SearchConfig) -> Found:
+def _metrics(config: SearchConfig) -> Problems:
+    """Metrics of prompt sets that are unknown or cannot be imported."""
     for name, prompt_set in config.prompts.items():
         for index, metric in enumerate(prompt_set.metrics):
             try:
@@ -101,8 +103,8 @@ def _metrics(config: SearchConfig) -> Found:
                 yield Problem(("prompts", name, "metrics", index), message)
 
 
-def _constraints(config: SearchConfig) -> Found:
-    """Constraints that can be read, and that something can meet."""
+def _constraints(config: SearchConfig) -> Problems:
+    """Constraints that cannot be parsed, or that no model can meet together."""
     read: list[Constraint] = []
     for index, text in enumerate(config.constraints):
         key: Key = ("constraints", index)
@@ -115,7 +117,7 @@ def _constraints(config: SearchConfig) -> Found:
         worse = {"minimize": -1, "maximize": 1}.get(better or "", 0)
         if constraint.factor is not None and constraint.sign == worse:
             turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
-            message = f"{text!r} asks for a model no better than so; write `{turned}`"
+            message = f"{text!r} forbids values better than the limit; write `{turned}`"
             yield Problem(key, message)
         for other in read:
             if _exclude(constraint, other):
@@ -123,20 +125,20 @@ def _constraints(config: SearchConfig) -> Found:
         read.append(constraint)
 
 
-def _exclude(one: Constraint, other: Constraint) -> bool:
-    """Whether no value of a measurement meets both."""
-    if one.name != other.name or one.sign == other.sign:
+def _exclude(first: Constraint, second: Constraint) -> bool:
+    """True where no value of a measurement meets both constraints."""
+    if first.name != second.name or first.sign == second.sign:
         return False
-    if (one.factor is None) != (other.factor is None):
-        return False  # it depends on the base
-    upper, lower = (one, other) if one.sign > 0 else (other, one)
+    if (first.factor is None) != (second.factor is None):
+        return False  # depends on the value of the base
+    upper, lower = (first, second) if first.sign > 0 else (second, first)
     if upper.factor is not None and lower.factor is not None:
         return upper.factor < lower.factor
     return upper.limit < lower.limit
 
 
-def _measured(config: SearchConfig) -> Found:
-    """Somebody measures every objective and constraint."""
+def _measured(config: SearchConfig) -> Problems:
+    """Objectives and constraints that are not measured by the domains and prompts of the spec."""
     used: list[tuple[Key, str]] = [(("objectives", name), name) for name in config.objectives]
     for index, text in enumerate(config.constraints):
         with suppress(ValueError):
@@ -145,34 +147,36 @@ def _measured(config: SearchConfig) -> Found:
         return
     try:
         kinds = {name: domain.kind for name, domain in config.domains.items()}
-        known = measured_names(kinds, config.prompts)
+        measured = measured_names(kinds, config.prompts)
     except InputError as error:
         yield Problem(("prompts",), str(error))
         return
     for key, name in used:
-        if name not in known:
-            close = nearest(name, known)
-            remedy = f"did you mean {close}?" if close else f"measured are {', '.join(known)}"
-            yield Problem(key, f"nobody measures {name}; {remedy}")
+        if name not in measured:
+            close = nearest(name, measured)
+            remedy = f"did you mean {close}?" if close else f"there are {', '.join(measured)}"
+            yield Problem(key, f"unknown measurement {name}; {remedy}")
 
 
-def _domain_kinds(config: SearchConfig) -> Found:
+def _domain_kinds(config: SearchConfig) -> Problems:
+    """Domains of a kind that cannot be held out, or whose splits are of different kinds."""
     for name, domain in config.domains.items():
         kinds = {source.kind for source, _ in domain.splits().values()}
         if len(kinds) > 1:
-            yield Problem(("domains", name), f"one kind, please: {' and '.join(sorted(kinds))}")
+            message = f"its splits are of kinds {' and '.join(sorted(kinds))}; use one kind"
+            yield Problem(("domains", name), message)
         elif not kinds <= HELD_OUT.keys():
-            message = f"held out are {', '.join(HELD_OUT)}, got {kinds.pop()}"
+            message = f"a domain is of kind {', '.join(HELD_OUT)}, got {kinds.pop()}"
             yield Problem(("domains", name, "kind"), message)
 
 
-def _place(config: SearchConfig, field: str) -> Key:
-    """Where a field of the recipe is decided."""
+def _key_of(config: SearchConfig, field: str) -> Key:
+    """Key of a recipe's field: in the genome if it is a gene, else in the recipe."""
     return ("genome" if field in config.genome else "recipe", field)
 
 
-def _kinds(config: SearchConfig) -> Found:
-    """Other trainers are given windows of text."""
+def _kinds(config: SearchConfig) -> Problems:
+    """Sources of records with a trainer that reads only windows of text (TRL, a command)."""
     if config.evaluator == BUILTIN or not mixes(config.evaluator):
         return
     for name, source in config.sources.items():
@@ -181,12 +185,12 @@ def _kinds(config: SearchConfig) -> Found:
             yield Problem(("sources", name, "kind"), f"{message}; leave it out, or set `evaluator`")
 
 
-def _methods(config: SearchConfig) -> Found:
-    """Each method that the search may take has data of its own, and a reward where it needs one."""
+def _methods(config: SearchConfig) -> Problems:
+    """Methods that the search may use without a source of the kind they need; unknown rewards."""
     if config.evaluator != BUILTIN:
         return
     methods = possible(config, "method")
-    key = _place(config, "method")
+    key = _key_of(config, "method")
     kinds = {source.kind for source in config.sources.values()}
     for method, uses in USES.items():
         if method in methods and method != "supervised" and not kinds & uses.keys():
@@ -200,30 +204,30 @@ def _methods(config: SearchConfig) -> Found:
                 yield Problem(("recipe", "rewards", str(name)), str(error).strip())
 
 
-def _thresholds(config: SearchConfig) -> Found:
-    """What chooses among samples has a pool to choose from."""
+def _thresholds(config: SearchConfig) -> Problems:
+    """Thresholds for samples (`keep_` fields) in a spec without a source of samples."""
     kinds = {source.kind for source in config.sources.values()}
     if not knows_recipe(config.evaluator) or "sample" in kinds or config.rounds:
         return
-    fields = {name: one for name, one in Recipe.model_fields.items() if cut_by(name)}
-    cutting = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
-    for section, names in (("genome", fields), ("recipe", cutting)):
+    fields = {name: field for name, field in Recipe.model_fields.items() if score_of_field(name)}
+    active = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
+    for section, names in (("genome", fields), ("recipe", active)):
         for name in (name for name in names if name in getattr(config, section)):
-            message = "chooses among samples, and no source is of kind sample; leave it out"
+            message = "is a threshold for samples, and no source is of kind sample; leave it out"
             yield Problem((section, name), message)
 
 
-def _infilling(config: SearchConfig) -> Found:
-    """What turns documents of text has some to turn."""
+def _infilling(config: SearchConfig) -> Problems:
+    """An `infill_share` without a source of text, whose documents it would rearrange."""
     if not mixes(config.evaluator) or not largest(config, "infill_share"):
         return
     if not any(source.kind == "text" for source in config.sources.values()):
-        message = "turns documents of text, and no source is of kind text; leave it out"
-        yield Problem(_place(config, "infill_share"), message)
+        message = "applies to documents of text, and no source is of kind text; leave it out"
+        yield Problem(_key_of(config, "infill_share"), message)
 
 
-def _bucket(config: SearchConfig) -> Found:
-    """What is trained together knows windows of text and nothing of one another's course."""
+def _bucket(config: SearchConfig) -> Problems:
+    """Settings that a bucket does not support: it trains on windows of text, all equally long."""
     if config.search.bucket == 1:
         return
     against = {
@@ -234,43 +238,43 @@ def _bucket(config: SearchConfig) -> Found:
         "resources.checkpointing": config.resources.checkpointing,
     }
     for name in (name for name, there in against.items() if there):
-        yield Problem(("search", "bucket"), f"cannot be had together with {name}; leave one out")
+        yield Problem(("search", "bucket"), f"cannot be combined with {name}; leave one out")
 
 
-def _processes(config: SearchConfig) -> Found:
-    """What several processes can train together."""
+def _processes(config: SearchConfig) -> Problems:
+    """Settings that several processes for each individual do not support."""
     if config.resources.processes == 1:
         return
     command = isinstance(config.evaluator, Command)
     against = {
-        "a command, which takes all its GPUs by resources.gpus": command,
-        "another evaluator than builtin": config.evaluator != BUILTIN and not command,
+        "a command, which gets all its GPUs by resources.gpus": command,
+        "an evaluator other than builtin": config.evaluator != BUILTIN and not command,
         "parts": bool(config.parts),
         "search.bucket": config.search.bucket != 1,
     }
     for name in (name for name, there in against.items() if there):
-        message = f"cannot be had together with {name}; leave one out"
+        message = f"cannot be combined with {name}; leave one out"
         yield Problem(("resources", "processes"), message)
 
 
-def _strategy(config: SearchConfig) -> Found:
+def _strategy(config: SearchConfig) -> Problems:
     if config.search.strategy not in STRATEGIES:
         message = unknown(config.search.strategy, STRATEGIES, "there are", "strategy")
         yield Problem(("search", "strategy"), message)
 
 
-def _population(config: SearchConfig) -> Found:
-    """Room for the baselines and for what the strategy needs, in population and budget."""
+def _population(config: SearchConfig) -> Problems:
+    """A population or budget too small for the baselines or for the strategy."""
     if config.search.strategy not in STRATEGIES:
         return
     anchors = len(baseline_names(config)) + len(config.known)
     population, evaluations = config.search.population, config.budget.evaluations
-    told = {"objectives": len(config.objectives), "anchors": anchors}
-    told["islands"] = config.search.islands
+    sizes = {"objectives": len(config.objectives), "anchors": anchors}
+    sizes["islands"] = config.search.islands
     least = 1
     try:
-        least = least_population(config.search.strategy, **told)
-        check_strategy(config.search.strategy, population=population, **told)
+        least = least_population(config.search.strategy, **sizes)
+        check_strategy(config.search.strategy, population=population, **sizes)
     except ValueError as error:
         yield Problem(("search", "population"), str(error))
     key = ("budget", "evaluations")
@@ -284,26 +288,26 @@ def _population(config: SearchConfig) -> Found:
         )
 
 
-def _inheritance(config: SearchConfig) -> Found:
-    """Children have parents to begin with, and a share of the budget for one step at least."""
-    if config.parts or not inherits(config):
+def _inheritance(config: SearchConfig) -> Problems:
+    """Warm starts that cannot work: without parents or their checkpoints, or without a step."""
+    if config.parts or not warm_starts(config):
         return
     strategy = config.search.strategy
     if strategy in STRATEGIES and strategy not in BREEDING:
         yield Problem(
             ("search", "strategy"),
-            f"nobody begins with weights of parents under {strategy}: choose one of "
-            f"{', '.join(BREEDING)}, or leave `start` at scratch",
+            f"{strategy} has no parents to start from: choose one of {', '.join(BREEDING)}, or "
+            "leave `start` at scratch",
         )
     if config.search.rungs:
         yield Problem(
             ("search", "rungs"),
-            "a parent whose fine-tune has paused has no weights to begin with: leave the rungs "
+            "a parent whose fine-tune has paused has no checkpoint to start from: leave the rungs "
             "out, or `start` at scratch",
         )
     if "dora" in possible(config, "adapter"):
         section = "genome" if "adapter" in config.genome else "recipe"
-        message = "a DoRA adapter cannot be inherited; take lora or none, or `start` at scratch"
+        message = "no warm start from a DoRA adapter; take lora or none, or `start` at scratch"
         yield Problem((section, "adapter"), message)
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     tokens = round(config.budget.tokens * config.budget.inherit_share)
@@ -315,8 +319,8 @@ def _inheritance(config: SearchConfig) -> Found:
         )
 
 
-def _steps(config: SearchConfig) -> Found:
-    """The token budget covers at least one step of the largest batch."""
+def _steps(config: SearchConfig) -> Problems:
+    """A token budget below one step of the largest batch."""
     if not knows_recipe(config.evaluator) or config.parts:
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
@@ -328,8 +332,8 @@ def _steps(config: SearchConfig) -> Found:
         )
 
 
-def _patience(config: SearchConfig) -> Found:
-    """Early stopping needs a loss to stop on, and a fine-tune that does not pause."""
+def _patience(config: SearchConfig) -> Problems:
+    """Early stopping without a held-out loss, or of fine-tunes that pause at rungs."""
     if config.budget.patience is None:
         return
     key, first = ("budget", "patience"), next(iter(config.objectives))
@@ -341,11 +345,11 @@ def _patience(config: SearchConfig) -> Found:
         yield Problem(key, message)
     elif config.search.rungs:
         yield Problem(
-            key, "does not go with search.rungs, which stop fine-tunes too; leave one out"
+            key, "cannot be combined with search.rungs, which stop fine-tunes too; leave one out"
         )
 
 
-Checks = tuple[tuple[str, Callable[[SearchConfig], Found]], ...]
+Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]
 
 CHECKS: Checks = (
     ("evaluator model sources parts domains", _complete),

@@ -1,4 +1,4 @@
-"""Says in plain words what pydantic found wrong, and at which key of the spec."""
+"""Messages for pydantic's validation errors, in plain words, at the keys of the spec."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -52,31 +52,31 @@ def show(value: object) -> str:
 def problems(
     error: ValidationError, data: object, schema: Mapping[str, Any], at: Key = ()
 ) -> list[Problem]:
-    """What is wrong with `data`, which stands at the key `at` of the spec.
+    """Problems for a validation error of `data`, which is at the key `at` of the spec.
 
-    `schema` is the JSON Schema of `data`; it knows which keys there are and what they are for.
+    `schema` is the JSON Schema of `data`, for suggestions and descriptions of missing keys.
     """
     located = [(_key(item["loc"], item["type"], data), item) for item in error.errors()]
     above = {key[:length] for key, _ in located for length in range(len(key))}
-    found: dict[Key, list[str]] = {}
+    by_key: dict[Key, list[str]] = {}
     for key, item in located:
         wrong_kind = _wrong_kind(item["type"]) is not None
         if wrong_kind and key in above:
-            continue  # another branch of a union, which the value was not meant for
+            continue  # from another branch of a union than the one that the value fits
         where, message = _message(key, item, data, schema)
-        messages = found.setdefault(where, [])
+        messages = by_key.setdefault(where, [])
         if message not in messages:
             messages.append(message)
-    return [Problem((*at, *key), _joined(messages)) for key, messages in found.items()]
+    return [Problem((*at, *key), _joined(messages)) for key, messages in by_key.items()]
 
 
 def _key(location: Sequence[str | int], kind: str, data: Any) -> Key:
-    """A pydantic location without the names of union branches, which are no keys of the data."""
+    """A pydantic location without the names of union branches, which are not keys of the data."""
     key: list[str | int] = []
     for index, part in enumerate(location):
         last = index == len(location) - 1
-        known = range(len(data)) if isinstance(data, list) else data
-        if isinstance(known, range | Mapping) and part in known:
+        keys = range(len(data)) if isinstance(data, list) else data
+        if isinstance(keys, range | Mapping) and part in keys:
             data = data[part]
         elif not (last and kind in MISSING):
             continue
@@ -128,7 +128,7 @@ def _wrong_kind(kind: str) -> str | None:
 
 
 def _joined(messages: list[str]) -> str:
-    """Errors of several branches of a union at one key, as one sentence."""
+    """One sentence for the errors of several branches of a union at one key."""
     needs = [message for message in messages if message.startswith("needs ")]
     if len(messages) == 1 or len(needs) != len(messages):
         return "; ".join(messages)
@@ -137,7 +137,7 @@ def _joined(messages: list[str]) -> str:
 
 
 def _listed(expected: str) -> list[str]:
-    """`'a', 'b' or 'c'` -> the three."""
+    """Items of an enumeration in words, `'a', 'b' or 'c'`; each keeps its quotes."""
     return expected.replace(" or ", ", ").split(", ")
 
 
@@ -151,13 +151,13 @@ def _unknown_key(key: Key, data: object, schema: Mapping[str, Any]) -> str:
 
 def _description(key: Key, data: object, schema: Mapping[str, Any]) -> str:
     node = _properties(key[:-1], data, schema).get(str(key[-1]), {})
-    meanings = [one.get("description") for one in (node, *_branches(node, None, schema))]
+    meanings = [each.get("description") for each in (node, *_branches(node, None, schema))]
     meaning = next(filter(None, meanings), "")
     return str(meaning)[:1].lower() + str(meaning)[1:].rstrip(".")
 
 
 def _properties(key: Key, data: object, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that the schema knows in the mapping at `key`."""
+    """Schemas of the keys that may be in the mapping at `key`, by name."""
     nodes = list(_branches(schema, data, schema))
     for part in key:
         data = data.get(part) if isinstance(data, Mapping) else None
@@ -181,7 +181,7 @@ def _children(node: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]
 def _branches(
     node: Mapping[str, Any], data: object, schema: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """The object schemas a node may stand for; where a `type` key decides, only the decided one."""
+    """Object schemas of a node, a branch of a union each; if `type` is given, only its branch."""
     if "$ref" in node:
         yield from _branches(schema["$defs"][node["$ref"].rpartition("/")[2]], data, schema)
         return

@@ -1,4 +1,4 @@
-"""The section `evaluator`: its forms, each with one meaning, and what can be wrong with them."""
+"""The section `evaluator`: its forms, and the checks of each."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ KINDS = ("command", "python", "trl")
 
 
 def _one_meaning(value: object) -> object:
-    """`{python: module:function}` is the text `module:function`; all else as it is."""
+    """Normalise `{python: module:function}` to the text `module:function`; leave other forms."""
     if not isinstance(value, Mapping):
         return value
     if not any(kind in value for kind in KINDS):
@@ -35,7 +35,7 @@ def _one_meaning(value: object) -> object:
 
 
 def _form(value: object) -> str:
-    """The branch of the union; no key of a spec is called like one."""
+    """Tag of the union's branch, with a space in it so that it is never taken for a key."""
     if isinstance(value, Command) or (isinstance(value, Mapping) and "command" in value):
         return "a command"
     return "with trl" if isinstance(value, Trl | Mapping) else "a text"
@@ -51,7 +51,7 @@ Evaluator = Annotated[
 
 
 def with_python(schema: dict[str, Any]) -> None:
-    """Add the form that is read as another one to the JSON Schema of the section."""
+    """Add the form `{python: ...}`, which is normalised before validation, to the JSON Schema."""
     text = {"type": "string", "description": "`module:function`."}
     form = {"type": "object", "properties": {"python": text}, "additionalProperties": False}
     schema["oneOf"].append(form)
@@ -60,7 +60,7 @@ def with_python(schema: dict[str, Any]) -> None:
 def evaluator_problems(
     evaluator: str | Command | Trl, folder: Path, *, model: bool
 ) -> Iterator[Problem]:
-    """What is wrong with it, for a spec in `folder` that names a base model or does not."""
+    """Problems of an evaluator, for a spec in `folder`; `model`: whether it names a base model."""
     if isinstance(evaluator, Command):
         yield from _command(evaluator, folder, model=model)
     elif isinstance(evaluator, Trl):
@@ -87,15 +87,15 @@ def _function(evaluator: str) -> Iterator[Problem]:
 
 def _command(evaluator: Command, folder: Path, *, model: bool) -> Iterator[Problem]:
     program = evaluator.command[0]
-    if not placeholders_in(program) and found(program, folder) is None:
+    if not placeholders_in(program) and find_program(program, folder) is None:
         yield Problem(("evaluator", "command", 0), _not_found(program, folder))
     for index, argument in enumerate(evaluator.command):
         key: Key = ("evaluator", "command", index)
         if Filter({}).clean(argument) != argument:
             yield Problem(
                 key,
-                "holds a password or token, which the run's record would keep; have the command "
-                "read it from an environment variable",
+                "holds a password or token, which would be recorded with the run; have the "
+                "command read it from an environment variable",
             )
         for name in placeholders_in(argument):
             if name not in PLACEHOLDERS:
@@ -107,8 +107,8 @@ def _command(evaluator: Command, folder: Path, *, model: bool) -> Iterator[Probl
                 yield Problem(key, "there is no {model} unless model.base names one")
 
 
-def found(program: str, folder: Path) -> str | None:
-    """A program by its name on PATH, or by a path relative to the spec's folder; None if absent."""
+def find_program(program: str, folder: Path) -> str | None:
+    """Find a program on PATH, or by a path relative to the spec's folder; None if there is none."""
     if os.sep not in program and (on_path := shutil.which(program)):
         return on_path
     return shutil.which(str(folder / Path(os.path.expanduser(program))))
@@ -120,18 +120,20 @@ def _not_found(program: str, folder: Path) -> str:
         remedy = f"`chmod +x {program}`, or name its interpreter first, as in [python, {program}]"
         return f"{program!r} is not executable; {remedy}"
     places = [beside.parent] if os.sep in program else map(Path, os.get_exec_path())
-    known = {entry for place in places if place.is_dir() for entry in os.listdir(place)}
-    close = nearest(beside.name, known)
+    programs = {entry for place in places if place.is_dir() for entry in os.listdir(place)}
+    close = nearest(beside.name, programs)
     remedy = f"did you mean {close}?" if close else "give its path, or put its folder on PATH"
     return f"there is no program {program!r}; {remedy}"
 
 
 def resolved_command(evaluator: Command, folder: Path) -> Command:
-    """Arguments that name files beside the spec with their whole paths; the program too, if it is
-    not on PATH."""
+    """Make absolute the arguments that name files beside the spec, and a program not on PATH."""
     program, *rest = evaluator.command
     if not placeholders_in(program) and (os.sep in program or shutil.which(program) is None):
         program = os.path.normpath(folder / Path(os.path.expanduser(program)))
-    whole = [os.path.normpath(folder / one) for one in rest]
-    files = [path if os.path.isfile(path) else one for path, one in zip(whole, rest, strict=True)]
-    return evaluator.model_copy(update={"command": (program, *files)})
+    paths = [os.path.normpath(folder / argument) for argument in rest]
+    arguments = [
+        path if os.path.isfile(path) else argument
+        for path, argument in zip(paths, rest, strict=True)
+    ]
+    return evaluator.model_copy(update={"command": (program, *arguments)})

@@ -1,4 +1,4 @@
-"""Reads a spec: YAML 1.2 with each key's line, `--set` overrides, one screen of errors."""
+"""Reading a spec: YAML 1.2 with the line of each key, `--set` overrides, a screenful of errors."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from evo.config.synonyms import meant
+from evo.config.synonyms import synonym_of
 from evo.places import impossible
 from fitness.errors import UNREADABLE, InputError
 
@@ -29,12 +29,12 @@ PLAIN_WORDS = {
 
 
 class ConfigError(InputError):
-    """All that is wrong with a spec, one line each: `file:line: key: what is wrong; remedy`."""
+    """All errors of a spec, a line each: `file:line: key: what is wrong; remedy`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with the value at a key; an empty key is the spec as a whole."""
+    """An error in the value at a key; an empty key is the spec as a whole."""
 
     key: Key
     message: str
@@ -42,7 +42,7 @@ class Problem:
 
 @dataclass
 class SpecFile:
-    """A spec as read: plain data, where each key came from, and what is wrong so far.
+    """A spec as read: plain data, the origin of each key, and the problems so far.
 
     `origin` holds a line number (from 1) or the text of the override that set the key.
     """
@@ -54,7 +54,7 @@ class SpecFile:
     _overrides: list[tuple[Key, str]] = field(default_factory=list, repr=False)  # few, of `origin`
 
     def error(self, problems: Iterable[Problem]) -> ConfigError:
-        """One line a problem, by line number, overrides last; at most a screenful."""
+        """A ConfigError with a line for each of at most 20 problems, by line, overrides last."""
         self._overrides = [(k, o) for k, o in self.origin.items() if isinstance(o, str)]
         lines = sorted({self._located(problem) for problem in problems})
         shown = [text for _, text in lines[:MOST_ERRORS]]
@@ -70,7 +70,7 @@ class SpecFile:
         return origin, f"{self.name}:{origin}: {subject}{problem.message}"
 
     def _origin(self, key: Key) -> int | str:
-        """Where the key comes from, or what holds it; an override of a part of it comes first."""
+        """Line or override that set a key or its container; an override of a part goes first."""
         overrides = [o for k, o in self._overrides if key and k[: len(key)] == key]
         if overrides:
             return overrides[-1]
@@ -79,42 +79,46 @@ class SpecFile:
         return self.origin[key]
 
     def override(self, text: str) -> None:
-        """Apply `search.population=24`, as if the file said so; the value is YAML."""
+        """Apply an override such as `search.population=24`; the value is YAML."""
         origin = f"--set {text}"
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"{origin}: write it as key=value, e.g. search.population=24")
-        found = _parse(value, origin)
-        if found.problems:
-            raise ConfigError("\n".join(f"{origin}: {p.message}" for p in found.problems))
+        parsed = _parse(value, origin)
+        if parsed.problems:
+            raise ConfigError("\n".join(f"{origin}: {p.message}" for p in parsed.problems))
         container, key = self._descend(path.strip().split("."), origin)
         if container is None:
             return
-        container[key[-1]] = found.data
+        container[key[-1]] = parsed.data
         self.origin = {k: v for k, v in self.origin.items() if k[: len(key)] != key}
         self.origin[key] = origin
 
     def _descend(self, parts: list[str], origin: str) -> tuple[Any, Key]:
-        """The container that holds the last part, and the whole key; None after a problem."""
+        """The container of the last part, and the whole key; None if there is no such key."""
         container: Any = self.data
         key: Key = ()
         while True:
             step, parts = _step(container, parts)
             if isinstance(container, list) and step not in range(len(container)):
-                return self._lost(key, f"has {len(container)} entries, counted from 0", origin)
+                return self._no_such_key(
+                    key, f"has {len(container)} entries, counted from 0", origin
+                )
             if not isinstance(container, dict | list):
-                return self._lost(key, f"is a single value, so it has no {step}", origin)
+                return self._no_such_key(key, f"is a single value, so it has no {step}", origin)
             key = (*key, step)
             if not parts:
                 return container, key
             if isinstance(container, dict) and container.get(str(step)) is None:
                 if len(key) > 1:
-                    return self._lost(key, unknown(str(step), container, "there are"), origin)
+                    return self._no_such_key(
+                        key, unknown(str(step), container, "there are"), origin
+                    )
                 container[str(step)] = {}
                 self.origin[key] = origin
             container = container[step]
 
-    def _lost(self, key: Key, message: str, origin: str) -> tuple[None, Key]:
+    def _no_such_key(self, key: Key, message: str, origin: str) -> tuple[None, Key]:
         self.origin[key] = origin
         self.problems.append(Problem(key, message))
         return None, key
@@ -122,7 +126,7 @@ class SpecFile:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a file is called and should look like, for messages about one that does not."""
+    """Descriptions of a kind of file, for messages about one that is malformed."""
 
     what: str = "a spec is a mapping of sections (`model:`, `genome:` ...)"
     remedy: str = "`evo init DIR` writes one to start from"
@@ -132,7 +136,7 @@ SPEC = Kind()
 
 
 def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFile:
-    """Raises ConfigError for what cannot be read as YAML; the rest lands in `problems`."""
+    """Read a file and apply overrides; ConfigError if it is not YAML, else errors in `problems`."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -145,13 +149,13 @@ def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFi
             f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start}); "
             "save the file as UTF-8"
         ) from None
-    found = _parse(text, str(path))
-    if found.data is None:
+    parsed = _parse(text, str(path))
+    if parsed.data is None:
         raise ConfigError(f"{path}: the file is empty; {kind.remedy}")
-    if not isinstance(found.data, dict):
-        this = "a list" if isinstance(found.data, list) else "a single value"
+    if not isinstance(parsed.data, dict):
+        this = "a list" if isinstance(parsed.data, list) else "a single value"
         raise ConfigError(f"{path}:1: {kind.what}, this is {this}; {kind.remedy}")
-    spec = SpecFile(str(path), found.data, found.origin, found.problems)
+    spec = SpecFile(str(path), parsed.data, parsed.origin, parsed.problems)
     for override in overrides:
         spec.override(override)
     # A section whose entries are all commented out is as good as left out.
@@ -160,7 +164,7 @@ def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFi
 
 
 def impossible_texts(data: Any, key: Key = ()) -> list[Problem]:
-    """Texts within plain data that no path, name or record can hold."""
+    """Problems for texts in plain data that no path, name or record can contain."""
     if isinstance(data, Mapping):
         named = [
             Problem(key, f"has the key {name!r:.60}, which {why}")
@@ -175,15 +179,15 @@ def impossible_texts(data: Any, key: Key = ()) -> list[Problem]:
 
 
 @dataclass
-class _Found:
-    """What a piece of YAML holds."""
+class _Parsed:
+    """Plain data of a piece of YAML, with the line of each key, and its problems."""
 
     data: Any = None
     origin: dict[Key, int | str] = field(default_factory=lambda: {(): 1})
     problems: list[Problem] = field(default_factory=list)
 
 
-def _parse(text: str, name: str) -> _Found:
+def _parse(text: str, name: str) -> _Parsed:
     yaml = YAML(typ="safe", pure=True)
     try:
         node = yaml.compose(text)
@@ -200,49 +204,49 @@ def _parse(text: str, name: str) -> _Found:
         raise ConfigError(f"{name}: not valid YAML: {why}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested far too deeply for a spec") from None
-    found = _Found()
+    parsed = _Parsed()
     if node is not None:
-        found.data = _plain(node, (), yaml, found, ())
-    return found
+        parsed.data = _plain(node, (), yaml, parsed, ())
+    return parsed
 
 
-def _plain(node: Node, key: Key, yaml: YAML, found: _Found, above: tuple[Node, ...]) -> Any:
-    """The plain value of a node; lines and problems go to `found`."""
-    if any(node is ancestor for ancestor in above) or len(found.origin) > MOST_VALUES:
+def _plain(node: Node, key: Key, yaml: YAML, parsed: _Parsed, above: tuple[Node, ...]) -> Any:
+    """The plain value of a node; its lines and problems are added to `parsed`."""
+    if any(node is ancestor for ancestor in above) or len(parsed.origin) > MOST_VALUES:
         message = "refers to itself through an alias, or holds far too much"
-        found.problems.append(Problem(key[:1], message))
+        parsed.problems.append(Problem(key[:1], message))
         return None
     above = (*above, node)
     if isinstance(node, SequenceNode):
         items = []
         for index, item in enumerate(node.value):
-            found.origin[(*key, index)] = item.start_mark.line + 1
-            items.append(_plain(item, (*key, index), yaml, found, above))
+            parsed.origin[(*key, index)] = item.start_mark.line + 1
+            items.append(_plain(item, (*key, index), yaml, parsed, above))
         return items
     if isinstance(node, MappingNode):
         mapping: dict[str, Any] = {}
         for name, value in node.value:
             line = name.start_mark.line + 1
             if not isinstance(name, ScalarNode):
-                found.problems.append(Problem(key, "a key must be a word"))
+                parsed.problems.append(Problem(key, "a key must be a word"))
                 continue
             inner = (*key, name.value)
             if name.value in mapping:
-                message = f"given twice, first in line {found.origin[inner]}; keep one of them"
-                found.problems.append(Problem(inner, message))
-            found.origin[inner] = line
-            mapping[name.value] = _plain(value, inner, yaml, found, above)
+                message = f"given twice, first in line {parsed.origin[inner]}; keep one of them"
+                parsed.problems.append(Problem(inner, message))
+            parsed.origin[inner] = line
+            mapping[name.value] = _plain(value, inner, yaml, parsed, above)
         return mapping
     kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
     if kind in NUMBERS:
         try:
             return yaml.constructor.construct_object(node)
         except ValueError:  # thousands of digits
-            found.problems.append(Problem(key, "a number too long to read"))
+            parsed.problems.append(Problem(key, "a number too long to read"))
             return None
     if kind not in ("str", "timestamp", "value", "merge"):
         tag = kind if kind.startswith("!") else f"!!{kind}"
-        found.problems.append(Problem(key, f"the tag {tag} is not supported; remove it"))
+        parsed.problems.append(Problem(key, f"the tag {tag} is not supported; remove it"))
     return node.value
 
 
@@ -264,21 +268,21 @@ def dotted(key: Key) -> str:
 
 
 def nearest(name: str, known: Iterable[object]) -> str | None:
-    """The known name that `name` was probably meant to be."""
-    names = [str(one) for one in known]
-    if (synonym := meant(name, names)) is not None:
+    """The known name that a misspelt or synonymous `name` most likely means, or None."""
+    names = [str(candidate) for candidate in known]
+    if (synonym := synonym_of(name, names)) is not None:
         return synonym
-    folded = {one.casefold(): one for one in reversed(names)}
-    for one in folded:
-        if sorted(one) == sorted(name.casefold()):  # letters swapped
-            return folded[one]
+    folded = {candidate.casefold(): candidate for candidate in reversed(names)}
+    for candidate in folded:
+        if sorted(candidate) == sorted(name.casefold()):  # letters swapped
+            return folded[candidate]
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 
 
 def unknown(name: str, known: Iterable[object], there_are: str, what: str = "key") -> str:
-    """`unknown key; did you mean population?`, or the list of what there is."""
-    names = [str(one) for one in known]
+    """Message such as `unknown key; did you mean population?`, or with the list of known names."""
+    names = [str(candidate) for candidate in known]
     close = nearest(name, names)
     if close is not None:
         return f"unknown {what}; did you mean {close}?"

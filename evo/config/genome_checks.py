@@ -1,4 +1,4 @@
-"""Whether genes, recipe and baselines fit each other and the sources."""
+"""Checks of genes, recipe and baselines, against each other and the sources."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ from fitness.evaluators import Command, Trl, knows_recipe, mixes
 from fitness.recipe import DRAWS, Recipe
 from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
 
-Found = Iterator[Problem]
+Problems = Iterator[Problem]
 
 
-def genes(config: SearchConfig) -> Found:
-    """Each gene is a field of the recipe, and the field takes all of its values."""
+def genes(config: SearchConfig) -> Problems:
+    """Genes that are not a field of the recipe, or have values that the field cannot take."""
     for name, gene in config.genome.items():
         key: Key = ("genome", name)
         if not _is_read(config, name):
@@ -27,7 +27,7 @@ def genes(config: SearchConfig) -> Found:
         if name not in Recipe.model_fields:
             yield Problem(key, unknown(name, Recipe.model_fields, "the recipe has", "gene"))
         elif isinstance(config.evaluator, Trl) and name not in HONOURED:
-            yield Problem(key, "TRL cannot honour this field; take it out of the genome")
+            yield Problem(key, "TRL does not support this field; take it out of the genome")
         elif name == "mixture" and not isinstance(gene, Simplex):
             yield Problem((*key, "type"), f"a mixture is a simplex gene, got {gene.type}")
         elif isinstance(gene, Simplex):
@@ -36,7 +36,7 @@ def genes(config: SearchConfig) -> Found:
         elif isinstance(gene, Choice):
             for index, option in enumerate(gene.options):
                 if name == "precision" and option == "auto":
-                    message = "`auto` is settled once for a search; name float32 and bfloat16"
+                    message = "`auto` is settled once for a search; give float32 and bfloat16"
                     yield Problem((*key, "options", index), message)
                 yield from _as_recipe({name: option}, (*key, "options", index))
         else:
@@ -47,11 +47,11 @@ def genes(config: SearchConfig) -> Found:
 
 
 def _is_read(config: SearchConfig, name: str) -> bool:
-    """Whether evomix itself reads this field of a recipe, whoever trains."""
+    """True where evomix itself reads this field of a recipe, with any trainer."""
     return knows_recipe(config.evaluator) or (mixes(config.evaluator) and name in DRAWS)
 
 
-def _as_recipe(value: Mapping[str, Any], key: Key) -> Found:
+def _as_recipe(value: Mapping[str, Any], key: Key) -> Problems:
     try:
         Recipe.model_validate(value)
     except ValidationError as error:
@@ -59,8 +59,8 @@ def _as_recipe(value: Mapping[str, Any], key: Key) -> Found:
             yield Problem(key, problem.message)
 
 
-def mixtures(config: SearchConfig) -> Found:
-    """Mixtures are over sources, with floors and caps that some mixture meets."""
+def mixtures(config: SearchConfig) -> Problems:
+    """Mixtures over unknown sources, or with floors and caps that no mixture meets."""
     for name, gene in config.genome.items():
         if not isinstance(gene, Simplex):
             continue
@@ -80,8 +80,8 @@ def mixtures(config: SearchConfig) -> Found:
             yield from (Problem(key, str(item["ctx"]["error"])) for item in error.errors())
 
 
-def varied(config: SearchConfig) -> Found:
-    """Two individuals can differ: a mixture over one source is always that source."""
+def varied(config: SearchConfig) -> Problems:
+    """A genome with one possible value: a mixture over one source alone is always that source."""
     over = mixed_sources(config)
     if set(config.genome) == {"mixture"} and len(over) == 1 and config.rounds is None:
         yield Problem(
@@ -92,12 +92,12 @@ def varied(config: SearchConfig) -> Found:
 
 
 def kind(config: SearchConfig) -> str:
-    """What a mixture is over, in words."""
+    """Word for what a mixture is over: `source`, or `part` of a merge."""
     return "part" if config.parts else "source"
 
 
-def conditions(config: SearchConfig) -> Found:
-    """Each `when` can be met."""
+def conditions(config: SearchConfig) -> Problems:
+    """Conditions (`when`) that no genome meets."""
     try:
         SearchSpace(filled_genes(config))
     except ValueError as error:
@@ -106,7 +106,8 @@ def conditions(config: SearchConfig) -> Found:
         yield Problem(key, str(error)[named.end() if named else 0 :])
 
 
-def recipe(config: SearchConfig) -> Found:
+def recipe(config: SearchConfig) -> Problems:
+    """Fields of the recipe that are unknown, invalid, or not supported by TRL where it trains."""
     read = {name: value for name, value in config.recipe.items() if _is_read(config, name)}
     try:
         Recipe.model_validate(read)
@@ -114,25 +115,25 @@ def recipe(config: SearchConfig) -> Found:
         yield from problems(error, read, Recipe.model_json_schema(), ("recipe",))
     else:
         for name in unhonoured(read) if isinstance(config.evaluator, Trl) else ():
-            yield Problem(("recipe", name), "TRL cannot honour this; leave it out")
+            yield Problem(("recipe", name), "TRL does not support this field; leave it out")
 
 
-def starts(config: SearchConfig) -> Found:
-    """The recipe's values, and the known genomes', are values that the genes can hold."""
+def starts(config: SearchConfig) -> Problems:
+    """Values in the recipe or in known genomes that the genes of the same names cannot take."""
     for name, gene in config.genome.items():
         if config.recipe.get(name) is not None:
-            yield from _held(config, gene, config.recipe[name], ("recipe", name))
+            yield from _value(config, gene, config.recipe[name], ("recipe", name))
     for index, genome in enumerate(config.known):
         for name, value in genome.items():
             key: Key = ("known", index, name)
             if name in config.genome:
-                yield from _held(config, config.genome[name], value, key)
+                yield from _value(config, config.genome[name], value, key)
             else:
                 yield Problem(key, unknown(name, config.genome, "the genes are", "gene"))
 
 
-def _held(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Found:
-    """A value that a gene can hold, if not within its bounds."""
+def _value(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Problems:
+    """Problems of a value that a gene cannot take; one outside the gene's bounds is allowed."""
     if isinstance(gene, Simplex):
         over = gene.over or mixable(config)
         for source in value if isinstance(value, Mapping) else ():
@@ -151,7 +152,8 @@ def _held(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Found:
         yield Problem(key, f"the gene needs a number, got {show(value)}")
 
 
-def fixed_mixture(config: SearchConfig) -> Found:
+def fixed_mixture(config: SearchConfig) -> Problems:
+    """A missing mixture over several sources, or one with unknown names."""
     if not mixes(config.evaluator) or "mixture" in config.genome:
         return
     mixture = config.recipe.get("mixture")
@@ -168,7 +170,8 @@ def fixed_mixture(config: SearchConfig) -> Found:
             yield Problem(("recipe", "mixture", source), message)
 
 
-def baselines(config: SearchConfig) -> Found:
+def baselines(config: SearchConfig) -> Problems:
+    """Baselines that are unknown, given twice, or need sizes of sources that are not listed."""
     over = mixed_sources(config)
     for index, name in enumerate(config.baselines):
         key: Key = ("baselines", index)
@@ -188,8 +191,8 @@ def baselines(config: SearchConfig) -> Found:
             yield Problem(key, "needs the sizes of all the mixture's names; list them as sources")
 
 
-def counted(config: SearchConfig) -> Found:
-    """Somebody counts the tokens that a proportional mixture goes by."""
+def counted(config: SearchConfig) -> Problems:
+    """A `proportional` baseline where the tokens of the sources cannot be counted."""
     named = isinstance(config.evaluator, Command) and bool(config.model.base)
     if mixes(config.evaluator) or named or len(mixed_sources(config)) < 2:
         return
@@ -197,6 +200,6 @@ def counted(config: SearchConfig) -> Found:
         if name == "proportional":
             yield Problem(
                 ("baselines", index),
-                "nobody counts the tokens of the sources for this evaluator; leave it out"
+                "the tokens of the sources are not counted for this evaluator; leave it out"
                 + (", or name model.base" if isinstance(config.evaluator, Command) else ""),
             )

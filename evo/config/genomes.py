@@ -1,4 +1,4 @@
-"""What a spec means for genomes: search space, baselines, recipes, losses and violations."""
+"""Search space, baselines, recipes, losses and constraint violations that follow from a spec."""
 
 import math
 import re
@@ -17,9 +17,9 @@ NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
-    """The gene, over all sources if it is a mixture that does not say what it is over.
+    """Let a mixture gene without names be over all `sources`; other genes are unchanged.
 
-    Raises ValidationError when floors and caps cannot be met over them.
+    Raises ValidationError if no mixture of them meets the floors and caps.
     """
     if isinstance(gene, Simplex) and not gene.over:
         return replace(gene, over=tuple(sources))
@@ -27,17 +27,17 @@ def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:
 
 
 def filled_genes(config: SearchConfig) -> dict[str, AnyGene]:
-    """The genes by name, mixtures with all that they are over."""
+    """The genes by name, mixtures with the names of all that they are over."""
     return {name: filled(gene, mixable(config)) for name, gene in config.genome.items()}
 
 
 def mixable(config: SearchConfig) -> tuple[str, ...]:
-    """What a mixture may be over: the sources, or the parts of a merge."""
+    """Names that a mixture may be over: the sources, or the parts of a merge."""
     return tuple(config.parts or config.sources)
 
 
 def mixed_sources(config: SearchConfig) -> tuple[str, ...]:
-    """What the mixture is over, whether it is a gene or fixed."""
+    """Names that the mixture is over, whether it is a gene or fixed."""
     gene = config.genome.get("mixture")
     return (gene.over if isinstance(gene, Simplex) else ()) or mixable(config)
 
@@ -59,16 +59,16 @@ def default_genome(config: SearchConfig) -> Genome:
 
 
 def baseline_names(config: SearchConfig) -> list[str]:
-    """`default` if the recipe gives a mixture or none can vary; then the spec's baselines."""
+    """Names of the baselines: `default` if the mixture is given or cannot vary; the spec's own."""
     if len(mixed_sources(config)) < 2:
         return ["default"]
     return [*(["default"] if "mixture" in config.recipe else []), *config.baselines]
 
 
 def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tuple[str, Genome]]:
-    """Name and genome of each individual to compare against, in the order of the first slots.
+    """Baselines as (name, genome), in the order of the slots, which they are the first to fill.
 
-    They differ from the default genome in the mixture alone. `source_tokens`: for `proportional`.
+    They differ from the default genome only in the mixture. `source_tokens`: for `proportional`.
     """
     start, over = default_genome(config), mixed_sources(config)
     found = []
@@ -88,17 +88,17 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
     return found
 
 
-def known(config: SearchConfig) -> list[Genome]:
-    """The genomes that the spec gives to begin with, as the search space can hold them.
+def known_genomes(config: SearchConfig) -> list[Genome]:
+    """Genomes under `known` in the spec, repaired to the bounds of the search space.
 
-    A gene that is left out starts as in the default genome, a source that is has a share of 0.
+    A gene that is left out is as in the default genome; a source that is left out has a share of 0.
     """
     start, genes = default_genome(config), space(config)
     return [genes.repair({**start, **genome}) for genome in config.known]
 
 
-def inherits(config: SearchConfig) -> bool:
-    """Whether a child of this search may begin with its parents' weights."""
+def warm_starts(config: SearchConfig) -> bool:
+    """True where children of this search may start from their parents' weights."""
     if config.evaluator != BUILTIN:
         return False
     gene = config.genome.get("start")
@@ -107,7 +107,7 @@ def inherits(config: SearchConfig) -> bool:
 
 
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole recipe of a genome; for an evaluator that knows recipes all of Recipe."""
+    """The complete recipe of a genome; with all defaults if the evaluator reads recipes."""
     recipe = {**config.recipe, **genome}
     if knows_recipe(config.evaluator):
         return Recipe.model_validate(recipe).model_dump(mode="json")
@@ -115,7 +115,7 @@ def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bounds(config: SearchConfig, field: str) -> tuple[float, float]:
-    """The smallest and the largest value that a number of the builtin recipe can take here."""
+    """Smallest and largest value of a numeric field of the builtin recipe in this search."""
     gene = config.genome.get(field)
     if isinstance(gene, Float | Int):
         return gene.low, gene.high
@@ -127,12 +127,12 @@ def bounds(config: SearchConfig, field: str) -> tuple[float, float]:
 
 
 def largest(config: SearchConfig, field: str) -> float:
-    """The largest value that a number of the builtin recipe can take in this search."""
+    """Largest value of a numeric field of the builtin recipe in this search."""
     return bounds(config, field)[1]
 
 
 def possible(config: SearchConfig, field: str) -> list[Any]:
-    """The values that a choice, or a fixed value, of the builtin recipe can take in this search."""
+    """Values of a categorical or fixed field of the builtin recipe in this search."""
     gene = config.genome.get(field)
     if isinstance(gene, Choice):
         return list(gene.options)
@@ -147,7 +147,7 @@ class Objective:
     sign: int
 
     def loss(self, measurements: Mapping[str, float]) -> float:
-        """The measurement oriented so that lower is better; KeyError when it was not measured."""
+        """The measurement, oriented so that lower is better. KeyError if it was not measured."""
         return self.sign * measurements[self.name]
 
 
@@ -158,8 +158,8 @@ TIMES_BASE = re.compile(r"(?:(\S+?)\s*\*\s*)?base|base\s*\*\s*(\S+)")
 class Constraint:
     """`name <= limit` (sign +1) or `name >= limit` (sign -1).
 
-    With a factor the limit is that times what the untouched base measures on the same split, and
-    NaN until that is known (see `against`).
+    With a factor the limit is relative: factor x the value of the untouched base on the same
+    split. It is NaN until that value is known (see `against`).
     """
 
     name: str
@@ -169,12 +169,12 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError for anything but `<measurement> <= <number>` or `<number> * base`."""
+        """Parse `<name> <= <number>` or `<name> <= <number> * base`, or `>=`; else ValueError."""
         matched = re.fullmatch(r"\s*([^<>=]*[^<>=\s])\s*(<=|>=)\s*(.+?)\s*", text)
         relative = matched and TIMES_BASE.fullmatch(matched[3])
         try:
-            told = (relative[1] or relative[2] or "1") if relative else matched and matched[3]
-            value = float(told or math.nan)
+            number = (relative[1] or relative[2] or "1") if relative else matched and matched[3]
+            value = float(number or math.nan)
         except ValueError:
             value = math.nan
         if matched is None or not math.isfinite(value):
@@ -191,15 +191,15 @@ class Constraint:
         return cls(matched[1], sign, math.nan, value) if relative else cls(matched[1], sign, value)
 
     def against(self, base: Mapping[str, float]) -> Self:
-        """With the limit that follows from the base's measurements, where it is relative."""
+        """Fill in a relative limit from the measurements of the untouched base."""
         if self.factor is None or self.name not in base:
             return self
         return replace(self, limit=self.factor * base[self.name])
 
     def excess(self, measurements: Mapping[str, float]) -> float:
-        """How far beyond the limit, relative to it; 0 within. KeyError when not measured.
+        """Relative excess over the limit; 0 if it is met. KeyError if it was not measured.
 
-        Infinite while the limit is not known: nobody has met it yet.
+        Infinite while the limit is not known: such a constraint counts as violated.
         """
         if math.isnan(self.limit):
             return math.inf
@@ -207,7 +207,7 @@ class Constraint:
         return max(0.0, beyond / max(abs(self.limit), 1e-9))
 
     def __str__(self) -> str:
-        """As in the spec, with the number that a relative limit comes to."""
+        """The constraint as in the spec, with the number of a relative limit once it is known."""
         compared = f"{self.name} {'<=' if self.sign > 0 else '>='} "
         if self.factor is None:
             return f"{compared}{self.limit:g}"
@@ -216,7 +216,7 @@ class Constraint:
 
 
 def objectives(config: SearchConfig) -> tuple[Objective, ...]:
-    """In the order of the spec; `best` goes by the first."""
+    """Objectives in the order of the spec; `best` is decided by the first."""
     return tuple(
         Objective(name, -1 if direction == "maximize" else 1)
         for name, direction in config.objectives.items()
@@ -224,14 +224,14 @@ def objectives(config: SearchConfig) -> tuple[Objective, ...]:
 
 
 def losses(config: SearchConfig, measurements: Mapping[str, float]) -> tuple[float, ...]:
-    """Every objective, lower is better. KeyError when one was not measured."""
+    """Losses: every objective, oriented so that lower is better. KeyError if one is missing."""
     return tuple(objective.loss(measurements) for objective in objectives(config))
 
 
 def constraints(
     config: SearchConfig, base: Mapping[str, float] = NOTHING
 ) -> tuple[Constraint, ...]:
-    """The spec's constraints, in its order; `base` is what the untouched base measures."""
+    """Constraints in the order of the spec; `base` has the measurements of the untouched base."""
     return tuple(Constraint.parse(text).against(base) for text in config.constraints)
 
 
@@ -240,7 +240,7 @@ def violation(
     measurements: Mapping[str, float],
     base: Mapping[str, float] = NOTHING,
 ) -> float:
-    """Summed relative excess over the constraints; 0 when all are met. KeyError as in `losses`."""
+    """Summed relative excess over all constraints; 0 if all are met. KeyError as in `losses`."""
     return sum(constraint.excess(measurements) for constraint in constraints(config, base))
 
 
@@ -249,5 +249,5 @@ def feasible(
     measurements: Mapping[str, float],
     base: Mapping[str, float] = NOTHING,
 ) -> bool:
-    """Whether every constraint is met. KeyError as in `losses`."""
+    """True where every constraint is met. KeyError as in `losses`."""
     return violation(config, measurements, base) == 0

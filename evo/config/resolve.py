@@ -1,4 +1,4 @@
-"""Finds a spec, and fills in what it leaves out: absolute paths, the whole recipe."""
+"""Finding a spec's file, and filling in what it leaves out: absolute paths, the full recipe."""
 
 import os
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ from population.strategies import least_population
 
 
 def resolve_spec(name: str | Path) -> Path:
-    """The file of a spec given by path, or `quickstart`. Raises ConfigError when there is none."""
+    """Path of a spec's file, given by path or as `quickstart`. ConfigError if there is none."""
     if str(name) == QUICKSTART:
         return QUICKSTART_FOLDER / "search.yaml"
     path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     folder = path if path.is_dir() else path.parent
-    near = [str(one) for place in (folder, Path("runs")) for one in sorted(place.glob("*.y*ml"))]
+    near = [str(f) for place in (folder, Path("runs")) for f in sorted(place.glob("*.y*ml"))]
     close = nearest(str(path), [*near, QUICKSTART])
     if path.is_dir():
         remedy = (
@@ -43,14 +43,14 @@ def resolve_spec(name: str | Path) -> Path:
 
 
 def fitting_population(config: SearchConfig) -> int:
-    """The population of a search whose spec names none.
+    """Size of the population of a search whose spec gives none.
 
-    The usual one, or half of a budget that is smaller than that, so that the other half can be
-    bred; and no fewer than the strategy needs for the baselines, known genomes and objectives.
+    The default, or half of a budget that is smaller than the default, so that the other half can
+    be bred; at least what the strategy needs for the baselines, known genomes and objectives.
     """
-    usual: int = Search.model_fields["population"].default
+    default: int = Search.model_fields["population"].default
     evaluations = config.budget.evaluations
-    size = usual if evaluations >= usual else -(-evaluations // 2)
+    size = default if evaluations >= default else -(-evaluations // 2)
     try:
         least = least_population(
             config.search.strategy,
@@ -58,13 +58,13 @@ def fitting_population(config: SearchConfig) -> int:
             anchors=len(baseline_names(config)) + len(config.known),
             islands=config.search.islands,
         )
-    except ValueError:  # which the checks say
-        return usual
+    except ValueError:  # reported by evo.config.checks
+        return default
     return max(least, size)
 
 
 def with_population(config: SearchConfig) -> SearchConfig:
-    """With a population that fits budget and strategy where the spec names none."""
+    """Fill in a population that fits budget and strategy if the spec gives none."""
     if "population" in config.search.model_fields_set:
         return config
     search = config.search.model_copy(update={"population": fitting_population(config)})
@@ -72,7 +72,7 @@ def with_population(config: SearchConfig) -> SearchConfig:
 
 
 def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
-    """With absolute paths and everything filled in that the spec may leave out."""
+    """Make paths absolute and fill in everything that the spec may leave out."""
     recipe = dict(config.recipe)
     known = mixable(config)
     if mixes(config.evaluator) and len(known) == 1 and "mixture" not in config.genome:
@@ -84,15 +84,15 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
     evaluator = config.evaluator
     if isinstance(evaluator, Command):
         evaluator = resolved_command(evaluator, folder)
-    return _moved(
+    return _changed(
         config,
         evaluator=evaluator,
         import_from=_absolute(config.import_from, folder),
-        model=_moved(config.model, base=_base(config.model.base, folder)),
-        sources=_rooted(config.sources, folder),
-        parts=_rooted(config.parts, folder),
-        domains=_rooted(config.domains, folder),
-        prompts=_rooted(config.prompts, folder),
+        model=_changed(config.model, base=_base(config.model.base, folder)),
+        sources=_absolute_in(config.sources, folder),
+        parts=_absolute_in(config.parts, folder),
+        domains=_absolute_in(config.domains, folder),
+        prompts=_absolute_in(config.prompts, folder),
         recipe=recipe,
         genome=filled_genes(config),
         rounds=_rounds(config.rounds, folder),
@@ -103,28 +103,30 @@ def _rounds(rounds: Rounds | None, folder: Path) -> Rounds | None:
     if rounds is None:
         return None
     prompts = rounds.prompts and _absolute(rounds.prompts, folder)
-    moved: Rounds = _moved(rounds, prompts=prompts, second=_base(rounds.second, folder))
+    moved: Rounds = _changed(rounds, prompts=prompts, second=_base(rounds.second, folder))
     return moved
 
 
-def _rooted(value: Any, folder: Path) -> Any:
-    """With every path in it absolute."""
+def _absolute_in(value: Any, folder: Path) -> Any:
+    """Make every path absolute in a path, a source, a split pair, or a mapping of these."""
     match value:
         case str():
             return _absolute(value, folder)
         case Mapping():
-            return {name: _rooted(one, folder) for name, one in value.items()}
+            return {name: _absolute_in(v, folder) for name, v in value.items()}
         case Source():
-            return value if is_on_hub(value) else _moved(value, path=_absolute(value.path, folder))
+            return (
+                value if is_on_hub(value) else _changed(value, path=_absolute(value.path, folder))
+            )
         case _:
-            return _moved(
+            return _changed(
                 value,
-                selection=_rooted(value.selection, folder),
-                test=_rooted(value.test, folder),
+                selection=_absolute_in(value.selection, folder),
+                test=_absolute_in(value.test, folder),
             )
 
 
-def _moved(record: Any, **changes: Any) -> Any:
+def _changed(record: Any, **changes: Any) -> Any:
     return record.model_copy(update=changes)
 
 
@@ -133,7 +135,7 @@ def _absolute(path: str, folder: Path) -> str:
 
 
 def _base(base: str, folder: Path) -> str:
-    """A model folder, or GGUF file, as an absolute path; a Hub id as it is."""
+    """Absolute path of a model folder or GGUF file; a Hub id unchanged."""
     if base == QUICKSTART:
         return str(QUICKSTART_FOLDER / "model")
     looks_like_a_path = base.startswith((".", "~", "/")) or base.count("/") > 1 or is_gguf(base)

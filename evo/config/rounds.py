@@ -1,4 +1,4 @@
-"""The section `rounds`: a search whose models go on to learn from what the best of them write."""
+"""The section `rounds`: repeated searches that also train on samples of the best models so far."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,8 +10,8 @@ from fitness.data.kinds import Kind
 from fitness.samples.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation
 
-POOL = "pool"  # the source that holds what models wrote
-JUDGED: Mapping[str, Kind] = {  # the sources that people's feedback becomes, with their kinds
+POOL = "pool"  # name of the source of generated samples
+JUDGED: Mapping[str, Kind] = {  # sources made of people's feedback, with their kinds
     "corrections": "completion",
     "preferences": "preference",
     "ratings": "rating",
@@ -20,42 +20,44 @@ PEOPLE = "people"
 
 
 class Rounds(Section):
-    """Evolve, let the best write, filter, and evolve again with the pool as one more source."""
+    """Repeated rounds: search, generate with the best models, filter; the pool is a new source."""
 
-    limit: int = Field(default=3, ge=1, description="Rounds at most.")
+    limit: int = Field(default=3, ge=1, description="Largest number of rounds.")
     patience: int = Field(
-        default=1, ge=1, description="Rounds without a better model after which there are no more."
+        default=1, ge=1, description="Rounds without a better model after which the run ends."
     )
     target: str | None = Field(
         default=None,
-        description="`<measurement> <= <number>` or `>=`, of the best on the selection split: once "
-        "it is met there are no more rounds.",
+        description="`<measurement> <= <number>` or `>=`, of the best individual on the selection "
+        "split; the run ends once it is met.",
     )
     begin: Literal["base", "best"] = Field(
         default="base",
-        description="What the fine-tunes of each round begin with: the `base` that the first one "
-        "began with, or the `best` model of the rounds before.",
+        description="Model that the fine-tunes of each round start from: the `base` of the first "
+        "round, or the `best` model of all rounds before.",
     )
     writers: int = Field(
-        default=3, ge=1, description="How many of the front write: the best one, then its nearest."
+        default=3,
+        ge=1,
+        description="Models that generate: the best of the front, then the next.",
     )
     writing: Generation = Field(
-        default_factory=Generation, description="How much is written in a round, and how."
+        default_factory=Generation, description="Amount and settings of generation in each round."
     )
     prompts: str | None = Field(
         default=None,
-        description="JSONL of {prompt} to go on from, if writing.from_prompts says so.",
+        description="JSONL of {prompt} to continue, for the share writing.from_prompts of samples.",
     )
     like: tuple[Name, ...] = Field(
         default=(),
-        description="Sources whose texts samples begin with and are compared with. Left out, all, "
-        "by the shares of the best mixture.",
+        description="Sources whose texts samples start with and are compared with. Default: all, "
+        "by their shares of the best mixture.",
     )
     filters: tuple[str, ...] = Field(
         default=DEFAULT_FILTERS,
-        description="What scores each sample, once: names, or your own module:function. Recipes "
-        "cut by these scores (`keep_` fields and genes); contamination is always removed, and "
-        "`reward` and `rating` are there once enough was judged.",
+        description="Filters that score each sample once: names, or your own module:function. "
+        "Recipes set thresholds on these scores (`keep_` fields and genes). Contaminated samples "
+        "are always removed; `reward` and `rating` are added once there are enough judgements.",
     )
     second: str = Field(
         default="", description="The second model of the filter `likelihood`: a folder or Hub id."
@@ -64,34 +66,34 @@ class Rounds(Section):
         default=0.5,
         ge=0,
         lt=1,
-        description="The least share of the tokens that people wrote; the pool may have the rest.",
+        description="Smallest share of tokens of human text; the pool may have the rest.",
     )
     diversity: float = Field(
         default=0.6,
         ge=0,
         le=1,
-        description="Distinct pairs of words in what a round wrote, as a share of those in as much "
-        "real text: below this it is collapsing, and the round's samples are left out.",
+        description="Threshold for collapse: distinct word pairs in a round's samples, as a share "
+        "of those in as much real text. Below it the round's samples are left out of the pool.",
     )
     general: bool = Field(
         default=True,
-        description="Where the spec names one objective alone, the losses of its other domains are "
-        "objectives too, so that what is forgotten is seen.",
+        description="If the spec has only one objective, make the losses of its other domains "
+        "objectives too, so that forgetting is measured.",
     )
     judgements: int = Field(
         default=0,
         ge=0,
-        description="Samples that somebody judges after the first round; half as many after each "
-        "further one. 0 asks nobody.",
+        description="Samples to be judged after the first round, and half as many after each later "
+        "round. 0: none.",
     )
     annotator: str = Field(
         default=PEOPLE,
-        description="`people`, who judge by `evo feedback RUN`; module:function, called as "
+        description="`people`, who judge with `evo feedback RUN`; module:function, called as "
         "function(prompt, drafts) -> {kind: value}; or `judge:` and a model folder, Hub id or "
-        "URL#model of an OpenAI-compatible server, which judges pairs, its key in OPENAI_API_KEY.",
+        "URL#model of an OpenAI-compatible server (its key in OPENAI_API_KEY), which judges pairs.",
     )
     unreachable: Literal["stop", "continue"] = Field(
         default="stop",
-        description="What a run does when the annotator's server cannot be reached: stop, to be "
-        "resumed; or continue with what was judged so far.",
+        description="If the annotator's server cannot be reached: `stop`, to be resumed later; or "
+        "`continue` with the judgements so far.",
     )

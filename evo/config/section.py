@@ -1,4 +1,4 @@
-"""What every section of a spec is: frozen, and closed to keys that nobody declared."""
+"""Base class of the sections of a spec: frozen, and without undeclared keys."""
 
 from typing import Annotated
 
@@ -10,6 +10,6 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class Section(BaseModel):
-    """Frozen, and closed: a key that is not declared is an error."""
+    """A frozen section of a spec, in which an undeclared key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""The sections of a search spec, frozen. Each key's meaning and default has its home here."""
+"""The sections of a search spec, frozen: type, default and description of each key."""
 
 import math
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ from population.space import Gene
 QUICKSTART = "quickstart"
 ONLY = "only "
 
-SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` shows what it keeps busy
+SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` measures busy workers
 
-SEED_STEP = 1000  # between the seeds of a search; those of the closing comparison lie in between
+SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
 
 class Model(Section):
@@ -40,22 +40,22 @@ class Model(Section):
     base: str = Field(
         default="",
         description="`quickstart` (shipped with evomix), a model folder or a GGUF file relative to "
-        "the spec, or a Hub id. The builtin evaluator needs it.",
+        "the spec, or a Hub id. Required by the builtin evaluator.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Precision in which weights are kept while nothing trains them.",
+        description="Precision in which weights are stored while they are not trained.",
     )
     task: ModelTask = Field(
         default="causal",
-        description="What the model predicts: the next token (`causal`), the class of a text "
-        "(`classification`, of sources of kind `label`), or tokens that are hidden (`masked`, for "
-        "encoders such as BERT).",
+        description="Model task, by what is predicted: the next token (`causal`), the class of a "
+        "text (`classification`, trained on sources of kind `label`), or masked tokens (`masked`, "
+        "for encoders such as BERT).",
     )
     labels: tuple[str | StrictInt, ...] = Field(
         default=(),
-        description="The names of the classes, in the order of the head's outputs. Left out, those "
-        "of a base that is a classifier already.",
+        description="Names of the classes, in the order of the head's outputs. Default: those of a "
+        "base that is a classifier already.",
     )
 
     @field_validator("labels")
@@ -63,26 +63,26 @@ class Model(Section):
     def _names_apart(cls, labels: tuple[str | int, ...]) -> tuple[str, ...]:
         names = tuple(map(str, labels))
         if len(names) == 1:
-            raise ValueError(f"one label, {names[0]}, leaves nothing to tell apart; give two")
+            raise ValueError(f"one label, {names[0]}, is not enough to classify by; give two")
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"label {twice[0]!r} is there twice; keep one of them")
+            raise ValueError(f"label {twice[0]!r} is given twice; keep one of them")
         return names
 
 
 class TwoFiles(Section):
     """Held-out text in two files: the search reads `selection`, the closing comparison `test`."""
 
-    selection: Source = Field(description="Held-out text to read while searching.")
-    test: Source = Field(description="Held-out text to read once, after the winner is named.")
+    selection: Source = Field(description="Held-out text that the search is guided by.")
+    test: Source = Field(description="Held-out text that is read once, after the winner is named.")
 
     @property
     def kind(self) -> Kind:
-        """Of what is held out."""
+        """Kind of the held-out text or records."""
         return self.selection.kind
 
     def splits(self) -> dict[Half, tuple[Source, Half | None]]:
-        """The source of each split, and which half of its documents that is (None: all)."""
+        """Source of each split, and the half of its documents to take (None: all)."""
         return {"selection": (self.selection, None), "test": (self.test, None)}
 
 
@@ -90,7 +90,7 @@ class Halves(Source):
     """Held-out text whose documents are split by hash into `selection` and `test`."""
 
     def splits(self) -> dict[Half, tuple[Source, Half | None]]:
-        """The source of each split, and which half of its documents that is."""
+        """Source of each split, and the half of its documents to take."""
         return {"selection": (self, "selection"), "test": (self, "test")}
 
 
@@ -106,16 +106,17 @@ Domain = Annotated[
 
 
 def default_slack(parallel: int) -> float:
-    """Enough to keep 95 % of `parallel` workers busy with log-normal durations (sigma 0.6).
+    """Slack of the clock: enough to keep `parallel` workers busy 95 % of the time.
 
-    Of which the cost model predicts all but a log-normal factor of sigma 0.2. The more workers,
-    the later the last of those that run: the slack grows with their logarithm.
+    Measured for log-normal durations (sigma 0.6) that the cost model predicts up to a log-normal
+    factor of sigma 0.2. The slack grows with log2(parallel), since the longest of more evaluations
+    that run at the same time is late by more.
     """
     return round(SLACK * math.log2(parallel), 3)
 
 
 class Search(Section):
-    """What breeds the next genome."""
+    """The search: strategy, population, schedule, rungs of fidelity, and seeds."""
 
     strategy: str = Field(
         default="surrogate",
@@ -127,61 +128,61 @@ class Search(Section):
     population: int = Field(
         default=16,
         ge=1,
-        description="Individuals to breed from, and of a generation; the baselines are the first. "
-        "Left out, 16, or half of a smaller budget, and at least what the strategy needs.",
+        description="Individuals to breed from, and in a generation; the first are the baselines. "
+        "Default: 16, or half of a smaller budget, and at least what the strategy needs.",
     )
     islands: int = Field(
         default=1,
         ge=1,
-        description="Parts of the population that breed apart, and now and then send one of their "
-        "front to the next; 1 is one population.",
+        description="Subpopulations that breed separately and now and then send an individual of "
+        "their front to the next one; 1: one population.",
     )
     schedule: Literal["clock", "asynchronous", "generational"] = Field(
         default="clock",
-        description="Who learns from whom: `clock` from whatever has finished in virtual time, so "
-        "that the search is the same on any number of workers; `asynchronous` from all that has "
-        "really finished; `generational` from whole generations.",
+        description="Evaluations that the next genome is bred from: `clock`, those finished in "
+        "virtual time, so that the search is the same on any number of workers; `asynchronous`, "
+        "all that have really finished; `generational`, those of complete generations.",
     )
     parallel: int = Field(
         default=4,
         ge=1,
-        description="Virtual workers of the clock: how many evaluations at a time it is made for. "
-        "It is a part of the search, the number of real workers is not.",
+        description="Virtual workers of the clock, that is evaluations at the same time. It "
+        "affects the search; the number of real workers does not.",
     )
     slack: float = Field(
         default_factory=lambda known: default_slack(known.get("parallel", 1)),
         ge=0,
-        description="By what share of its virtual duration the clock lets an evaluation be late "
-        "before others wait for it; default: 0.08 for each doubling of `parallel`.",
+        description="Share of its virtual duration by which an evaluation may be late before "
+        "others wait for it; default: 0.08 for each doubling of `parallel`.",
     )
     bucket: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default=1,
-        description="Slots that are bred together; those whose recipes fit (LoRA, of equal "
-        "batches, precision and layers) are trained on one forward pass of the base. 1 is off; "
-        "`auto` measures at the launch which size is fastest for the default recipe, and writes "
-        "that down. It is a part of the search.",
+        description="Individuals that are bred together; those with matching recipes (LoRA, equal "
+        "batches, precision and layers) are trained on one forward pass of the base. 1: off; "
+        "`auto` measures at the launch which size is fastest for the default recipe, and records "
+        "it. It affects the search.",
     )
     replicates: int = Field(
         default=3,
         ge=1,
         le=100,
         description="Seeds under which an individual is evaluated before it may be named the best; "
-        "the contenders take slots of the budget for it. 1 is off.",
+        "these evaluations of the contenders are part of the budget. 1: off.",
     )
     rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(),
         description="Shares of the token budget, lowest first, at which a fine-tune pauses and is "
-        "scored; who is promoted goes on from there. Left out, all are trained to the end.",
+        "scored; if it is promoted, training resumes there. Default: none, all train to the end.",
     )
     promotion: Literal["halving", "stopping"] = Field(
         default="halving",
-        description="Who goes on from a rung: the best quarter (`halving`), or all but those that "
-        "are hopeless by their learning curves (`stopping`).",
+        description="Fine-tunes that resume from a rung: the best quarter (`halving`), or all but "
+        "those that are hopeless by their learning curves (`stopping`).",
     )
 
     @property
     def together(self) -> int:
-        """The size of a bucket; 1 until it was measured."""
+        """Size of a bucket; 1 while `auto` has not been measured."""
         return 1 if self.bucket == "auto" else self.bucket
 
     @field_validator("rungs")
@@ -193,12 +194,12 @@ class Search(Section):
 
 
 class Budget(Section):
-    """What the search may spend."""
+    """The budget of the search, in evaluations and training tokens."""
 
     evaluations: int = Field(
         ge=1,
-        description="Fine-tunes in the search, failed ones and the baselines included; one that "
-        "pauses at a rung counts by its share of the tokens.",
+        description="Fine-tunes in the search, including failed ones and the baselines; one that "
+        "pauses at a rung counts as its share of the tokens.",
     )
     tokens: int = Field(
         ge=0,
@@ -207,51 +208,51 @@ class Budget(Section):
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="A fine-tune is scored ten times on the selection split, by the first "
-        "objective's domain; after so many scores without a lower loss it stops, and goes back to "
-        "its best weights. Left out, all tokens are spent.",
+        description="Early stopping: a fine-tune is scored ten times on the selection split of the "
+        "first objective's domain; after so many scores without a lower loss it stops and returns "
+        "to its best weights. Default: off, all tokens are spent.",
     )
     inherit_share: float = Field(
         default=1.0,
         gt=0,
         le=1,
-        description="The share of these tokens that a child trains on if it begins with its "
-        "parents' weights (`start` in recipe or genome); it counts as such a part of a fine-tune. "
-        "Many short fine-tunes with 1 have done better than long ones with a quarter.",
+        description="Share of `tokens` that a child trains on if it starts from its parents' "
+        "weights (`start` in recipe or genome); it counts as that share of a fine-tune. Many short "
+        "fine-tunes with 1 have done better than long ones with a quarter.",
     )
 
 
 class Resources(Section):
-    """Where evaluations run, and what each may use."""
+    """Machines for evaluations, and the CPUs, GPUs, memory and time of each."""
 
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Evaluations at the same time; left out, as many as machine or cluster fit.",
+        description="Evaluations at the same time; default: as many as fit machine or cluster.",
     )
-    cpus: int = Field(default=1, ge=1, description="CPUs, and threads, of one evaluation.")
+    cpus: int = Field(default=1, ge=1, description="CPUs and threads of one evaluation.")
     gpus: float = Field(
         default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
     )
     processes: int = Field(
         default=1,
         ge=1,
-        description="Processes that train one individual together, each on a part of every batch "
-        "and with so many CPUs and GPUs of its own, on one machine or several.",
+        description="Processes that train one individual together (data parallel), each on a part "
+        "of every batch, with `cpus` and `gpus` for each, on one or several machines.",
     )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
-        description="Rows of a batch computed at once, to save memory; their gradients add up to "
-        "those of the batch. Left out, all of them.",
+        description="Sequences of a batch computed at once, to save memory; their gradients add up "
+        "to those of the batch. Default: all of them.",
     )
     checkpointing: bool = Field(
         default=False,
-        description="Compute activations anew for the gradients instead of keeping them: less "
-        "memory, about a quarter more time, the same result.",
+        description="Gradient checkpointing: recompute activations for the gradients instead of "
+        "storing them: less memory, about a quarter more time, the same result.",
     )
     timeout: float = Field(
-        default=600.0, gt=0, description="Seconds after which an evaluation is given up."
+        default=600.0, gt=0, description="Seconds after which an evaluation is stopped as failed."
     )
     retries: int = Field(
         default=3, ge=0, description="How often an evaluation is repeated when its worker dies."
@@ -275,27 +276,25 @@ class Resources(Section):
 
 
 class Comparison(Section):
-    """The closing comparison on the test split: the winner against every baseline."""
+    """The closing comparison on the test split, of the winner with every baseline."""
 
     seeds: int = Field(
         default=5,
         ge=1,
         lt=SEED_STEP,
-        description="Fresh seeds for each side; 2 or more give a standard error.",
+        description="New seeds for each contender; 2 or more give a standard error.",
     )
 
 
 class SearchConfig(Section):
     """A search spec (search.yaml), validated and frozen; `evo.config.load` makes one."""
 
-    name: Name = Field(description="Names the run folder: runs/<name>-<time>.")
-    seed: int = Field(
-        default=0, ge=0, description="All randomness of the search and of training follows from it."
-    )
+    name: Name = Field(description="Name of the run's folder: runs/<name>-<time>.")
+    seed: int = Field(default=0, ge=0, description="Seed of all randomness of search and training.")
     model: Model = Field(default_factory=Model, description="The base model.")
     sources: dict[Name, Source] = Field(
         default_factory=dict,
-        description="Data sets that may be trained on, by name; the mixture is over these.",
+        description="Data sets to train on, by name; the mixture is over these.",
     )
     parts: dict[Name, str] = Field(
         default_factory=dict,
@@ -309,7 +308,7 @@ class SearchConfig(Section):
     )
     prompts: dict[Name, PromptSet] = Field(
         default_factory=dict,
-        description="Prompts with references by name; what the model writes is measured as "
+        description="Prompts with references, by name; generated answers are measured as "
         "<prompt set>/<metric>.",
     )
     recipe: Annotated[
@@ -323,14 +322,14 @@ class SearchConfig(Section):
         ),
     ] = Field(
         default_factory=dict,
-        description="The default recipe: what no gene decides, and where genes start.",
+        description="The default recipe: fields that are not genes, and initial values of genes.",
     )
     genome: dict[Name, Gene] = Field(
-        min_length=1, description="What evolves: a recipe's field and the values it may take."
+        min_length=1, description="Genes: fields of the recipe that evolve, with their values."
     )
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(
         min_length=1,
-        description="Measurements to improve; `best` means best by the first of them.",
+        description="Measurements to improve; the first one decides which individual is best.",
     )
     constraints: tuple[str, ...] = Field(
         default=(),
@@ -345,11 +344,11 @@ class SearchConfig(Section):
     )
     known: tuple[dict[Name, JsonValue], ...] = Field(
         default=(),
-        description="Genomes to begin with after the baselines, such as the front of an earlier "
-        "search (`evo history` has them); a gene left out starts at the recipe's value.",
+        description="Genomes to evaluate first, after the baselines, such as the front of an "
+        "earlier search (see `evo history`); a gene left out has the recipe's value.",
     )
-    search: Search = Field(default_factory=Search, description="What breeds the next genome.")
-    budget: Budget = Field(description="What the search may spend.")
+    search: Search = Field(default_factory=Search, description="How genomes are searched.")
+    budget: Budget = Field(description="The budget of the search.")
     resources: Resources = Field(default_factory=Resources, description="Where evaluations run.")
     evaluator: Evaluator = Field(
         default=BUILTIN,
@@ -369,14 +368,14 @@ class SearchConfig(Section):
     )
     rounds: Rounds | None = Field(
         default=None,
-        description="Evolve again and again, each time with what the best models wrote as one more "
-        "source; left out, there is one search.",
+        description="Repeated searches, each with samples of the best models so far as one more "
+        "source. Default: one search.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _general_domains(cls, spec: Any) -> Any:
-        """Rounds with one objective get the losses of the other domains as well."""
+        """Add the losses of the other domains to a spec with rounds and only one objective."""
         if not (isinstance(spec, Mapping) and isinstance(rounds := spec.get("rounds"), Mapping)):
             return spec
         named, domains = spec.get("objectives"), spec.get("domains")

@@ -1,4 +1,4 @@
-"""What `evo init` writes: a commented spec and a little real text, complete and runnable."""
+"""The files of `evo init`: a commented spec and a little real text, complete and runnable."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from fitness.files import write_whole
 HERE = Path(__file__).parents[1]
 QUICKSTART_FOLDER = HERE / "quickstart"
 TEMPLATE = HERE / "templates" / "search.yaml"
-# Under data/, beside the spec: file, excerpt of which shipped file, documents at most.
+# Files below data/, beside the spec: name, shipped file of which it is an excerpt, most documents.
 EXAMPLE_DATA = (
     ("sources/jargon.jsonl", "sources/jargon.jsonl", 100),
     ("sources/devil.jsonl", "sources/devil.jsonl", 150),
@@ -22,9 +22,9 @@ EXAMPLE_DATA = (
 
 
 def init(folder: Path) -> list[Path]:
-    """Write a commented spec and example data to start from; the files, the spec first.
+    """Write a commented spec and example data to start from; return the files, the spec first.
 
-    Raises InputError, before anything is written, when one of them exists.
+    Raises InputError, before anything is written, if one of them exists.
     """
     texts = {folder / "search.yaml": TEMPLATE.read_text(encoding="utf-8")}
     for name, shipped, documents in EXAMPLE_DATA:
@@ -32,7 +32,7 @@ def init(folder: Path) -> list[Path]:
         texts[folder / "data" / name] = "\n".join(lines[:documents]) + "\n"
     for path in texts:
         if path.exists() or path.is_symlink():
-            raise InputError(f"{path}: is there already and is left as it is; name another folder")
+            raise InputError(f"{path}: exists already and is left as it is; name another folder")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)

@@ -1,6 +1,6 @@
-"""Names that other tools and papers use for those of a spec: for the "did you mean" of errors.
+"""Synonyms from other tools and papers for names in a spec: for the "did you mean" of errors.
 
-Each word has the names it may stand for; the first that is known where it was written is meant.
+Each word maps to the names it may stand for; the first that is valid in its place is suggested.
 """
 
 from collections.abc import Collection
@@ -48,6 +48,6 @@ SYNONYMS = {
 }
 
 
-def meant(word: str, known: Collection[str]) -> str | None:
-    """The known name that a word of the field stands for, or None."""
+def synonym_of(word: str, known: Collection[str]) -> str | None:
+    """The known name that a word from another tool or paper stands for, or None."""
     return next((name for name in SYNONYMS.get(word.casefold(), ()) if name in known), None)

@@ -24,7 +24,7 @@ UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 class Effort:
     """Fine-tunes to repeat, their seconds in the run (None if not recorded), and bytes on disk.
 
-    `room` is where fine-tunes are kept until the export in `to` is written.
+    `room` is the folder of repeated fine-tunes until the export in `to` is written.
     """
 
     fine_tunes: int
@@ -34,13 +34,13 @@ class Effort:
     to: Path
     to_bytes: int
 
-    def told(self, individual: int) -> str:
-        """One line for people."""
+    def message(self, individual: int) -> str:
+        """Message of one line for the user."""
         ancestors = self.fine_tunes - 1
         of_all = f" with {ancestors} of its ancestors" if ancestors else ""
         time = "an unknown time" if self.seconds is None else duration(self.seconds)
         return (
-            f"the weights of individual {individual} were not kept: training it again{of_all}, "
+            f"the checkpoint of individual {individual} was not kept: training it again{of_all}, "
             f"which took {time} in the run; {size(self.room_bytes)} of disk in {self.room} for the "
             f"time being, {size(self.to_bytes)} in {self.to}"
         )
@@ -71,7 +71,7 @@ def effort_of(
     *,
     adapter: bool,
 ) -> Effort:
-    """What it takes to export the individual of a spec, whole or its `adapter` alone."""
+    """Effort of exporting the individual of a spec, as a whole model or its `adapter` alone."""
     whole = folders.parameters(base) * FLOAT_BYTES
 
     def kept(individual: int) -> Path | None:
@@ -104,7 +104,10 @@ def size(count: int) -> str:
 def _seconds(
     facts: Sequence[Fact], config: SearchConfig, individuals: Sequence[int]
 ) -> float | None:
-    """Of training alone. One that paused at rungs was trained in parts, by evomix's own trainer."""
+    """Seconds of training alone, without scoring; None if not recorded.
+
+    The builtin trainer trains an individual in parts if it paused at rungs: these are added up.
+    """
     total = 0.0
     for individual in individuals:
         own = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == individual]
@@ -127,7 +130,7 @@ def _seconds(
 
 
 def _weights_bytes(recipe: Mapping[str, Any], base: Path, whole: int) -> int:
-    """Of all weights, or at most of an adapter: rank * (rows + columns) for each matrix."""
+    """Bytes of all weights, or at most of an adapter: rank * (rows + columns) for each matrix."""
     if recipe["adapter"] == "none":
         return whole
     matrices = (shape for shape in folders.shapes(base) if len(shape) > 1)

@@ -24,22 +24,23 @@ from fitness.recipe import Recipe
 
 
 def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool = False) -> str:
-    """Write everything that the trainer `name` needs to the new folder `to`; what to tell about it.
+    """Write everything that the trainer `name` needs to the new folder `to`.
 
-    The data are the windows that the individual was trained on in the search. Raises InputError.
+    Returns a message: the command to run, and what the trainer cannot express. The data are the
+    windows that the individual was trained on in the search. Raises InputError.
     """
     facts = read(run)
     to = new_folder(to)
     config, number, plain = chosen(run, facts, individual, trusted=trusted)
     if config.model.task != "causal":
         raise InputError(
-            f"{run}: {name} is given recipes of causal models, and model.task is "
+            f"{run}: --as {name} exports recipes of causal models only, and model.task is "
             f"{config.model.task}; `evo export` without --as writes the model itself"
         )
     prepared = prepare(config)
     check_same(run, facts[0], prepared.fingerprints)
     trainer = TRAINERS[name]
-    fine = _told(config, prepared.task, Recipe.model_validate(plain))
+    fine = _fine_tune(config, prepared.task, Recipe.model_validate(plain))
     missing = trainer.missing(fine)
     with appearing(to) as partial:
         (partial / DATA).mkdir(parents=True)
@@ -58,19 +59,19 @@ def _list_of(name: str, missing: list[str]) -> list[str]:
     return [f"What {name} cannot express, or does otherwise:", *(f"- {one}" for one in missing)]
 
 
-def _yaml(told: Mapping[str, Any]) -> str:
-    """As YAML 1.1, which other trainers read: there `no` is a truth value and 1e-5 a text."""
+def _yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML 1.1, which other trainers read: there `no` is a boolean and 1e-5 a text."""
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 1)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 1000
     text = io.StringIO()
-    yaml.dump(dict(told), text)
+    yaml.dump(dict(settings), text)
     return text.getvalue().partition("---\n")[2]
 
 
-def _told(config: SearchConfig, task: Task, recipe: Recipe) -> Fine:
+def _fine_tune(config: SearchConfig, task: Task, recipe: Recipe) -> Fine:
     assert task.model is not None
     mixing = materialise.mixing_of(task, recipe, seed=config.seed)
     adapted = recipe.adapter != "none"

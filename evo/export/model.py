@@ -67,10 +67,10 @@ def export(
 ) -> Path:
     """Write the model, its tokenizer, recipe.yaml and a model card to the new folder `to`.
 
-    `individual` is a number or "best"; its `adapter` alone is written as PEFT reads it. Weights
-    that the run did not keep are trained again, which gives the same ones on the same machine;
-    `tell` is called first with the time and disk that this will take. Code that the run names and
-    nobody launched here is refused unless it is `trusted`.
+    `individual` is a number or "best"; with `adapter`, only its adapter is written, in PEFT's
+    format. A checkpoint that the run did not keep is trained again, which gives the same weights on
+    the same machine; `tell` is called first with the time and disk that this will take. Code that
+    the run names and that was not launched on this machine is refused unless it is `trusted`.
     """
     facts = read(run)
     to = new_folder(to)
@@ -101,7 +101,7 @@ def export(
     effort.check()
     with tempfile.TemporaryDirectory() as retrained:
         if not kept.is_dir():
-            tell(effort.told(number))
+            tell(effort.message(number))
             kept = _trained_again(run, facts, config, spec, Path(retrained))
         with appearing(to) as partial:
             if adapter:
@@ -116,7 +116,7 @@ def export(
 
 
 def new_folder(to: Path) -> Path:
-    """Its whole path; InputError if there is something in it, or it cannot be made."""
+    """Absolute path of a folder to create. Raises InputError if it is not empty or not writable."""
     to = to.resolve()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} exists and is not an empty folder; name a new one")
@@ -145,8 +145,8 @@ def chosen(
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(
-            f"{run}: the recipe of individual {number} is none: {key}: {first['msg']}; restore the "
-            "ledger from a copy"
+            f"{run}: the recipe of individual {number} is invalid: {key}: {first['msg']}; restore "
+            "the ledger from a copy"
         ) from None
 
 
@@ -154,9 +154,7 @@ def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
     if individual == "best":
         number = best(facts)
         if number is None:
-            raise InputError(
-                f"{run}: no individual has finished yet; `evo status {run}` tells more"
-            )
+            raise InputError(f"{run}: no individual has finished yet; see `evo status {run}`")
         return number
     known = sorted(fact["id"] for fact in facts if fact["fact"] == "individual")
     if not individual.isdecimal() or int(individual) not in known:
@@ -166,31 +164,31 @@ def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
 
 
 def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
-    """What is there now against what the run began with, as far as it was recorded."""
+    """Raise InputError if fingerprints differ from those recorded at the launch of the run."""
     then = search["fingerprints"]
     changed = [name for name in now if name in then and now[name] != then[name]]
     if changed:
         raise InputError(
-            f"{run}: not the same {' and '.join(changed)} as at the launch; restore what the run "
-            "began with, or its weights come out different"
+            f"{run}: not the same {' and '.join(changed)} as at the launch; restore what it was "
+            "launched with, since its weights would come out different"
         )
 
 
 def write_recipe(config: SearchConfig, recipe: Mapping[str, Any], path: Path) -> None:
-    """What was searched, and what differs from the defaults, as YAML: not all the fields."""
+    """Write a recipe as YAML: the fields that were searched or differ from their defaults."""
     defaults = Recipe().model_dump(mode="json")
-    told = {
+    fields = {
         name: value
         for name, value in recipe.items()
         if name in config.genome or name not in defaults or value != defaults[name]
     }
-    configuration.write_yaml(told, path)
+    configuration.write_yaml(fields, path)
 
 
 def _trained_again(
     run: Path, facts: Sequence[Fact], config: SearchConfig, spec: EvaluationSpec, room: Path
 ) -> Path:
-    """The folder with an individual's weights, from those of its ancestors that are there."""
+    """Train an individual again, from its ancestors' checkpoints that exist; returns its folder."""
     prepared = prepare(config)
     check_same(run, facts[0], prepared.fingerprints)
     for ancestor in spec.ancestors:
@@ -202,7 +200,7 @@ def _trained_again(
 
 
 def _train_again(task: Task, spec: EvaluationSpec) -> Path:
-    """Without measuring: it is not needed, and no metric of somebody else's run is imported."""
+    """Train an individual without measuring it, so that no metric function is imported."""
     evaluation, *_ = by_several(unmeasured(task), [spec])
     if evaluation.status is not Status.OK or task.artifacts is None:
         raise InputError(f"individual {spec.individual} could not be trained: {evaluation.message}")
@@ -216,7 +214,7 @@ def _train_again(task: Task, spec: EvaluationSpec) -> Path:
 
 
 def hub_id(base: str) -> str | None:
-    """The Hub's name of a base model, where it is named by it or lies in the Hub's cache."""
+    """Hub id of a base model that is named by it or lies in the Hub's cache; else None."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     if (cached := CACHED.search(base)) is not None:
@@ -231,7 +229,7 @@ def hub_id(base: str) -> str | None:
 
 
 def _front(base: str, *, adapter: bool) -> str:
-    """What the Hub reads of a card: it refuses a base_model that is not a name on the Hub."""
+    """Metadata of a model card; without base_model if that is not on the Hub, which rejects it."""
     hub = hub_id(base)
     named = f"base_model: {json.dumps(hub)}\n" if hub else ""
     return f"{named}library_name: {'peft' if adapter else 'transformers'}\ntags: [evomix]\n"
@@ -246,7 +244,7 @@ def _card(
     *,
     adapter: bool,
 ) -> str:
-    """`measured` are the individual's own evaluations among all the run's."""
+    """Model card; `measured` are the individual's own evaluations among all the run's."""
     origin = measured[0]["details"].get("same_as", number)  # an equal genome, really trained
     details = next(
         fact["details"]
@@ -275,12 +273,12 @@ def _card(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
             for name in measured[0]["measurements"]
         ),
-        constraints="".join(f"\n{_kept_to(limit, measured)}\n" for limit in limits),
+        constraints="".join(f"\n{_constraint(limit, measured)}\n" for limit in limits),
     )
 
 
-def _kept_to(limit: Constraint, measured: Sequence[Fact]) -> str:
-    """A constraint of the search, and whether the individual meets it."""
+def _constraint(limit: Constraint, measured: Sequence[Fact]) -> str:
+    """Sentence on a constraint of the search: met or not met by the individual."""
     values = [fact["measurements"] for fact in measured if fact["split"] == "selection"]
     mean = {limit.name: fmean(one[limit.name] for one in values)} if values else {}
     met = "" if not mean else ": met" if not limit.excess(mean) else ": not met"
@@ -288,14 +286,14 @@ def _kept_to(limit: Constraint, measured: Sequence[Fact]) -> str:
 
 
 def _lineage(details: Mapping[str, Any]) -> str:
-    """What it began with, if not the base, and on how many tokens all of that was trained."""
+    """Sentence on the parents it started from and its lineage's tokens; empty from scratch."""
     if not details.get("inherited_from"):
         return ""
     total = details["cumulative_tokens"]
     named = " and ".join(map(str, details["inherited_from"]))
     by_source = ", ".join(f"{source} {count:,}" for source, count in total.items() if count)
     return (
-        f"It began with the weights of individual {named}; its lineage was trained on "
+        f"It started from the weights of individual {named}; its lineage was trained on "
         f"{sum(total.values()):,} tokens in all ({by_source}).\n\n"
     )
 

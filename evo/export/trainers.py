@@ -1,6 +1,6 @@
-"""A recipe in the words of other trainers: TRL, axolotl and LLaMA-Factory.
+"""A recipe as configuration of other trainers: TRL, axolotl and LLaMA-Factory.
 
-Each function gives the trainer's configuration and what it cannot express.
+There is a function for each trainer's configuration, and one for what it cannot express.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ OUTPUT = "output"
 
 @dataclass(frozen=True, slots=True)
 class Fine:
-    """A fine-tune to be told to a trainer."""
+    """A fine-tune to write as a trainer's configuration."""
 
     base: str  # a folder or a Hub id
     base_dtype: str
@@ -69,7 +69,7 @@ def _trl(fine: Fine) -> dict[str, Any]:
 
 
 def _optimised(fine: Fine) -> dict[str, Any]:
-    """What axolotl and LLaMA-Factory both call by transformers' names."""
+    """Settings of the optimiser that axolotl and LLaMA-Factory both name as transformers does."""
     recipe = fine.recipe
     return {
         "warmup_steps": round(recipe.warmup_share * fine.steps),
@@ -189,7 +189,7 @@ def _missing_in_trl(fine: Fine) -> list[str]:
 
 def _without_rates(fine: Fine) -> list[str]:
     if fine.recipe.dropout and not fine.dropouts:
-        return ["dropout: the model's configuration knows no dropout rate of its own"]
+        return ["dropout: the model's configuration has no dropout rate"]
     return []
 
 

@@ -1,1 +1,1 @@
-"""People's feedback on a run: what is shown, the server and its page, and what came of it."""
+"""People's feedback on a run: items to judge, the server and its page, summaries, refinement."""

@@ -1,4 +1,4 @@
-"""What a run's models wrote, from its ledger: the drafts that people may judge."""
+"""Drafts to judge: samples that a run's models generated, from its ledger."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,29 +13,29 @@ FULL = 1.0
 
 
 def individuals(facts: Sequence[Fact], named: Sequence[str]) -> list[int]:
-    """The individuals named by number, `best` or `front`; each once, in the order named."""
+    """Individuals given by number, `best` or `front`; each once, in the order given."""
     born = {fact["id"] for fact in facts if fact["fact"] == "individual"}
-    found: list[int] = []
+    chosen: list[int] = []
     for name in named:
         if name == "front":
-            found += [int(id) for id in history.front(facts)["individual"]]
+            chosen += [int(id) for id in history.front(facts)["individual"]]
         elif name == "best":
             best = history.best(facts)
-            found += [] if best is None else [best]
+            chosen += [] if best is None else [best]
         elif name.isdecimal() and int(name) in born:
-            found.append(int(name))
+            chosen.append(int(name))
         else:
             raise InputError(
                 f"there is no individual {name!r} in this run, which has {len(born)}, from number "
                 "0 on; name numbers, `best` or `front`"
             )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(chosen))
 
 
 def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
-    """What the chosen wrote on the selection split, by prompt; the test split is never shown.
+    """Answers of the chosen individuals on the selection split, by prompt; never of the test split.
 
-    Of an individual that was evaluated under several seeds, what it wrote under the first.
+    Those under the first seed, if an individual was evaluated under several.
     """
     written: dict[int, Fact] = {}
     for fact in facts:
@@ -54,9 +54,9 @@ def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
                 found.setdefault((origin, sample["prompt"]), []).append(draft)
     if not found:
         raise InputError(
-            f"individuals {listed(map(str, chosen))} of this run left no samples: the ledger "
-            "keeps what is written for a spec's `prompts` on the selection split; give your own "
-            "texts with --items FILE"
+            f"individuals {listed(map(str, chosen))} of this run have no samples: the ledger "
+            "has answers to a spec's `prompts` on the selection split only; give your own texts "
+            "with --items FILE"
         )
     return found
 

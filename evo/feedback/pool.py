@@ -1,4 +1,4 @@
-"""A pool of samples and people: its samples as items, and what was said of them as scores."""
+"""A pool of samples and people: its samples as items to judge, and judgements as scores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +20,9 @@ POOL = "pool"  # the origin of items that are samples of a pool
 def pool_items(
     pool: Path, *, pairs: int, rng: np.random.Generator
 ) -> tuple[list[Item], dict[str, dict[str, float]]]:
-    """The samples of a pool as items, as those of `items_of`; and their filters' scores by item, of
-    two drafts the means.
+    """Samples of a pool as items (see `items_of`), and the scores of their filters by item.
 
-    Raises InputError where there are none.
+    The scores of a pair of drafts are averaged. Raises InputError if there are no items.
     """
     found = sample_items(list(read_samples(pool)), pairs=pairs, rng=rng)
     if not found[0]:
@@ -37,10 +36,10 @@ def pool_items(
 def sample_items(
     samples: Sequence[Sample], *, pairs: int, rng: np.random.Generator
 ) -> tuple[list[Item], dict[str, dict[str, float]]]:
-    """`pool_items`, of samples.
+    """Samples as items and their scores, as `pool_items` returns them.
 
-    Without infilled ones, which cannot be judged apart from what follows them, and those that hold
-    what is measured on: what people make of these must not be learned either.
+    Leaves out infilled samples, which cannot be judged without the text after them, and
+    contaminated ones, which contain held-out text: models must not learn from judgements of it.
     """
     samples = [one for one in samples if not one.suffix and not is_contaminated(one)]
     answers: dict[tuple[str, str], list[Draft]] = {}
@@ -59,7 +58,7 @@ def sample_items(
 
 
 def filters_by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
-    """The filters that can go by these judgements."""
+    """Names of the filters for which there are enough judgements."""
     found = ["reward"] if enough(items, judgements) else []
     return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
 
@@ -71,7 +70,7 @@ def scored_by_people(
     *,
     seed: int,
 ) -> list[Sample]:
-    """The samples with what people have said as scores, as far as they have said enough."""
+    """The samples with scores from people's judgements, if there are enough of them."""
     given = Given(seed=seed, items=items, judgements=judgements)
     return scored(samples, filters_by_people(items, judgements), given)
 
@@ -84,15 +83,15 @@ def score_again(
     *,
     seed: int = 0,
 ) -> list[Sample]:
-    """Write the file `to`, the pool with what people have said meanwhile as scores, and return it.
+    """Score a pool by the judgements so far, write it to the new file `to`, and return it.
 
-    Raises InputError where they have not said enough for any such score.
+    Raises InputError if there are not enough judgements for any score.
     """
     if to.exists():
         raise InputError(f"{to} exists; name a new file")
     if not filters_by_people(items, judgements):
         raise InputError(
-            f"{pool}: nobody has said enough yet to score it by; judge more with `evo feedback`"
+            f"{pool}: not enough judgements yet to score it by; judge more with `evo feedback`"
         )
     samples = scored_by_people(list(read_samples(pool)), items, judgements, seed=seed)
     to.parent.mkdir(parents=True, exist_ok=True)

@@ -39,10 +39,11 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of refining: items in the order given; `refused` says why of those that could not
-    be asked, `uncriticised` counts those that nobody had a critique of.
+    """Result of refining: refined items in the order given, and counts of the others.
 
-    `corrections` is how many of people's were written instead, None where refinements were.
+    `refused` has the reasons why the model could not be asked about an item, `uncriticised` is the
+    number of items without a critique. `corrections` is the number of people's corrections that
+    were written in place of refinements, None if refinements were written.
     """
 
     refined: tuple[Refined, ...]
@@ -53,13 +54,13 @@ class Outcome:
 
     @property
     def accepted(self) -> list[tuple[Refined, str]]:
-        """With the refinement that is kept."""
+        """Accepted items, each with its best refinement."""
         found = ((one, one.accepted(self.threshold)) for one in self.refined)
         return [(one, text) for one, text in found if text is not None]
 
     @property
     def rate(self) -> float:
-        """Of those that were refined; 0 if none was."""
+        """Share of accepted items among those refined; 0 if none was."""
         return len(self.accepted) / len(self.refined) if self.refined else 0.0
 
 
@@ -73,10 +74,10 @@ def refine_run(
     critic: bool = False,
     threshold: float = THRESHOLD,
 ) -> Outcome:
-    """Refine what was criticised, and write REFINEMENTS and PAIRED into the folder `to`.
+    """Refine criticised drafts, and write REFINEMENTS and PAIRED into the folder `to`.
 
-    Where less than HOPELESS is accepted, people's corrections are written in their place. Raises
-    InputError where there is nothing to refine, or nothing to write.
+    If a smaller share than HOPELESS is accepted, people's corrections are written instead. Raises
+    InputError if there is nothing to refine, or nothing to write.
     """
     if math.isnan(threshold):
         raise InputError("the threshold is a log-odds, such as 0 for even, got nan")
@@ -105,7 +106,7 @@ def refine_run(
 def judge_run(run: Path, speaker: Speaker, name: str | None = None) -> Counter[str]:
     """Judge the run's pairs, and add the judgements to its feedback under `judge:NAME`.
 
-    How many there are of each side, with `new` and `refused`. Raises InputError.
+    Returns counts of judgements by side, and of those `new` and `refused`. Raises InputError.
     """
     pairs = [item for item in _items(run).values() if item.pair]
     if not pairs:
@@ -134,7 +135,7 @@ def judge_run(run: Path, speaker: Speaker, name: str | None = None) -> Counter[s
 
 
 def table(outcome: Outcome, to: Path) -> "Group":
-    """What came of it, for the terminal, with examples of both kinds."""
+    """Table of the result for the terminal, with examples of accepted and other refinements."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -172,7 +173,7 @@ def table(outcome: Outcome, to: Path) -> "Group":
 
 
 def _items(run: Path) -> dict[str, Item]:
-    """The run's items; of a run that nobody looked at yet, those that people would be shown."""
+    """Items of a run; if it has none yet, those that people would be shown by default."""
     folder = feedback_of(run)
     if not read_items(folder):
         collect(run, items=None, named=["front"], pairs=PAIRS, seed=0)
@@ -180,7 +181,7 @@ def _items(run: Path) -> dict[str, Item]:
 
 
 def _of(run: Path, *, critic: bool) -> list[Criticised]:
-    """What people criticise in a run, and if `critic` the drafts that nobody did."""
+    """Drafts of a run with people's critiques, and if `critic` also those without."""
     items = _items(run) if critic else read_items(feedback_of(run))
     judgements = read_standing(feedback_of(run)).judgements()
     said = [one for one in judgements if one.kind == "critique"]
@@ -196,7 +197,7 @@ def _of(run: Path, *, critic: bool) -> list[Criticised]:
 
 
 def _written(run: Path, speaker: Speaker, to: Path, outcome: Outcome) -> Outcome:
-    """Write both files, each whole; where there is nothing to write, none is left."""
+    """Write both files atomically; if there is nothing to write, remove both; InputError."""
     completions: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     if outcome.rate >= HOPELESS:
@@ -218,7 +219,7 @@ def _written(run: Path, speaker: Speaker, to: Path, outcome: Outcome) -> Outcome
 
 
 def _corrections(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """People's corrections as completions, and over what they correct."""
+    """People's corrections: as completions, and as pairs preferred over the corrected drafts."""
     folder = feedback_of(run)
     items, judgements = read_items(folder), read_standing(folder).judgements()
     said = [one for one in judgements if one.kind == "correction"]
@@ -257,7 +258,7 @@ def _best(one: Refined) -> str:
 
 
 def _shown(things: list[Thing], doing: str) -> Iterable[Thing]:
-    """The things, with a bar on a terminal."""
+    """Iterate over things, with a progress bar on a terminal."""
     from rich.progress import track
 
     from evo.screen import Screen

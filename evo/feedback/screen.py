@@ -1,4 +1,4 @@
-"""What an annotator sees, and what the page's buttons do."""
+"""The screen of an annotator, as JSON, and the actions of the page's buttons."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +7,18 @@ from fitness.errors import InputError
 from fitness.feedback.judgements import named
 from fitness.feedback.store import Store
 
-Asked = dict[str, Any]
+Request = dict[str, Any]
 SIDES = {"a": ("first", "second"), "b": ("second", "first"), "tie": ("tie", "tie")}
 
 
-def screen(store: Store, asked: Asked) -> Asked:
-    """The item in the annotator's hands, with what they have said of it, and how far things are.
+def screen(store: Store, request: Request) -> Request:
+    """The annotator's current item with their judgements of it, and the progress so far.
 
-    It does not tell who wrote a draft: people judge blind.
+    It does not show which model generated a draft: people judge blind.
     """
-    annotator = named(asked.get("annotator"))
+    annotator = named(request.get("annotator"))
     item = store.current(annotator)
-    shown: Asked = {
+    shown: Request = {
         "annotator": annotator,
         "item": None,
         "labels": list(store.standing.settings.labels),
@@ -42,9 +42,9 @@ def screen(store: Store, asked: Asked) -> Asked:
     return shown
 
 
-def _judge(store: Store, asked: Asked) -> None:
-    annotator, id = _who(asked)
-    kind, value = str(asked.get("kind")), asked.get("value")
+def _judge(store: Store, request: Request) -> None:
+    annotator, id = _who(request)
+    kind, value = str(request.get("kind")), request.get("value")
     if kind == "preference":
         if value not in ("a", "b", "tie"):
             raise InputError(f"a preference is a, b or tie, got {value!r:.40}")
@@ -53,21 +53,21 @@ def _judge(store: Store, asked: Asked) -> None:
     store.judge(id, annotator, kind, value)
 
 
-def _next(store: Store, asked: Asked) -> None:
-    annotator, item = _who(asked)
+def _next(store: Store, request: Request) -> None:
+    annotator, item = _who(request)
     store.go_on(item, annotator)
 
 
-def _undo(store: Store, asked: Asked) -> None:
-    store.undo(named(asked.get("annotator")))
+def _undo(store: Store, request: Request) -> None:
+    store.undo(named(request.get("annotator")))
 
 
-def _who(asked: Asked) -> tuple[str, str]:
-    return named(asked.get("annotator")), str(asked.get("item"))
+def _who(request: Request) -> tuple[str, str]:
+    return named(request.get("annotator")), str(request.get("item"))
 
 
-ACTIONS: dict[str, Callable[[Store, Asked], None]] = {
-    "look": lambda store, asked: None,
+ACTIONS: dict[str, Callable[[Store, Request], None]] = {
+    "look": lambda store, request: None,
     "judge": _judge,
     "next": _next,
     "undo": _undo,

@@ -1,9 +1,9 @@
 """The local server of the page on which people judge: one folder, one port, one token.
 
-Python's own `http.server` with a thread a request does: there are five addresses, each answer is a
-few kilobytes, and what takes time is an fsync under the store's lock, which has one turn anyway.
-Only this machine is listened to. Who does not know the token is told nothing, and a page of
-another origin cannot ask with it.
+Python's own `http.server` with a thread for each request is enough: there are seven addresses, each
+answer is a few kilobytes, and the slow part, an fsync under the store's lock, is serial anyway.
+The server listens on the loopback interface only. A request without the token gets no data, and a
+page of another origin cannot send requests with it.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from fitness.errors import InputError
 from fitness.feedback.store import Conflict, Store
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")  # by which a browser may know this machine
+NAMES = (HOST, "localhost")  # accepted in the Host header
 BODY_BYTES = 4 * 2**20  # the longest correction, if every character takes an escape
 PATIENCE = 30.0  # seconds that a request may take to arrive
 PAGES = {
@@ -41,7 +41,7 @@ HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the page for one store until it is shut down."""
+    """HTTP server of the page for one store, until it is shut down."""
 
     daemon_threads = True
     request_queue_size = 128  # connections of a burst that wait; 5 by default, the rest are reset
@@ -60,11 +60,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is; whoever knows it may judge."""
+        """URL of the page, with the token: anybody who has it may judge."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that hangs up is no news; anything else is, on standard error."""
+        """Ignore a browser that disconnects; print any other error on standard error."""
         import sys
 
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -72,7 +72,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Refused(Exception):
-    """A request that is answered with a status and a sentence alone."""
+    """A request that is answered only with an HTTP status and a message."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -103,26 +103,26 @@ class _Request(BaseHTTPRequestHandler):
             action = ACTIONS.get(self._place())
             if action is None:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is no such action")
-            asked = self._body()
+            request = self._body()
         except Refused as refused:
             self._answer_json(refused.status, {"error": str(refused)})
             return
         try:
-            action(self.server.store, asked)
-            shown = screen(self.server.store, asked)
+            action(self.server.store, request)
+            shown = screen(self.server.store, request)
         except Conflict as conflict:
-            shown = screen(self.server.store, asked)
+            shown = screen(self.server.store, request)
             self._answer_json(HTTPStatus.CONFLICT, {"error": str(conflict), "screen": shown})
         except InputError as error:
             self._answer_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         except OSError as error:
-            told = f"could not be saved: {error.strerror or error}; nothing was changed"
-            self._answer_json(HTTPStatus.INSUFFICIENT_STORAGE, {"error": told})
+            message = f"could not be saved: {error.strerror or error}; nothing was changed"
+            self._answer_json(HTTPStatus.INSUFFICIENT_STORAGE, {"error": message})
         else:
             self._answer_json(HTTPStatus.OK, {"screen": shown})
 
     def _place(self) -> str:
-        """What is asked for, behind the token; Refused for a stranger."""
+        """Last part of the path, after the token; Refused for a wrong host, origin or token."""
         hosts = [f"{name}:{self.server.server_port}" for name in NAMES]
         if self.headers.get_all("Host", []) not in [[host] for host in hosts]:
             raise Refused(HTTPStatus.FORBIDDEN, "not the host that this page is served under")
@@ -148,12 +148,12 @@ class _Request(BaseHTTPRequestHandler):
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {BODY_BYTES} bytes"
             )
         try:
-            asked = json.loads(self.rfile.read(int(length)))
+            body = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError):
-            asked = None
-        if not isinstance(asked, dict):
+            body = None
+        if not isinstance(body, dict):
             raise Refused(HTTPStatus.BAD_REQUEST, "a request is a JSON object")
-        return asked
+        return body
 
     def _answer_json(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
         self._answer(status, "application/json", json.dumps(answer).encode())
@@ -168,4 +168,4 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a request's line holds the token."""
+        """Log nothing, since the line of a request contains the token."""

@@ -1,4 +1,4 @@
-"""A sitting of people who judge a run: what they are shown, by which settings, until it ends."""
+"""A feedback session on a run: collecting items, serving the page, importing and exporting."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ def feedback_of(run: Path) -> Path:
 
 
 def judged(run: Path) -> tuple[dict[str, Item], list[Judgement]]:
-    """The items of a run and what people said of them; none of either where nobody was asked."""
+    """Items of a run and people's judgements of them; both empty if there is no feedback yet."""
     folder = feedback_of(run)
     return read_items(folder), read_standing(folder).judgements()
 
@@ -50,11 +50,10 @@ def collect(
     choose: Choose | None = None,
     count: int = COUNT,
 ) -> tuple[int, int]:
-    """Add what a file of items or a pool holds, or else what individuals wrote; how many are new,
-    and all.
+    """Add items from a file, a pool, or the samples of individuals; return counts of new and all.
 
-    All of it, or `count` items that are new, chosen at random or as those that tell most. Without a
-    file, a run that left no samples is an error only if there is nothing else to judge.
+    All items are added, or, with `choose`, `count` new ones: at random or the most informative.
+    Without a file or pool, a run without samples is an error only if it has no other items.
     """
     folder = feedback_of(run)
     rng = np.random.default_rng(seed)
@@ -93,7 +92,7 @@ def _chosen(
         return [new[place] for place in rng.permutation(len(new))[:count]]
     if not enough(items, judgements):
         warnings.warn(
-            f"--choose active: there is too little yet to learn from, which takes {LEAST} ratings, "
+            f"--choose active: not enough judgements yet to learn from; it takes {LEAST} ratings, "
             "preferences and corrections that do not all say the same; chosen at random",
             stacklevel=2,
         )
@@ -112,7 +111,7 @@ def serve(
 ) -> None:
     """Serve the page until interrupted; `ready` is called with its address.
 
-    Settings that are None stay what they were when the run was last judged.
+    Settings that are None keep their values of the run's last session.
     """
     with Store(feedback_of(run)) as store:
         before = store.standing.settings
@@ -132,7 +131,7 @@ def serve(
 
 
 def export(run: Path, shape: str, path: Path, *, threshold: int = THRESHOLD) -> int:
-    """Write what was judged as records of a shape; how many there are."""
+    """Write the judgements as records of a shape; return the number of records."""
     folder = feedback_of(run)
     found = records(
         read_items(folder), read_standing(folder).judgements(), shape, threshold=threshold
@@ -147,7 +146,7 @@ def export(run: Path, shape: str, path: Path, *, threshold: int = THRESHOLD) -> 
 
 
 def take_in(run: Path, path: Path, annotator: str) -> tuple[int, int, int]:
-    """Import judgements; how many, how many of them were new, and how many items were."""
+    """Import judgements; return counts of judgements, new judgements and new items."""
     folder = feedback_of(run)
     if not folder.exists():  # none is made for a file that cannot be read
         read_judgements(path, {}, annotator=annotator)

@@ -1,4 +1,4 @@
-"""What came of the feedback on a run: counts, agreement, and what can be learned from it."""
+"""Summary of feedback: counts, inter-annotator agreement, reward model, judgements needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,15 +22,15 @@ Summary = dict[str, Any]
 
 
 def summarise(run: Path) -> Summary:
-    """As JSON values: items, judgements by annotator and kind, alpha by kind, the reward model.
+    """Summary as JSON values: items, judgements by annotator and kind, alpha, the reward model.
 
-    Models that judge are beside all that, with how they agree with people.
+    Models that judge are listed separately, with their agreement with people.
     """
     items, everything = judged(run)
     judgements = [one for one in everything if not by_judge(one.annotator)]
     counts: dict[str, dict[str, int]] = {}
     for judgement in everything:
-        if judgement.value != []:  # labels that were all taken back
+        if judgement.value != []:  # else all labels were removed again
             by_kind = counts.setdefault(judgement.annotator, dict.fromkeys(KINDS, 0))
             by_kind[judgement.kind] += 1
     agreements = {kind: agreement(judgements, kind) for kind in SCALES}
@@ -45,9 +45,9 @@ def summarise(run: Path) -> Summary:
 
 
 def _reward(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> Summary:
-    """How well it foretells judgements, by how many it has, and how many more it needs.
+    """Accuracy of the reward model by number of judgements, and judgements still needed.
 
-    Without the base model's likelihood, which `evo generate` adds: no model is loaded here.
+    Without the base model's likelihood as a feature, which `evo generate` adds: no model is loaded.
     """
     reward = fitted(items, judgements, seed=0)
     if reward is None:
@@ -65,7 +65,7 @@ def _reward(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> Summa
 
 
 def tables(summary: Summary) -> "Group":
-    """For the terminal."""
+    """The summary as tables for the terminal."""
     from rich.console import Group
     from rich.table import Table
 
@@ -80,21 +80,21 @@ def tables(summary: Summary) -> "Group":
     for kind, found in summary["agreement"].items():
         alphas.add_row(f"{kind} ({SCALES[kind]})", _alpha(found["alpha"]), str(found["items"]))
     parts = [counts, alphas, *([_judges(summary["judges"])] if summary["judges"] else [])]
-    return Group(*parts, *_told(summary["reward"]))
+    return Group(*parts, *_sentences(summary["reward"]))
 
 
 def _judges(found: Summary) -> "Table":
     from rich.table import Table
 
     judges = Table(
-        "judge", title="Models that judge, beside people's preferences of the same pairs"
+        "judge", title="Models that judge, compared with people's preferences of the same pairs"
     )
     for column in ("alpha", "same choice", "people's judgements"):
         judges.add_column(column, justify="right")
     for name, one in sorted(found.items()):
         same = f"{one['same']} of {one['decided']}"
-        told = (_alpha(one["alpha"]), same, str(one["pairs"]))
-        judges.add_row(name.replace("[", r"\["), *told)
+        cells = (_alpha(one["alpha"]), same, str(one["pairs"]))
+        judges.add_row(name.replace("[", r"\["), *cells)
     return judges
 
 
@@ -102,31 +102,31 @@ def _alpha(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
 
 
-def _told(reward: Summary) -> list[str]:
-    """The reward model in sentences."""
+def _sentences(reward: Summary) -> list[str]:
+    """The reward model's accuracy and needs, a sentence each."""
     count = reward["judgements"]
     if not reward["learned"]:
         return [
-            f"reward model: {count} judgements that rate, prefer or correct; it takes "
+            f"reward model: {count} ratings, preferences and corrections; it takes "
             f"{reward['least']} that do not all say the same"
         ]
-    held_out, told = reward["held_out"], []
+    held_out, parts = reward["held_out"], []
     if held_out["accuracy"] is not None:
-        told.append(
+        parts.append(
             f"{held_out['accuracy']:.2f} of {held_out['pairs']} preferences and corrections"
         )
     if held_out["correlation"] is not None:
         correlation, ratings = held_out["correlation"], held_out["ratings"]
-        told.append(f"a rank correlation of {correlation:.2f} with {ratings} ratings")
-    lines = [f"reward model of {count} judgements, held-out: {', '.join(told) or 'nothing told'}"]
+        parts.append(f"a rank correlation of {correlation:.2f} with {ratings} ratings")
+    lines = [f"reward model of {count} judgements, held-out: {', '.join(parts) or 'not known'}"]
     if reward["curve"]:
         steps = [
             f"{s['judgements']}: {s['accuracy']:.2f} ± {s['error']:.2f}" for s in reward["curve"]
         ]
-        lines.append(f"texts put in people's order, by judgements learned from: {', '.join(steps)}")
+        lines.append(f"texts ordered as by people, by number of judgements: {', '.join(steps)}")
     if reward["more"] is not None:
         need = f"{reward['more']} more judgements for" if reward["more"] else "enough, with"
         lines.append(
-            f"known of how drafts differ: {reward['known']:.0%}; {need} {WANTED:.0%} or more"
+            f"known of drafts' differences: {reward['known']:.0%}; {need} {WANTED:.0%} or more"
         )
     return lines

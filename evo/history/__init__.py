@@ -1,7 +1,7 @@
-"""What the ledger's facts say: best, front, lineage, importance, closing comparison, status.
+"""Results derived from the ledger's facts: best, front, lineage, importance, comparison, status.
 
-A *score* is what one individual got on the selection split at the full token budget: the mean
-over its seeds. Everything here is derived from the facts, at most once for the same facts.
+A *score* is the result of an individual on the selection split at the full token budget, averaged
+over its seeds. Everything is computed from the facts, and cached for the last facts used.
 """
 
 from collections.abc import Sequence
@@ -75,16 +75,16 @@ __all__ = [
 
 @once
 def best(facts: Facts) -> int | None:
-    """The individual that a search over these scores would name, or None; see `selection.best`."""
+    """Id of the best individual so far, as the search would name it; None before there is one."""
     population = _population(scores(facts), loss_columns(facts))
     wanted = setting(facts, "replicates", of="search")
-    found = selection.best(population, seeds=wanted)
-    return None if found is None else found.id
+    leader = selection.best(population, seeds=wanted)
+    return None if leader is None else leader.id
 
 
 @once
 def front(facts: Facts) -> pd.DataFrame:
-    """The scores that meet every constraint and that none dominates; lowest first loss first."""
+    """Pareto front: feasible scores that no other dominates, sorted by the first loss."""
     losses = loss_columns(facts)
     feasible = scores(facts).query("violation == 0")
     members = {individual.id for individual in selection.front(_population(feasible, losses))}
@@ -93,11 +93,11 @@ def front(facts: Facts) -> pd.DataFrame:
     )
 
 
-def _population(known: pd.DataFrame, losses: list[str]) -> list[Individual]:
-    """The rows that have every loss, as the search saw them."""
-    known = known[known[losses].notna().all(axis=1)] if losses else known.iloc[:0]
+def _population(scored: pd.DataFrame, losses: list[str]) -> list[Individual]:
+    """Rows with every loss as individuals, as the search has them."""
+    scored = scored[scored[losses].notna().all(axis=1)] if losses else scored.iloc[:0]
     names = ("individual", "violation", "seeds")
-    columns = (*(known[name] for name in names), known[losses].to_numpy(float))
+    columns = (*(scored[name] for name in names), scored[losses].to_numpy(float))
     return [
         Individual(int(id), {}, losses=tuple(row.tolist()), violation=float(off), seeds=int(seeds))
         for id, off, seeds, row in zip(*columns, strict=True)
@@ -106,7 +106,7 @@ def _population(known: pd.DataFrame, losses: list[str]) -> list[Individual]:
 
 @once
 def best_so_far(facts: Facts, objective: str) -> pd.Series:
-    """By row of `search_rows`: the best value yet that meets every constraint; NaN before one."""
+    """Best feasible value so far for each row of `search_rows`; NaN before there is one."""
     rows = search_rows(facts)
     losses = rows[f"losses.{objective}"].where(
         (rows["violation"] == 0) & (rows["fidelity"] == FULL)
@@ -116,7 +116,7 @@ def best_so_far(facts: Facts, objective: str) -> pd.Series:
 
 @once
 def hypervolume(facts: Facts) -> pd.Series:
-    """By row of `search_rows`: volume that the front so far dominates; 0 before there is one.
+    """Hypervolume dominated by the front so far, for each row of `search_rows`; 0 before one.
 
     The reference is the run's own worst feasible loss in each objective plus a tenth of its
     range, so values compare within a run only.
@@ -131,7 +131,7 @@ def hypervolume(facts: Facts) -> pd.Series:
 
 
 def lineage(facts: Facts, individual: int) -> pd.DataFrame:
-    """The individual and its ancestors, nearest first; distance = births between, the short way."""
+    """An individual and its ancestors, nearest first; distance: fewest generations of breeding."""
     known = {f["id"]: f for f in facts if f["fact"] == "individual"}
     distance = {individual: 0} if individual in known else {}
     wave = list(distance)
@@ -149,9 +149,9 @@ def lineage(facts: Facts, individual: int) -> pd.DataFrame:
 
 @once
 def usage(facts: Facts, now: float | None = None, begun: float | None = None) -> dict[str, Any]:
-    """The running time (see `evo.record.elapsed`) and where the workers' time went, in seconds.
+    """Running time (see `evo.record.elapsed`) and use of the workers' time, in seconds.
 
-    `now` and `begun` are Unix times of a driver that is alive still: up to when, and since when.
+    `now` and `begun` are Unix times, the end and start of the session of a running driver.
 
     `workers` is what the last driver started, else the most that were ever busy at once; `ready`
     is the running time from the first evaluation of each launch or resume on. `idle` is what they
@@ -186,7 +186,7 @@ def usage(facts: Facts, now: float | None = None, begun: float | None = None) ->
 
 
 def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The running time by unix times (n,), in hours; see `evo.record.elapsed`."""
+    """Running time in hours at Unix times (n,); see `evo.record.elapsed`."""
     gone = np.zeros(len(times))
     for one in sessions(facts):
         gone += np.clip(times, one.begun, one.end) - one.begun
@@ -197,10 +197,10 @@ def hours(facts: Facts, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 def status(
     facts: Facts, *, alive: bool = True, now: float | None = None, begun: float | None = None
 ) -> dict[str, Any]:
-    """Where the run stands, as JSON values; `alive` says whether a driver holds the run's lock.
+    """Status of a run, as JSON values; `alive`: whether a driver holds the run's lock.
 
-    The values under `best` are one individual's. `now` is the Unix time for a driver that is alive,
-    and `begun` when it began, if it says so.
+    All values under `best` are of one individual. `now` is the Unix time for a running driver,
+    and `begun` its start, if known.
     """
     rows = search_rows(facts)
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
@@ -232,21 +232,21 @@ def status(
 
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
-    """Full fine-tunes that the rows of a search come to; see `evo.search.rungs.share`."""
+    """Budget spent by the rows of a search, in full fine-tunes; see `evo.search.rungs.share`."""
     rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
-    goes_on = setting(facts, "evaluator") == BUILTIN
+    resumes = setting(facts, "evaluator") == BUILTIN
     below = {
-        rung: max([r for r in rungs if r < rung], default=0.0) if goes_on else 0
+        rung: max([r for r in rungs if r < rung], default=0.0) if resumes else 0
         for rung in rows["fidelity"].unique()
     }
     begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
-    portion = rows["individual"].map(_portions(facts, goes_on))
+    portion = rows["individual"].map(_portions(facts, resumes))
     spent = round(float(((rows["fidelity"] - begun) * portion).sum()), 3)
     return int(spent) if spent.is_integer() else spent
 
 
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
-    """The share of a full fine-tune that each individual's takes; see `lineages.portion`."""
+    """Cost of each individual's fine-tune, as a share of a full one; see `lineages.portion`."""
     recipe = spec(facts).get("recipe") or {}
     share = setting(facts, "inherit_share", of="budget")
     return {
@@ -257,7 +257,7 @@ def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
 
 
 def _leader(facts: Facts) -> tuple[int | None, bool]:
-    """The best individual, or the nearest where none meets the constraints; whether it does."""
+    """Best individual, or the one nearest to the constraints if none meets them; and whether so."""
     leader = best(facts)
     if leader is None:
         return None, False
@@ -266,7 +266,7 @@ def _leader(facts: Facts) -> tuple[int | None, bool]:
 
 
 def _values(facts: Facts, individual: int | None, names: Sequence[str]) -> dict[str, float | None]:
-    """Means of an individual on the selection split; None for what was not measured."""
+    """Means of an individual on the selection split; None for missing measurements."""
     if individual is None:
         return dict.fromkeys(names)
     row, columns = scores(facts).set_index("individual").loc[individual], Columns.of(facts)
@@ -275,7 +275,7 @@ def _values(facts: Facts, individual: int | None, names: Sequence[str]) -> dict[
 
 
 def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
-    """Each constraint, and what the leader has: a leader that breaks one is the nearest only."""
+    """Each constraint with the value of the leader, which may violate it if no other is nearer."""
     limits = constraints(facts)
     values = _values(facts, leader, [limit.name for limit in limits])
     return [

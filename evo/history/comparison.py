@@ -1,4 +1,4 @@
-"""The closing comparison on the test split, and what may honestly be said of it."""
+"""The closing comparison on the test split, and the conclusions that its errors allow."""
 
 import math
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ COLUMNS = [
     *("standard_error", "total_error", "tokens"),
     *("margin", "margin_se", "p", "low", "high", "clear", "paired"),
 ]
-BESIDE = ("What it inherited was worth it", "Only ", "Of the seeds alone")  # cast no doubt on a win
+BESIDE = ("The warm start paid off", "Only ", "Error of the seeds alone")  # notes without doubt
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out, in plain words. `good` only when every baseline is clearly beaten."""
+    """Conclusion of a run in words. `good` only if every baseline is clearly beaten."""
 
     tone: Tone
     text: str
@@ -47,10 +47,10 @@ class Verdict:
 
 @once
 def contenders(facts: Facts) -> dict[str, pd.DataFrame]:
-    """The rows of `table` of each contender on the test split; winner, base, then the baselines.
+    """Rows of `table` on the test split, by contender: winner, base, then the baselines.
 
-    Then its recipe without what models wrote, and with all of it, where it learned from that.
-    Last comes the winner's recipe from scratch, where the winner began with parents' weights.
+    Then the controls of a winner trained on samples: its recipe without any, and with all of them.
+    Last the winner's recipe from scratch, if the winner started from its parents' weights.
     """
     rows = table(facts).query("split == 'test'")
     won = winner(facts)
@@ -69,7 +69,7 @@ def contenders(facts: Facts) -> dict[str, pd.DataFrame]:
 
 @once
 def result(facts: Facts, contender: str, measurement: str) -> Result:
-    """What a contender measured on the test split, by seed and by held-out item."""
+    """Measurements of a contender on the test split, by seed and by held-out item."""
     group = contenders(facts).get(contender)
     column = Columns.of(facts).measurements.get(measurement)
     if group is None or column is None:
@@ -135,16 +135,16 @@ def comparison(facts: Facts) -> pd.DataFrame:
 
 
 def _lead(lead: Difference) -> dict[str, Any]:
-    """What the table says of a difference."""
+    """Columns of the table for a difference."""
     errors = lead.margin / lead.error if lead.error else np.inf * lead.margin
-    told = {"margin": lead.margin, "margin_se": errors, "p": lead.p}
-    told |= {"low": lead.low, "high": lead.high}
-    return {**told, "clear": lead.clear, "paired": lead.paired}
+    columns = {"margin": lead.margin, "margin_se": errors, "p": lead.p}
+    columns |= {"low": lead.low, "high": lead.high}
+    return {**columns, "clear": lead.clear, "paired": lead.paired}
 
 
 @once
 def verdict(facts: Facts) -> Verdict:
-    """Whether the search beat its baselines on the first objective, said plainly.
+    """Verdict on the search: whether it beat its baselines on the first objective.
 
     Every baseline has to be beaten by itself at the 5 % level, which keeps the chance of a false
     claim over all of them below that level too (Berger 1982: an intersection-union test).
@@ -157,7 +157,7 @@ def verdict(facts: Facts) -> Verdict:
     top: pd.Series = rows.loc[[WINNER]].iloc[0]
     rivals = rows.drop([name for name in (WINNER, COLD) if name in rows.index])
     notes = [*_broken(facts, closing), *_failed(rivals, top), *_cold(rows), *_rests(facts, closing)]
-    who = f"individual {top['individual']}"
+    named = f"individual {top['individual']}"
     value = f"{primary} {_value(top)}"
     twins = [name for name, id in baselines(facts).items() if id == winner(facts)]
     if twins:
@@ -171,11 +171,11 @@ def verdict(facts: Facts) -> Verdict:
     behind = known[known["margin"] <= 0]
     unclear = ahead[ahead["clear"] != "better"]
     if known.empty:
-        text = f"The winner, {who}, reached {value} on the test split; no baseline was measured."
+        text = f"The winner, {named}, reached {value} on the test split; no baseline was measured."
         return Verdict("open", text, tuple(notes))
     if len(behind):
         text = (
-            f"The search did not beat {listed(behind.index)}: the winner, {who}, reached {value} "
+            f"The search did not beat {listed(behind.index)}: the winner, {named}, reached {value} "
             f"on the test split, {behind.index[0]} {_value(behind.iloc[0])}."
         )
         if len(unclear):
@@ -185,14 +185,14 @@ def verdict(facts: Facts) -> Verdict:
         doubtful = unclear.sort_values("p", na_position="last").iloc[-1]
         much = _surely(doubtful) or "one seed, so no standard error"
         text = (
-            f"The winner, {who}, is ahead of {listed(unclear.index)}, but not clearly ({much}): "
+            f"The winner, {named}, is ahead of {listed(unclear.index)}, but not clearly ({much}): "
             f"{value} on the test split, against {_value(doubtful)}."
         )
         return Verdict("mixed", text, tuple(notes))
     nearest = known.iloc[0]
     how = _surely(nearest)
     text = (
-        f"The winner, {who}, beats every baseline on the test split: {value}; the nearest, "
+        f"The winner, {named}, beats every baseline on the test split: {value}; the nearest, "
         f"{known.index[0]}, has {_value(nearest)}, "
         + ("and no seed differs from another." if np.isinf(nearest["margin_se"]) else f"{how}.")
     )
@@ -202,12 +202,12 @@ def verdict(facts: Facts) -> Verdict:
 
 
 def _value(row: pd.Series) -> str:
-    """`4.441 ± 0.006`, the error that of seeds and held-out items together."""
+    """Mean and total error (seeds and held-out items), `4.441 ± 0.006`."""
     return plus_minus(row["mean"], row["total_error"])
 
 
 def _surely(row: pd.Series) -> str:
-    """`a difference of 0.02 to 0.08 with 95 % confidence, p = .004`; nothing without an error."""
+    """Confidence interval: `a difference of 0.02 to 0.08 with 95 % confidence, p = .004`."""
     surely = chance(row["p"])
     if not surely:
         return ""
@@ -216,7 +216,7 @@ def _surely(row: pd.Series) -> str:
 
 
 def _rests(facts: Facts, closing: pd.DataFrame) -> list[str]:
-    """Which results rest on few held-out items, and which know nothing of their noise."""
+    """Notes on results with few held-out items, or without scores by item for their noise."""
     names = [*objectives(facts), *(c.name for c in constraints(facts))]
     rows = closing[closing["contender"] == WINNER].set_index("measurement")
     rows = rows.loc[[name for name in dict.fromkeys(names) if name in rows.index]]
@@ -225,20 +225,20 @@ def _rests(facts: Facts, closing: pd.DataFrame) -> list[str]:
     if len(few):
         held = [f"{row['items']} {row['unit']}s for {name}" for name, row in few.iterrows()]
         notes.append(
-            f"Only {listed(held)} on the test split: below {FEW}, another sample may well come "
-            "out otherwise, and errors are themselves uncertain; hold out more."
+            f"Only {listed(held)} on the test split: below {FEW}, another sample may give another "
+            "result, and errors are themselves uncertain; hold out more."
         )
     blind = rows.index[rows["items"] == 0]
     if len(blind):
         notes.append(
-            f"Of the seeds alone is the error of {listed(blind)}: no score by held-out item is "
-            "recorded, so that how much the sample matters is not known."
+            f"Error of the seeds alone for {listed(blind)}: no scores by held-out item are "
+            "recorded, so the error due to the choice of items is unknown."
         )
     return notes
 
 
 def _unfinished(facts: Facts, primary: str) -> Verdict:
-    """What can be said before there is a comparison on the test split."""
+    """Verdict on a run without a closing comparison: state, and best individual so far."""
     rows = search_rows(facts)
     measured = Columns.of(facts).measurements[primary]
     base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
@@ -269,14 +269,14 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
 
 
 def _stopped(facts: Facts) -> bool:
-    """Whether a driver that was asked to stop was the last one."""
+    """True if the last session was stopped by the user."""
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
     return ends[-1:] == ["stopped"]
 
 
 @once
 def alike(facts: Facts, leader: int) -> frozenset[int]:
-    """The individuals that the held-out items of the selection split cannot tell from a leader.
+    """Individuals that cannot be distinguished from a leader on the held-out selection items.
 
     By the first objective: those within two standard errors of the paired difference over the
     items, the noise that the search's own choice of contenders counts with
@@ -305,7 +305,7 @@ def alike(facts: Facts, leader: int) -> frozenset[int]:
 
 
 def _broken(facts: Facts, closing: pd.DataFrame) -> list[str]:
-    """The constraints that the winner breaks on either split."""
+    """Notes on constraints that the winner violates, on either split."""
     notes = []
     chosen = scores(facts).query("individual == @won", local_dict={"won": winner(facts)})
     tested = closing[closing["contender"] == WINNER].set_index("measurement")["mean"]
@@ -316,13 +316,13 @@ def _broken(facts: Facts, closing: pd.DataFrame) -> list[str]:
             broken = [v for v in found.dropna() if constraint.excess({constraint.name: v}) > 0]
             if broken and not math.isnan(constraint.limit):
                 notes.append(
-                    f"On the {split} split the winner breaks {constraint}: {number(broken[0])}."
+                    f"On the {split} split the winner violates {constraint}: {number(broken[0])}."
                 )
     return notes
 
 
 def _price(facts: Facts, closing: pd.DataFrame) -> list[str]:
-    """Where the winner is clearly worse in another objective."""
+    """Notes on other objectives in which the winner is clearly worse."""
     notes = []
     for name in list(objectives(facts))[1:]:
         rows = closing[closing["measurement"] == name].set_index("contender")
@@ -330,12 +330,12 @@ def _price(facts: Facts, closing: pd.DataFrame) -> list[str]:
         if len(worse):
             top: pd.Series = rows.loc[[WINNER]].iloc[0]
             value = _value(top)
-            notes.append(f"It pays on {name} ({value}): clearly worse there than {listed(worse)}.")
+            notes.append(f"Clearly worse on {name} ({value}) than {listed(worse)}: a trade-off.")
     return notes
 
 
 def _cold(rows: pd.DataFrame) -> list[str]:
-    """What inheriting was worth: the winner against its own recipe from scratch, equal tokens."""
+    """Note on the gain of the warm start: winner and its recipe from scratch, on equal tokens."""
     if COLD not in rows.index:
         return []
     cold: pd.Series = rows.loc[[COLD]].iloc[0]
@@ -346,15 +346,15 @@ def _cold(rows: pd.DataFrame) -> list[str]:
     if cold["margin"] != cold["margin"]:
         return ["No comparison with the winner's recipe from scratch: every seed of it failed."]
     if cold["clear"] == "unclear":
-        return [f"What it inherited is not clearly worth it: its recipe reached {told}."]
+        return [f"The warm start did not clearly pay off: its recipe reached {told}."]
     by = f"{number(abs(cold['margin']))} {{}} ({chance(cold['p'])})"
     if cold["clear"] == "worse":
-        return [f"What it inherited was a loss: its recipe reached {told}, {by.format('better')}."]
+        return [f"The warm start was a loss: its recipe reached {told}, {by.format('better')}."]
     return [f"{BESIDE[0]}: its recipe reached {told}, {by.format('worse')}."]
 
 
 def number_of(tokens: float) -> str:
-    """`1,234,567`; - for what is not known."""
+    """A count with separators, `1,234,567`; - if unknown."""
     return "-" if tokens != tokens else f"{tokens:,.0f}"
 
 
@@ -371,21 +371,21 @@ def _failed(rivals: pd.DataFrame, top: pd.Series) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three decimals where they say something, else three digits; - for what is not known."""
+    """A number with three decimals, or three digits if tiny or large; - if unknown."""
     if value != value:
         return "-"
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 def signed(value: float) -> str:
-    """`+0.105`; nothing for what is not known."""
+    """A number with its sign, `+0.105`; empty if unknown."""
     if value != value:
         return ""
     return f"{'' if value == 0 else '+' if value > 0 else '-'}{number(abs(value))}"
 
 
 def plus_minus(mean: float, error: float) -> str:
-    """`4.441 ± 0.006`, `4.4413 ± 0.0012`; without the error where there is none but rounding."""
+    """A mean and its error, `4.441 ± 0.006`; without an error that is only rounding."""
     if not error > 1e-9 * abs(mean):
         return number(mean)
     exponent = int(np.floor(np.log10(error)))
@@ -394,6 +394,6 @@ def plus_minus(mean: float, error: float) -> str:
 
 
 def listed(names: Any) -> str:
-    """`a, b and c`."""
+    """Names in a sentence: `a, b and c`."""
     *most, last = [str(name) for name in names]
     return f"{', '.join(most)} and {last}" if most else last

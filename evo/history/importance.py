@@ -1,4 +1,4 @@
-"""Which genes go with a low loss, said no more strongly than some dozens of points allow."""
+"""Importance of genes: association with a low loss, with the level that chance reaches."""
 
 import numpy as np
 import pandas as pd
@@ -6,13 +6,13 @@ import pandas as pd
 from evo.history.tables import FULL, Columns, Facts, loss_columns, once, search_rows
 
 CHANCE_SHUFFLES = 300
-LEAST_RECIPES = 20  # distinct ones: with fewer, a quadratic of each of some ten genes fits noise
-LEAST_POINTS = 8  # that have a gene at all, which others may leave inactive
+LEAST_RECIPES = 20  # distinct; with fewer, quadratics of some ten genes fit noise
+LEAST_POINTS = 8  # with the gene active
 
 
 @once
 def importance(facts: Facts) -> pd.DataFrame:
-    """How much of the rank of the first loss each gene explains by itself; strongest first.
+    """Share of the rank variance of the first loss that each gene explains; strongest first.
 
     Columns: gene, n, explained, chance. `explained` is the share of rank variance that a
     quadratic in the gene's rank accounts for (so that an optimum inside the range counts), or the
@@ -64,7 +64,7 @@ def _basis(design: np.ndarray) -> np.ndarray:
 
 
 def _explained(basis: np.ndarray, ranks: np.ndarray) -> float:
-    """Share of the variance of ranks (n,) within the span of basis (n, r), a constant in it."""
+    """Share of the variance of ranks (n,) within the span of basis (n, r), which has a constant."""
     centred = ranks - ranks.mean()
     total = float(centred @ centred)
     if total == 0:

@@ -1,8 +1,8 @@
-"""Runs beside one another: what each had found by then, and how soon it had what another found.
+"""Comparison of runs: best so far by effort, and effort until a run is as good as another.
 
-Best so far counts what meets the run's own constraints at the full token budget, on the selection
-split. A *budget* is the token budget of one full fine-tune: what an evaluation trained on, divided
-by it, adds up to the third way of counting, beside evaluations and hours in which a driver lived.
+Best so far is over individuals that meet the run's own constraints at the full token budget, on the
+selection split. Effort is counted in evaluations, in running hours, and in *budgets*: the tokens
+trained on, divided by the token budget of one full fine-tune.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ HELD_OUT = "held-out data"  # one of the conditions
 
 @dataclass(frozen=True)
 class Trace:
-    """One run by evaluation; arrays are (n,), a value each, NaN before there is one."""
+    """A run by evaluation; arrays are (n,), a value for each, NaN before there is one."""
 
     name: str
     objectives: dict[str, int]  # sign by name: 1 is minimised
@@ -43,24 +43,24 @@ class Trace:
 
 @dataclass(frozen=True)
 class Overlay:
-    """Runs that share objectives; every value is as measured, not as a loss."""
+    """Compared runs with common objectives; values are as measured, not losses."""
 
     objectives: dict[str, int]
     runs: tuple[Trace, ...]
 
     @cached_property
     def evaluations(self) -> list[int]:
-        """Numbers of evaluations at which to look, the last the longest run's."""
+        """Numbers of evaluations at which runs are compared; the last is the longest run's."""
         return [int(n) for n in _checkpoints(max(len(run.hours) for run in self.runs))]
 
     @cached_property
     def budgets(self) -> list[float]:
-        """Numbers of full fine-tunes at which to look."""
+        """Numbers of full fine-tunes at which runs are compared."""
         return _checkpoints(max(run.budgets.max(initial=0.0) for run in self.runs))
 
     @cached_property
     def hypervolume(self) -> list[Array] | None:
-        """By run and evaluation, a share of what all runs together dominate; None for one loss.
+        """Hypervolume by run and evaluation, as a share of all runs'; None for one objective.
 
         The reference is the worst that counts in any run plus a tenth of the range.
         """
@@ -88,7 +88,7 @@ class Overlay:
         return int(there[0]) + 1 if len(there) else None
 
     def lead(self, objective: str, run: Trace, over: Trace) -> Difference | None:
-        """By how much a run's winner is better on the test split than another's, if both have one.
+        """Difference of two runs' winners on the test split; None if one has no result.
 
         The held-out items are paired where the fingerprints say that they are the same.
         """
@@ -101,7 +101,7 @@ class Overlay:
         return difference(better, other, self.objectives[objective])
 
     def notes(self) -> list[str]:
-        """What makes the runs less than comparable, in plain words."""
+        """Notes on differing conditions, which make the runs less comparable."""
         return [
             f"The runs differ in their {what}."
             for what in self.runs[0].conditions
@@ -110,7 +110,7 @@ class Overlay:
 
 
 def overlay(runs: Sequence[Path]) -> Overlay:
-    """Read runs and lay them over one another; InputError where they share no objective."""
+    """Read runs and compare them; InputError if they have no objective in common."""
     traces = tuple(_trace(name, read(run)) for name, run in zip(_names(runs), runs, strict=True))
     first, *others = traces
     shared = {
@@ -119,19 +119,19 @@ def overlay(runs: Sequence[Path]) -> Overlay:
         if all(other.objectives.get(name) == sign for other in others)
     }
     if not shared:
-        told = [
+        listed = [
             f"{run.name} has "
-            + ", ".join(f"{n}: {how}" for n, how in _told(run.objectives).items())
+            + ", ".join(f"{n}: {how}" for n, how in _directions(run.objectives).items())
             for run in traces
         ]
         raise InputError(
-            f"no objective is common to these runs: {'; '.join(told)}; compare runs that share one"
+            f"no objective is common to these runs: {'; '.join(listed)}; name runs that share one"
         )
     return Overlay(shared, traces)
 
 
 def at(counted: Array, values: Array, checkpoint: float) -> float:
-    """The value when so much had been counted, (n,) each; NaN beyond the run's end."""
+    """Value at a checkpoint of `counted` (n,), of `values` (n,); NaN beyond the run's end."""
     if not len(counted) or checkpoint > counted[-1] * (1 + 1e-9):
         return np.nan
     place = int(np.searchsorted(counted, checkpoint * (1 + 1e-9), side="right")) - 1
@@ -139,12 +139,12 @@ def at(counted: Array, values: Array, checkpoint: float) -> float:
 
 
 def to_json(found: Overlay) -> dict[str, Any]:
-    """Everything, with null for what is not known."""
-    told = []
+    """The comparison as JSON values, with null for unknown values."""
+    runs_as_json = []
     for number, run in enumerate(found.runs):
         count = np.arange(1, len(run.hours) + 1, dtype=float)
         volume = found.hypervolume and found.hypervolume[number]
-        told.append(
+        runs_as_json.append(
             {
                 "run": run.name,
                 "evaluations": len(run.hours),
@@ -169,15 +169,15 @@ def to_json(found: Overlay) -> dict[str, Any]:
             }
         )
     return {
-        "objectives": _told(found.objectives),
+        "objectives": _directions(found.objectives),
         "checkpoints": {"evaluations": found.evaluations, "budgets": found.budgets},
         "notes": found.notes(),
-        "runs": told,
+        "runs": runs_as_json,
     }
 
 
 def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, Any]:
-    """The winner on the test split, and how it stands against the other runs' winners."""
+    """Result of a winner on the test split, and its differences from the other runs' winners."""
     leads = {
         other.name: lead
         for other in found.runs
@@ -199,11 +199,11 @@ def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str,
 
 
 def final(run: Trace, objective: str) -> float:
-    """The best that a run found; NaN if it found nothing."""
+    """Best value of a run; NaN if it has none."""
     return float(run.best[objective][-1]) if len(run.best[objective]) else np.nan
 
 
-def _told(objectives: Mapping[str, int]) -> dict[str, str]:
+def _directions(objectives: Mapping[str, int]) -> dict[str, str]:
     return {name: "maximize" if sign < 0 else "minimize" for name, sign in objectives.items()}
 
 

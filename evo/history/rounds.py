@@ -1,4 +1,4 @@
-"""What rounds came to, one after the other, and whether what models wrote was of any use."""
+"""Results of rounds, one after the other, and the effect of generated data on them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ POOL_FILE = "pool.jsonl"  # in the folder of a round: all that was written until
 
 
 def over(facts: Sequence[Fact]) -> list[Fact]:
-    """What came of each finished round, oldest first; what was written down last counts."""
+    """Result of each finished round, oldest first; the last fact of a round counts."""
     return list({fact["round"]: fact for fact in facts if fact["fact"] == "round"}.values())
 
 
 def rank(fact: Mapping[str, Any]) -> tuple[float, float]:
-    """How good the winner of a round is on the selection split, lower is better."""
+    """Sort key of a round's winner on the selection split: violation, loss; lower is better."""
     return fact["violation"], fact["loss"]
 
 
@@ -37,7 +37,7 @@ def folder_of(run: Path, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Round:
-    """One round as its own ledger has it; `fact` is what the run's says of it, once it is over."""
+    """A round, from its own ledger; `fact` is its result in the run's ledger, once it is over."""
 
     number: int
     folder: Path
@@ -46,7 +46,7 @@ class Round:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of the winner's mixture: what was `real`, `generated`, and from `people`'s feedback."""
+        """Shares of the winner's mixture: `real`, `generated`, and from `people`'s feedback."""
         mixture: Mapping[str, float] = (self.fact.get("genome") or {}).get("mixture") or {}
         people = sum(mixture.get(name, 0.0) for name in HUMAN)
         generated = mixture.get(POOL, 0.0)
@@ -68,7 +68,7 @@ class Round:
 
 
 def rounds(run: Path, facts: Sequence[Fact]) -> list[Round]:
-    """Every round that was begun, oldest first."""
+    """Every round that was started, oldest first."""
     ended = {fact["round"]: fact for fact in over(facts)}
     found = []
     for number in range(1, len(ended) + 2):
@@ -86,12 +86,12 @@ def table(found: Sequence[Round]) -> pd.DataFrame:
 
 
 def has(facts: Sequence[Fact]) -> bool:
-    """Whether these are the facts of a run of rounds, and not of one search."""
+    """True for the facts of a run with rounds, False for those of one search."""
     return bool(history.spec(facts).get("rounds"))
 
 
 def search_of(run: Path) -> Path:
-    """The folder with the search to take a model from: of rounds, the best one that is over."""
+    """Folder of the search to take a model from: of a run with rounds, the best finished round."""
     facts = read(run)
     if not has(facts):
         return run
@@ -109,7 +109,7 @@ def status(
     now: float | None = None,
     begun: float | None = None,
 ) -> dict[str, Any]:
-    """Where the rounds stand: those over, and the one under way, as JSON values."""
+    """Status of the rounds, finished and running, as JSON values."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
@@ -140,14 +140,14 @@ def _elapsed(facts: Sequence[Fact], found: Sequence[Round], now: float | None) -
 
 
 def best(ended: Sequence[Round]) -> Round:
-    """Whose winner is the best on the selection split; the earliest of equal ones."""
+    """Round with the best winner on the selection split; the earliest of equal ones."""
     return min(ended, key=lambda one: rank(one.fact))
 
 
 def verdict(found: Sequence[Round]) -> Verdict:
-    """Whether the rounds got anywhere on the test split, and what generated data had to do with it.
+    """Verdict on the rounds: improvement on the test split, and the effect of generated data.
 
-    What is clear, `evo.significance` decides; rounds are tested on the same held-out items.
+    `evo.significance` decides what is clear; all rounds are tested on the same held-out items.
     """
     ended = [one for one in found if one.fact]
     if not ended:
@@ -164,7 +164,7 @@ def verdict(found: Sequence[Round]) -> Verdict:
     if top.number == first.number:
         text = (
             f"No later round found a better model than the first one, whose winner reached {told}: "
-            "what models wrote did not help here."
+            "generated data did not help here."
         )
         return Verdict("bad", text, tuple(notes))
     share = top.shares["generated"]
@@ -177,7 +177,7 @@ def verdict(found: Sequence[Round]) -> Verdict:
     )
     text = f"The winner of round {top.number} reached {told}, {than}."
     if not share:
-        text += " But it learned nothing that models wrote: their share of its mixture is 0."
+        text += " But it did not train on generated data: their share of its mixture is 0."
     tone: Tone = "mixed" if gain.margin > 0 else "bad"
     if gain.clear == "better" and share:
         tone = "good"
@@ -185,9 +185,9 @@ def verdict(found: Sequence[Round]) -> Verdict:
 
 
 def _controlled(one: Round, name: str) -> list[str]:
-    """The winner of a round against itself on other diets."""
+    """Notes on the controls of a round's winner: its recipe on other data."""
     notes = []
-    for control, diet in ((NOTHING_GENERATED, "nothing generated"), (UNFILTERED, "no filter")):
+    for control, data in ((NOTHING_GENERATED, "nothing generated"), (UNFILTERED, "no filter")):
         row = one.tested(control, name)
         if row is None:
             continue
@@ -196,22 +196,21 @@ def _controlled(one: Round, name: str) -> list[str]:
         value = plus_minus(row["mean"], row["total_error"])
         surely = chance(row["p"]) or "one seed, so no standard error"
         notes.append(
-            f"The same recipe with {diet}, on as many tokens, has {value}: with it the winner is "
+            f"The same recipe with {data}, on as many tokens, has {value}: with it the winner is "
             f"{clear}{how} ({abs(row['margin']):.4f}, {surely})."
         )
     return notes
 
 
 def _warnings(one: Round, name: str) -> list[str]:
-    """Where a round's generated data helped what it was chosen by, and not what it was tested on;
-    or were left out, because they collapsed."""
+    """Warnings of a round: collapsed samples, or overfitting of the selection split."""
     notes = []
     pool = one.fact.get("pool") or {}
     if pool.get("collapsed"):
         ratio = pool["diversity"]["distinct_ratio"]
         notes.append(
-            f"Round {one.number}: what was written has {ratio:.0%} of the distinct pairs of words "
-            "of real text; it was left out of the pool."
+            f"Round {one.number}: its samples have {ratio:.0%} of the distinct pairs of words "
+            "of real text; they were left out of the pool."
         )
     row = one.tested(NOTHING_GENERATED, name)
     rivals = history.scores(one.facts)
@@ -225,7 +224,7 @@ def _warnings(one: Round, name: str) -> list[str]:
         notes.append(
             f"Warning, round {one.number}: with generated data the winner is {ahead:.4f} better on "
             "the selection split than the best without, but on the test split "
-            f"{-row['margin']:.4f} worse than its own recipe without them. They fit what they "
-            "were chosen by."
+            f"{-row['margin']:.4f} worse than its own recipe without them: they overfit the data "
+            "that they were selected on."
         )
     return notes

@@ -1,4 +1,4 @@
-"""The ledger's facts as one table, computed from the facts alone; nothing of it is written.
+"""Tables computed from the ledger's facts alone: evaluations, scores, baselines, winner.
 
 Times are unix seconds and durations seconds. Losses are objectives oriented so that lower is
 better. The *base* is the untouched model, recorded with fidelity 0; it has no genes, and the
@@ -36,35 +36,35 @@ SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
-_kept: tuple[Facts, int, dict[Any, Any]] = ((), 0, {})
+_cache: tuple[Facts, int, dict[Any, Any]] = ((), 0, {})
 
 
 def once(
     derive: Callable[Concatenate[Facts, P], Answer],
 ) -> Callable[Concatenate[Facts, P], Answer]:
-    """Derive from the same facts once; what it gave is kept until other facts come.
+    """Cache the results of a function of facts until it is called with other facts.
 
-    Facts stay as they were written and new ones are only ever appended, so that identity and
-    length tell them apart. Nobody may change what is given.
+    Facts never change and new ones are only appended, so identity and length are a sufficient key.
+    Callers must not modify the results.
     """
 
     @wraps(derive)
-    def known(facts: Facts, *args: P.args, **named: P.kwargs) -> Answer:
-        global _kept
-        if _kept[0] is not facts or _kept[1] != len(facts):
-            _kept = (facts, len(facts), {})
-        answers, key = _kept[2], (derive, *args, *named.items())
+    def cached(facts: Facts, *args: P.args, **named: P.kwargs) -> Answer:
+        global _cache
+        if _cache[0] is not facts or _cache[1] != len(facts):
+            _cache = (facts, len(facts), {})
+        answers, key = _cache[2], (derive, *args, *named.items())
         if key not in answers:
             answers[key] = derive(facts, *args, **named)
         answer: Answer = answers[key]
         return answer
 
-    return known
+    return cached
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of the table hold what, as {name in the ledger: column}.
+    """Columns of the table by kind, as {name in the ledger: column}.
 
     A column carries the bare name, or `<kind>.<name>` where something earlier has taken it.
     """
@@ -85,7 +85,7 @@ class Columns:
 
     @classmethod
     def of(cls, facts: Facts) -> "Columns":
-        """Every name that comes up in the facts, in the order of its first appearance."""
+        """Columns for every name in the facts, in the order of first appearance."""
         return _columns(facts)
 
     @classmethod
@@ -122,7 +122,7 @@ def spec(facts: Facts) -> Mapping[str, Any]:
 
 
 def setting(facts: Facts, name: str, of: str | None = None) -> Any:
-    """The spec's value of a key, perhaps `of` a section, or its default.
+    """Value of a key in the spec, or in its section `of`, else the default.
 
     A ledger holds the resolved spec, but one of an earlier version lacks the keys that came later.
     """
@@ -144,9 +144,9 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
 
     On the test split, where it is measured under several seeds, that is its mean.
     """
-    told = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
-    if all(constraint.factor is None for constraint in told):
-        return told
+    parsed = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
+    if all(constraint.factor is None for constraint in parsed):
+        return parsed
     base = [
         fact["measurements"]
         for fact in facts
@@ -154,13 +154,13 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
         and (fact["fidelity"], fact["split"], fact["status"]) == (0, split, "ok")
     ]
     means = {name: fmean(one[name] for one in base) for name in (base[0] if base else {})}
-    return [constraint.against(means) for constraint in told]
+    return [constraint.against(means) for constraint in parsed]
 
 
 def sign(facts: Facts, measurement: str) -> int:
-    """1 if lower is better, -1 if higher is, 0 if nobody said."""
-    told = {"minimize": 1, "maximize": -1, None: 0}[metrics.measurement(measurement).direction]
-    return objectives(facts).get(measurement, told)
+    """Sign of a measurement: 1 if lower is better, -1 if higher is, 0 if unknown."""
+    default = {"minimize": 1, "maximize": -1, None: 0}[metrics.measurement(measurement).direction]
+    return objectives(facts).get(measurement, default)
 
 
 def loss_columns(facts: Facts) -> list[str]:
@@ -174,12 +174,12 @@ def table(facts: Facts) -> pd.DataFrame:
 
     `attempts` counts workers that died too (an earlier version did not record of which fidelity);
     `same_as` names the individual of equal genome whose evaluation was copied, at no cost.
-    `cumulative_tokens` are those of its whole lineage, which is more than its own where it began
-    with the weights of those it was `inherited_from`.
+    `cumulative_tokens` are those of its whole lineage: more than its own if it started from the
+    weights of individuals, `inherited_from`.
     """
     columns = Columns.of(facts)
-    born = {f["id"]: f for f in facts if f["fact"] in ("individual", "control")}
-    genes = {id: _genes(f["genome"], columns.genes) for id, f in born.items()}
+    bred = {f["id"]: f for f in facts if f["fact"] in ("individual", "control")}
+    genes = {id: _genes(f["genome"], columns.genes) for id, f in bred.items()}
     lost: dict[tuple[Any, ...], int] = {}
     rows = []
     for fact in facts:
@@ -191,7 +191,7 @@ def table(facts: Facts) -> pd.DataFrame:
             details = fact.get("details") or {}
             rows.append(
                 {
-                    **_parentage({} if untouched else born.get(fact["individual"], {}), untouched),
+                    **_parentage({} if untouched else bred.get(fact["individual"], {}), untouched),
                     **{name: fact[name] for name in ("individual", "status", "seed")},
                     **{name: fact[name] for name in ("fidelity", "split")},
                     "attempts": 1 + lost.get(key, 0) + lost.get((*key[:-1], None), 0),
@@ -309,12 +309,12 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _shape(genome: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is in a genome by name, each mixture with its sources."""
+    """Names in a genome, each mixture with the names of its sources."""
     return tuple((n, tuple(v)) if isinstance(v, Mapping) else n for n, v in genome.items())
 
 
 def _flat_names(shape: tuple[Any, ...]) -> list[str]:
-    """The names with each mixture spread over `<gene>.<source>`."""
+    """Flat names of a genome: `<gene>`, or `<gene>.<source>` for each source of a mixture."""
     names = []
     for part in shape:
         names += [part] if isinstance(part, str) else [f"{part[0]}.{source}" for source in part[1]]

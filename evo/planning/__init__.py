@@ -1,1 +1,1 @@
-"""What a search will evaluate, as far as the spec alone says: fidelities, warm starts, controls."""
+"""Plan of a search: the schedule of its evaluations, warm starts, and controls."""

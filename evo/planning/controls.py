@@ -1,10 +1,10 @@
-"""What a winner that learned from models' own writing is held against: itself on another diet."""
+"""Controls for a winner trained on generated samples: its recipe without them, or unfiltered."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evo.config import SearchConfig, decode
-from fitness.data.thresholds import cut_by
+from fitness.data.thresholds import score_of_field
 from fitness.recipe import Recipe
 from population.individual import Individual
 
@@ -14,9 +14,9 @@ UNFILTERED = "generated, unfiltered"
 
 
 def controls(config: SearchConfig, winner: Individual) -> Iterator[Individual]:
-    """Its recipe with what models wrote left out, and with all that they wrote; equal tokens.
+    """The winner's recipe without generated samples, and with all of them unfiltered; equal tokens.
 
-    None where its mixture has nothing of the kind. No slot is theirs: their ids are negative.
+    Nothing if its mixture has no generated samples. Controls have no slot: their ids are negative.
     """
     recipe = decode(config, winner.genome)
     pools = {name for name, source in config.sources.items() if source.kind == "sample"}
@@ -28,13 +28,13 @@ def controls(config: SearchConfig, winner: Individual) -> Iterator[Individual]:
     if total := sum(real.values()):
         shares = {name: share / total for name, share in real.items()}
         yield _control(winner, 1, NOTHING_GENERATED, {"mixture": shares})
-    cuts = {
+    thresholds = {
         name: field.default
         for name, field in Recipe.model_fields.items()
-        if cut_by(name) and recipe[name] != field.default
+        if score_of_field(name) and recipe[name] != field.default
     }
-    if cuts:
-        yield _control(winner, 2, UNFILTERED, cuts)
+    if thresholds:
+        yield _control(winner, 2, UNFILTERED, thresholds)
 
 
 def _control(winner: Individual, number: int, name: str, changes: Mapping[str, Any]) -> Individual:

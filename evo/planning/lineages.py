@@ -1,8 +1,9 @@
-"""Whose weights an individual begins with, what that costs, and its lineage for the workers.
+"""Warm start: which parent checkpoints a child starts from, its share of the budget, its lineage.
 
-An individual that wants to (`start` in its recipe) and has parents begins with the weights that
-they had when they were first evaluated. Parents are bred from only once they were learned from, so
-under every schedule these weights are known before the child is.
+A lineage is what workers need to rebuild lost checkpoints. If `start` in its recipe says so, and
+it has parents, a child starts from the weights that its parents had after their first evaluation.
+The strategy breeds only from individuals whose evaluation has finished, so that under every
+schedule the parents' checkpoints exist before the child does.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ Tokens = Mapping[str, int]  # by source
 def origins(
     recipe: Mapping[str, Any], genome: Mapping[str, Any], parents: Sequence[int]
 ) -> tuple[int, ...]:
-    """The parents whose weights are taken over; () from scratch. `recipe` is the spec's."""
+    """Parents from whose weights a genome starts; () from scratch. `recipe` is the spec's."""
     start = {**recipe, **genome}.get("start", SCRATCH)
     if start == SCRATCH:
         return ()
@@ -32,25 +33,31 @@ def origins(
 
 
 def origins_of(config: SearchConfig, individual: Individual) -> tuple[int, ...]:
-    """As `origins`; an evaluator of one's own begins as it likes."""
+    """Parents from whose weights an individual starts, see `origins`.
+
+    None under a user's own evaluator, which decides itself where training starts.
+    """
     if config.evaluator != BUILTIN:
         return ()
     return origins(config.recipe, individual.genome, individual.parents)
 
 
 def from_fact(fact: Mapping[str, Any]) -> Individual:
-    """The individual that a ledger's fact records, as it was bred."""
+    """The individual of an `individual` fact, as it was bred."""
     return Individual(fact["id"], fact["genome"], tuple(fact["parents"]), fact["operator"])
 
 
 def portion(config: SearchConfig, individual: Individual) -> float:
-    """The share of the token budget that its full fine-tune takes."""
+    """Share of the token budget that an individual's full fine-tune takes."""
     return config.budget.inherit_share if origins_of(config, individual) else FULL
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What an individual begins with; `ancestors` oldest first, `seen` by all of them together."""
+    """Warm start of an individual: parents, and all ancestors, oldest first.
+
+    `seen` is the tokens that all ancestors together were trained on, by source.
+    """
 
     parents: tuple[int, ...] = ()
     seen: Tokens = field(default_factory=dict)
@@ -67,15 +74,16 @@ def recorded(config: SearchConfig, facts: Sequence[Mapping[str, Any]], number: i
         and (f["seed"], f["fidelity"], f["split"]) == (config.seed, FULL, "selection")
     }
     lineages = Lineages(config, born.__getitem__, first.__getitem__)
-    for individual in born.values():  # oldest first, so that nothing recurs deeper than once
+    for individual in born.values():  # oldest first, so that recursion is one level deep
         lineages.of(individual)
     return lineages.of(born[number])
 
 
 class Lineages:
-    """The lineages of a run, from its individuals and what they were trained on.
+    """The lineages of a run, from its individuals and the data they were trained on.
 
-    `individual` gives a known one, `details` those of its first evaluation at full fidelity.
+    `individual` looks up an individual by its number, and `details` the details of its first
+    evaluation at full fidelity.
     """
 
     def __init__(
@@ -87,55 +95,59 @@ class Lineages:
         self._config = config
         self._individual = individual
         self._details = details
-        self._known: dict[int, Lineage] = {}
+        self._lineages: dict[int, Lineage] = {}
 
     def of(self, individual: Individual) -> Lineage:
-        """Its parents must have been evaluated. An equal one's evaluation stands for its own."""
-        if (known := self._known.get(individual.id)) is not None:
-            return known
-        lineage = self._known[individual.id] = self._from(self.origins(individual))
+        """Lineage of an individual whose parents have been evaluated.
+
+        A parent that was answered from an equal genome is replaced by the individual trained.
+        """
+        if (cached := self._lineages.get(individual.id)) is not None:
+            return cached
+        lineage = self._lineages[individual.id] = self._from(self.origins(individual))
         return lineage
 
     def itself(self, individual: Individual) -> Lineage:
-        """What takes over an evaluated individual's own weights, to put them to use."""
+        """Lineage that ends with an evaluated individual itself, to use its weights."""
         return self._from((self.trained(individual.id),))
 
     def _from(self, parents: tuple[int, ...]) -> Lineage:
-        """Of whatever begins with the weights of these."""
+        """Lineage of a child that starts from the weights of these parents."""
         chain: dict[int, Ancestor] = {}
         for parent in parents:
-            begun = self.of(self._individual(parent))
-            chain |= {ancestor.individual: ancestor for ancestor in begun.ancestors}
+            start = self.of(self._individual(parent))
+            chain |= {ancestor.individual: ancestor for ancestor in start.ancestors}
             recipe = decode(self._config, self._individual(parent).genome)
-            chain[parent] = Ancestor(parent, recipe, self._config.seed, begun.parents, begun.seen)
+            chain[parent] = Ancestor(parent, recipe, self._config.seed, start.parents, start.seen)
         ancestors = tuple(chain[number] for number in sorted(chain))
         seen: dict[str, int] = {}
         for ancestor in ancestors:
             seen = added(seen, self._own(ancestor))
         return Lineage(parents, seen, ancestors)
 
-    def needed(self, living: Collection[int], others: Iterable[int]) -> set[int]:
-        """Whose weights may still be asked for.
+    def needed(self, population: Collection[int], others: Iterable[int]) -> set[int]:
+        """Individuals whose checkpoints may still be needed.
 
-        Those of the living, and what they and `others` began with: it takes that to evaluate them
-        again under another seed.
+        These are the population, which children may start from, and the parents from whose weights
+        the population and `others` started: evaluating those again under another seed trains them
+        again from the same weights.
         """
-        found = {self.trained(one) for one in living}
-        for one in {*living, *others}:
-            found.update(self.of(self._individual(one)).parents)
-        return found
+        checkpoints = {self.trained(number) for number in population}
+        for number in {*population, *others}:
+            checkpoints.update(self.of(self._individual(number)).parents)
+        return checkpoints
 
     def tokens(self, individual: Individual) -> int:
-        """Training tokens of its whole lineage, its own included."""
+        """Training tokens of an individual's whole lineage, its own included."""
         return sum(self._details(individual.id)["cumulative_tokens"].values())
 
     def origins(self, individual: Individual) -> tuple[int, ...]:
-        """Whose weights it takes over: those who were really trained, each once."""
+        """Individuals from whose weights it starts: the ones actually trained, without repeats."""
         wanted = origins_of(self._config, individual)
         return tuple(dict.fromkeys(self.trained(parent) for parent in wanted))
 
     def trained(self, individual: int) -> int:
-        """Who was really trained: itself, or one of equal genome and parents."""
+        """The individual that was actually trained: itself, or one of equal genome and parents."""
         return int(self._details(individual).get("same_as", individual))
 
     def _own(self, ancestor: Ancestor) -> dict[str, int]:

@@ -1,10 +1,10 @@
-"""Which slot is filled when, and who learns from whom: a sequence of steps.
+"""Schedules: the order in which slots are filled, and in which the strategy gets their results.
 
-The driver takes the steps in order. `Breed(slot)` decides what is evaluated and hands it to the
-cluster without waiting; `Learn(slot)` waits until that evaluation has really finished, then tells
-the strategy. Under the clock and in generations the order of the steps depends on nothing that
-happens at run time, so neither do the genomes: the same search on 1 worker or 100, whatever
-finishes first or crashes. The asynchronous order does depend on it, and is recorded.
+The driver takes the steps in order. `Breed(slot)` decides what is evaluated and submits it to the
+cluster without waiting; `Learn(slot)` waits until that evaluation has actually finished, then
+gives its result to the strategy. Under the clock and in generations the order of the steps depends
+on nothing that happens at run time, so neither do the genomes: the same search on 1 worker or 100,
+whatever finishes first or crashes. The asynchronous order does depend on it, and is recorded.
 """
 
 import heapq
@@ -17,32 +17,32 @@ from evo.config.sections import Search
 
 @dataclass(frozen=True, slots=True)
 class Breed:
-    """Fill `slot` and begin its evaluation."""
+    """Fill `slot` and start its evaluation."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Tell the strategy what came of `slot`."""
+    """Give the result of `slot` to the strategy."""
 
     slot: int
 
 
 Step = Breed | Learn
-Duration = Callable[[int], float]  # of a slot that was bred, in any unit
-Share = Callable[[int], float]  # of a full evaluation that a slot takes from the budget
-ROUNDING = 1e-6  # of a sum of shares
+Duration = Callable[[int], float]  # virtual duration of a slot that was bred, in any unit
+Share = Callable[[int], float]  # share of a full evaluation that a slot takes from the budget
+ROUNDING = 1e-6  # tolerance of a sum of shares
 
 
 def whole(slot: int) -> float:
-    """Every slot is one full evaluation."""
+    """Share of a slot that is one full evaluation."""
     return 1.0
 
 
 @dataclass(slots=True)
 class Budget:
-    """Full evaluations, of which the last `closing` begin when all before was learned from."""
+    """Budget in full evaluations; the last `closing` start after all results before are learned."""
 
     evaluations: int
     closing: int
@@ -70,7 +70,8 @@ def steps(
 ) -> Iterator[Step]:
     """The steps of a search's schedule; the last three arguments are for `asynchronous` alone.
 
-    The `closing` last slots learn from all before them, under any schedule.
+    The `closing` last slots are bred after the results of all slots before them, under any
+    schedule.
     """
     if search.schedule == "asynchronous":
         return asynchronous(
@@ -104,15 +105,19 @@ def clock(
     closing: int = 0,
     share: Share = whole,
 ) -> Iterator[Step]:
-    """Slots start on `parallel` virtual workers, which are never idle, in virtual time.
+    """Schedule by a virtual clock: `parallel` virtual workers that are never idle.
 
-    A slot learns from whatever would have ended by its virtual start even if it had taken `1 +
-    slack` times its virtual `duration`; in the order of these ends. `duration` and `share` are
-    called once the slot was bred. A worker takes `bucket` slots at a time, for as long as they
-    would take one after the other.
+    A slot that starts at the virtual time t is bred with the results of all slots with
+    start + (1 + slack) * duration <= t, learned in the order of these ends. The slack gives real
+    workers, whose times differ from the estimate, room to finish before the driver waits for
+    them. `duration` and `share` are called once the slot was bred. A worker takes `bucket` slots
+    at a time, for as long as they would take one after the other.
     """
-    free = [0.0] * parallel  # when each virtual worker is next free
-    running: list[tuple[float, int]] = []  # until when nobody learns from a slot
+    # Only estimated durations enter, never real time or the number of real workers: that makes
+    # the order of steps, and with it the search, reproducible on any machine. Both heaps break
+    # ties by slot number.
+    free = [0.0] * parallel  # virtual time at which each virtual worker is next free
+    running: list[tuple[float, int]] = []  # virtual time at which a slot is learned, and the slot
     budget, closed = Budget(evaluations, closing), False
     slots = count()
     while True:
@@ -142,7 +147,7 @@ def clock(
 def generational(
     evaluations: int, population: int, *, closing: int = 0, share: Share = whole
 ) -> Iterator[Step]:
-    """Every slot of a generation learns from all of the generation before it, in slot order."""
+    """Schedule by generations: each is bred after all results of the one before, in slot order."""
     budget, closed = Budget(evaluations, closing), False
     first = slot = 0
     while not budget.exhausted:
@@ -165,10 +170,10 @@ def asynchronous(
     closing: int = 0,
     share: Share = whole,
 ) -> Iterator[Step]:
-    """Every slot learns from all that has really finished; `workers` of them are under way.
+    """Schedule by real time: a slot is bred as soon as fewer than `workers` are running.
 
-    First come the steps `recorded` before, when a search is resumed. `finished` waits until there
-    are slots, under way, whose evaluations have finished since it was last asked.
+    It is bred with all results so far. The steps `recorded` before a resume come first.
+    `finished` waits until running slots have finished since its last call, and returns them.
     """
     budget = Budget(evaluations, closing)
     bred = learned = 0
@@ -192,7 +197,7 @@ def asynchronous(
 
 
 def idle_workers(search: Search, workers: int) -> str:
-    """Why so many workers cannot all be kept busy, and the remedy; empty where they can."""
+    """Warning that not all workers can be kept busy, with the remedy; empty if they can."""
     name, most = {
         "clock": ("parallel", search.parallel),
         "generational": ("population", search.population),
@@ -203,5 +208,5 @@ def idle_workers(search: Search, workers: int) -> str:
     return (
         f"{workers} workers, but search.{name} is {most}, and the search is the same on any number "
         f"of workers: about {most} will be busy. To use more, launch with search.{name}={workers} "
-        "or search.schedule=asynchronous, which are other searches"
+        "or search.schedule=asynchronous; either is a different search"
     )

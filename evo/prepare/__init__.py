@@ -1,1 +1,1 @@
-"""Checks of model, data and machine before anything trains, and what a run will cost."""
+"""Checks of model, data and machine before anything trains, and estimates of a run's cost."""

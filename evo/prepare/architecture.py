@@ -3,26 +3,25 @@
 from evo.config import SearchConfig, possible
 from evo.prepare.task import Prepared
 
-MOST = 0.95  # of the layers' weights: an adapter beside fewer than these is warned of
+MOST = 0.95  # share of the layers' weights; an adapter on fewer of them gives a warning
 SHOWN = 3  # kinds of modules without an adapter
 
 
 def packing_notes(config: SearchConfig, prepared: Prepared) -> list[str]:
-    """That records get a row each, where documents in one row would see one another."""
+    """Note that records are not packed, if the base cannot isolate packed documents."""
     files = [*prepared.task.sources.values()]
     files += [file for splits in prepared.task.domains.values() for file in splits.values()]
     packed = any(file.kind not in ("text", "label") for file in files)
     if prepared.soundness.packs or not (packed or True in possible(config, "isolate_documents")):
         return []
     return [
-        "this base lets documents that share a row see one another: records and isolated "
-        "documents get one row each instead of being packed, with the same result as if they "
-        "did not"
+        "this base cannot keep documents that share a row from attending to one another: records "
+        "and isolated documents get one row each instead of being packed, with the same result"
     ]
 
 
 def adapter_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
-    """That an adapter leaves many of the layers' weights as they are."""
+    """Warning that the adapter does not cover many of the layers' weights."""
     sound = prepared.soundness
     if set(possible(config, "adapter")) == {"none"} or not sound.adaptable:
         return []
@@ -32,7 +31,7 @@ def adapter_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
     left = [f"{role}: {why}" for role, why in sound.without.items()]
     more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     return [
-        f"an adapter with lora_targets all stands beside {share:.0%} of the layers' weights; the "
+        f"an adapter with lora_targets all covers {share:.0%} of the layers' weights; the "
         f"others stay as they are ({'; '.join(left[:SHOWN])}{more}). Set `adapter: none` to train "
         "all weights, or keep the adapter if that share is enough"
     ]

@@ -1,6 +1,6 @@
-"""Refusals, warnings and an estimate of the work of a launch, before anything runs.
+"""Errors, warnings and an estimate of the work of a launch, before anything runs.
 
-`evo launch` and its `--dry-run` both ask here, so that what one says the other does too.
+`evo launch` and its `--dry-run` both use it, so that they say the same.
 """
 
 import math
@@ -25,7 +25,7 @@ from fitness.training import rounding
 
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
-LEAST_ITEMS = 100  # on which a score says something
+LEAST_ITEMS = 100  # held-out items, below which a score is too noisy
 AUTO = "auto"
 DRIVERS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of NVIDIA's and AMD's GPUs, and under Windows
 
@@ -36,7 +36,7 @@ class Estimate:
 
     training: float
     scoring: float
-    rate: float = math.nan  # operations a second of a worker; NaN where nobody knows
+    rate: float = math.nan  # operations a second of a worker; NaN if unknown
 
     @property
     def total(self) -> float:
@@ -44,17 +44,17 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Very roughly; NaN on a GPU or on other machines."""
+        """Rough estimate of the duration in seconds; NaN on a GPU or on other machines."""
         return self.total / self.rate
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """The config with what only this machine could tell, what to say, and an evaluation's work.
+    """Predictions for a launch: the config with `auto` resolved, warnings, notes, an estimate.
 
-    Notes are what a user should know of data, base and search; warnings are of what may be wrong.
+    Notes say what a user should know of data, base and search; warnings what may be wrong.
 
-    `estimate` is None where somebody else trains.
+    `estimate`, the work of one evaluation, is None where the user's own evaluator trains.
     """
 
     config: SearchConfig
@@ -64,7 +64,7 @@ class Foresight:
 
 
 def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
-    """Raises InputError for what cannot run on this machine."""
+    """Predict problems and work of a launch. Raises InputError if this machine cannot run it."""
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
     rounded = knows_recipe(config.evaluator) and (rounds(config) or _open(config))
@@ -85,7 +85,7 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
 
 
 def settled(config: SearchConfig, cost: float) -> SearchConfig:
-    """With a precision in place of `auto`, where bfloat16 takes `cost` times as long as float32."""
+    """The config with `auto` precision resolved; bfloat16 takes `cost` times as long as float32."""
     if not _open(config):
         return config
     precision = "bfloat16" if cost <= rounding.WORTH else "float32"
@@ -93,7 +93,7 @@ def settled(config: SearchConfig, cost: float) -> SearchConfig:
 
 
 def slow_bfloat16(config: SearchConfig, cost: float) -> str:
-    """A warning where the search asks for bfloat16 of a device that emulates it; else empty."""
+    """Warning that the search uses bfloat16 on a device that emulates it; else empty."""
     if not (rounds(config) and cost >= rounding.EMULATED):
         return ""
     named = {
@@ -109,7 +109,7 @@ def slow_bfloat16(config: SearchConfig, cost: float) -> str:
 
 
 def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
-    """How often each source is read: at the recipe's share, or a uniform one, and if alone."""
+    """Epochs of each source per fine-tune: at its share (by default uniform), and if alone."""
     given: Any = config.recipe.get("mixture") or {}
     found = {}
     for name, file in task.sources.items():
@@ -132,7 +132,7 @@ def duration(seconds: float) -> str:
 
 
 def _check_machine(config: SearchConfig) -> None:
-    """A worker fits this machine, where it is the one that runs it."""
+    """Raise InputError if workers are to run on this machine and one does not fit it."""
     resources = config.resources
     if resources.address != "local":
         return
@@ -154,12 +154,12 @@ def _open(config: SearchConfig) -> bool:
 
 
 def rounds(config: SearchConfig) -> bool:
-    """Whether anything may be computed in bfloat16."""
+    """True if anything may be computed in bfloat16."""
     return "bfloat16" in (config.model.dtype, *possible(config, "precision"))
 
 
 def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | None:
-    """Of the default recipe, at the full budget."""
+    """Estimate of the work of the default recipe at the full budget."""
     if task.model is None or not knows_recipe(task.evaluator):
         return None
     cost = cost_of(task)
@@ -173,7 +173,7 @@ def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | N
 
 
 def _population(config: SearchConfig) -> Iterator[str]:
-    """A population smaller than the usual one, which the budget has no room for."""
+    """Note that the population is smaller than the default, to fit the budget."""
     usual = Search.model_fields["population"].default
     evaluations, population = config.budget.evaluations, config.search.population
     if evaluations < usual and population == fitting_population(config):
@@ -184,7 +184,7 @@ def _population(config: SearchConfig) -> Iterator[str]:
 
 
 def _sources(config: SearchConfig, task: Task) -> Iterator[str]:
-    """Sources that are read too often, and a mixture that cannot vary."""
+    """Warnings of sources that are repeated too often, and of a mixture that cannot vary."""
     over = mixed_sources(config)
     if "mixture" in config.genome and len(over) == 1 and config.rounds is None:
         yield (
@@ -204,7 +204,7 @@ def _sources(config: SearchConfig, task: Task) -> Iterator[str]:
 
 
 def _scoring(task: Task, estimate: Estimate) -> Iterator[str]:
-    """Where scoring takes most of the work, and what would shorten it."""
+    """Warning that scoring takes most of the work, with the `limit` that would reduce it."""
     if estimate.scoring <= estimate.training or not estimate.training:
         return
     parts = scoring_parts(task)
@@ -231,7 +231,7 @@ def _limit(config: SearchConfig, estimate: Estimate) -> Iterator[str]:
 
 
 def workers_here(config: SearchConfig) -> int | None:
-    """How many evaluations run at once, as far as that is known before Ray is asked."""
+    """Evaluations that run at the same time, if known before Ray starts; else None."""
     resources = config.resources
     if resources.address == "local" and not resources.gpus:
         each = resources.cpus * resources.processes

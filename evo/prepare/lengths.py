@@ -1,6 +1,6 @@
-"""Records that sequence_length cuts: how many, and how much of them is left.
+"""Records that sequence_length truncates: how many, and the share of their tokens that is left.
 
-A search that cuts them is sound, but learns from less than its user wrote.
+A search that truncates them is valid, but does not train on all of its data.
 """
 
 from collections.abc import Iterator
@@ -28,20 +28,22 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
     low, high = (int(limit) for limit in bounds(config, "sequence_length"))
     for name, file in task.sources.items():
         uses: set[Use] = {use_of(file.kind, method) for method in possible(config, "method")}
-        told = _told(file, uses, high)
+        clause = _clause(file, uses, high)
         short = _cuts(file, uses, low)
         if low < high and short is not None and short.cut:
-            told = told or f"none of its records is cut at sequence_length {high}"
-            told += f"; at {low}, {short.cut:,} of {short.records:,} are, to {short.left:.0%}"
-        if told:
-            yield f"sources.{name}: {told}; raise sequence_length to learn from all of them"
+            clause = clause or f"none of its records is cut at sequence_length {high}"
+            clause += f"; at {low}, {short.cut:,} of {short.records:,} are, to {short.left:.0%}"
+        if clause:
+            yield f"sources.{name}: {clause}; raise sequence_length to learn from all of them"
     for name, splits in task.domains.items():
         for split, file in splits.items():
-            if told := _told(file, {SCORED.get(file.kind, "learn")}, task.held_out_length):
-                yield f"domains.{name}.{split}: {told}; raise sequence_length to score all of them"
+            if clause := _clause(file, {SCORED.get(file.kind, "learn")}, task.held_out_length):
+                yield (
+                    f"domains.{name}.{split}: {clause}; raise sequence_length to score all of them"
+                )
 
 
-def _told(file: TokenFile, uses: set[Use], length: int) -> str:
+def _clause(file: TokenFile, uses: set[Use], length: int) -> str:
     """A clause on the records that are cut; empty where none is."""
     cuts = _cuts(file, uses, length)
     if cuts is None or not cuts.cut:
@@ -54,7 +56,7 @@ def _told(file: TokenFile, uses: set[Use], length: int) -> str:
 
 
 def _cuts(file: TokenFile, uses: set[Use], length: int) -> Cuts | None:
-    """Under the use that cuts most; None of a text."""
+    """Truncation under the use that truncates most; None for plain text."""
     content = file.open()
     if not isinstance(content, Records):
         return None

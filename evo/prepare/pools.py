@@ -1,4 +1,4 @@
-"""Whether the pools of samples among the sources can be trained on in this search."""
+"""Checks of the pools of generated samples among the sources: contamination and scores."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from fitness.data.documents import records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import sample_in
 from fitness.data.sources import TokenFile
-from fitness.data.thresholds import cut_by, lacking
+from fitness.data.thresholds import missing_scores, score_of_field
 from fitness.errors import InputError
 from fitness.evaluation import Split
 from fitness.recipe import Recipe
@@ -21,9 +21,9 @@ from fitness.suggest import listed
 def contaminated_in(
     config: SearchConfig, prompts: Mapping[str, Mapping[Split, Prompts]], base: Path
 ) -> dict[str, set[str]]:
-    """By source of samples, the ids of those that hold what this search is measured on.
+    """Ids of contaminated samples, by source: those that contain evaluation texts of this search.
 
-    Looked for anew whatever scores a pool has: it may be from a search that measured otherwise.
+    Computed anew, whatever scores a pool has: it may come from a search with other held-out texts.
     """
     pools = {name: source for name, source in config.sources.items() if source.kind == "sample"}
     if not pools:
@@ -41,27 +41,27 @@ def contaminated_in(
         left = sum(sample.id not in found[name] for sample in samples)
         if left < len(samples):
             warnings.warn(
-                f"sources.{name}: {len(samples) - left} of its {len(samples)} samples hold text of "
-                "the domains or prompts, which are measured on, and are left out",
+                f"sources.{name}: {len(samples) - left} of its {len(samples)} samples contain text "
+                "of the evaluation sets (domains or prompts) and are left out",
                 stacklevel=2,
             )
         if not left:
             raise InputError(
-                f"sources.{name}: every sample holds text of the domains or prompts, which are "
-                "measured on; generate from other prompts"
+                f"sources.{name}: every sample contains text of the evaluation sets (domains or "
+                "prompts); generate from other prompts"
             )
     return found
 
 
 def check_scores(config: SearchConfig, name: str, file: TokenFile) -> None:
-    """The samples have every score that some recipe of the search cuts by."""
-    cuts = [n for n in {**config.recipe, **config.genome} if cut_by(n)]
-    for cut in cuts:
-        fixed = {} if cut in config.genome else {cut: config.recipe[cut]}
-        recipe = Recipe.model_validate(fixed or {cut: 0.5})
-        if absent := lacking(recipe, file.scores):
+    """Raise InputError if the samples lack a score that some threshold of the search needs."""
+    thresholds = [name for name in {**config.recipe, **config.genome} if score_of_field(name)]
+    for key in thresholds:
+        fixed = {} if key in config.genome else {key: config.recipe[key]}
+        recipe = Recipe.model_validate(fixed or {key: 0.5})
+        if absent := missing_scores(recipe, file.scores):
             have = f"they have {listed(file.scores)}" if file.scores else "they have none"
             raise InputError(
-                f"sources.{name}: {cut} cuts by the score {absent[0]}, which its samples lack, "
-                f"{have}; score them with this filter, or leave {cut} out"
+                f"sources.{name}: {key} is a threshold of the score {absent[0]}, which its samples "
+                f"do not have, {have}; score them with this filter, or leave {key} out"
             )

@@ -1,4 +1,4 @@
-"""Everything that can be found wrong before anything trains: model, data, sizes, prompts."""
+"""Checks of model, data, sizes and prompts before anything trains, and the task for the workers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -27,18 +27,18 @@ from fitness.models.soundness import Soundness
 from fitness.recipe import Method
 from fitness.training.masked import Masking
 
-LACKS: Mapping[Kind, str] = {  # where nothing can be learned of a source
+MISSING: Mapping[Kind, str] = {  # what a source needs so that something can be learned from it
     "prompt": "reference",
     "rating": "completion that is rated good",
     "sample": "completion",
 }
-FAULTY = 20  # sources and sets after which no others are looked at
+FAULTY = 20  # sources and sets with errors, after which no others are read
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The task for the workers, and what identifies the model and the data."""
+    """The task for the workers, and fingerprints of the model and the data."""
 
     task: Task
     fingerprints: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Prepared:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the data, whole sentences."""
+        """Notes on the data for the user, in whole sentences."""
         task = self.task
         files = {f"sources.{name}": file.notes for name, file in task.sources.items()}
         for group, sets in (("domains", task.domains), ("prompts", task.prompts)):
@@ -91,14 +91,14 @@ def prepare(config: SearchConfig) -> Prepared:
                 )
     prompts = _prompts(config, folder, faults)
     unclean: Mapping[str, Collection[str]] | None = {}
-    if not faults:  # what is measured on can be read
+    if not faults:  # all evaluation texts can be read
         unclean = None
         with faults.noted():
             unclean = pools.contaminated_in(config, prompts, here)
     sources: dict[str, TokenFile] = {}
     for name, source in config.sources.items():
         if unclean is None and source.kind == "sample":
-            continue  # the fault of one of them is told already
+            continue  # the error of one of them is noted already
         with faults.noted():
             sources[name] = tokenise(
                 f"sources.{name}",
@@ -179,7 +179,7 @@ def prepare(config: SearchConfig) -> Prepared:
 
 
 def head_of(config: SearchConfig, folder: Path) -> Head:
-    """What is predicted; of classes, which there are. Raises InputError if the base cannot."""
+    """The head that a search trains, with its class labels. Raises InputError if unsupported."""
     task = config.model.task
     if knows_recipe(config.evaluator):
         head_checks.check(folder, task)
@@ -192,19 +192,20 @@ def head_of(config: SearchConfig, folder: Path) -> Head:
 
 
 def _methods(config: SearchConfig) -> list[Method]:
-    """Those that the search may take."""
+    """Training methods that the search may use."""
     return possible(config, "method")
 
 
 def _prompts(config: SearchConfig, folder: Path, faults: Faults) -> dict[str, dict[Split, Prompts]]:
-    """By set and split; none where somebody else measures."""
-    found: dict[str, dict[Split, Prompts]] = {}
-    for name, asked in (config.prompts if knows_recipe(config.evaluator) else {}).items():
-        found[name] = {}
-        for split, path in asked.files().items():
+    """Prompts by set and split; none under a user's own evaluator, which measures itself."""
+    prompts: dict[str, dict[Split, Prompts]] = {}
+    for name, prompt_set in (config.prompts if knows_recipe(config.evaluator) else {}).items():
+        prompts[name] = {}
+        for split, path in prompt_set.files().items():
+            subject = f"prompts.{name}.{split}"
             with faults.noted():
-                found[name][split] = read_prompts(f"prompts.{name}.{split}", path, asked, folder)
-    return found
+                prompts[name][split] = read_prompts(subject, path, prompt_set, folder)
+    return prompts
 
 
 def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int) -> None:
@@ -223,21 +224,25 @@ def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int
 
 
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
-    """Some record of a source can be learned from, where the method has no other use of it."""
+    """Raise InputError if a method learns from a source's records and none can be learned."""
     content = file.open()
     learning = [one for one in _methods(config) if use_of(file.kind, one) == "learn"]
     if not (learning and isinstance(content, Records)):
         return
     if not len(RecordDeck(content, "learn", 2).rows):
-        lacks = LACKS[file.kind]
+        missing = MISSING[file.kind]
         raise InputError(
             f"sources.{name}: {learning[0]} learns from its records, and none of its "
-            f"{file.documents} has a {lacks}; add some, or take another method"
+            f"{file.documents} has a {missing}; add some, or choose another method"
         )
 
 
 def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
-    """KTO tells how far a model has moved by answers of other records; some must be others."""
+    """Raise InputError if KTO has no mismatched answers to estimate the divergence from.
+
+    KTO estimates how far the model has moved from the base on prompts paired with the answers of
+    other records, so that not all answers may be the same.
+    """
     losses = possible(config, "preference_loss")
     if "preference" not in _methods(config) or (file.kind == "preference" and "kto" not in losses):
         return
@@ -246,27 +251,27 @@ def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
     if isinstance(content, Records) and content.alike(length):
         raise InputError(
             f"sources.{name}: all its {file.documents:,} records have one and the same answer (of "
-            f"{length} tokens at most), and KTO, which learns from them, tells by the answers of "
-            "other records how far the model has moved; add records with other answers, or take "
+            f"{length} tokens at most), and KTO, which learns from them, estimates the divergence "
+            "from the base on answers of other records; add records with other answers, or choose "
             "another method"
         )
 
 
 def _check_targets(config: SearchConfig, sound: Soundness) -> None:
-    """Adapters stand beside modules that the base model has, and that PEFT takes."""
+    """Raise InputError for lora_targets that the base model does not have or PEFT cannot adapt."""
     if knows_recipe(config.evaluator) and set(possible(config, "adapter")) != {"none"}:
         for targets in sorted(set(possible(config, "lora_targets"))):
             sound.share(targets)
 
 
 def _reads_model(config: SearchConfig) -> bool:
-    """Whether model and sources are looked at: a command may do without."""
+    """True if model and sources are read: a command may need neither."""
     named = isinstance(config.evaluator, Command) and bool(config.model.base)
     return mixes(config.evaluator) or named
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Versions of the packages that results depend on."""
     found = {}
     for package in PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""What people see of a run: the live table, `evo status` and `evo ls`."""
+"""Progress of a run in the terminal: the live table, `evo status` and `evo ls`."""

@@ -1,4 +1,4 @@
-"""The runs in some folders, one a line: `evo ls`."""
+"""List of the runs in some folders, one per line: `evo ls`."""
 
 import time
 from collections.abc import Sequence

@@ -18,13 +18,13 @@ from evo.record.elapsed import NAME
 from evo.record.ledger import FILE, Fact
 
 Mode = Literal["live", "plain", "json"]
-WRITE_SECONDS = 2.0  # between two writings of what the driver does
-QUIET_SECONDS = 60.0  # after which a plain line says what runs
-REFRESHES = 4  # of the live table, a second
+WRITE_SECONDS = 2.0  # between two updates of now.json
+QUIET_SECONDS = 60.0  # without a plain line, after which one says what runs
+REFRESHES = 4  # of the live table, per second
 
 
 class Progress:
-    """Fed with every fact as it is written and with each phase; shows them in one of three ways."""
+    """Display of a search: takes every fact as it is written, and each phase of the driver."""
 
     def __init__(self, config: SearchConfig, run: Path, mode: Mode) -> None:
         self.config = config
@@ -34,9 +34,9 @@ class Progress:
         self.earlier = 0.0  # seconds of running time, of the launches and resumes before
         self.phase = ""
         self.stopping = ""
-        self._asked = 0  # how often somebody asked to stop
+        self._stop_requests = 0
         self._mode = mode
-        self._heard = True
+        self._output_open = True
         self._workers: Callable[[], Sequence[Doing]] = tuple
         self._ready: float | None = None  # when the first worker was
         self._written = self._said = self.begun
@@ -64,13 +64,13 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._workers, self.stopping = tuple, ""  # what is shown last says nothing of these
+        self._workers, self.stopping = tuple, ""  # not in the last refresh of the table
         if self._live is not None:
             self._live.stop()
         now.remove(self.run)
 
     def enter(self, phase: str) -> None:
-        """A phase begins: what the driver does until the next one."""
+        """Start a phase of the driver, which lasts until the next one."""
         if phase == self.phase:
             return
         self.phase, self._phase_since = phase, time.time()
@@ -78,17 +78,17 @@ class Progress:
         self._write()
 
     def note(self, text: str) -> None:
-        """Say what a user should know before anything trains."""
-        with suppress(OSError):  # nobody reads it any more
+        """Print a note for the user, before anything trains."""
+        with suppress(OSError):  # standard error is closed
             say(f"evo: note: {text}", error=True)
 
     def follow(self, workers: Callable[[], Sequence[Doing]]) -> None:
-        """From now on there are workers; the given function says what each does."""
+        """Show workers from now on; the given function returns the state of each."""
         self._workers = workers
         self.look()
 
     def recall(self, facts: Iterable[Fact]) -> None:
-        """Take in what an earlier driver wrote, without showing it line by line."""
+        """Take in the facts of earlier launches and resumes, without showing them."""
         for fact in facts:
             self.tally.take(fact)
         self.tally.worked = 0.0
@@ -102,7 +102,7 @@ class Progress:
             self._say(line)
 
     def look(self) -> None:
-        """See what the workers do: the phase may have changed, or nothing was said for long."""
+        """Update phase and display from the state of the workers; called regularly."""
         workers = self.workers
         if self._ready is None and any(doing.ready for doing in workers):
             self._ready = time.time()
@@ -116,32 +116,32 @@ class Progress:
             self._write()
 
     def interrupted(self, times: int, running: int) -> None:
-        """Somebody asked to stop: acknowledged at once, from within a signal's handler."""
-        self._asked = times
+        """Acknowledge a request to stop at once, from within a signal handler."""
+        self._stop_requests = times
         self.stopping = self._stopping(running)
-        self._written = 0.0  # those who look from outside are told at the next look
+        self._written = 0.0  # so that now.json is updated at the next look
         if self._mode != "live":  # the table shows it; a handler must not print, only write
             with suppress(OSError):
                 os.write(2, f"evo: {self.stopping}\n".encode())
 
     def _stopping(self, running: int) -> str:
-        """What a stop that somebody asked for waits for."""
-        if self._asked > 1 or not running:
+        """Message on the evaluations that a requested stop waits for."""
+        if self._stop_requests > 1 or not running:
             return "stopping now"
         evaluations = "1 evaluation" if running == 1 else f"{running} evaluations"
         return f"finishing {evaluations}; Ctrl-C again to stop now"
 
     def finishing(self) -> int:
-        """How many evaluations run, none of which is waited for where the stop is to be at once."""
-        return 0 if self._asked > 1 else sum(len(doing.specs) for doing in self.workers)
+        """Running evaluations that a stop waits for; 0 if the stop was requested twice."""
+        return 0 if self._stop_requests > 1 else sum(len(doing.specs) for doing in self.workers)
 
     @property
     def workers(self) -> Sequence[Doing]:
-        """What each worker does."""
+        """Current state of each worker."""
         return self._workers()
 
     def running_time(self) -> float:
-        """Seconds that evomix has run on this search, see `evo.record.elapsed`."""
+        """Running time of this search in seconds, see `evo.record.elapsed`."""
         return self.earlier + time.time() - self.begun
 
     def busy_share(self) -> float | None:
@@ -176,7 +176,7 @@ class Progress:
         return self.tally.worked + running
 
     def _write(self) -> None:
-        """For those who look from outside, once there is a run."""
+        """Update now.json for `evo status`, once the run folder has a ledger."""
         self._written = time.time()
         if (self.run / FILE).exists():
             now.write(
@@ -195,11 +195,11 @@ class Progress:
 
     def _say(self, line: str) -> None:
         self._said = time.time()
-        if self._mode == "plain" and self._heard:
+        if self._mode == "plain" and self._output_open:
             try:
                 say(line, error=True)
-            except OSError:  # nobody reads it any more, which is no reason to end a search
-                self._heard = False
+            except OSError:  # standard error is closed, which is no reason to end a search
+                self._output_open = False
 
     def _done(self) -> str:
         return f"[{self.tally.spent:g}/{self.config.budget.evaluations}]"
@@ -210,10 +210,10 @@ class Progress:
             return f"{done} {self._evaluation(fact)}"
         if fact["fact"] == "lost":
             base = fact.get("fidelity") == 0
-            who = f"untouched {BASE}" if base else f"individual {fact['individual']}"
-            return f"{done} {who}: worker lost, tried again"
+            subject = f"untouched {BASE}" if base else f"individual {fact['individual']}"
+            return f"{done} {subject}: worker lost, tried again"
         if fact["fact"] == "winner":
-            return f"{done} named individual {fact['individual']}; comparing on the test split"
+            return f"{done} winner: individual {fact['individual']}; comparing on the test split"
         if fact["fact"] == "round":
             name = next(iter(self.config.objectives))
             pool = f"; {fact['pool']['pool']} samples in the pool" if "pool" in fact else ""
@@ -228,9 +228,9 @@ class Progress:
 
     def _evaluation(self, fact: Fact) -> str:
         name = self.tally.names.get(fact["individual"], "")
-        who = f"individual {fact['individual']}" + (f" ({name})" if name else "")
+        subject = f"individual {fact['individual']}" + (f" ({name})" if name else "")
         if fact["fidelity"] == 0:
-            who = f"untouched {BASE}"
+            subject = f"untouched {BASE}"
         values = "  ".join(
             f"{objective} {fact['measurements'][objective]:.4f}"
             for objective in self.config.objectives
@@ -239,22 +239,22 @@ class Progress:
         seconds = fact["finished"] - fact["started"]
         if fact["split"] == "samples":
             count = len(fact["details"].get("samples", ()))
-            return f"{who} wrote {count} samples  {seconds:.1f} s"
+            return f"{subject} generated {count} samples  {seconds:.1f} s"
         where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
         if fact["split"] == "selection" and fact["seed"] != self.config.seed:
             where = f" again under seed {fact['seed']}"
         where += " from scratch" if fact["fidelity"] > 1 else ""
-        return f"{who}{where}: {values or fact['status']}  {seconds:.1f} s"
+        return f"{subject}{where}: {values or fact['status']}  {seconds:.1f} s"
 
 
 def _phase(workers: Sequence[Doing], tally: Tally) -> str:
-    """What the workers are at, all together."""
+    """Phase of a search, from the state of all workers."""
     count = "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
     if not any(doing.ready for doing in workers) and not tally.worked:
         loading = any(doing.phase != "starting" for doing in workers)
         return f"loading the model and the data on {count}" if loading else f"starting {count}"
     if any(spec.split == "samples" for doing in workers for spec in doing.specs):
-        return "writing samples"
+        return "generating samples"
     if tally.winner is not None:
         return "comparing on the test split"
     if BASE not in tally.baselines:
@@ -263,7 +263,7 @@ def _phase(workers: Sequence[Doing], tally: Tally) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`1:05`, `2:00:10`."""
+    """Format a duration as `1:05` or `2:00:10`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

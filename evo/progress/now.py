@@ -1,7 +1,7 @@
-"""The file `now.json` of a run that goes on: what its driver does, for whoever looks from outside.
+"""The file `now.json` of a running search: the driver's current phase, for `evo status`.
 
-It says nothing that the ledger does not say later, is overwritten all the time and deleted at the
-end; nothing reads it but `evo status`.
+It has nothing that the ledger does not record later, is overwritten every few seconds and deleted
+at the end; nothing but `evo status` reads it.
 """
 
 import json
@@ -18,7 +18,7 @@ FILE = "now.json"
 
 
 class WorkerNow(BaseModel):
-    """A worker, what it does in words, and since when (Unix seconds)."""
+    """A worker, its current work in words, and when that started (Unix seconds)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +28,7 @@ class WorkerNow(BaseModel):
 
 
 class Now(BaseModel):
-    """The driver's phase, its workers, and what it expects; times in Unix seconds."""
+    """The driver's phase, workers and expected time left; times in Unix seconds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,24 +39,24 @@ class Now(BaseModel):
     seconds_left: float | None = None
     workers: tuple[WorkerNow, ...] = ()
     stopping: bool = False
-    finishing: int = 0  # evaluations that are waited for before it stops
+    finishing: int = 0  # running evaluations that a stop waits for
 
 
 def workers_now(workers: Sequence[Doing]) -> tuple[WorkerNow, ...]:
-    """Each worker in words."""
+    """State of each worker, in words."""
     return tuple(
         WorkerNow(name=one.worker, does=described(one), since=one.since) for one in workers
     )
 
 
 def write(run: Path, now: Now) -> None:
-    """Overwrite the run's file; a full disk or a folder that is gone is the ledger's to tell."""
+    """Overwrite the run's file; a full disk or a deleted folder is reported by the ledger."""
     with suppress(OSError):
         write_whole(run / FILE, now.model_dump_json().encode())
 
 
 def read(run: Path) -> Now | None:
-    """What the driver wrote last, or None."""
+    """Read the file as the driver last wrote it; None if there is none."""
     try:
         return Now.model_validate(json.loads((run / FILE).read_bytes()))
     except (OSError, ValueError):
@@ -64,6 +64,6 @@ def read(run: Path) -> Now | None:
 
 
 def remove(run: Path) -> None:
-    """The driver is about to end."""
+    """Delete the file, when the driver is about to end."""
     with suppress(OSError):
         (run / FILE).unlink(missing_ok=True)

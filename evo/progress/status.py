@@ -1,4 +1,4 @@
-"""Where a run stands, for people: from its ledger, and from what its driver says while it lives."""
+"""Status of a run: from its ledger, and from its driver's `now.json` while that runs."""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ WATCH_SECONDS = 2.0
 
 
 def status(run: Path) -> dict[str, Any]:
-    """Everything there is to say of a run, as JSON values."""
+    """Status of a run, as JSON values."""
     facts, alive, seconds = read(run), in_use(run), time.time()
     if not rounds.has(facts):
         said = now.read(run) if alive else None
@@ -40,10 +40,10 @@ def status(run: Path) -> dict[str, Any]:
 
 
 def _live(said: now.Now | None) -> dict[str, Any]:
-    """What the driver said last, as of now; nothing where none is alive.
+    """State that the driver last reported, brought up to now; empty if no driver is running.
 
-    A driver that lives is no longer, or not yet, what its ledger's last fact says: evaluations may
-    still finish after it was asked to stop, and a resume starts Ray before it writes anything.
+    It overrides the ledger's last fact, which may be behind: evaluations still finish after a stop
+    was requested, and a resume starts Ray before it writes a fact.
     """
     if said is None:
         return {}
@@ -147,10 +147,10 @@ def _best(found: Status) -> list[tuple[str, str]]:
     scored = {name: one for name, one in best.items() if one is not None}
     limits = found["constraints"]
     if scored:
-        who = next(iter(scored.values()))["individual"]
-        told = ", ".join(f"{name} {number(one['value'])}" for name, one in scored.items())
-        title = "winner" if found["winner"] == who else "best so far"
-        rows.append((title, f"individual {who}: {told}"))
+        individual = next(iter(scored.values()))["individual"]
+        values = ", ".join(f"{name} {number(one['value'])}" for name, one in scored.items())
+        title = "winner" if found["winner"] == individual else "best so far"
+        rows.append((title, f"individual {individual}: {values}"))
     elif any(one["met"] is False for one in limits):
         rows.append(("best so far", "none yet: no individual meets every constraint"))
     else:
@@ -166,7 +166,7 @@ def _best(found: Status) -> list[tuple[str, str]]:
 
 
 def watch(run: Path, console: "Console") -> None:
-    """Show the status, again and again, until no driver is alive."""
+    """Show the status and refresh it until no driver is running."""
     from rich.live import Live
 
     with Live(table(found := status(run)), console=console, auto_refresh=False) as live:

@@ -1,4 +1,4 @@
-"""The table that a terminal shows while a search runs."""
+"""The live table in a terminal while a search runs."""
 
 import time
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SHOWN = 8  # workers with a line of their own
 
 
 def live_table(progress: "Progress") -> "RenderableType":
-    """How far the search is, its best individual beside the baselines, and what runs."""
+    """Progress of the search, its best individual beside the baselines, and the workers."""
     from rich.console import Group
     from rich.text import Text
 
@@ -50,7 +50,7 @@ def live_table(progress: "Progress") -> "RenderableType":
 
 
 def _measured(progress: "Progress") -> "Table":
-    """A row an objective and a constraint; a column for the best individual and each baseline."""
+    """Table with a row per objective and constraint, a column per baseline and for the best."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from evo.cluster.doing import Doing
-from evo.config import Constraint, SearchConfig, constraints, feasible, inherits, losses
+from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
 from evo.planning.lineages import from_fact, portion
 from evo.record.ledger import Fact
 from evo.search.evaluations import continued_from
@@ -18,12 +18,12 @@ from population.front import joined
 from population.individual import ANCHOR, Individual
 
 BASE = "base"
-MOST = 0.9  # of its expected time that a running evaluation is counted as having behind it
+MOST = 0.9  # share of its expected time that a running evaluation is taken to have spent, at most
 
 
 @dataclass(slots=True)
 class Pace:
-    """Seconds that workers took for so many units of work."""
+    """Seconds that workers took, and the units of work done in them."""
 
     seconds: float = 0.0
     units: float = 0.0
@@ -38,7 +38,7 @@ class Pace:
 
 @dataclass
 class Tally:
-    """Fed with every fact of a search, in the order of the ledger."""
+    """Running totals of a search; takes its facts in the order of the ledger."""
 
     config: SearchConfig
     spent: float = 0.0  # in full fine-tunes
@@ -48,7 +48,7 @@ class Tally:
     baselines: dict[str, Mapping[str, float]] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
     winner: int | None = None
-    worked: float = 0.0  # seconds, by all workers
+    worked: float = 0.0  # seconds of evaluations, by all workers together
 
     def __post_init__(self) -> None:
         self.front = np.empty((0, len(self.config.objectives)))  # losses, (members, objectives)
@@ -93,7 +93,7 @@ class Tally:
         if fact["fidelity"] == 0:
             self._base.add(seconds, 1)
             self.baselines[BASE] = fact["measurements"]
-            for individual, measured in self._measured.items():  # constraints may hang on it
+            for individual, measured in self._measured.items():  # limits may be relative to base
                 for measurements in measured:
                     self._compare(individual, measurements)
             return
@@ -121,29 +121,31 @@ class Tally:
         self._compare(individual, measurements)
 
     def _compare(self, individual: int, measurements: Mapping[str, float]) -> None:
-        """Score an individual, and take what was measured into the front."""
+        """Score an individual and update the front with its measurements."""
         base, measured = self.baselines.get(BASE, {}), self._measured[individual]
         self._scored[individual] = score(self.config, Individual(individual, {}), measured, base)
         if feasible(self.config, measurements, base):
             self.front = joined(self.front, np.array(losses(self.config, measurements)))
 
     def limits(self) -> tuple[Constraint, ...]:
-        """The constraints, with their limits as far as the base is measured."""
+        """The constraints, with limits relative to the base where that is measured."""
         return constraints(self.config, self.baselines.get(BASE, {}))
 
     def means(self, individual: int) -> dict[str, float]:
-        """What was measured of an individual on the selection split, averaged over its seeds."""
+        """Measurements of an individual on the selection split, averaged over its seeds."""
         measured = self._measured[individual]
         return {name: fmean(one[name] for one in measured) for name in measured[0]}
 
     @property
     def best(self) -> Individual | None:
-        """Whom the search would name now, or the nearest to that where none meets the constraints;
-        None where nobody has been evaluated at full fidelity."""
+        """Best individual so far, or the nearest to feasible if none meets the constraints.
+
+        None if no individual has been evaluated at full fidelity.
+        """
         return selection.best(list(self._scored.values()), seeds=self.config.search.replicates)
 
     def why_none(self) -> str:
-        """Why nothing counts as best yet; empty where something does."""
+        """Reason why there is no best individual yet; empty if there is one."""
         best = self.best
         if best is None:
             tried = self.failures.total()
@@ -163,9 +165,10 @@ class Tally:
             f"{best.id}, has {values}"
         )
 
-    # What is left to do. A fine-tune of the search is expected to take as long, for its share of
-    # the budget, as those before it did; one of the comparison as long as those before it, which
-    # score another split. Running ones have a part behind them, however long they run on.
+    # Time left: (remaining evaluations * mean seconds per full fine-tune) / busy workers, for the
+    # search and then for the comparison, whose evaluations score another split and so have a pace
+    # of their own. A running evaluation is credited with the time it has run, at most MOST of its
+    # expected duration, so that one that takes longer than expected never counts as finished.
 
     def seconds_left(
         self, now: float, running: Sequence[Doing], workers: int, lanes: float
@@ -202,7 +205,7 @@ class Tally:
 
     def _comparisons(self) -> tuple[int, int]:
         """Evaluations on the test split: of trained contenders, and of the untouched base."""
-        contenders = len(self.names) + 1 + self._controls + inherits(self.config)
+        contenders = len(self.names) + 1 + self._controls + warm_starts(self.config)
         if self.winner is not None and self.winner in self.names:
             contenders -= 1
         seeds = self.config.comparison.seeds

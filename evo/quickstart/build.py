@@ -112,7 +112,7 @@ def category_prompts(texts: Iterable[str]) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """JSON lines, whole or not at all."""
+    """Write a file of JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -147,15 +147,15 @@ def build_corpus(target: Path, downloads: Path) -> dict[str, list[str]]:
             corpus / f"held_out/{TARGET}.{name}.jsonl", ({"text": t} for t in parts[TARGET][name])
         )
         write(corpus / f"held_out/general.{name}.jsonl", ({"text": t} for t in others))
-        asked = jargon_prompts(parts[TARGET][name])[: PROMPTS_PER_SPLIT["jargon"]]
-        write(corpus / f"prompts/{TARGET}.{name}.jsonl", asked)
-        asked = category_prompts(glosses[index::2])[: PROMPTS_PER_SPLIT["categories"]]
-        write(corpus / f"prompts/categories.{name}.jsonl", asked)
+        prompts = jargon_prompts(parts[TARGET][name])[: PROMPTS_PER_SPLIT["jargon"]]
+        write(corpus / f"prompts/{TARGET}.{name}.jsonl", prompts)
+        prompts = category_prompts(glosses[index::2])[: PROMPTS_PER_SPLIT["categories"]]
+        write(corpus / f"prompts/categories.{name}.jsonl", prompts)
     return {name: part["train"] for name, part in parts.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Build what the command line asks for."""
+    """Build the corpus, and unless --corpus-only the model, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m evo.quickstart.build",
         description=__doc__,

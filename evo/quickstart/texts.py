@@ -119,7 +119,7 @@ def fetch(package: Package, downloads: Path) -> Path:
 
 
 def tidy(text: str) -> str:
-    """Straight quotes, single spaces, no control characters."""
+    """Text with straight quotes and single spaces."""
     text = text.translate(PLAIN)
     text = re.sub(r"[^\S\n]+", " ", text)
     return re.sub(r" ?\n ?", "\n", text).strip()

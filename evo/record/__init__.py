@@ -1,1 +1,1 @@
-"""The run folder: ledger, facts, artifacts, and whether to trust somebody else's."""
+"""The run folder: ledger, facts, artifacts, and trust in the code that it names."""

@@ -1,4 +1,4 @@
-"""The weights on disk: kept for the front, and for whom others may begin with; then deleted."""
+"""Checkpoints on disk: kept for the front and for warm starts, then deleted."""
 
 import shutil
 from collections.abc import Collection
@@ -13,21 +13,24 @@ from population.individual import Individual
 
 
 class Artifacts:
-    """Follows the front as individuals are scored; work and memory grow with the front alone."""
+    """Checkpoints of a run: follows the front as individuals are scored, deletes the others.
+
+    Work and memory grow with the size of the front, not with the number of individuals.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         for abandoned in folder.glob(f"{RETRAINED}*"):  # by a worker that died
             shutil.rmtree(abandoned, ignore_errors=True)
-        self._held: set[int] = set()  # besides the front
+        self._needed: set[int] = set()  # kept besides the front, for warm starts
         self._members: list[int] = []
         self._losses = np.empty((0, 0))  # (members, objectives)
 
     def keep_or_delete(self, scored: Individual) -> None:
-        """Of a scored individual and those it dominates, keep the weights of the front's.
+        """Update the front with a scored individual, and delete the checkpoints not on it.
 
-        One that was scored before is judged anew, but nobody's weights come back. Below
-        full fidelity there are none.
+        An individual may be scored again; a checkpoint that was deleted does not come back.
+        Evaluations below full fidelity leave no checkpoint.
         """
         if scored.fidelity < 1:
             return
@@ -39,34 +42,34 @@ class Artifacts:
             self._delete(scored.id)
             return
         losses = np.array(scored.losses)
-        known = self._losses.reshape(-1, len(losses))
-        if ((known <= losses).all(axis=1) & (known < losses).any(axis=1)).any():
+        front = self._losses.reshape(-1, len(losses))
+        if ((front <= losses).all(axis=1) & (front < losses).any(axis=1)).any():  # dominated
             self._delete(scored.id)
             return
-        kept = (losses > known).any(axis=1) | (losses == known).all(axis=1)
+        kept = (losses > front).any(axis=1) | (losses == front).all(axis=1)  # not dominated by it
         for place in np.flatnonzero(~kept).tolist():
             self._delete(self._members[place])
         self._members = [self._members[place] for place in np.flatnonzero(kept).tolist()]
         self._members.append(scored.id)
-        self._losses = np.vstack([known[kept], losses])
+        self._losses = np.vstack([front[kept], losses])
 
     @property
     def front(self) -> list[int]:
-        """Who is on the front, by what was scored so far."""
+        """Individuals on the front of all scored so far."""
         return list(self._members)
 
-    def hold(self, needed: Collection[int]) -> None:
-        """Keep the weights of these too, until they are not among them any more."""
-        let_go = self._held - set(needed)
-        self._held = set(needed)
-        for individual in let_go - set(self._members):
+    def keep_also(self, needed: Collection[int]) -> None:
+        """Keep these checkpoints besides the front's, until a later call leaves them out."""
+        released = self._needed - set(needed)
+        self._needed = set(needed)
+        for individual in released - set(self._members):
             self._delete(individual)
 
     def delete_state(self, individual: int) -> None:
-        """Of a training that has paused and will not go on."""
+        """Delete the training state of an individual that paused at a rung and is not resumed."""
         state.forget(self._folder, individual)
 
     def _delete(self, individual: int) -> None:
-        if individual in self._held:
+        if individual in self._needed:
             return
         shutil.rmtree(weights.folder_of(self._folder, individual), ignore_errors=True)

@@ -14,51 +14,52 @@ NAME = "running time"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A launch or a resume, in Unix seconds: its start, its first evaluation's, and its end."""
+    """A launch or a resume: its start, the start of its first evaluation, its end; Unix seconds."""
 
     begun: float
-    ready: float  # its end where nothing was evaluated
+    ready: float  # start of the first evaluation; the session's end if there was none
     end: float
 
 
 def sessions(facts: Sequence[Mapping[str, Any]]) -> list[Session]:
-    """Every launch and resume of a ledger, in its order.
+    """Launches and resumes of a ledger, in order.
 
-    One of an earlier version does not say when it began, only when Ray had started. A session that
-    was killed ends with the last fact that it wrote.
+    Ledgers of earlier versions have no `begun`, so that their sessions start when Ray had started.
+    A session that was killed ends with the last fact that it wrote.
     """
     starts = [i for i, fact in enumerate(facts) if fact["fact"] in ("search", "resumed")]
-    found = []
+    periods = []
     for begin, after in pairwise([*starts, len(facts)]):
         own = facts[begin:after]
         times = [fact[key] for fact in own for key in ("time", "finished") if fact.get(key)]
         if times:
             begun, end = own[0].get("begun") or times[0], max(times)
             ready = min((fact["started"] for fact in own if fact.get("started")), default=end)
-            found.append(Session(begun, max(begun, ready), max(begun, end)))
-    return found
+            periods.append(Session(begun, max(begun, ready), max(begun, end)))
+    return periods
 
 
 def with_present(
-    found: Sequence[Session], now: float | None = None, begun: float | None = None
+    periods: Sequence[Session], now: float | None = None, begun: float | None = None
 ) -> list[Session]:
-    """Sessions with the one that still runs, up to `now`.
+    """Sessions of a ledger, with the one that still runs extended to `now`.
 
-    It began when it says so itself, since it may not have written a fact; else with the last one.
+    `begun` is the start that the running driver reports, which may not have written a fact yet;
+    without it, the last recorded session is the one that runs.
     """
     if now is None:
-        return list(found)
+        return list(periods)
     if begun is None:
-        begun = found[-1].begun if found else now
-    ready = next((one.ready for one in found if one.begun == begun), now)
-    earlier = [one for one in found if one.begun < begun]
+        begun = periods[-1].begun if periods else now
+    ready = next((period.ready for period in periods if period.begun == begun), now)
+    earlier = [period for period in periods if period.begun < begun]
     return [*earlier, Session(begun, min(ready, now), max(begun, now))]
 
 
-def running_time(found: Sequence[Session]) -> float:
-    """Seconds that sessions cover; what several cover at once, as rounds within a run do, once."""
+def running_time(periods: Sequence[Session]) -> float:
+    """Seconds covered by sessions; overlaps, as of rounds within a run, count once."""
     seconds, reached = 0.0, float("-inf")
-    for one in sorted(found, key=lambda one: one.begun):
-        seconds += max(0.0, one.end - max(one.begun, reached))
-        reached = max(reached, one.end)
+    for period in sorted(periods, key=lambda period: period.begun):
+        seconds += max(0.0, period.end - max(period.begun, reached))
+        reached = max(reached, period.end)
     return seconds

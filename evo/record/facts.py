@@ -1,8 +1,8 @@
-"""The kinds of facts in a ledger: what each holds, and that facts agree with one another.
+"""The kinds of facts in a ledger: their schemas, and a check that facts do not contradict.
 
-A ledger may come from a stranger, or from a disk that flipped a bit. Whatever is read has passed
-here, so that nothing that reads facts has to doubt them. Keys that no kind declares are kept, as
-are kinds that only a later version knows.
+A ledger may come from a stranger, or from a disk that flipped a bit. All facts are checked here
+when they are read, so that no reader has to check them again. Undeclared keys are kept, as are
+kinds of a later version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class Items(TypedDict):
 
 
 class Details(TypedDict):
-    """What is known of an evaluation beside its measurements."""
+    """Details of an evaluation beside its measurements."""
 
     shares: NotRequired[dict[str, Share]]
     epochs: NotRequired[dict[str, Share]]
@@ -93,7 +93,7 @@ class Individual(TypedDict):
 
 
 class Repeat(TypedDict):
-    """A slot in which a known individual is evaluated again."""
+    """A slot in which an earlier individual is evaluated again, under another seed."""
 
     slot: Id
     individual: Id
@@ -120,7 +120,7 @@ class Evaluated(TypedDict):
 
 
 class Lost(TypedDict):
-    """A worker that died, and what it was evaluating."""
+    """An evaluation that was lost because its worker died."""
 
     individual: Id
     seed: Seed
@@ -130,13 +130,13 @@ class Lost(TypedDict):
 
 
 class Winner(TypedDict):
-    """The individual that was named before the test split was read."""
+    """The individual that was chosen as best before the test split was read."""
 
     individual: Id
 
 
 class Control(TypedDict):
-    """The winner on another diet, for the closing comparison."""
+    """A control for the closing comparison: the winner's recipe on other data."""
 
     id: Count
     name: str
@@ -145,7 +145,7 @@ class Control(TypedDict):
 
 
 class Resumed(TypedDict):
-    """A later driver, perhaps with another spec where that may change."""
+    """A resume, with the spec if keys that may change were changed."""
 
     begun: NotRequired[Seconds]
     time: Seconds
@@ -154,7 +154,7 @@ class Resumed(TypedDict):
 
 
 class Ended(TypedDict):
-    """The end of a driver's work."""
+    """The end of a launch or resume: stopped, waiting for judgements, or finished."""
 
     time: NotRequired[Seconds]
     busy_seconds: NotRequired[Seconds]
@@ -164,7 +164,7 @@ class Ended(TypedDict):
 
 
 class Round(TypedDict):
-    """A round that is over."""
+    """A finished round."""
 
     round: Annotated[int, Field(ge=1, lt=2**31)]
     individual: Id
@@ -227,7 +227,7 @@ def check(fact: Mapping[str, Any]) -> None:
 
 
 def check_together(facts: Sequence[Mapping[str, Any]], where: str) -> None:
-    """Raise InputError, beginning with file and line, where facts contradict one another."""
+    """Raise InputError, beginning with file and line, if facts contradict one another."""
     bred = {fact["id"] for fact in facts if fact["fact"] in ("individual", "control")}
     ids: set[int] = set()
     mixed: dict[str, bool] = {}  # whether a gene is a mixture, by name: in all genomes or none

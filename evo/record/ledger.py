@@ -1,6 +1,6 @@
 """The append-only run record: one fact a line, on disk before anything else happens.
 
-How lines are written, read and locked is that of any file of facts: see `fitness.facts`.
+Lines are written, read and locked by `fitness.facts`, as for any file of facts.
 """
 
 import os
@@ -18,14 +18,14 @@ from fitness.secrets import Filter
 FORMAT = 1
 FILE = "ledger.jsonl"
 LOCK = "driver"
-TEXTS = {"message", "why"}  # of facts, in words that a library or a user's code may have chosen
+TEXTS = {"message", "why"}  # keys whose text may come from a library or a user's code
 REMEDY = "cut it before this line and resume"
 
 
 def read(run: Path) -> list[Fact]:
-    """Every whole fact of a run folder, in the order written.
+    """Read all whole facts of a run folder, in the order written.
 
-    Older versions wrote texts that hold secrets; none is shown.
+    Secrets in their texts, which older versions wrote, are masked.
     """
     facts, _ = _read(ledger_file(run), samples=True)
     hide = Filter(os.environ)
@@ -38,7 +38,7 @@ def _clean(fact: Fact, hide: Filter) -> Fact:
 
 
 def ledger_file(run: Path) -> Path:
-    """The ledger of a run folder, or an InputError that says what a run folder is."""
+    """Path of the ledger of a run folder. Raises InputError if it has none."""
     path = run / FILE
     if not path.is_file():
         why = "it has no ledger.jsonl" if run.is_dir() else "there is no such folder"
@@ -51,7 +51,7 @@ def _read(path: Path, *, samples: bool) -> tuple[list[Fact], int]:
     passes = [check] if samples else [check, _without_samples]
     facts, whole = read_facts(path, REMEDY, *passes)
     if not facts and whole == 0:
-        raise InputError(f"{path}: holds no whole fact; remove the folder and launch again")
+        raise InputError(f"{path}: has no complete line; remove the folder and launch again")
     if facts[0]["fact"] != "search" or facts[0].get("format") != FORMAT:
         raise InputError(
             f"{path}:1: expected the fact `search` in format {FORMAT}, got "
@@ -67,7 +67,7 @@ def _without_samples(fact: Fact) -> None:
 
 
 def in_use(run: Path) -> bool:
-    """Whether some driver writes this run right now."""
+    """True while a driver process has locked the ledger of this run."""
     path = run / f"{LOCK}.lock"
     if not path.exists():
         return False
@@ -83,8 +83,8 @@ def in_use(run: Path) -> bool:
 class Ledger(Closing):
     """A run folder's ledger, locked for writing.
 
-    `facts` is what it held when it was opened, without the samples, which nothing but a report
-    reads; what is appended stays on disk alone, so that a driver's memory does not grow with it.
+    `facts` are those it had when it was opened, without the samples, which only a report reads.
+    Appended facts are on disk only, so that the driver's memory does not grow with the run.
     """
 
     def __init__(self, run: Path) -> None:
@@ -100,13 +100,13 @@ class Ledger(Closing):
 
     @classmethod
     def create(cls, run: Path, search: Fact) -> Self:
-        """A new ledger whose first fact is `search`; the folder must hold none."""
+        """Create a ledger whose first fact is `search`. Raises InputError if there is one."""
         run.mkdir(parents=True, exist_ok=True)
         held = lock(run, LOCK)
         try:
             path = run / FILE
             if path.exists():
-                raise InputError(f"{run} holds a run already; `evo resume {run}` goes on with it")
+                raise InputError(f"{run} has a run already; `evo resume {run}` continues it")
             write_whole(path, as_line({"fact": "search", "format": FORMAT, **search}))
         finally:
             held.release()
@@ -115,7 +115,8 @@ class Ledger(Closing):
     def append(self, fact: str, **values: Any) -> Fact:
         """Write one fact and wait until it is on disk. On a full disk the file stays whole.
 
-        What came from elsewhere is free of its secrets already, and of this machine's as well now.
+        Secrets of this machine's environment are masked in its texts; those of other machines
+        were masked there.
         """
         record = _clean({"fact": fact, **values}, Filter(os.environ))
         self._file.append(record)

@@ -1,4 +1,4 @@
-"""The folder of a new run: made and locked before anything expensive, gone if a launch fails."""
+"""The folder of a new run: made and locked before expensive work, removed if the launch fails."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +14,10 @@ LAUNCH = "launch"  # the lock of a launch, from before its checks to its end
 
 @contextmanager
 def new(run: Path) -> Iterator[None]:
-    """Make and lock the folder of a run that is to be launched within.
+    """Make the folder of a new run, and lock it for the duration of the context.
 
-    InputError if it cannot be made or another launch has it. Where no ledger stands in the end,
-    what was made here is removed again.
+    Raises InputError if it cannot be made or another launch has locked it. If there is no ledger
+    at the end, the folders made here are removed again.
     """
     try:
         made = _missing(run)
@@ -40,7 +40,7 @@ def new(run: Path) -> Iterator[None]:
 
 
 def _missing(run: Path) -> list[Path]:
-    """The run's folder and those above it that are not there yet, the innermost first."""
+    """Folders that do not exist yet among the run's folder and its parents, the innermost first."""
     return [folder for folder in (run, *run.parents) if not folder.exists()]
 
 

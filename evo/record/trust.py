@@ -1,8 +1,8 @@
-"""Trust in code: finds what a run or spec names that is code, and decides whether it may run.
+"""Trust in code: finds the code that a run or spec names, and decides whether it may run.
 
-`evo launch` is its user's own act: it runs what the spec names, and remembers on this machine, in
-the cache folder, what that was. A run folder may be somebody else's, though, so `resume`, `export`
-and `generate` refuse code that was never launched from here unless they are told `--trust`. All
+`evo launch` trusts the spec that the user names: it runs its code, and records that code in the
+cache folder of this machine. A run folder may come from somebody else, so `resume`, `export` and
+`generate` refuse code that was never launched on this machine, unless `--trust` is given. All
 other commands on a run read its record and import nothing that it names.
 """
 
@@ -34,7 +34,7 @@ class Code(NamedTuple):
 
 
 def code_in(spec: Mapping[str, Any]) -> list[Code]:
-    """What the sections of a spec name that is code; the spec may be wrong in any way."""
+    """Code that the sections of a spec name; the spec need not be valid."""
     found = list(_of_evaluator(spec.get("evaluator")))
     for section in ("recipe", "genome", "known"):
         found += _functions(section, spec.get(section))
@@ -57,7 +57,7 @@ def code_in(spec: Mapping[str, Any]) -> list[Code]:
 
 
 def code_of_run(run: Path, facts: Sequence[Fact], spec: Mapping[str, Any]) -> list[Code]:
-    """What a run names that is code: its spec, its individuals, and the weights it has kept."""
+    """Code that a run names: in its spec, its individuals, and its checkpoints."""
     found = code_in(spec)
     for fact in facts:
         if fact["fact"] in ("individual", "control"):
@@ -68,20 +68,21 @@ def code_of_run(run: Path, facts: Sequence[Fact], spec: Mapping[str, Any]) -> li
 
 
 def code_of_model(where: str, folder: object) -> list[Code]:
-    """What the files of a model or adapter folder name that is code; nothing of a Hub id."""
+    """Code that the files of a model or adapter folder name; none for a Hub id."""
     if not isinstance(folder, str | Path) or not folder or not Path(folder).is_dir():
         return []
-    told = _settings(Path(folder) / weights.ADAPTER)
-    found = [f"{name}: {value}" for name, value in adapters.unusual(told).items()] if told else []
+    adapter = _settings(Path(folder) / weights.ADAPTER)
+    unusual = adapters.unusual(adapter) if adapter else {}
+    names = [f"{name}: {value}" for name, value in unusual.items()]
     for file in (CONFIG, TOKENIZER):
-        found += _in_settings(_settings(Path(folder) / file))
-    return [Code(where, name) for name in found]
+        names += _in_settings(_settings(Path(folder) / file))
+    return [Code(where, name) for name in names]
 
 
 def _links_of(where: str, folder: object) -> list[Code]:
     """Links among the files of a model folder that lead out of it, except in the Hub's cache.
 
-    An export copies what they lead to, which may be any file of this machine.
+    An export copies the files that links point to, which may be any file of this machine.
     """
     if not isinstance(folder, str) or not folder or not Path(folder).is_dir():
         return []
@@ -93,31 +94,31 @@ def _links_of(where: str, folder: object) -> list[Code]:
 
 
 def check(run: Path, code: Iterable[Code], import_from: str, *, trust: bool) -> None:
-    """Raises InputError for code that was not launched from this machine, unless trusted."""
+    """Raise InputError for code that was not launched on this machine, unless trusted."""
     strange = [one for one in code if not _mark(one, import_from).is_file()]
     if trust or not strange:
         return
     named = [f"{one.where} names {one.name!r:.200}" for one in strange[:SHOWN]]
     more = f", and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
     raise InputError(
-        f"{run}: its code would be run as you, and was not launched from this machine: "
+        f"{run}: its code would run with your permissions, and was not launched on this machine: "
         f"{'; '.join(named)}{more}. Say --trust if you know who wrote the run and its modules"
     )
 
 
 def remember(spec: Mapping[str, Any]) -> None:
-    """Note what a spec names that is code, as launched by this user."""
+    """Record the code that a spec names as launched by this user."""
     for one in code_in(spec):
         mark = _mark(one, str(spec["import_from"]))
-        with suppress(OSError):  # where nothing can be noted, --trust will be asked for
+        with suppress(OSError):  # if nothing can be recorded, a resume will need --trust
             mark.parent.mkdir(parents=True, exist_ok=True)
             write_whole(mark, f"{one.where}: {one.name}\n")
 
 
 def _mark(code: Code, import_from: str) -> Path:
-    """By what is named and where it is looked up, not by where in a spec that is."""
-    told = json.dumps([code.name, os.path.abspath(import_from)])
-    return cache_folder() / FOLDER / hashlib.sha256(told.encode()).hexdigest()
+    """File that marks code as trusted; by its name and import folder, not its place in a spec."""
+    identity = json.dumps([code.name, os.path.abspath(import_from)])
+    return cache_folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _of_evaluator(evaluator: object) -> Iterator[Code]:
@@ -129,7 +130,7 @@ def _of_evaluator(evaluator: object) -> Iterator[Code]:
 
 
 def _functions(where: str, value: object) -> list[Code]:
-    """Every text that `module:function` could be, however deep."""
+    """Every text, however deep, that could be a `module:function`."""
     return [Code(where, text) for text in _texts(value) if ":" in text]
 
 
@@ -155,7 +156,7 @@ def _in_settings(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
-    """A JSON object; nothing where there is none: who loads the folder says what is wrong."""
+    """Read a JSON object; empty if it cannot be read, which is reported on loading the folder."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

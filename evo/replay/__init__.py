@@ -1,10 +1,9 @@
-"""A search on a table of finished runs: which strategy would have found the best run soonest?
+"""Simulation of a search on a table of finished runs, to compare how soon strategies find the best.
 
 Strategies are driven as in a real search (`evo.search.loop`), by the same steps and with the same
-randomness. Instead of a fine-tune, the nearest row not yet taken answers a proposal, and what the
-strategy is told is that row's genome with that row's losses: it is the run that was really made.
-Told the losses under the genome it proposed, a strategy would learn from positions where nothing
-was ever measured.
+randomness. Instead of a fine-tune, the nearest row not yet taken answers a proposal, and the
+strategy gets that row's genome with that row's losses: the run that was actually made. If it got
+the losses under the genome that it proposed, it would learn from points that were never measured.
 """
 
 import time
@@ -80,7 +79,7 @@ class Scale:
 
 
 def check_search(table: Table, strategy: str, *, budget: int, population: int = POPULATION) -> None:
-    """Raises InputError when the search cannot be made on the table."""
+    """Raise InputError if the search cannot be simulated on the table."""
     rows = len(table.genomes)
     if budget > rows:
         raise InputError(
@@ -108,8 +107,8 @@ def replay(
 ) -> Outcome:
     """Search the table; `parallel` proposals at a time are answered together.
 
-    Or in the order of `steps`, which must fill `budget` slots. Raises InputError as `check_search`
-    does.
+    With `steps`, in their order instead; they must fill `budget` slots. Raises InputError as
+    `check_search` does.
     """
     check_search(table, strategy, budget=budget, population=population)
     breeder = make(strategy, table.space, population=population, budget=budget)
@@ -140,8 +139,8 @@ class Answers:
     """Gives each proposal the nearest row not yet taken."""
 
     def __init__(self, table: Table, seed: int) -> None:
-        # In an order of the seed's own, which decides among equally near rows: the order of the
-        # file may follow the outcome.
+        # A random order of the rows, by the seed, decides among equally near ones: the order of
+        # the file may be related to the outcome.
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 0)))
         self._order = rng.permutation(len(table.genomes))
         self._table = table
@@ -171,13 +170,13 @@ def _outcome(
 
 
 def _regrets(table: Table) -> Array:
-    """(rows,) of the first objective: 0 is the best row, 1 the median row."""
+    """Regrets of the first objective, (rows,): 0 is the best row, 1 the median row."""
     first = table.losses[:, 0]
     return np.asarray((first - first.min()) / (np.median(first) - first.min()))
 
 
 def _hypervolumes(losses: Array, taken: list[int]) -> list[float]:
-    """After each evaluation, the share of what all rows dominate below the reference point."""
+    """Hypervolume after each evaluation, as a share of that of all rows together."""
     scaled = Scale.of(losses)(losses)
     reference = np.ones(losses.shape[1])
     whole = hypervolume(scaled, reference)
@@ -198,7 +197,7 @@ def by_chance(table: Table, budget: int) -> list[float]:
 
 
 def to_json(table: Table, strategy: str, budget: int, outcomes: list[Outcome]) -> dict[str, Any]:
-    """What `evo replay --json` prints; the median and mean are over the seeds, at the end."""
+    """Result for `evo replay --json`; median and mean are of the final regret, over the seeds."""
     final = [outcome.regret[-1] for outcome in outcomes]
     keys = ("seed", "best", "regret", "hypervolume", "ask_seconds", "tell_seconds")
     return {

@@ -1,4 +1,4 @@
-"""A CSV as text: what is in each cell, and on which line of the file."""
+"""Cells of a CSV file as text, with the lines of the file they are on, and their parsing."""
 
 import csv
 import io
@@ -67,7 +67,7 @@ def _header(path: Path, columns: Sequence[str]) -> list[str]:
 
 
 def real(text: str) -> float:
-    """NaN where there is no finite value. Raises ValueError that says what is needed."""
+    """Parse a real number; NaN if missing or not finite. Raises ValueError with what is needed."""
     if text.casefold() in NO_NUMBER:
         return math.nan
     try:
@@ -78,7 +78,7 @@ def real(text: str) -> float:
 
 
 def whole(text: str) -> float:
-    """As `real`, for whole numbers; `8.0` is one."""
+    """Parse a whole number, as `real`; `8.0` is one."""
     number = real(text)
     if math.isfinite(number) and not number.is_integer():
         raise ValueError("a whole number")
@@ -88,7 +88,7 @@ def whole(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """As `real`, for shares of a mixture on any scale."""
+    """Parse a share of a mixture on any scale, as `real`."""
     number = real(text)
     if number < 0:
         raise ValueError("a share of at least 0")
@@ -96,9 +96,9 @@ def share(text: str) -> float:
 
 
 def option(text: str) -> str | int | float:
-    """A number where it looks like one, so that `8` and `8.0` are one option; NaN for nothing.
+    """Parse an option: a number if it looks like one, so that `8` equals `8.0`; NaN if empty.
 
-    `True` and `TRUE` are `true`, whoever wrote the table.
+    `True` and `TRUE` are `true`, since programs write them differently.
     """
     if text.casefold() in NOTHING:
         return math.nan
@@ -114,7 +114,7 @@ def option(text: str) -> str | int | float:
 
 
 def alike(options: Iterable[str | int | float]) -> tuple[str | int | float, ...]:
-    """The first options that may well be one, written in two ways; () where there are none.
+    """The first two options that may be one option written in two ways; () if there are none.
 
     Those are texts that differ in case alone, and a truth value beside 0 or 1.
     """

@@ -86,7 +86,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), Field(min
 
 
 class Roles(Section):
-    """What the columns of a table mean; a column without a role is not looked at."""
+    """Roles of the columns of a table; a column without a role is ignored."""
 
     simplex: dict[str, Patterns] = Field(
         default_factory=dict,
@@ -113,7 +113,7 @@ class Roles(Section):
 
 @dataclass(frozen=True)
 class RolesFile:
-    """Roles that fit a table's header, and where they were given."""
+    """Roles that match a table's header, with their places in the file."""
 
     roles: Roles
     mixtures: dict[str, tuple[str, ...]]  # columns by mixture, globs replaced by what they match
@@ -122,7 +122,7 @@ class RolesFile:
 
 
 def load(path: Path, columns: Sequence[str], table: str) -> RolesFile:
-    """Read the roles and hold them against the table's columns.
+    """Read the roles and check them against the table's columns.
 
     Raises ConfigError with every problem found, each with its line.
     """
@@ -175,7 +175,7 @@ def _misfits(
 
 
 def _matching(pattern: str, columns: Sequence[str]) -> list[str]:
-    """The columns a name or glob stands for; itself when there are none, to be complained about."""
+    """Columns that match a name or glob; the pattern itself if none does, to be reported."""
     if pattern in columns:
         return [pattern]
     return [column for column in columns if fnmatchcase(column, pattern)] or [pattern]

@@ -1,4 +1,4 @@
-"""What `evo replay` prints for people: how far the searches had come, evaluation by evaluation."""
+"""Summary of a replay for the terminal: best value and regret by number of evaluations."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LINES = 20  # of the table, at most about so many
 
 
 def summary(table: Table, strategy: str, outcomes: Sequence[Outcome]) -> "RenderableType":
-    """For 80 columns, any colours."""
+    """Table and notes of a replay, for a terminal of 80 columns."""
     from rich import box
     from rich.console import Group
     from rich.table import Table as Grid
@@ -68,7 +68,7 @@ def summary(table: Table, strategy: str, outcomes: Sequence[Outcome]) -> "Render
 
 
 def checkpoints(budget: int) -> list[int]:
-    """Which evaluations to show: the first, every so many, the last."""
+    """Numbers of the evaluations to show: the first, every so many, the last."""
     step = max(1, math.ceil(budget / LINES))
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 10 ** len(str(budget))) if s >= step)
     return sorted({1, *range(step, budget + 1, step), budget})
@@ -91,7 +91,7 @@ def _genes(table: Table) -> str:
 
 
 def _arrival(regret: Array) -> str:
-    """In how many searches the best row was found, and when."""
+    """Sentence on how many searches found the best row, and after how many evaluations."""
     arrived = (regret == 0).any(axis=1)
     if not arrived.any():
         return f"No search of {len(regret)} found the best row."

@@ -39,11 +39,11 @@ class Table:
 
     @cached_property
     def places(self) -> Array:
-        """(rows, coordinates), where each row lies."""
+        """Coordinates of each row, (rows, coordinates)."""
         return np.array([self.place(genome) for genome in self.genomes])
 
     def place(self, genome: Mapping[str, Any]) -> Array:
-        """(coordinates,), in which Euclidean distance is `SearchSpace.distance`."""
+        """Coordinates of a genome, whose Euclidean distance is `SearchSpace.distance`."""
         return self.space.encode(genome) * self._scale
 
     @cached_property
@@ -58,9 +58,9 @@ class Table:
 
 
 def read_table(path: Path, roles: Path) -> Table:
-    """Rows that cannot be used are left out with a warning.
+    """Read a table; rows that cannot be used are left out with a warning.
 
-    Raises InputError, a line a problem, for what cannot be searched.
+    Raises InputError, with a line for each problem, for a table that cannot be searched.
     """
     texts = cells.read_csv(path)
     fitting = load(roles, texts.columns.tolist(), str(path))
@@ -94,7 +94,7 @@ def read_table(path: Path, roles: Path) -> Table:
 
 
 def _values(path: Path, texts: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame:
-    """The columns that have a role, as numbers and options; NaN where a cell holds none."""
+    """Columns that have a role, as numbers and options; NaN for an empty cell."""
     roles = fitting.roles
     readers: dict[str, Callable[[str], Any]] = {
         **{column: cells.share for over in fitting.mixtures.values() for column in over},
@@ -126,7 +126,7 @@ def _values(path: Path, texts: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame
 
 
 def _foreign(values: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame:
-    """Where a value is outside what its role allows."""
+    """Mask of the values outside the bounds or options of their roles."""
     wrong = pd.DataFrame(False, index=values.index, columns=values.columns)
     for column, role in fitting.roles.numbers.items():
         if role.low is not None:
@@ -147,7 +147,7 @@ def _empty_mixtures(values: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame:
 
 
 def _without(values: pd.DataFrame, wrong: pd.DataFrame, path: Path, reason: str) -> pd.DataFrame:
-    """The rows with nothing wrong, and a warning that names the others."""
+    """Rows without faults; a warning names the others."""
     rows = wrong.any(axis=1)
     if rows.any():
         where = [
@@ -181,7 +181,7 @@ def _check_rows(path: Path, values: pd.DataFrame, before: int) -> None:
 
 
 def _unsearchable(values: pd.DataFrame, fitting: RolesFile) -> Iterator[Problem]:
-    """Objectives in which no row is better than another, or not than the median row."""
+    """Problems of objectives in which no row is better than another, or than the median row."""
     for index, (column, direction) in enumerate(fitting.roles.objectives.items()):
         outcome = values[column]
         best = outcome.max() if direction == "maximize" else outcome.min()
@@ -202,9 +202,9 @@ def _unsearchable(values: pd.DataFrame, fitting: RolesFile) -> Iterator[Problem]
 def _genes(
     path: Path, values: pd.DataFrame, fitting: RolesFile
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """What the roles make of their columns; bounds and options default to what there is.
+    """Genes of the columns with roles; bounds and options default to the values in the table.
 
-    What is the same in every row is left out with a warning: nothing can be learned of it.
+    A gene that is the same in every row is left out with a warning, since it cannot be searched.
     """
     roles = fitting.roles
     builders: dict[str, tuple[Key, Callable[[], Gene | None]]] = {
@@ -263,7 +263,7 @@ def _choice(values: "pd.Series[Any]", role: ChoiceRole) -> Gene | None:
 
 
 def _genome(row: dict[Any, Any], genes: Iterable[str], fitting: RolesFile) -> dict[str, Any]:
-    """A row's genome, mixtures not yet normalised."""
+    """Genome of a row, with mixtures not normalised yet."""
     mixtures = fitting.mixtures
     return {
         name: {c: row[c] for c in mixtures[name]} if name in mixtures else row[name]

@@ -1,4 +1,4 @@
-"""A run for people: report.html, which needs no network, and a summary for the terminal."""
+"""Reports of a run: report.html, which needs no network, and a summary for the terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from evo import history
 from evo.history.comparison import WINNER
-from evo.report.contents import PLACED, comparison_table, contents, duration, recipe, who
+from evo.report.contents import PLACED, comparison_table, contents, duration, leader_of, recipe
 from evo.report.figures.style import Chart, View
 from evo.report.limits import limit_lines
 from evo.report.rendering import rendered
@@ -34,28 +34,28 @@ def page(facts: history.Facts, *, run: str = "RUN") -> str:
 
 
 def _parts(drawn: Mapping[str, Chart], said: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The table of contents: what each section is called, and its key; in the page's order."""
+    """Table of contents: title and key of each section, in the page's order."""
     recipe = said["recipe"]
     return [
         *[("Closing comparison", "comparison")] * bool(said["comparison"]),
         *[("Recipe", "recipe")] * bool(recipe["genes"] or recipe["mixture"]),
-        *[("To take along", "commands")] * bool(said["commands"]),
+        *[("Recipe and commands to copy", "commands")] * bool(said["commands"]),
         *[(chart.title, key) for key, chart in drawn.items() if key not in PLACED],
         *[("Individuals", "individuals")] * bool(said["individuals"]),
-        *[("What it writes", "samples")] * bool(said["samples"]),
+        *[("Samples", "samples")] * bool(said["samples"]),
         ("Failures and cost", "cost"),
-        ("How this was made", "origin"),
+        ("Versions and spec", "origin"),
     ]
 
 
 def _held(items: dict[str, str], names: list[str]) -> str:
-    """` and the held-out items (a/loss: 34 documents)`; nothing where they are not recorded."""
-    told = [f"{name}: {items[name]}" for name in names if items.get(name)]
-    return f" and the held-out items ({', '.join(told)})" if told else ""
+    """Words on held-out items, ` and the held-out items (a/loss: 34 documents)`; else empty."""
+    counts = [f"{name}: {items[name]}" for name in names if items.get(name)]
+    return f" and the held-out items ({', '.join(counts)})" if counts else ""
 
 
 def summary(facts: history.Facts) -> "RenderableType":
-    """The verdict, the closing comparison, the winner and the cost; for 80 columns, any colours."""
+    """Verdict, closing comparison, winner and cost, for a terminal of 80 columns."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -89,11 +89,11 @@ def summary(facts: history.Facts) -> "RenderableType":
         seeds = max(row["seeds"] for row in closing["rows"])
         note = (
             f"Mean and standard error over {seeds} seeds{_held(closing['items'], names)}. Margin: "
-            f"by how much the winner is better on {names[0]}; p: the chance of as much between "
-            "equals."
+            f"how much better the winner is on {names[0]}; p: probability of such a margin between "
+            "equally good ones."
         )
         if closing["inherited"]:
-            note += " Tokens: trained on, by itself and all that it began with."
+            note += " Tokens: trained on, including those of all its ancestors' weights."
         parts += [table, Text(note, "dim"), Text()]
     found = recipe(view)
     if view.leader is not None:
@@ -101,7 +101,7 @@ def summary(facts: history.Facts) -> "RenderableType":
             f"{name} {share:.0%}" for name, share, _ in found["mixture"] if share >= 0.005
         )
         genes = ", ".join(f"{name} {value}" for name, value in found["genes"].items())
-        parts.append(Text(who(view), "bold"))
+        parts.append(Text(leader_of(view), "bold"))
         parts += [Text(f"  mixture: {shares}")] * bool(shares) + [Text(f"  genes: {genes}")] * bool(
             genes
         )

@@ -1,4 +1,4 @@
-"""What the report says in words and tables, for the page and for the terminal alike."""
+"""Contents of the report in words and tables, for the page and for the terminal."""
 
 import json
 import shlex
@@ -23,11 +23,11 @@ SAMPLES = 6
 MESSAGES = 8
 
 
-PLACED = ("comparison", "cost")  # charts that stand within a section of their own
+PLACED = ("comparison", "cost")  # charts that belong to another section
 
 
 def contents(view: View, run: str = "RUN") -> dict[str, Any]:
-    """What the page says in words and tables; `run` is the run's folder, for commands to copy."""
+    """Words and tables of the page; `run` is the run's folder, for commands to copy."""
     facts = view.facts
     status = history.status(facts)
     spec = history.spec(facts)
@@ -40,7 +40,7 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
         "recipe": recipe(view),
         "commands": _commands(view, run),
         "individuals": individuals(view),
-        "who": who(view),
+        "who": leader_of(view),
         "leader": view.leader_is,
         "samples": samples(view),
         "failures": _failures(view),
@@ -52,24 +52,24 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
     }
 
 
-def who(view: View) -> str:
-    """Who leads or has won, and its first objective where that is a mean over several seeds."""
+def leader_of(view: View) -> str:
+    """Winner, or best so far, with its first objective if that is a mean over several seeds."""
     known = view.scores[view.scores["individual"] == view.leader]
-    told = f"individual {view.leader}"
+    text = f"individual {view.leader}"
     if len(known) and known["seeds"].iloc[0] > 1:
         name = next(iter(view.objectives))
         mean, error = (
             known[c].iloc[0] for c in (view.columns.measurements[name], f"errors.{name}")
         )
-        told += f"; {name} {plus_minus(mean, error)} on the selection split, "
-        told += f"{known['seeds'].iloc[0]} seeds"
-    return f"{view.leader_is} ({told})"
+        text += f"; {name} {plus_minus(mean, error)} on the selection split, "
+        text += f"{known['seeds'].iloc[0]} seeds"
+    return f"{view.leader_is} ({text})"
 
 
 def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
-    """Measurements across, contenders down: value and margin as text, and how clear it is.
+    """The closing comparison as a table: contenders by measurements, with margins as text.
 
-    With how many held-out items there are by measurement, `34 documents`.
+    `items` has the number of held-out items by measurement, `34 documents`.
     """
     closing = history.comparison(facts)
     if closing.empty:
@@ -95,18 +95,18 @@ def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
         name: f"{row['items']:,} {row['unit']}s" if row["items"] else ""
         for name, row in first.iterrows()
     }
-    inherited = COLD in set(closing["contender"])  # else all are trained on equally many
+    inherited = COLD in set(closing["contender"])  # else all train on equally many tokens
     told = {"base": BASE, "winner": WINNER, "inherited": inherited, "items": items}
     return {"measurements": names, "rows": rows, **told}
 
 
 def margin(value: float, p: float) -> str:
-    """`+0.105 (p < .001)`: by how much the winner is better, and how likely that is by chance."""
+    """Margin of the winner and its p value: `+0.105 (p < .001)`."""
     return signed(value) + (f" ({chance(p)})" if chance(p) else "")
 
 
 def recipe(view: View) -> dict[str, Any]:
-    """The leader's mixture and other genes, and what the spec fixed, as text by name."""
+    """The leader's mixture and other genes, and the fields fixed by the spec, as text by name."""
     genome = _genome(view)
     mixtures = {name: value for name, value in genome.items() if isinstance(value, dict)}
     shares = max(mixtures.values(), key=len, default={})
@@ -143,14 +143,14 @@ def recipe(view: View) -> dict[str, Any]:
 
 
 def _commands(view: View, run: str) -> list[tuple[str, str]]:
-    """What to do next, as text to copy: the recipe for another spec, and commands."""
+    """Texts to copy for next steps: the recipe for another spec, and commands."""
     genome = _genome(view)
     if not genome:
         return []
     fixed = history.spec(view.facts).get("recipe") or {}
     defaults = Recipe().model_dump(mode="json")
-    told = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
-    whole = {**told, **genome}
+    changed = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
+    whole = {**changed, **genome}
     place = shlex.quote(run)
     one = "" if history.winner(view.facts) is not None else f" --individual {view.leader}"
     return [
@@ -161,7 +161,7 @@ def _commands(view: View, run: str) -> list[tuple[str, str]]:
 
 
 def _genome(view: View) -> dict[str, Any]:
-    """The leader's."""
+    """Genome of the leader; empty before there is one."""
     return next(
         (f["genome"] for f in view.facts if f["fact"] == "individual" and f["id"] == view.leader),
         {},
@@ -169,7 +169,7 @@ def _genome(view: View) -> dict[str, Any]:
 
 
 def individuals(view: View) -> dict[str, Any] | None:
-    """One row per individual, failed ones too: head, and (shown, to sort by) for each cell.
+    """Table of individuals, including failed ones; each cell is (text, sort key).
 
     Numbers are means over the seeds that succeeded, on the selection split.
     """
@@ -216,24 +216,24 @@ def individuals(view: View) -> dict[str, Any] | None:
 
 
 def _key(value: Any) -> Any:
-    """What a cell is sorted by: itself, and nothing where nothing is known."""
+    """Sort key of a cell: its value, or an empty text if unknown."""
     return "" if pd.isna(value) else value
 
 
 def samples(view: View) -> list[dict[str, str]]:
-    """What the leader and the untouched base wrote for the same prompts, on the last split read."""
+    """Samples of leader and untouched base for the same prompts, on the last split evaluated."""
     found: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for fact in view.facts:
         given = (fact.get("details") or {}).get("samples") if fact["fact"] == "evaluation" else None
         if not given or fact["fidelity"] > FULL:
             continue
-        who = BASE if fact["fidelity"] == 0 else fact["individual"]
-        if who not in (BASE, view.leader):
+        model = BASE if fact["fidelity"] == 0 else fact["individual"]
+        if model not in (BASE, view.leader):
             continue
         sets = given if isinstance(given, dict) else {"": given}
         written = {(name, s["prompt"]): s for name, many in sets.items() for s in many}
-        if fact["split"] == "selection" or str(who) + " test" not in found:
-            found[f"{who} {fact['split']}"] = written
+        if fact["split"] == "selection" or str(model) + " test" not in found:
+            found[f"{model} {fact['split']}"] = written
     for split in ("test", "selection"):
         own = found.get(f"{view.leader} {split}", {})
         base = found.get(f"{BASE} {split}", {})
@@ -253,7 +253,7 @@ def samples(view: View) -> list[dict[str, str]]:
 
 
 def _tiles(status: dict[str, Any]) -> list[tuple[str, str]]:
-    """The numbers at the head of the page."""
+    """Key figures at the head of the page, as (label, value)."""
     busy = status["busy_share"]
     failed = sum(status["failures"].values())
     return [
@@ -293,12 +293,12 @@ def _failures(view: View) -> dict[str, Any]:
 
 
 def _named(one: Mapping[str, Any] | pd.Series) -> str:
-    """`untouched base` or `individual 3`: both may have the number 0."""
+    """Name in a table, `untouched base` or `individual 3`: both may have the number 0."""
     return f"untouched {BASE}" if one.get("fidelity") == 0 else f"individual {one['individual']}"
 
 
 def duration(seconds: float) -> str:
-    """`5 min 12 s`."""
+    """A duration in words: `5 min 12 s`."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, left = divmod(rest, 60)
     return (

@@ -1,4 +1,4 @@
-"""Every evaluation of a run as a table for people; files have all columns."""
+"""Table of a run's evaluations for the terminal; CSV and Parquet files have all columns."""
 
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def table_of(rows: pd.DataFrame, facts: history.Facts) -> "RenderableType":
-    """Individual, name, what it was evaluated on, status, objectives and seconds; one row each."""
+    """Table of evaluations: individual, name, split, status, objectives and seconds."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -44,7 +44,7 @@ def table_of(rows: pd.DataFrame, facts: history.Facts) -> "RenderableType":
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:
-    """`untouched base`, a baseline's name, or how an individual was bred."""
+    """Name of an evaluation's individual: `untouched base`, a baseline's, or its operator."""
     return f"untouched {BASE}" if row["kind"] == BASE else str(row["name"] or row["operator"] or "")
 
 
@@ -56,6 +56,6 @@ def _split(row: Mapping[Hashable, Any]) -> str:
 
 
 def _value(row: Mapping[Hashable, Any], objective: str) -> float:
-    """A measurement as it was made; NaN where there is none."""
+    """Value of a measurement; NaN if it is missing."""
     value = row.get(objective, row.get(f"measurement.{objective}"))
     return float(value) if isinstance(value, int | float) else float("nan")

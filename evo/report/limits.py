@@ -1,4 +1,4 @@
-"""Whether the best individual meets the constraints, on each split, in words."""
+"""Sentences on the constraints: whether the best individual meets them, on each split."""
 
 import math
 
@@ -7,7 +7,7 @@ from evo.history.comparison import WINNER, number
 
 
 def limit_lines(facts: history.Facts) -> list[str]:
-    """`general <= 2.9: met, 2.46 on the selection split; violated, 2.91 on the test split`."""
+    """Lines such as `general <= 2.9: met, 2.46 on the selection split; violated, 2.91 on ...`."""
     selected = {one["constraint"]: one["value"] for one in history.status(facts)["constraints"]}
     closing = history.comparison(facts)
     lines = []

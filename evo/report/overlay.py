@@ -1,4 +1,4 @@
-"""Runs beside one another, for people: tables for the terminal and a page with the curves."""
+"""Comparison of runs: tables for the terminal, and a page with curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ NAME = 22  # characters of a run's name in the terminal
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, the run's name first in each row."""
+    """A table of texts; the first cell of a row is its name."""
 
     title: str
     caption: str
@@ -47,7 +47,7 @@ class Table:
 
 
 def tables(found: Overlay) -> list[Table]:
-    """What the runs had found by when, what the test split says, and who was there first."""
+    """Tables of best so far by effort, results on the test split, and effort to reach a value."""
     drawn = []
     for objective, sign in found.objectives.items():
         which = f"{objective}, {'lower' if sign > 0 else 'higher'} is better"
@@ -70,7 +70,7 @@ def _by(
     checkpoints: Sequence[float],
     counted: Sequence[Array],
 ) -> Table:
-    """Best so far at the checkpoints, by what `counted` holds for each run."""
+    """Best so far at checkpoints of effort; `counted` has the effort by evaluation for each run."""
     rows = [
         [run.name, *(number(at(each, run.best[objective], point)) for point in checkpoints)]
         for run, each in zip(found.runs, counted, strict=True)
@@ -105,14 +105,14 @@ def _tested(found: Overlay, objective: str) -> Table:
 
 
 def _reached(found: Overlay, objective: str) -> Table:
-    """Rows: evaluations that a run needed for what each of the runs (columns) found at last."""
+    """Evaluations that each run (row) needed to reach the final best of each run (column)."""
     goals = [(run.name, final(run, objective)) for run in found.runs]
     rows = [
         [run.name, *(str(found.reached(objective, run, goal) or "never") for _, goal in goals)]
         for run in found.runs
     ]
     head = ["run", *(f"{name}: {number(goal)}" for name, goal in goals)]
-    caption = "A row's run needed so many evaluations for the best that a column's run ever found."
+    caption = "Evaluations that a row's run needed to reach the final best of a column's run."
     return Table(f"Evaluations to reach one another: {objective}", caption, head, rows)
 
 
@@ -174,12 +174,12 @@ def _chart(found: Overlay) -> Chart:
         chart.update_yaxes(range=[-3, 106], row=panels)
         chart.update_yaxes(title_text="hypervolume<br>(% of all runs')", row=panels, col=1)
     chart.update_xaxes(title_text="evaluations finished", row=panels, col=1)
-    chart.update_xaxes(title_text="hours with a driver", row=panels, col=2)
-    caption = "Best so far of what meets the run's own constraints, on the selection split."
+    chart.update_xaxes(title_text="running time (hours)", row=panels, col=2)
+    caption = "Best so far that meets the run's own constraints, on the selection split."
     if volume is not None:
         caption += (
-            " Hypervolume under one reference for all: the worst that counts in any run and a "
-            "tenth of the range; 100 % is what the runs dominate together."
+            " Hypervolume with one reference for all runs: the worst feasible value of any and a "
+            "tenth of the range; 100 % is the volume of all runs together."
         )
     if len(found.objectives) > PANELS:
         caption += f" The first {PANELS} of {len(found.objectives)} common objectives are drawn."

@@ -1,4 +1,4 @@
-"""What cuts would leave of a pool, for the terminal: counts by filter, and what each drops."""
+"""Effect of thresholds on a pool, for the terminal: counts and examples dropped by filter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 SHOWN = 160  # characters of an example
 
 
-def recipe_of(cuts: Sequence[str]) -> Recipe:
-    """The recipe that `realness=0.5` and the like make; InputError for what is no cut."""
+def recipe_of(thresholds: Sequence[str]) -> Recipe:
+    """Recipe with thresholds such as `realness=0.5`; InputError for an invalid threshold."""
     known = [name.removeprefix(KEEP) for name in Recipe.model_fields if name.startswith(KEEP)]
     values: dict[str, Any] = {}
-    for cut in cuts:
-        name, equals, value = cut.partition("=")
+    for threshold in thresholds:
+        name, equals, value = threshold.partition("=")
         if name not in known or not equals:
             raise InputError(
-                f"--keep {cut!r}: write it as realness=0.5; there are {', '.join(known)}"
+                f"--keep {threshold!r}: write it as realness=0.5; there are {', '.join(known)}"
                 f"{did_you_mean(name, known)}"
             )
         values[f"{KEEP}{name}"] = value
@@ -39,8 +39,8 @@ def recipe_of(cuts: Sequence[str]) -> Recipe:
         raise InputError(f"--keep {name}={first['input']}: {first['msg']}") from None
 
 
-def table_of(pool: Path, cuts: Sequence[str]) -> "RenderableType":
-    """What the cuts leave of a pool's file. Raises InputError."""
+def table_of(pool: Path, thresholds: Sequence[str]) -> "RenderableType":
+    """Table of the samples that pass thresholds in a pool's file. Raises InputError."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -49,7 +49,7 @@ def table_of(pool: Path, cuts: Sequence[str]) -> "RenderableType":
     if not pool.is_file():
         raise InputError(f"{pool}: there is no such file; `evo generate` writes one")
     samples = list(read_samples(pool))
-    found = yields(samples, recipe_of(cuts))
+    found = yields(samples, recipe_of(thresholds))
     table = Table("filter", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("dropped", "it alone", "passes", "from", "to"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""Pages that need no network and run no code but ours, whatever the names and texts in a run."""
+"""HTML pages that need no network and run no foreign code, whatever texts a run has."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from evo.report.figures.style import Chart
 
 
 def rendered(template: str, charts: Mapping[str, Chart], said: Mapping[str, Any]) -> str:
-    """A page as HTML, of what is drawn and said.
+    """Render a template with charts and texts to HTML.
 
     All that a run brings is escaped, and a content security policy with a nonce derived from what
     the page says keeps any script but ours from running and anything at all from being fetched.

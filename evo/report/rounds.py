@@ -1,4 +1,4 @@
-"""Rounds for people: report.html of the whole, each round's own beside it, and the terminal."""
+"""Reports of rounds: report.html of the run and of each round, and a terminal summary."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ EXAMPLE = 160  # characters
 
 
 def write(run: Path, facts: Sequence[Fact]) -> None:
-    """report.html of the run, and of each round in its own folder."""
+    """Write report.html of the run, and of each round in its own folder."""
     found = told.rounds(run, facts)
     for one in found:
         report.write(one.facts, one.folder / "report.html")
@@ -47,7 +47,7 @@ def write(run: Path, facts: Sequence[Fact]) -> None:
 
 
 def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
-    """The verdict and a line a round, for a terminal of 80 columns."""
+    """Verdict and a line for each round, for a terminal of 80 columns."""
     from rich import box
     from rich.console import Group
     from rich.table import Table as Shown
@@ -60,7 +60,7 @@ def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
     table = _quality(found)
     shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, cell in enumerate(table.head):
-        if place != SELECTED:  # which flatters
+        if place != SELECTED:  # too good, since it was selected by this
             shown.add_column(Text(cell), justify="right" if place else "left")
     for row in table.rows:
         shown.add_row(*(Text(cell) for place, cell in enumerate(row) if place != SELECTED))
@@ -70,7 +70,7 @@ def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
 
 
 def tables(found: Sequence[Round]) -> list[Table]:
-    """Quality by round, the controls, what the filters did, and what was written before and now."""
+    """Tables of quality by round, pools, effects of filters, and samples before and after."""
     over = [one for one in found if one.fact]
     made = [_quality(found), *([_pools(over)] if any("pool" in o.fact for o in over) else [])]
     made += [table for one in over if (table := _yields(one, over)) is not None]
@@ -126,15 +126,15 @@ def _pools(over: Sequence[Round]) -> Table:
         )
     head = ["after round", "written", "contaminated", "distinct pairs", "entropy", "self-BLEU"]
     caption = (
-        "Contaminated samples hold text that is measured on and are never learned. Distinct pairs "
+        "Contaminated samples contain held-out text and are never trained on. Distinct pairs "
         "of words and the entropy of words as shares of those of as much real text; self-BLEU, "
-        "likeness to one another, with that of real text in brackets. What collapsed was left out."
+        "similarity to one another, with that of real text in brackets. Collapsed ones are omitted."
     )
     return Table("The pool", caption, [*head, "left out", "in the pool", "judgements"], rows)
 
 
 def _yields(one: Round, over: Sequence[Round]) -> Table | None:
-    """What the recipe of the next winner made of the pool that a round left."""
+    """Effect of the thresholds of the next round's winner on the pool of a round."""
     after = next((o for o in over if o.number == one.number + 1), None)
     if (
         after is None
@@ -167,7 +167,7 @@ def _example(example: dict[str, Any]) -> str:
 
 
 def _samples(first: Round, last: Round) -> Table | None:
-    """What the base, the first winner and the best one wrote for the same prompts."""
+    """Samples of the base, the first winner and the best one, for the same prompts."""
     before = {(s["set"], s["prompt"]): s for s in samples(View.of(first.facts))}
     after = samples(View.of(last.facts))
     rows = [
@@ -182,4 +182,4 @@ def _samples(first: Round, last: Round) -> Table | None:
     if not rows:
         return None
     head = ["prompt", "base", "winner of round 1", f"winner of round {last.number}"]
-    return Table("What they write", "The same prompts, before and after.", head, rows)
+    return Table("Samples", "The same prompts, before and after.", head, rows)

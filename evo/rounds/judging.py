@@ -1,4 +1,4 @@
-"""Somebody judges what a round wrote: people on their page, or a function in their place."""
+"""Judgements of a round's samples: by people on their page, by a model, or by a function."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,10 @@ from fitness.secrets import quoted
 def judge(
     rounds: Rounds, run: Path, own: Path, number: int, samples: Sequence[Sample], *, seed: int
 ) -> tuple[int, dict[str, Any]]:
-    """How many items of a round nobody has judged yet, and what judgements have come to so far.
+    """Collect judgements of a round: the items still without one, and counts of the data made.
 
-    `run` is the folder of all rounds, whose feedback they share, and `own` the round's. Where none
-    is missing, all that was ever judged becomes data there, by source.
+    `run` is the folder of all rounds, which share its feedback, and `own` the round's. If none is
+    missing, all judgements so far are written to the round's folder as training data, by source.
     """
     folder = run / FOLDER
     if wanted := needed(rounds, number):
@@ -45,7 +45,7 @@ def judge(
         items = read_items(own)
         add_items(folder, items.values())
         if rounds.annotator != PEOPLE and not _judged_by_another(rounds, folder, items):
-            items = {}  # nobody else is waited for
+            items = {}  # do not wait for a judge that cannot be reached
         judged = {judgement.item for judgement in read_standing(folder).judgements()}
         if missing := len(items.keys() - judged):
             return missing, {}
@@ -53,7 +53,7 @@ def judge(
     known = read_items(folder)
     found = {name: records(known, judgements, kind) for name, kind in JUDGED.items()}
     if not any(record["label"] for record in found["ratings"]):
-        del found["ratings"]  # nothing of them is learned
+        del found["ratings"]  # KTO and supervised training need one that is rated good
     for name, lines in found.items():
         if lines:
             write_whole(own / f"{name}.jsonl", as_lines(lines))
@@ -62,23 +62,23 @@ def judge(
 
 
 def score(run: Path, samples: Sequence[Sample], *, seed: int) -> list[Sample]:
-    """The samples with what people have said so far as scores, if that is enough for any."""
+    """The samples with scores from people's judgements so far, if those are enough for any."""
     folder = run / FOLDER
     judgements = read_standing(folder).judgements()
     return scored_by_people(samples, read_items(folder), judgements, seed=seed)
 
 
 def needed(rounds: Rounds, number: int) -> int:
-    """Judgements wanted after a round: half as many after each further one, and one at least."""
-    return max(1, rounds.judgements >> (number - 1)) if rounds.judgements else 0
+    """Judgements to collect after a round: half as many after each further one, at least one."""
+    return max(1, rounds.judgements // 2 ** (number - 1)) if rounds.judgements else 0
 
 
 def _chosen(
     samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator, *, pairs: bool
 ) -> list[Item]:
-    """The items of a round: the most telling of what was written, see `feedback.choice`.
+    """Items of a round to judge: the most informative of its samples, see `fitness.reward.choice`.
 
-    With `pairs`, drafts after the same prompt alone, which is all that a model judges.
+    With `pairs`, only pairs of drafts for the same prompt, which is all that a model judges.
     """
     known, judgements = read_items(folder), read_standing(folder).judgements()
     candidates, scores = sample_items(samples, pairs=1, rng=rng)
@@ -87,7 +87,7 @@ def _chosen(
 
 
 def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) -> bool:
-    """Whether a function or a model judged everything; a server may not be there."""
+    """Let a function or a model judge all items; False if the model's server cannot be reached."""
     annotator = rounds.annotator
     if not by_judge(annotator):
         _ask(annotator, folder, items)
@@ -105,13 +105,13 @@ def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) 
     except InputError as error:
         if rounds.unreachable == "stop":
             raise
-        warnings.warn(f"{error}; going on with what was judged so far", stacklevel=2)
+        warnings.warn(f"{error}; continuing with the judgements so far", stacklevel=2)
         return False
     return True
 
 
 def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
-    """Ask a function for what is missing, and write each answer down before the next question."""
+    """Ask a function for the missing judgements, storing each before the next call."""
     function = load_function(annotator, "annotator")
     judged = {judgement.item for judgement in read_standing(folder).judgements()}
     with Store(folder) as store:

@@ -1,8 +1,8 @@
-"""Rounds: evolve, let the best write, filter, pool, judge, and evolve again with the pool.
+"""Rounds: search, generate samples with the best, filter, judge, pool, and search again.
 
-Each round is a run folder of its own within the run, with a spec that follows from the whole's and
-from the rounds before. The run's own ledger holds what came of each round, so that resuming is the
-same code: finished rounds are read, and the one that was under way goes on.
+Each round is a run folder of its own within the run, with a spec derived from the run's spec and
+from the rounds before. The run's own ledger records the result of each round, so that a launch and
+a resume are the same code: finished rounds are read, and an unfinished one is resumed.
 """
 
 import time
@@ -38,12 +38,12 @@ from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
 from fitness.models import folders
 
-BEST = "best"  # the folder of the round's best model, where rounds begin with it
+BEST = "best"  # the folder of the round's best model, if the next round starts from it
 Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
 
 
 def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
-    """A new run of rounds; whether it finished (or waits for people, or was asked to stop)."""
+    """Launch a new run of rounds; False if it was stopped or waits for people's judgements."""
     with run_folder.new(folder):
         run.check_new(config, folder)
         check(config)
@@ -57,7 +57,7 @@ def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
 
 
 def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
-    """Go on with the round that was under way, and with those after it."""
+    """Resume the unfinished round, and continue with those after it; True if all finished."""
     facts = read(folder)
     begun = configuration.of(facts)
     if not (folder / "config.yaml").exists():
@@ -73,7 +73,7 @@ def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
 
 
 def check(config: SearchConfig) -> None:
-    """Everything that a later round would stumble over. Raises InputError."""
+    """Check what later rounds need, before the first. Raises InputError."""
     rounds = config.rounds
     assert rounds is not None
     prepare(first_spec(config))
@@ -87,12 +87,12 @@ def check(config: SearchConfig) -> None:
     if room is not None and rounds.writing.max_new_tokens >= room:
         raise InputError(
             f"rounds.writing.max_new_tokens is {rounds.writing.max_new_tokens}, which leaves no "
-            f"room for a beginning in the base model's context of {room} tokens; lower it"
+            f"room for a prompt in the base model's context of {room} tokens; lower it"
         )
     if config.domains and len(config.objectives) == 1:
         warnings.warn(
-            "rounds measure nothing but what they improve: what the model forgets is not seen; "
-            "name a domain of general text, or another objective",
+            "rounds measure only the objective that they improve, so that forgetting is not "
+            "noticed; add a domain of general text, or another objective",
             stacklevel=2,
         )
 
@@ -101,13 +101,13 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
     assert config.rounds is not None
     done = over(ledger.facts)
     if done and "pool" not in done[-1] and not _ended(config, done):
-        done.pop()  # it was to be the last one, and has written nothing yet
+        done.pop()  # it was the last one under the old limit, and has generated no samples yet
     while not (why := _ended(config, done)):
         number = len(done) + 1
         own = folder_of(folder, number)
         spec = _spec(config, folder, done)
         with watching(spec, own) as watch:
-            earlier = done if config.rounds.begin == "base" else []  # else other models
+            earlier = done if config.rounds.begin == "base" else []  # else the base differs
             measured = [folder_of(folder, fact["round"]) for fact in earlier]
             ahead = run.Round(
                 partial(_write, config, spec, own, done),
@@ -123,20 +123,20 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
                 ledger.append("stopped", time=time.time())
                 return False
             facts = read(own)
-            found = _outcome(facts, done)
-            if not _ended(config, [*done, found]):
-                left, found["pool"] = _pool(config, folder, done, facts, found)
+            outcome = _outcome(facts, done)
+            if not _ended(config, [*done, outcome]):
+                left, outcome["pool"] = _pool(config, folder, done, facts, outcome)
                 if left:
                     ledger.append("waiting", round=number, judgements=left, time=time.time())
                     return False
-            done.append(ledger.append(**found, time=time.time()))
+            done.append(ledger.append(**outcome, time=time.time()))
             watch(done[-1])
     ledger.append("finished", why=why, time=time.time())
     return True
 
 
 def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
-    """Why there are no more rounds; empty where there is another."""
+    """Reason why there are no more rounds; empty if there is another."""
     rounds = config.rounds
     assert rounds is not None
     if not done:
@@ -153,12 +153,12 @@ def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
     if len(done) >= rounds.limit:
         return f"the limit of {rounds.limit} is reached"
     if "pool" in done[-1] and not _files(Path(), done[-1]):
-        return "nothing that was written can be learned"
+        return "none of the generated samples can be learned"
     return ""
 
 
 def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchConfig:
-    """Of the next round."""
+    """Spec of the next round."""
     if not done:
         return first_spec(config)
     assert config.rounds is not None
@@ -168,8 +168,9 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchCon
     if config.rounds.begin == "best":
         where = folder_of(folder, best["round"]) / BEST
         if not where.exists():
-            export(where.parent, "best", where, trusted=True)  # this run goes on by now
-        seed += SEED_STEP**2 * len(done)  # else the data would come in the order it came in before
+            # Trusted: a launch or resume has checked the code of this run already.
+            export(where.parent, "best", where, trusted=True)
+        seed += SEED_STEP**2 * len(done)  # a new seed, else data would come in the same order again
     files = _files(folder_of(folder, last["round"]), last)
     scores = {name for one in pooling.read_pool(files.get(POOL)) for name in one.scores}
     spec = spec_after(config, Legacy(files, different(genomes), where, frozenset(scores)))
@@ -177,19 +178,19 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchCon
 
 
 def _files(own: Path, fact: Fact) -> dict[str, Path]:
-    """What a round leaves to learn from, by source."""
+    """Files with a round's pool and judgements as training data, by source."""
     pool = {POOL: own / POOL_FILE} if fact["pool"]["pool"] else {}
     return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
 
 
 def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
-    """What a round whose winner is named came to, by its own facts."""
+    """Result of a round whose winner is known, as values of the `round` fact."""
     winner = history.winner(facts)
     row = history.scores(facts).query("individual == @winner").iloc[0].to_dict()
-    known = history.Columns.of(facts).measurements
+    measurements = history.Columns.of(facts).measurements
     genomes = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
     first = history.loss_columns(facts)[0]
-    found: dict[str, Any] = {
+    return {
         "fact": "round",
         "round": len(done) + 1,
         "individual": winner,
@@ -198,13 +199,12 @@ def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
         "seeds": int(row["seeds"]),
         "loss": float(row[first]),
         "violation": float(row["violation"]),
-        "measurements": {name: float(row[column]) for name, column in known.items()},
+        "measurements": {name: float(row[column]) for name, column in measurements.items()},
     }
-    return found
 
 
 def _owes_samples(config: SearchConfig, facts: Sequence[Fact], done: Sequence[Fact]) -> bool:
-    """Whether a round ended as the last one, before more were asked for."""
+    """True if a round finished as the last one, and a raised limit now needs its samples."""
     if not run.finished(facts) or _ended(config, [*done, _outcome(facts, done)]):
         return False
     return not pooling.written(facts)
@@ -217,7 +217,7 @@ def _write(
     done: Sequence[Fact],
     evaluations: Evaluations,
 ) -> None:
-    """Have the best of a round write, unless it is the last one."""
+    """Generate samples with the best individuals of a round, unless it is the last one."""
     facts = read(own)
     if _ended(config, [*done, _outcome(facts, done)]):
         return
@@ -227,7 +227,8 @@ def _write(
     results = [evaluations.result(job) for job in jobs]
     if all(one.status != "ok" for one in results):
         raise InputError(
-            f"round {len(done) + 1}: nobody could write: {results[0].message.strip()[-500:]}"
+            f"round {len(done) + 1}: no individual could generate samples: "
+            f"{results[0].message.strip()[-500:]}"
         )
 
 
@@ -236,18 +237,21 @@ def _pool(
     folder: Path,
     done: Sequence[Fact],
     facts: Sequence[Fact],
-    found: Mapping[str, Any],
+    outcome: Mapping[str, Any],
 ) -> tuple[int, dict[str, Any]]:
-    """Score and pool what a round wrote, and have it judged: how many judgements are still
-    missing, and what came of it all. `facts` are its own, and `found` its outcome."""
+    """Score a round's samples, have them judged, and add them to the pool.
+
+    Returns the number of judgements still missing, and the counts for the `round` fact. `facts`
+    are those of the round's ledger, and `outcome` its result.
+    """
     rounds = config.rounds
     assert rounds is not None
-    number = found["round"]
+    number = outcome["round"]
     own = folder_of(folder, number)
     before = _files(folder_of(folder, done[-1]["round"]), done[-1]) if done else {}
     earlier = pooling.read_pool(before.get(POOL))
     rng = np.random.default_rng([config.seed, number])
-    real = pooling.real_texts(config, found["genome"]["mixture"], rng)
+    real = pooling.real_texts(config, outcome["genome"]["mixture"], rng)
     scored = own / "written.jsonl"
     if not scored.exists():
         samples = pooling.score(config, pooling.samples_of(facts, own), earlier, real)
@@ -256,6 +260,6 @@ def _pool(
     left, judged = judging.judge(rounds, folder, own, number, samples, seed=config.seed)
     if left:
         return left, {}
-    said = partial(judging.score, folder, seed=config.seed)
-    made = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, said)
-    return 0, {**asdict(made), **judged}
+    score = partial(judging.score, folder, seed=config.seed)
+    counts = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, score)
+    return 0, {**asdict(counts), **judged}

@@ -1,4 +1,4 @@
-"""What becomes of a round's samples: each is scored once, and they join the pool, or do not."""
+"""The pool of samples over the rounds: scores of new samples, and whether they are added."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from fitness.samples.contamination import is_contaminated
 from fitness.samples.diversity import diversity
 from fitness.samples.filters import Given, needs, scored
 
-DUPLICATE = "duplicate"  # which goes by the whole pool
+DUPLICATE = "duplicate"  # the filter that compares a sample with the whole pool
 
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """What a round's writing came to; plain numbers for the ledger."""
+    """Counts of a round's samples; plain numbers for the ledger."""
 
     written: int
     contaminated: int
@@ -35,7 +35,7 @@ class Yield:
 def real_texts(
     config: SearchConfig, mixture: Mapping[str, float], rng: np.random.Generator
 ) -> list[str]:
-    """What samples begin with and are compared with: of `rounds.like`, else by the mixture."""
+    """Real texts to start from and to compare with: of `rounds.like`, else by the mixture."""
     assert config.rounds is not None
     names = config.rounds.like or tuple(config.sources)
     shares = {name: 1.0 if config.rounds.like else mixture.get(name, 0.0) for name in names}
@@ -48,11 +48,11 @@ def real_texts(
 def score(
     config: SearchConfig, samples: Sequence[Sample], earlier: Sequence[Sample], real: Sequence[str]
 ) -> list[Sample]:
-    """The samples, with the scores that the workers have not given them yet."""
+    """Add the scores of filters that the workers do not compute."""
     from fitness.models.base import Base
 
     assert config.rounds is not None
-    wanted = dict.fromkeys([*config.rounds.filters, CONTAMINATION])  # whatever the filters are
+    wanted = dict.fromkeys([*config.rounds.filters, CONTAMINATION])  # which is always scored
     left = [name for name in wanted if needs(name) not in ("base", "judgements")]
     second = config.rounds.second
     given = Given(
@@ -62,10 +62,10 @@ def score(
         training=lambda: texts.training(config),
         evaluated=texts.evaluated(config),
     )
-    found = scored(samples, [name for name in left if name != DUPLICATE], given)
+    new = scored(samples, [name for name in left if name != DUPLICATE], given)
     if DUPLICATE in left:
-        found = scored([*earlier, *found], [DUPLICATE], given)[len(earlier) :]
-    return found
+        new = scored([*earlier, *new], [DUPLICATE], given)[len(earlier) :]
+    return new
 
 
 def pooled(
@@ -76,10 +76,11 @@ def pooled(
     to: Path,
     judge: Callable[[Sequence[Sample]], list[Sample]] = list,
 ) -> Yield:
-    """Write the pool after a round: what was there, and the round's samples unless they collapsed.
+    """Write the pool after a round: the earlier pool, and the round's samples unless collapsed.
 
-    `judge` adds what people's judgements say of all of them by now. Contaminated ones stay in the
-    file, as evidence; no search ever learns them.
+    Samples have collapsed if their diversity is below `rounds.diversity`. `judge` adds the scores
+    from people's judgements so far to all. Contaminated samples stay in the file, as evidence; no
+    search trains on them.
     """
     completions = [one.completion for one in samples]
     measured = diversity(completions, real)
@@ -92,7 +93,7 @@ def pooled(
 
 
 def once(samples: Iterable[Sample]) -> list[Sample]:
-    """The first of equal ones, in their order."""
+    """Samples without repeats, the first of equal ones, in order."""
     first: dict[str, Sample] = {}
     for one in samples:
         first.setdefault(one.id, one)
@@ -108,7 +109,7 @@ def read_pool(path: Path | None) -> list[Sample]:
 
 
 def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The evaluations in which a round's individuals wrote, in the order of their seeds."""
+    """Evaluations in which a round's individuals generated samples, in the order of their seeds."""
     found = [
         fact
         for fact in facts
@@ -118,7 +119,7 @@ def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def samples_of(facts: Sequence[Mapping[str, Any]], where: Path) -> list[Sample]:
-    """What a round's individuals wrote, in the order of writers and seeds, by its ledger."""
+    """Samples that a round's individuals generated, in the order of seeds, from its ledger."""
     return once(
         sample_in(record, f"{where}: individual {fact['individual']}, seed {fact['seed']}")
         for fact in written(facts)

@@ -1,4 +1,4 @@
-"""What earlier rounds have measured already: equal recipes on equal data are not trained again."""
+"""Evaluations of earlier rounds, reused: equal recipes on equal data are not trained again."""
 
 import json
 import shutil
@@ -21,10 +21,10 @@ Known = tuple[Path, Fact]  # the folder of its round, and the evaluation
 
 
 class Recall:
-    """Answers what earlier rounds of the same base model have measured.
+    """Looks up evaluations of earlier rounds of the same base model.
 
-    Only fine-tunes that learn none of what the rounds add, whose contents are others each time, and
-    that begin with nobody's weights.
+    Only fine-tunes that use none of the sources that rounds add, whose contents differ in each
+    round, and that start from scratch.
     """
 
     def __init__(self, config: SearchConfig, artifacts: Path, folders: Sequence[Path]) -> None:
@@ -44,7 +44,10 @@ class Recall:
                     self._known.setdefault(key, (folder, fact))
 
     def __call__(self, spec: EvaluationSpec) -> Evaluation | None:
-        """The evaluation of a spec, at no cost, its weights in place where they were kept."""
+        """Evaluation of an equal spec in an earlier round, at no cost; None if there is none.
+
+        Its checkpoint is copied to this round's artifacts, if it was kept.
+        """
         if spec.parents or spec.writing is not None:
             return None
         key = self._key(spec.recipe, spec.seed, spec.fidelity, spec.split)
@@ -62,7 +65,7 @@ class Recall:
         return replace(known, details={**known.details, "recalled": str(folder.name)})
 
     def _key(self, recipe: Mapping[str, Any], seed: int, fidelity: float, split: str) -> str | None:
-        """Equal for what must come out equal; None for what learns from something new."""
+        """Key that is equal for equal results; None for a recipe that uses a round's sources."""
         if fidelity == 0:
             return json.dumps([{}, seed, fidelity, split])
         (plain,) = different([recipe])

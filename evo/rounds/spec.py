@@ -1,4 +1,4 @@
-"""The spec of one round: that of the whole, with what was written and judged as more sources."""
+"""The spec of one round: the run's spec, with generated samples and judgements as more sources."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,34 +10,34 @@ from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, POOL
 from fitness.data.documents import Source
 from fitness.data.kinds import Kind
-from fitness.data.thresholds import SCORES, cut_by
+from fitness.data.thresholds import SCORES, score_of_field
 from population.space import Simplex
 
-CARRIED = 0.5  # of a population, at most, that earlier rounds may fill
+CARRIED = 0.5  # largest share of the first population that genomes of earlier rounds may fill
 
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """What a round has from those before it: data by source, genomes, and a model to begin with."""
+    """Results of earlier rounds for the next: data by source, genomes, and a model."""
 
     files: Mapping[str, Path]
     genomes: Sequence[Mapping[str, Any]]  # the best of them first
-    best: Path | None = None  # a model folder, where rounds begin with the best one
+    best: Path | None = None  # a model folder, if rounds start from the best model so far
     scores: frozenset[str] = frozenset()  # that samples of the pool have
 
 
 def first_spec(config: SearchConfig) -> SearchConfig:
-    """The first round, in which nobody has written anything yet."""
-    recipe = {name: value for name, value in config.recipe.items() if not cut_by(name)}
-    genome = {name: gene for name, gene in config.genome.items() if not cut_by(name)}
+    """Spec of the first round, in which there are no generated samples yet."""
+    recipe = {name: value for name, value in config.recipe.items() if not score_of_field(name)}
+    genome = {name: gene for name, gene in config.genome.items() if not score_of_field(name)}
     return config.model_copy(update={"rounds": None, "recipe": recipe, "genome": genome})
 
 
 def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
-    """A later round: the same search over more sources, which begins with the genomes it inherits.
+    """Spec of a later round: the same search over more sources, seeded with earlier genomes.
 
-    They have no share of what is new; one more, the best, has half of what may be generated. There
-    are no baselines again but the untouched base, since the first round had them.
+    These have no share of the new sources. One more is the best with a pool share of half the
+    largest allowed. There are no baselines but the untouched base, since the first round had them.
     """
     assert config.rounds is not None
     kinds: dict[str, Kind] = {POOL: "sample", **JUDGED}
@@ -69,15 +69,15 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
 
 
 def absent(field: str, scores: Collection[str]) -> bool:
-    """Whether a field of the recipe cuts by a score that no sample has."""
-    name = cut_by(field)
+    """True if a field of the recipe is a threshold of a score that no sample has."""
+    name = score_of_field(field)
     if name is None:
         return False
     return name not in scores if name in SCORES else not scores
 
 
 def widened(gene: Simplex, new: Sequence[str], most: float) -> Simplex:
-    """The mixture over new sources too, of which the pool has a share of at most `most`."""
+    """The mixture gene extended to new sources; the pool's share is at most `most`."""
     cap = gene.cap if isinstance(gene.cap, dict) else dict.fromkeys(gene.over, gene.cap)
     floor = gene.floor if isinstance(gene.floor, dict) else dict.fromkeys(gene.over, gene.floor)
     if POOL in new:
@@ -91,12 +91,14 @@ def _with_pool(genome: Mapping[str, Any], share: float) -> dict[str, Any]:
 
 
 def different(genomes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each once, without what decides nothing: absent sources, cuts of an absent pool."""
+    """Genomes without repeats, and without absent sources and thresholds of an absent pool."""
     found: list[dict[str, Any]] = []
     for genome in genomes:
         mixture = {name: share for name, share in genome["mixture"].items() if share}
         cutting = POOL in mixture
-        plain = {name: value for name, value in genome.items() if cutting or not cut_by(name)}
+        plain = {
+            name: value for name, value in genome.items() if cutting or not score_of_field(name)
+        }
         plain["mixture"] = mixture
         if plain not in found:
             found.append(plain)

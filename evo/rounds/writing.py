@@ -1,4 +1,4 @@
-"""Who writes after a round, and what each worker is asked to write."""
+"""Generation of samples after a round: the individuals that generate, and the workers' jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Writing
 from fitness.models import folders
 
-CHUNK = 64  # samples that a worker writes at a time
+CHUNK = 64  # samples that a worker generates in one job
 
 
 def writers(facts: Sequence[Fact]) -> list[int]:
-    """The winner, and the others of the front, best first."""
+    """Individuals that generate samples: the winner, then the others of the front, best first."""
     winner = history.winner(facts)
     assert winner is not None
     return list(dict.fromkeys([winner, *map(int, history.front(facts)["individual"])]))
@@ -34,7 +34,7 @@ def jobs_of(
     number: int,
     evaluations: Evaluations,
 ) -> list[Job]:
-    """The samples of a round in chunks, each with a seed of its own and texts to begin with."""
+    """Jobs that generate a round's samples in chunks, each with its own seed and real texts."""
     rounds = config.rounds
     assert rounds is not None
     base = folders.locate(config.model.base)

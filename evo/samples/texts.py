@@ -1,4 +1,4 @@
-"""The real texts of a search: what its models learn from, and what they are measured on."""
+"""The real texts of a search: its training texts, and its evaluation texts."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ from fitness.suggest import listed
 def documents(
     config: SearchConfig, mixture: Mapping[str, float], count: int, rng: np.random.Generator
 ) -> list[str]:
-    """About `count` texts, of each source by its share of a mixture; of a small one all it has.
+    """About `count` texts, from each source by its share of a mixture; all texts of a small one.
 
-    Of a merge of parts there are none. Raises InputError for a name that is no source.
+    None for a merge of parts. Raises InputError for a name that is no source.
     """
     if config.parts:
         return []
@@ -36,19 +36,19 @@ def documents(
 
 
 def training(config: SearchConfig) -> Iterator[str]:
-    """Stream all that people wrote of what a search may train on."""
+    """Stream all training texts of a search, except generated samples."""
     for source in config.sources.values():
         if source.kind != "sample":
             yield from texts_of(source, Path.cwd())
 
 
 def evaluated(config: SearchConfig) -> list[str]:
-    """All that a search measures on, selection and test."""
+    """All evaluation texts of a search, of the selection and the test split."""
     folder = folders.locate(config.model.base)
     halves = (half for domain in config.domains.values() for half in domain.splits().values())
-    asked = (
+    prompts = (
         read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
         for name, prompt_set in config.prompts.items()
         for split, path in prompt_set.files().items()
     )
-    return evaluated_texts(halves, asked, Path.cwd())
+    return evaluated_texts(halves, prompts, Path.cwd())

@@ -1,1 +1,1 @@
-"""The search loop: which individual is evaluated next, at which fidelity, and what became of it."""
+"""The search loop: next individual and fidelity, evaluation, replicates, promotion, result."""

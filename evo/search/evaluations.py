@@ -1,7 +1,7 @@
-"""What has been asked and answered: the ledger in front, the cluster behind.
+"""Evaluation requests: answered from the ledger or an equal genome, else sent to the cluster.
 
-Nothing is evaluated twice: what the ledger holds is answered from it, and equal genomes under an
-equal seed, fidelity and split share one evaluation.
+Nothing is evaluated twice: an evaluation in the ledger is taken from there, and equal genomes with
+equal seed, fidelity and split share one evaluation. Every result is recorded in the ledger.
 """
 
 import time
@@ -23,21 +23,21 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Purpose, Status, Writ
 from fitness.evaluators import BUILTIN
 from population.individual import ANCHOR, Individual
 
-POLL_SECONDS = 0.2  # no longer, since Ctrl-C is only noticed between two polls
-SHARED = ("cumulative_tokens", "inherited_from", "items")  # details that hold for an equal one
+POLL_SECONDS = 0.2  # short, since Ctrl-C takes effect only between two polls
+SHARED = ("cumulative_tokens", "inherited_from", "items")  # details copied to an equal genome
 Key = tuple[int, int, float, str]
-Recalled = Callable[[EvaluationSpec], Evaluation | None]  # what was measured elsewhere
+Recalled = Callable[[EvaluationSpec], Evaluation | None]  # evaluations from earlier rounds
 
 
 def unknown(_: EvaluationSpec) -> None:
-    """Nothing was."""
+    """No evaluation: default for `Recalled`, without earlier rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one slot of the schedule, or one part of the closing comparison, evaluates.
+    """An evaluation for a slot of the schedule or for the closing comparison.
 
-    Or what an individual writes, for the split `samples`.
+    With `writing` and the split `samples`: generation of samples by an individual.
     """
 
     individual: Individual
@@ -52,32 +52,32 @@ class Job:
 
 
 def continued_from(config: SearchConfig, seed: int, fidelity: float, split: str) -> float:
-    """The fidelity at which such a job goes on; 0 where it begins, as under every other seed."""
+    """Fidelity from which a job resumes training; 0 from the start, as under every other seed."""
     if config.evaluator != BUILTIN or seed != config.seed or split != "selection":
         return 0.0
     return max((rung for rung in config.search.rungs if rung < fidelity), default=0.0)
 
 
 class Stopped(Exception):
-    """Somebody asked the search to stop; the ledger is whole and the run can be resumed."""
+    """The user stopped the search; the ledger is complete and the run can be resumed."""
 
 
-class Asked:
-    """How often somebody asked to stop: once, finish what runs; twice, stop now."""
+class StopRequests:
+    """Number of requests to stop: 1, finish running evaluations first; 2, stop now."""
 
     def __init__(self) -> None:
         self.times = 0
 
 
 class Evaluations:
-    """What has been asked and answered: the ledger before, the cluster behind."""
+    """Requests and records evaluations: from the ledger or an equal genome, else by the cluster."""
 
     def __init__(
         self,
         config: SearchConfig,
         ledger: Ledger,
         cluster: Cluster,
-        asked: Asked,
+        stop_requests: StopRequests,
         watch: Callable[[Fact], None],
         genome_key: Callable[[Mapping[str, Any]], str],
         recalled: Recalled = unknown,
@@ -85,7 +85,7 @@ class Evaluations:
         self._config = config
         self._ledger = ledger
         self._cluster = cluster
-        self._asked = asked
+        self._stop_requests = stop_requests
         self._watch = watch
         self._genome_key = genome_key
         self._recalled = recalled
@@ -96,8 +96,8 @@ class Evaluations:
         self._winner = next((f["individual"] for f in facts[::-1] if f["fact"] == "winner"), None)
         self._controls = {fact["id"] for fact in facts if fact["fact"] == "control"}
         self._done: dict[Key, Evaluation] = {}
-        self._same: dict[tuple[Any, ...], EvaluationSpec] = {}
-        self._twins: dict[Key, list[EvaluationSpec]] = {}
+        self._same: dict[tuple[Any, ...], EvaluationSpec] = {}  # first request of equal ones
+        self._twins: dict[Key, list[EvaluationSpec]] = {}  # wait for an equal one
         self._decisions: dict[int, Fact] = {}  # by slot
         self._slots: dict[Key, int] = {}
         first = (*config.search.rungs, 1.0)[0]
@@ -110,21 +110,21 @@ class Evaluations:
                 key = (fact["individual"], fact["seed"], fact["fidelity"], "selection")
                 self._slots[key] = fact["slot"]
         self.lineages = Lineages(config, self.individual, self._first)
-        self._finished: deque[int] = deque()  # slots, not yet given out
+        self._finished: deque[int] = deque()  # slots not yet returned by `finished`
         for fact in facts:
             if fact["fact"] == "evaluation":
-                self._answered(from_fact(fact))
+                self._add(from_fact(fact))
 
     @property
     def workers(self) -> int:
-        """How many evaluations run at the same time."""
+        """Number of evaluations that run at the same time."""
         return self._cluster.size
 
     def repeated(self, slot: int, *, otherwise: Callable[[], Job | None]) -> Job | None:
-        """What is evaluated again in a slot, as recorded; None where an individual is bred.
+        """Recorded job of a slot that evaluates an individual again; None where one is bred.
 
-        A slot that was not filled yet is left to `otherwise`: with a larger budget it would decide
-        otherwise about earlier slots too.
+        `otherwise` decides for a slot without a record only: after the budget was raised it could
+        decide differently for slots that are recorded.
         """
         fact = self._decisions.get(slot)
         if fact is None:
@@ -134,27 +134,28 @@ class Evaluations:
         return Job(self.individual(fact["individual"]), fact["seed"], fact["fidelity"])
 
     def decide(self, slot: int, job: Job, *, learned_from: int | None) -> None:
-        """Write down what a slot evaluates, or check that it is what was written down before.
+        """Record the job of a slot, or check it against the record of an earlier driver.
 
-        `learned_from` is the last slot that was learned from.
+        `learned_from` is the last slot whose result the strategy has been given. Raises InputError
+        if a bred individual differs from the recorded one.
         """
         self._slots[job.key] = slot
-        individual, known = job.individual, self._decisions.get(slot)
-        if known is None:
+        individual, recorded = job.individual, self._decisions.get(slot)
+        if recorded is None:
             self._decisions[slot] = self._write(
                 **self._decision(slot, job), learned_from=learned_from
             )
             if individual.id == slot:
                 self._individuals[slot] = self._decisions[slot]
-        elif individual.id == slot and _differs(individual, known):
+        elif individual.id == slot and _differs(individual, recorded):
             raise InputError(
-                f"{self._ledger.path}: individual {individual.id} comes out different from the "
-                "one recorded, so this would not be the same search; resume with the versions "
-                "that began it (they are in the first line of the ledger)"
+                f"{self._ledger.path}: individual {individual.id} differs from the one recorded, "
+                "so this would not be the same search; resume with the versions that started it "
+                "(they are in the first line of the ledger)"
             )
 
     def _decision(self, slot: int, job: Job) -> dict[str, Any]:
-        """The fact of a slot: an individual that is bred, or one that is evaluated again."""
+        """Ledger fact of a slot: an individual that is bred, or one that is evaluated again."""
         individual = job.individual
         if individual.id != slot:
             again = {"individual": individual.id, "seed": job.seed, "fidelity": job.fidelity}
@@ -169,7 +170,7 @@ class Evaluations:
         }
 
     def recorded(self) -> Iterator[Step]:
-        """The steps that earlier drivers of an asynchronous search took."""
+        """Steps of an asynchronous search that earlier drivers recorded, to be taken again."""
         learned = None
         for slot, fact in list(self._decisions.items()):
             while learned != fact["learned_from"]:
@@ -178,7 +179,7 @@ class Evaluations:
             yield Breed(slot)
 
     def finished(self) -> list[int]:
-        """Slots that finished since this was last asked, in the order of the ledger; waits."""
+        """Slots that finished since the last call, in the order of the ledger; waits for one."""
         while not self._finished:
             self._wait()
         slots = list(self._finished)
@@ -186,18 +187,19 @@ class Evaluations:
         return slots
 
     def request(self, *jobs: Job) -> None:
-        """Ask for evaluations; none is made for what is known or an equal genome has.
+        """Request evaluations that neither the ledger nor an equal genome has.
 
-        Jobs that are asked for together are trained together where they fit. Where one of those has
-        no answer yet all are asked for, so that it is trained as it would have been.
+        Jobs that are requested together are trained in one bucket where their recipes match. If
+        one of a bucket has no result yet, all of it are submitted: the numbers of an individual
+        depend on the bucket that it is trained in.
         """
-        wanted = [spec for job in jobs if (spec := self._wanted(job)) is not None]
-        for bucket in [wanted] if len(wanted) == 1 else self._buckets(wanted):
+        specs = [spec for job in jobs if (spec := self._spec(job)) is not None]
+        for bucket in [specs] if len(specs) == 1 else self._buckets(specs):
             if any(_key(spec) not in self._done for spec in bucket):
                 self._cluster.submit(*bucket)
 
-    def _wanted(self, job: Job) -> EvaluationSpec | None:
-        """What answers a job; None where something else that was asked for does."""
+    def _spec(self, job: Job) -> EvaluationSpec | None:
+        """Specification of a job's evaluation; None if it has, or shares, a result or a request."""
         recipe = decode(self._config, job.individual.genome)
         if job.writing is not None:
             lineage = self.lineages.itself(job.individual)
@@ -221,37 +223,37 @@ class Evaluations:
         same = (genome, lineage.parents, job.seed, job.fidelity, job.split)
         first = self._same.setdefault(same, spec)
         if first is spec:
-            if job.key not in self._done and (known := self._recalled(spec)) is not None:
-                self._record(known)
+            if job.key not in self._done and (earlier := self._recalled(spec)) is not None:
+                self._record(earlier)
             return spec
         if job.key in self._done:
             return None
-        if known := self._done.get(_key(first)):
-            self._record(_copied(known, spec))
-        elif first != spec:  # of another individual; the same one has been asked for already
+        if result := self._done.get(_key(first)):
+            self._record(_copied(result, spec))
+        elif first != spec:  # of another individual; else this evaluation is already requested
             self._twins.setdefault(_key(first), []).append(spec)
         return None
 
     def _buckets(self, specs: list[EvaluationSpec]) -> list[list[EvaluationSpec]]:
-        """Those who fit one another, together."""
+        """Groups of specs whose recipes match, so that they can be trained in one bucket."""
         if self._config.evaluator != BUILTIN:
             return [[spec] for spec in specs]
-        found: dict[Any, list[EvaluationSpec]] = {}
+        buckets: dict[Any, list[EvaluationSpec]] = {}
         for place, spec in enumerate(specs):
             key = shared(spec)
-            found.setdefault(("alone", place) if key is None else key, []).append(spec)
-        return list(found.values())
+            buckets.setdefault(("alone", place) if key is None else key, []).append(spec)
+        return list(buckets.values())
 
     def result(self, job: Job) -> Evaluation:
-        """Wait for an evaluation that was requested; writes down whatever finishes meanwhile."""
+        """Wait for a requested evaluation; records all that finish meanwhile."""
         while job.key not in self._done:
             self._wait()
         return self._done[job.key]
 
     def untouched(self) -> Mapping[str, float]:
-        """What the untouched base measures on the selection split; waits for it.
+        """Measurements of the untouched base on the selection split; waits for them.
 
-        Nothing where no constraint is relative to it, so that nobody waits for nothing.
+        Empty, without waiting, if no constraint is relative to the base.
         """
         if all(constraint.factor is None for constraint in constraints(self._config)):
             return {}
@@ -266,14 +268,14 @@ class Evaluations:
         return self._done[number, self._config.seed, 1.0, "selection"].details
 
     def baselines(self) -> list[Individual]:
-        """The individuals that stand for what one would do without a search."""
+        """Individuals of the baselines: mixtures that one would use without a search."""
         bred = map(self.individual, self._individuals)
         return [individual for individual in bred if individual.operator.startswith(ANCHOR)]
 
     def controls(self, winner: Individual) -> list[Individual]:
-        """The winner on other mixtures (`planning.controls`), recorded before they are tested."""
-        found = list(controls(self._config, winner))
-        for control in found:
+        """Controls of the winner, on other data (`planning.controls`); recorded before the test."""
+        individuals = list(controls(self._config, winner))
+        for control in individuals:
             if control.id not in self._controls:
                 self._controls.add(control.id)
                 self._write(
@@ -283,10 +285,10 @@ class Evaluations:
                     individual=winner.id,
                     genome=control.genome,
                 )
-        return found
+        return individuals
 
     def name_winner(self, winner: Individual) -> None:
-        """Write down who won on the selection split, before the test split is read."""
+        """Record the winner on the selection split, before the test split is read."""
         if self._winner != winner.id:
             self._write(
                 "winner",
@@ -297,9 +299,9 @@ class Evaluations:
             )
 
     def _wait(self) -> None:
-        """For the next thing to finish, unless somebody asked to stop."""
-        if self._asked.times:
-            self._finish_what_runs()
+        """Wait for the next result; raise Stopped if the user has requested to stop."""
+        if self._stop_requests.times:
+            self._finish_running()
         self._collect()
 
     def _collect(self) -> None:
@@ -318,31 +320,31 @@ class Evaluations:
                 )
                 continue
             if _key(result.spec) in self._done:
-                continue  # evaluated again beside others of its bucket
+                continue  # evaluated again with the rest of its bucket
             self._record(result)
             for twin in self._twins.pop(_key(result.spec), []):
                 self._record(_copied(result, twin))
 
     def _record(self, evaluation: Evaluation) -> None:
-        evaluation = self._with_all_wanted(evaluation)
+        evaluation = self._checked(evaluation)
         if evaluation.status is not Status.OK and evaluation.spec.fidelity == 0:
             raise ClusterError(
                 f"the untouched base could not be evaluated ({evaluation.status}): "
                 f"{evaluation.message.strip()}"
             )
         self._write("evaluation", **evaluation.fact())
-        self._answered(evaluation)
+        self._add(evaluation)
 
-    def _answered(self, evaluation: Evaluation) -> None:
+    def _add(self, evaluation: Evaluation) -> None:
         key = _key(evaluation.spec)
         self._done[key] = evaluation
         if key in self._slots:
             self._finished.append(self._slots[key])
 
-    def _with_all_wanted(self, evaluation: Evaluation) -> Evaluation:
-        """As it came, or failed where an objective or a constraint was not measured."""
-        wanted = [*self._config.objectives, *(c.name for c in constraints(self._config))]
-        absent = [name for name in wanted if name not in evaluation.measurements]
+    def _checked(self, evaluation: Evaluation) -> Evaluation:
+        """The evaluation, marked as failed if an objective or a constraint was not measured."""
+        needed = [*self._config.objectives, *(c.name for c in constraints(self._config))]
+        absent = [name for name in needed if name not in evaluation.measurements]
         if evaluation.status is not Status.OK or not absent or evaluation.spec.split == "samples":
             return evaluation
         why = (
@@ -350,9 +352,9 @@ class Evaluations:
         )
         return replace(evaluation, status=Status.ERROR, message=why)
 
-    def _finish_what_runs(self) -> None:
+    def _finish_running(self) -> None:
         self._cluster.cancel_queued()
-        while self._cluster.busy and self._asked.times < 2:
+        while self._cluster.busy and self._stop_requests.times < 2:
             self._collect()
         raise Stopped
 
@@ -362,10 +364,10 @@ class Evaluations:
         return record
 
 
-def _differs(individual: Individual, known: Fact) -> bool:
-    """Whether it is another one than was recorded: its parents count, for their weights may."""
+def _differs(individual: Individual, recorded: Fact) -> bool:
+    """Compare an individual with its record: genome, and parents, since it may start from them."""
     return bool(
-        known["genome"] != individual.genome or tuple(known["parents"]) != individual.parents
+        recorded["genome"] != individual.genome or tuple(recorded["parents"]) != individual.parents
     )
 
 
@@ -385,8 +387,8 @@ def _key(spec: EvaluationSpec) -> Key:
     return (spec.individual, spec.seed, spec.fidelity, spec.split)
 
 
-def _copied(known: Evaluation, spec: EvaluationSpec) -> Evaluation:
-    """An equal genome's evaluation, at no cost of its own."""
-    told = {name: known.details[name] for name in SHARED if name in known.details}
-    details = {"same_as": known.spec.individual, **told}
-    return replace(known, spec=spec, cost={}, details=details)
+def _copied(evaluation: Evaluation, spec: EvaluationSpec) -> Evaluation:
+    """The evaluation of an equal genome, as that of `spec`, at no cost of its own."""
+    shared_details = {n: evaluation.details[n] for n in SHARED if n in evaluation.details}
+    details = {"same_as": evaluation.spec.individual, **shared_details}
+    return replace(evaluation, spec=spec, cost={}, details=details)

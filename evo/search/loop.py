@@ -1,7 +1,7 @@
-"""The whole search on one screen: breed, evaluate, write down, learn; then name and compare.
+"""The search loop: breed, evaluate, record, learn; then name the winner and compare it.
 
-Resuming is the same code: every step is taken again from the first one, what the ledger holds is
-not evaluated again, and the genomes it holds must come out equal.
+Resuming runs the same code: every step is taken again from the first one, evaluations are taken
+from the ledger where it has them, and the genomes bred must equal the recorded ones.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from evo.cluster.connection import ClusterError
-from evo.config import SearchConfig, baselines, decode, inherits, known, space
+from evo.config import SearchConfig, baselines, decode, known_genomes, space, warm_starts
 from evo.planning import schedule
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
@@ -30,9 +30,9 @@ def evolve(
     evaluations: Evaluations,
     artifacts: Artifacts,
 ) -> Individual:
-    """The search itself; `sizes` are tokens by source. Returns the individual it names."""
+    """Run the search and return its winner; `sizes`: tokens by source. ClusterError if all fail."""
     anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
-    anchors += [(KNOWN, genome) for genome in known(config)]  # the first slots are theirs
+    anchors += [(KNOWN, genome) for genome in known_genomes(config)]  # fill the first slots
     strategy = make(
         config.search.strategy,
         space(config),
@@ -40,19 +40,19 @@ def evolve(
         budget=config.budget.evaluations,
         anchors=anchors,
         islands=config.search.islands,
-        heirs=inherits(config),
+        warm_start=warm_starts(config),
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
-    jobs: dict[int, Job] = {}  # begun and not yet learned from
-    together: list[Job] = []  # bred one after the other and not yet begun
+    jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy
+    bucket: list[Job] = []  # bred one after the other, to be requested together
     last: int | None = None
 
     def again() -> Job | None:
         return replicates.due() or rungs.due()
 
     def begin() -> None:
-        evaluations.request(*together)
-        together.clear()
+        evaluations.request(*bucket)
+        bucket.clear()
 
     def finished() -> list[int]:
         begin()
@@ -69,14 +69,14 @@ def evolve(
         finished=finished,
     ):
         if isinstance(step, Breed):
-            given = step.slot < len(anchors)
-            job = None if given else evaluations.repeated(step.slot, otherwise=again)
+            is_anchor = step.slot < len(anchors)
+            job = None if is_anchor else evaluations.repeated(step.slot, otherwise=again)
             if job is None:
                 rng = np.random.default_rng(
                     np.random.SeedSequence(config.seed, spawn_key=(step.slot,))
                 )
                 individual = strategy.ask(step.slot, rng)
-                strategy.tell(individual)  # not scored yet: pending, nobody proposes it again
+                strategy.tell(individual)  # pending, without a score: it is not proposed again
                 job = Job(individual, seed_of(config, 0), ladder(config)[0])
             jobs[step.slot] = job
             replicates.begun(job, share=share(config, job))
@@ -84,8 +84,8 @@ def evolve(
             evaluations.decide(step.slot, job, learned_from=last)
             if step.slot == 0:  # the untouched base: the first recipe with none of its budget
                 evaluations.request(replace(job, fidelity=0.0))
-            together.append(job)
-            if len(together) == config.search.together:
+            bucket.append(job)
+            if len(bucket) == config.search.together:
                 begin()
         elif isinstance(step, Learn):
             begin()
@@ -93,10 +93,12 @@ def evolve(
             scored = replicates.learned(job, evaluations.result(job), evaluations.untouched())
             strategy.tell(scored)
             rungs.learned(scored)
-            if inherits(config):
+            if warm_starts(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.hold(evaluations.lineages.needed(strategy.living(), others))
+                artifacts.keep_also(
+                    evaluations.lineages.needed(strategy.possible_parents(), others)
+                )
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()
@@ -109,13 +111,13 @@ def evolve(
 
 
 def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
-    """The untouched base, the baselines and the winner on the test split, under fresh seeds.
+    """Evaluate base, baselines and winner on the test split, under new seeds.
 
-    A winner that learned from what models wrote also meets its own recipe without any of that, and
-    with all of it, on as many tokens.
+    A winner trained on generated samples is also compared with its own recipe without any of
+    them, and with all of them unfiltered, on as many tokens.
 
-    A winner that began with its parents' weights also meets its own recipe from scratch, on as
-    many tokens as its whole lineage took.
+    A winner that started from its parents' weights is also compared with its own recipe from
+    scratch, on as many tokens as its whole lineage was trained on.
     """
     contenders = [(evaluations.individual(0), 0.0)]
     contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
@@ -123,7 +125,7 @@ def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) 
         contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
     contenders += [(control, 1.0) for control in evaluations.controls(winner)]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
-    jobs = [Job(one, seed, fidelity, "test") for seed in seeds for one, fidelity in contenders]
+    jobs = [Job(i, seed, fidelity, "test") for seed in seeds for i, fidelity in contenders]
     for job in jobs:
         evaluations.request(job)
     for job in jobs:
@@ -131,7 +133,7 @@ def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) 
 
 
 def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:
-    """What the clock takes a job to last, in the unit of the cost: its scoring and its training."""
+    """Duration of a job on the virtual clock, in the unit of `cost`: scoring and training."""
     recipe = decode(config, job.individual.genome)
     begin = continued_from(config, job.seed, job.fidelity, job.split)
     trained = cost(recipe, begin) - cost(recipe, 0.0) if begin else 0.0

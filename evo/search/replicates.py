@@ -1,8 +1,8 @@
-"""Evaluations of the same individual under other seeds, so that one lucky draw cannot win.
+"""Replicates: evaluations of contenders under further seeds, so that no lucky seed wins.
 
-Whoever has the best result of a search is, more often than not, one whose draw was lucky. So the
-contenders for the name of best are evaluated again, in slots of the schedule, and only those that
-were evaluated under `search.replicates` seeds are named.
+The best of many noisy results is too good on average (the winner's curse). So the contenders are
+evaluated again under other seeds, in slots of the schedule, and only an individual with
+`search.replicates` seeds may be named the winner.
 """
 
 import math
@@ -21,14 +21,14 @@ from fitness.evaluation import Evaluation, Status
 from population.individual import Individual
 from population.selection import best
 
-SHARE = 0.05  # of the slots so far that may be replicates
-CLOSING = 0.1  # of all slots, the last ones, that must be
+SHARE = 0.05  # largest share of the slots so far that are replicates
+CLOSING = 0.1  # share of all slots, the last ones, that are all replicates
 CONTENDERS = 8
 FULL = 1.0  # fidelity
 
 
 def closing(config: SearchConfig) -> int:
-    """How many of the last slots are replicates: as far as the budget leaves a population."""
+    """Number of last slots that are all replicates; the slots before hold a population at least."""
     needed = max(config.search.population, len(baseline_names(config)))
     slots, more = config.budget.evaluations, config.search.replicates - 1
     return max(0, min(max(more, round(CLOSING * slots)), CONTENDERS * more, slots - needed))
@@ -37,14 +37,14 @@ def closing(config: SearchConfig) -> int:
 def seed_of(config: SearchConfig, replicate: int) -> int:
     """The seed of the first, second, ... evaluation (0, 1, ...) of any individual.
 
-    The same for all: what a seed does to one individual it does to the others as well (common
-    random numbers), which takes noise out of their comparison.
+    The same for all individuals (common random numbers): the effects of a seed that individuals
+    share cancel in their comparison.
     """
     return config.seed + SEED_STEP * replicate
 
 
 class Replicates:
-    """The means so far, who is to be evaluated again, and who is named."""
+    """Means over seeds so far, contenders to evaluate again, and the winner."""
 
     def __init__(self, config: SearchConfig) -> None:
         self._config = config
@@ -53,75 +53,76 @@ class Replicates:
         self._means: dict[int, Individual] = {}
         self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
         self._samples: dict[int, list[Sample | None]] = {}  # of the first objective, by individual
-        self._asked: dict[int, int] = {}  # evaluations begun, by individual
-        self._again = 0  # of those, under other seeds than the first
-        self._ranking: list[tuple[float, tuple[float, ...], int]] = []  # the failed left out
+        self._begun: dict[int, int] = {}  # evaluations started, by individual
+        self._again = 0  # replicates started: evaluations under other seeds than the first
+        self._ranking: list[tuple[float, tuple[float, ...], int]] = []  # without failed individuals
         self._noise = Noise()
 
     def due(self) -> Job | None:
         """A contender to evaluate again in this slot; None where a new individual may be bred."""
         if self._spent > self._config.budget.evaluations - closing(self._config) - ROUNDING:
             ranking = self.contenders()
-            behind = next((id for id in ranking if self._asked[id] < self._wanted), None)
+            behind = next((id for id in ranking if self._begun[id] < self._wanted), None)
             return self._again_for(behind if behind is not None or not ranking else ranking[0])
         if self._wanted == 1 or self._again >= SHARE * self._spent or not self._ranking:
             return None
         contenders = self._contenders()
-        if self._noise.known and len(contenders) == 1:  # beyond doubt so far
+        if self._noise.known and len(contenders) == 1:  # a clear leader so far
             return None
-        return self._again_for(next((i for i in contenders if self._asked[i] < self._wanted), None))
+        return self._again_for(next((i for i in contenders if self._begun[i] < self._wanted), None))
 
     def contenders(self) -> list[int]:
-        """The best so far, of whom some may be evaluated again."""
+        """Ids of the best individuals so far, at most CONTENDERS of them."""
         return [id for _, _, id in self._ranking[:CONTENDERS]]
 
     def _contenders(self) -> list[int]:
-        """Whoever may be the best for all that is known of the noise, the leader first.
+        """Ids of individuals that the noise cannot tell from the leader, the leader first.
 
-        Which is that of the seeds and, where scores by held-out item are recorded, that of the
-        items: of the paired difference from the leader on them.
+        Those within CLEAR standard errors of the leader's loss. The error is that of the seeds,
+        s x sqrt(1/n_i + 1/n_leader) with s pooled over individuals, and, where scores by held-out
+        item are recorded, that of the paired difference over the items, added in quadrature.
         """
         _, (lowest, *_), first = self._ranking[0]
-        leader, found = self._means[first], []
+        leader, contenders = self._means[first], []
         for missed, (loss, *_), id in self._ranking[:CONTENDERS]:
             seeds = math.sqrt(1 / self._means[id].seeds + 1 / leader.seeds) * self._noise.deviation
             error = math.hypot(seeds, self._sample_error(first, id))
             if missed > 0 or loss - lowest > CLEAR * error:
                 break
-            found.append(id)
-        return found
+            contenders.append(id)
+        return contenders
 
     def _sample_error(self, leader: int, id: int) -> float:
-        """Of the difference of two individuals on the same held-out items; 0 where not recorded."""
-        one, other = (Sample.mean(self._samples.get(who, [])) for who in (leader, id))
-        return 0.0 if one is None or not one.fits(other) else one.error(other)
+        """Error of the paired difference on the held-out items; 0 where they are not recorded."""
+        own, other = (Sample.mean(self._samples.get(i, [])) for i in (leader, id))
+        return 0.0 if own is None or not own.fits(other) else own.error(other)
 
     def _again_for(self, id: int | None) -> Job | None:
         if id is None:
             return None
-        return Job(self._means[id], seed_of(self._config, self._asked[id]))
+        return Job(self._means[id], seed_of(self._config, self._begun[id]))
 
     def begun(self, job: Job, *, share: float) -> None:
-        """An evaluation was begun, at a share of the cost of a full one."""
+        """Count an evaluation that was started, at a share of the cost of a full one."""
         self._spent += share
         if job.fidelity == FULL:
             self._again += job.seed != self._config.seed
-            self._asked[job.individual.id] = self._asked.get(job.individual.id, 0) + 1
+            self._begun[job.individual.id] = self._begun.get(job.individual.id, 0) + 1
 
     def learned(
         self, job: Job, evaluation: Evaluation, base: Mapping[str, float] = NOTHING
     ) -> Individual:
-        """The individual scored by the means over the seeds that succeeded so far.
+        """Add an evaluation; return the individual with losses averaged over its seeds so far.
 
-        `base` is what the untouched base measures, where a constraint is relative to it.
-        Below full fidelity nobody is a contender.
+        `base` has the measurements of the untouched base, if a constraint is relative to them.
+        An individual below full fidelity is scored, but is no contender.
         """
         if job.fidelity < FULL:
             ok = [evaluation.measurements] if evaluation.status is Status.OK else []
             scored = score(self._config, job.individual, ok, base)
             return replace(scored, fidelity=job.fidelity)
         individual = replace(job.individual, fidelity=FULL)
-        known = self._means.get(individual.id)
+        previous = self._means.get(individual.id)
         measured = self._measured.setdefault(individual.id, [])
         if evaluation.status is Status.OK:
             measured.append(evaluation.measurements)
@@ -129,43 +130,43 @@ class Replicates:
             sample = Sample.of(evaluation.details, first)
             self._samples.setdefault(individual.id, []).append(sample)
             self._noise.see(individual.id, [losses(self._config, one)[0] for one in measured])
-        if known is not None and not known.failed:
-            self._ranking.remove(_place(known))
+        if previous is not None and not previous.failed:
+            self._ranking.remove(_sort_key(previous))
         scored = self._means[individual.id] = score(self._config, individual, measured, base)
         if not scored.failed:
-            insort(self._ranking, _place(scored))
+            insort(self._ranking, _sort_key(scored))
         return scored
 
     def winner(self) -> Individual | None:
-        """Who is named; None where every evaluation failed."""
+        """The best individual with enough seeds; None if every evaluation failed."""
         return best(list(self._means.values()), seeds=self._wanted)
 
 
-def _place(one: Individual) -> tuple[float, tuple[float, ...], int]:
-    """As `selection.best` orders them."""
-    return (one.violation, one.losses or (), one.id)
+def _sort_key(individual: Individual) -> tuple[float, tuple[float, ...], int]:
+    """Sort key of the ranking, the order of `selection.best`: violation, losses, id."""
+    return (individual.violation, individual.losses or (), individual.id)
 
 
 class Noise:
-    """How much a loss differs between the seeds of the same individual."""
+    """Spread of the first loss between the seeds of the same individual."""
 
     def __init__(self) -> None:
         self._of: dict[int, tuple[float, int]] = {}  # summed squares and degrees of freedom
 
     def see(self, individual: int, values: Sequence[float]) -> None:
-        """Take in all that is known of one individual."""
+        """Set the losses of an individual, by seed (all of them so far)."""
         if len(values) > 1:
             freedom = len(values) - 1
             self._of[individual] = (freedom * variance(values), freedom)
 
     @property
     def known(self) -> bool:
-        """Whether anybody was evaluated under two seeds."""
+        """True once an individual was evaluated under two seeds."""
         return bool(self._of)
 
     @property
     def deviation(self) -> float:
-        """Standard deviation, pooled over the individuals; 0 while none has two seeds."""
+        """Pooled standard deviation, sqrt(sum of squares / degrees of freedom); 0 if unknown."""
         freedom = sum(count for _, count in self._of.values())
         return math.sqrt(sum(squares for squares, _ in self._of.values()) / max(1, freedom))
 
@@ -176,9 +177,9 @@ def score(
     measured: Sequence[Mapping[str, float]],
     base: Mapping[str, float] = NOTHING,
 ) -> Individual:
-    """With its losses, lower is better, by the means of what was measured.
+    """The individual with losses (lower is better) and violation by the means of `measured`.
 
-    One that failed under every seed loses to every other.
+    Both are infinite if nothing was measured, since every seed failed.
     """
     if not measured:
         nothing = (float("inf"),) * len(config.objectives)

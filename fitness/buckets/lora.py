@@ -23,27 +23,27 @@ Adapter = Mapping[str, tuple[Any, Any]]  # by module: A, (rank, in), and B, (out
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of those that are trained together: its recipe, and the seed of weights and dropout."""
+    """A member of a bucket: its recipe, and the seed of its initial weights and dropout."""
 
     recipe: Recipe
     seed: int
 
 
-class PopulationLoRA:
-    """The adapters of the members that are still in the batch, on a base that is lent to them.
+class BucketLoRA:
+    """The adapters of a bucket's active members on their shared base.
 
     `weights` and `gradients` are (members, n): a row holds one member's A and B of all modules.
-    Ranks below the largest are padded with zeros, and stay so: the gradient of either factor's
-    padding is a multiple of the other's.
+    Ranks below the largest are padded with zeros, which stay zero: the gradient of either factor's
+    padding is a multiple of the other's padding.
     """
 
     def __init__(self, base: Base, members: Sequence[Member]) -> None:
         """The initial weights are PEFT's own, drawn by PEFT from each member's recipe and seed."""
         self.base = base
         self.members = list(members)
-        self.present = list(range(len(members)))  # places of those still in the batch
+        self.present = list(range(len(members)))  # numbers of the members still in the batch
         self.rank = max(member.recipe.lora_rank for member in members)
-        self._rows = 0  # of the batch that is being computed, all members together
+        self._rows = 0  # of the current batch, all members together
         drawn = [_initial(base, member) for member in members]
         self.modules = {name: base.model.get_submodule(name) for name in drawn[0][0]}
         self.dropout = max(member.recipe.dropout for member in members)
@@ -55,7 +55,7 @@ class PopulationLoRA:
         self._hold(torch.stack([torch.cat([flat for f in row for flat in f]) for row in rows]))
 
     def _hold(self, weights: Any) -> None:
-        """Have weights and gradients in one piece, with views of them for layers and optimiser."""
+        """Store weights and gradients contiguously, with views for the layers and the optimiser."""
         self.weights, self.gradients = weights, torch.zeros_like(weights)
         self.factors: dict[str, tuple[Any, Any]] = {}
         self._places: list[Any] = []  # of each factor's gradient, in the order of the factors
@@ -73,12 +73,12 @@ class PopulationLoRA:
         return self.weights[:, begin:end].view(shape).detach().requires_grad_()
 
     def derive(self, loss: Any) -> None:
-        """Fill `gradients` with those of a sum of the members' losses."""
+        """Fill `gradients` with the gradient of the sum of the members' losses."""
         leaves = [factor for pair in self.factors.values() for factor in pair]
         torch._foreach_copy_(self._places, torch.autograd.grad(loss, leaves))
 
     def begin(self, model: Any, positional: Any, given: Mapping[str, Any]) -> None:
-        """Before each forward pass: how many rows it has, which must be as many for each."""
+        """Forward hook: note the batch's number of rows, which must divide among the members."""
         self._rows = len(given["input_ids"])
         if self._rows % len(self.present):
             raise InputError(
@@ -86,34 +86,34 @@ class PopulationLoRA:
             )
 
     def update(self, name: str, x: Any, result: Any, *, training: bool) -> Any:
-        """What the module `name` makes of `x`, and each member's update on its own rows."""
+        """Add each member's LoRA update on its own rows of `x` to the module's output `result`."""
         if x.ndim < 3 or len(x) != self._rows:
             raise InputError(
-                f"module {name}: gets {tuple(x.shape)} in a batch of {self._rows} rows, so that "
-                "it cannot be told whose they are; train such a model without buckets"
+                f"module {name}: gets {tuple(x.shape)} in a batch of {self._rows} rows, which "
+                "cannot be assigned to members; train such a model without buckets"
             )
         a, b = self.factors[name]
         own = x.to(a.dtype)
-        if self.dropout:  # each member's own rate, of `Streams`
+        if self.dropout:  # `Streams` applies each member's own rate
             own = dropout(own, self.dropout, training)
         low = torch.bmm(own.reshape(len(a), -1, x.shape[-1]), a.mT) * self.scale
         return (result + torch.bmm(low, b.mT).view(result.shape)).to(result.dtype)
 
     def row(self, place: int) -> Any:
-        """All of one member's weights as a parameter for an optimiser; `place` in the batch."""
+        """One member's weights as a parameter for an optimiser; `place` is that in the batch."""
         row = self.weights[place].detach().requires_grad_()
         row.grad = self.gradients[place]
         return row
 
     def keep(self, places: Sequence[int]) -> None:
-        """Those at these places of the batch stay in it, the others leave."""
+        """Continue with the members at these places of the batch; drop the others."""
         self.present = [self.present[place] for place in places]
         gradients = self.gradients[list(places)]
         self._hold(self.weights[list(places)])
         self.gradients.copy_(gradients)
 
     def adapter(self, place: int) -> Adapter:
-        """A copy of one member's weights, without the padding; `place` in the batch."""
+        """A copy of one member's weights, without padding; `place` is that in the batch."""
         rank = self.members[self.present[place]].recipe.lora_rank
         return {
             name: (a[place, :rank].detach().clone(), b[place, :, :rank].detach().clone())
@@ -122,7 +122,7 @@ class PopulationLoRA:
 
 
 def _initial(base: Base, member: Member) -> tuple[Adapter, float]:
-    """A member's initial weights, and the scale of its update, as PEFT has them."""
+    """A member's initial weights, and the scale of its update, by PEFT itself."""
     with base.prepared(member.recipe, seed=member.seed) as model:
         found = {
             name: module
@@ -156,30 +156,30 @@ def load(model: Any, adapter: Adapter) -> None:
 
 
 class _Layer(torch.nn.Module):
-    """A linear module of the base, computed once, and each member's update on its own rows."""
+    """A linear module of the base, computed once, plus each member's update on its own rows."""
 
-    def __init__(self, inner: Any, name: str, population: PopulationLoRA) -> None:
+    def __init__(self, inner: Any, name: str, bucket: BucketLoRA) -> None:
         super().__init__()
         self.inner = inner
         self._name = name
-        self._population = population
+        self._bucket = bucket
 
     def forward(self, x: Any) -> Any:
-        return self._population.update(self._name, x, self.inner(x), training=self.training)
+        return self._bucket.update(self._name, x, self.inner(x), training=self.training)
 
 
 @contextmanager
-def lent(base: Base, members: Sequence[Member]) -> Iterator[PopulationLoRA]:
-    """The base with every member's adapter on it, and as it was before afterwards.
+def lent(base: Base, members: Sequence[Member]) -> Iterator[BucketLoRA]:
+    """Put every member's adapter on the base, and restore the base afterwards.
 
-    A batch for it has equally many rows for each member that is present, member after member.
+    A batch has equally many rows for each active member, member after member.
     """
-    population = PopulationLoRA(base, members)
+    bucket = BucketLoRA(base, members)
     model = base.model
     with base.lent():
-        model.register_forward_pre_hook(population.begin, with_kwargs=True)
+        model.register_forward_pre_hook(bucket.begin, with_kwargs=True)
         model.requires_grad_(False)
-        for name, module in population.modules.items():
-            model.set_submodule(name, _Layer(module, name, population))
-        with dropout_rate(model, population.dropout):
-            yield population
+        for name, module in bucket.modules.items():
+            model.set_submodule(name, _Layer(module, name, bucket))
+        with dropout_rate(model, bucket.dropout):
+            yield bucket

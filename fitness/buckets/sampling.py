@@ -22,10 +22,10 @@ def generate_each(
     seeds: Sequence[int],
     batch_size: int = 32,
 ) -> list[list[str]]:
-    """What each member of a bucket answers under its seed, as `generate` with its adapter alone.
+    """Answers of each member of a bucket under its seed, as by `generate` with its adapter alone.
 
     `model` is the one that `bucket.lent` has put the adapters on; there is a seed for each member
-    that is present. Members x `batch_size` prompts are answered at a time.
+    still active. Members x `batch_size` prompts are answered at a time.
     """
     device = next(model.parameters()).device
     encoded = encoded_prompts(model, tokenizer, prompts, max_new_tokens)

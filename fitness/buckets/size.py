@@ -1,4 +1,4 @@
-"""How large a bucket is fastest here, by measurement: a second or two for a small model."""
+"""Measure the fastest size of a bucket on this machine: a second or two for a small model."""
 
 import time
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 
 LARGEST = 8
-GAIN = 1.1  # less is noise, or not worth another search
+GAIN = 1.1  # a smaller speed-up is noise, or not worth it
 REPETITIONS = 3
 STEPS = 2
-SECONDS = 20.0  # of CPU time after which no larger one is tried
+SECONDS = 20.0  # CPU time after which no larger size is tried
 
 
 def fastest(base: Base, recipe: Recipe) -> int:
     """The size of a bucket of such recipes that trains fastest; 1 where none gains a tenth.
 
-    Doubled for as long as that pays and time is left, so that what does not pay at all is soon
-    known. Smaller and larger are measured in turn, and the best of each counts: noise only adds.
-    The recipe's own adapter does not matter: LoRA is taken.
+    The size is doubled while that speeds training up and time is left. Both sizes are measured in
+    turn, and the fastest time of each counts: noise only adds. The recipe's own adapter does not
+    matter: LoRA is used.
     """
     lora = recipe.model_copy(update={"adapter": "lora"})
     size, begun = 1, time.process_time()
@@ -43,8 +43,8 @@ def fastest(base: Base, recipe: Recipe) -> int:
 def step_seconds(base: Base, recipe: Recipe, size: int, steps: int) -> float:
     """Seconds of a training step for one member of a bucket of `size`; 0: of a solo run.
 
-    On tokens drawn at random, after a first step, which warms up and does not count. CPU seconds,
-    which other processes add nothing to; on a GPU, which computes by itself, those of a clock.
+    Measured on random tokens, after a first step for warming up. CPU seconds, which other processes
+    do not add to; on a GPU, which works asynchronously to the CPU, elapsed seconds.
     """
     clock = time.process_time if base.device.type == "cpu" else time.perf_counter
     members = [Member(recipe, seed=number) for number in range(max(1, size))]

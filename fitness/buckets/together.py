@@ -1,4 +1,4 @@
-"""Which evaluations are trained together, on one forward pass of the base, and what comes of it."""
+"""Group evaluations into buckets, train each on one forward pass of the base, return results."""
 
 import time
 from collections import defaultdict
@@ -23,7 +23,7 @@ HONOURED = fields(lambda use: use.bucket != "default")
 
 
 def fits(recipe: Recipe) -> tuple[Any, ...] | None:
-    """What members of a bucket must have in common; None where a recipe can only train alone.
+    """Key of the bucket of a recipe: equal keys can train together; None where it must train alone.
 
     Anything but LoRA trains alone, as does a recipe that sets a field that buckets do not honour.
     """
@@ -38,9 +38,9 @@ def fits(recipe: Recipe) -> tuple[Any, ...] | None:
 
 
 def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:
-    """What evaluations must have in common to be trained together; None for one that is alone.
+    """Key of the bucket of an evaluation; None where it must train alone.
 
-    Whatever pauses or goes on from a pause is trained alone, as it was until then.
+    A fine-tune that pauses or resumes trains alone, as it did before the pause.
     """
     if spec.fidelity != 1.0 or spec.continue_from or spec.keep_state:
         return None
@@ -50,16 +50,16 @@ def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How the training of a member ended, and its share of the seconds that all took."""
+    """Result of a member's training, and its share of the bucket's seconds."""
 
     outcome: TrainingReport | Diverged
     seconds: float
     adapter: Mapping[str, Any] = field(default_factory=dict, repr=False)
     answers: Answers | None = field(default=None, repr=False)
-    answer_seconds: float = 0.0  # its share of what writing them took
+    answer_seconds: float = 0.0  # its share of the seconds of generation
 
     def finetune(self, model: Any, *_: Any, **__: Any) -> TrainingReport:
-        """In place of `supervised.finetune`: what it would do has been done. Raises Diverged."""
+        """Stand-in for `supervised.finetune`: load the trained adapter. Raises Diverged."""
         from fitness.buckets.lora import load
 
         if isinstance(self.outcome, Diverged):
@@ -75,9 +75,9 @@ def train_together(
     specs: Sequence[EvaluationSpec],
     write: Write,
 ) -> dict[EvaluationSpec, Trained]:
-    """Train those who fit one another; who fits nobody is left out.
+    """Train evaluations with equal keys together; evaluations without a partner are left out.
 
-    `mixed` gives their data, `write` has those who went all the way answer the prompts.
+    `mixed` gives their data; `write` generates the answers of the members that finished training.
     """
     groups: dict[Any, list[_Prepared]] = defaultdict(list)
     for spec in specs:
@@ -87,7 +87,7 @@ def train_together(
                 recipe = Recipe.model_validate(dict(spec.recipe))
                 groups[key].append(_Prepared(spec, recipe, mixed(spec, recipe)))
         except (InputError, ValueError):
-            continue  # will fail alone, and say why
+            continue  # it will fail when trained alone, with its own message
     trained: dict[EvaluationSpec, Trained] = {}
     for members in groups.values():
         if len(members) > 1:
@@ -120,13 +120,13 @@ def _trained(
         )
         adapters = {number: bucket.adapter(p) for p, number in enumerate(bucket.present)}
         answering = time.perf_counter()
-        written: Sequence[Answers] = []
+        generated: Sequence[Answers] = []
         if bucket.present:
             with precise(base.device, members[0].recipe):
-                written = write([members[number].spec for number in bucket.present])
-        answers = dict(zip(bucket.present, written, strict=True))
+                generated = write([members[number].spec for number in bucket.present])
+        answers = dict(zip(bucket.present, generated, strict=True))
     seconds = (answering - started) / len(members)
-    answer_seconds = (time.perf_counter() - answering) / max(1, len(written))
+    answer_seconds = (time.perf_counter() - answering) / max(1, len(generated))
     return {
         one.spec: Trained(
             outcome, seconds, adapters.get(number, {}), answers.get(number), answer_seconds

@@ -1,8 +1,8 @@
-"""Many LoRA fine-tunes at once, on one forward pass of the frozen base.
+"""Train a bucket: many LoRA fine-tunes at once, on one forward pass of the frozen base.
 
-The members' losses are summed, so that each member's gradient is its own. Each has its rate,
-schedule, decay, clipping, rank, mixture, seed and dropout masks as if alone: it ends where
-`supervised.finetune` would, but for the rounding of sums in another order.
+The members' losses are summed; as no parameter is shared, each member's gradient is its own. Each
+has its own learning rate, schedule, weight decay, clipping, rank, mixture, seed and dropout masks:
+the result is that of `supervised.finetune`, but for the rounding of sums in another order.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from fitness.buckets.lora import PopulationLoRA
+from fitness.buckets.lora import BucketLoRA
 from fitness.errors import InputError
 from fitness.inference.streams import Streams
 from fitness.mixture.decks import NO_LABEL
@@ -35,67 +35,67 @@ CLIP_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 def finetune(
-    population: PopulationLoRA, batches: Sequence[Iterable[Batch]], *, steps: int
+    bucket: BucketLoRA, batches: Sequence[Iterable[Batch]], *, steps: int
 ) -> list[TrainingReport | Diverged]:
     """Train every member in place for `steps` steps, each on its own stream of batches.
 
     Batches have the same number of rows for all members; shorter rows are padded. A member that
-    diverges leaves the batch there and then, so that `population.present` has those who went all
-    the way; the result has a report or a `Diverged` for each that began, in order. The global
-    random state is left as it was.
+    diverges leaves the batch at once, so that `bucket.present` has those that finished; the
+    result has a report or a `Diverged` for each member, in order. The global random state is
+    restored.
     """
-    model, device = population.base.model, population.base.device
-    recipes = [member.recipe for member in population.members]
+    model, device = bucket.base.model, bucket.base.device
+    recipes = [member.recipe for member in bucket.members]
     outcomes: dict[int, TrainingReport | Diverged] = {}
     curves: list[Curve] = [[] for _ in recipes]
     tokens = [0] * len(recipes)
     coming = list(map(iter, batches))
     every = max(1, steps // CURVE_POINTS)
-    factors = [factor for pair in population.factors.values() for factor in pair]
+    factors = [factor for pair in bucket.factors.values() for factor in pair]
     model.train()
     with (
         torch.random.fork_rng(devices=cuda_devices()),
         repeatable(model, factors, rows=len(recipes)),
     ):
         rates = [recipe.dropout for recipe in recipes]
-        streams = Streams([member.seed for member in population.members], device, rates)
-        adam = _optimiser(population)
+        streams = Streams([member.seed for member in bucket.members], device, rates)
+        adam = _optimiser(bucket)
         for step in range(steps):
-            present = population.present
+            present = bucket.present
             for place, group in zip(present, adam.param_groups, strict=True):
                 group["lr"] = recipes[place].learning_rate * rate_at(step, steps, recipes[place])
             drawn = [next(coming[place]) for place in present]
-            with streams if population.dropout else nullcontext(), precise(device, recipes[0]):
-                losses = _losses(population, drawn)
-            population.derive(losses.sum())
-            norms = _clip(population)
-            told = list(zip(losses.tolist(), norms.tolist(), strict=True))
-            for place, (loss, norm), batch in zip(present, told, drawn, strict=True):
+            with streams if bucket.dropout else nullcontext(), precise(device, recipes[0]):
+                losses = _losses(bucket, drawn)
+            bucket.derive(losses.sum())
+            norms = _clip(bucket)
+            figures = list(zip(losses.tolist(), norms.tolist(), strict=True))
+            for place, (loss, norm), batch in zip(present, figures, drawn, strict=True):
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     why = f"loss {loss} and gradient norm {norm} at step {step}"
                     outcomes[place] = Diverged(why)
                 tokens[place] += batch.tokens
                 curve = curves[place]
                 curves[place] = extended(curve, tokens[place], loss, step=step, every=every)
-            adam = _without(outcomes, population, streams, adam)
-            if not population.present:
+            adam = _without(outcomes, bucket, streams, adam)
+            if not bucket.present:
                 break
             adam.step()
         model.eval()
-        for place, row in zip(population.present, population.weights, strict=True):
+        for place, row in zip(bucket.present, bucket.weights, strict=True):
             if not row.isfinite().all():
                 outcomes[place] = Diverged("the last step left weights that are not finite")
-        _without(outcomes, population, streams, adam)
-    for place in population.present:
+        _without(outcomes, bucket, streams, adam)
+    for place in bucket.present:
         outcomes[place] = TrainingReport(steps, tokens[place], curves[place])
     return [outcomes[place] for place in range(len(recipes))]
 
 
-def _losses(population: PopulationLoRA, drawn: Sequence[Batch]) -> Any:
-    """Each present member's mean loss over its own tokens, (members,); nats per token."""
-    model, device = population.base.model, population.base.device
+def _losses(bucket: BucketLoRA, drawn: Sequence[Batch]) -> Any:
+    """Mean loss of each active member over its own tokens, (members,); nats per token."""
+    model, device = bucket.base.model, bucket.base.device
     if any(b.position_ids is not None or b.others or b.learned is not None for b in drawn):
-        raise InputError("members learn plain rows of tokens, got more than that; train them alone")
+        raise InputError("a bucket trains on plain rows of tokens only; train these members alone")
     if len({len(batch.input_ids) for batch in drawn}) > 1:
         rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)
         raise InputError(f"members need batches of equally many rows, got {rows}; train them alone")
@@ -106,32 +106,32 @@ def _losses(population: PopulationLoRA, drawn: Sequence[Batch]) -> Any:
     following = pad(labels[:, 1:], (0, 1), value=NO_LABEL).to(device)
     each = zip(logits.chunk(len(drawn)), following.chunk(len(drawn)), strict=True)
     return torch.stack(
-        [cross_entropy(told.flatten(0, 1).float(), true.flatten()) for told, true in each]
+        [cross_entropy(own.flatten(0, 1).float(), true.flatten()) for own, true in each]
     )
 
 
 def _wide(rows: np.ndarray, longest: int, filling: int) -> np.ndarray:
-    """Rows padded on the right, where a causal model's other tokens do not see it."""
+    """Pad rows on the right, which in a causal model does not change the tokens before."""
     return np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=filling)
 
 
-def _clip(population: PopulationLoRA) -> Any:
-    """Scale each member's gradient down to its largest norm; the norms before, (members,)."""
-    recipes = [population.members[place].recipe for place in population.present]
-    norms = population.gradients.norm(dim=1)
+def _clip(bucket: BucketLoRA) -> Any:
+    """Clip each member's gradient to its recipe's norm; return the norms before, (members,)."""
+    recipes = [bucket.members[place].recipe for place in bucket.present]
+    norms = bucket.gradients.norm(dim=1)
     largest = torch.tensor([recipe.clip_norm or math.inf for recipe in recipes]).to(norms)
-    population.gradients *= (largest / (norms + CLIP_EPSILON)).clamp(max=1.0)[:, None]
+    bucket.gradients *= (largest / (norms + CLIP_EPSILON)).clamp(max=1.0)[:, None]
     return norms
 
 
-def _optimiser(population: PopulationLoRA) -> Any:
-    """AdamW with a group for each present member: one row of weights, all of them of matrices."""
+def _optimiser(bucket: BucketLoRA) -> Any:
+    """AdamW with a group for each active member: one row of weights, all of matrices."""
     groups = []
-    for place, number in enumerate(population.present):
-        recipe = population.members[number].recipe
+    for place, number in enumerate(bucket.present):
+        recipe = bucket.members[number].recipe
         groups.append(
             {
-                "params": [population.row(place)],
+                "params": [bucket.row(place)],
                 "betas": (0.9, recipe.beta2),
                 "weight_decay": recipe.weight_decay,
             }
@@ -139,18 +139,18 @@ def _optimiser(population: PopulationLoRA) -> Any:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _without(gone: Collection[int], population: PopulationLoRA, streams: Streams, adam: Any) -> Any:
-    """Let members leave the batch; the optimiser of those who stay, with its moments."""
-    kept = [place for place, number in enumerate(population.present) if number not in gone]
-    if len(kept) == len(population.present):
+def _without(gone: Collection[int], bucket: BucketLoRA, streams: Streams, adam: Any) -> Any:
+    """Drop members from the batch; return the optimiser of the others, with its moments."""
+    kept = [place for place, number in enumerate(bucket.present) if number not in gone]
+    if len(kept) == len(bucket.present):
         return adam
     moments = [adam.state[group["params"][0]] for group in adam.param_groups]
     rates = [group["lr"] for group in adam.param_groups]
-    population.keep(kept)
+    bucket.keep(kept)
     streams.keep(kept)
     if not kept:
         return adam
-    smaller = _optimiser(population)
+    smaller = _optimiser(bucket)
     for group, place in zip(smaller.param_groups, kept, strict=True):
         group["lr"] = rates[place]
         if moments[place]:

@@ -1,8 +1,8 @@
-"""Chats of a record: messages in the one form that templates take, and as text by a template.
+"""Chat records: messages normalised to the form that chat templates expect, then rendered as text.
 
-Taken as well: contents as lists of text parts, a call without content, and the messages of ShareGPT
-{from, value}. What a record holds beside its messages that changes their text, `tools` and
-`chat_template_kwargs`, is passed to the template as TRL passes it.
+Also accepted: contents as lists of text parts, a tool call without content, and the messages of
+ShareGPT {from, value}. The columns that change the rendered text, `tools` and
+`chat_template_kwargs`, are passed to the template as TRL passes them.
 """
 
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Chat = Sequence[Mapping[str, Any]]
 
 MESSAGES = ("messages", "conversations")  # columns that hold a whole chat; the latter is ShareGPT's
-ARGUMENTS = ("tools", "chat_template_kwargs")  # columns that change what a template writes
+ARGUMENTS = ("tools", "chat_template_kwargs")  # columns that change the rendered text
 ROLES = {  # of ShareGPT's messages
     "system": "system",
     "human": "user",
@@ -74,7 +74,7 @@ def chat_in(record: Mapping[str, Any], column: str, where: str) -> Chat:
 
 
 def arguments_in(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a record has beside its messages for the chat template, as `rendered` takes it."""
+    """A record's arguments for the chat template beside its messages, as `rendered` takes them."""
     tools = record.get("tools")
     if isinstance(tools, str):
         try:
@@ -108,7 +108,7 @@ def rendered(
     prompting: bool = False,
     arguments: Mapping[str, Any] | None = None,
 ) -> str:
-    """A chat as text by the tokenizer's template, if `prompting` with what the answer begins with.
+    """A chat as text by the tokenizer's template; with `prompting`, the opening of an answer too.
 
     Raises InputError, beginning with `where`, if there is no template or it refuses the chat.
     """
@@ -132,7 +132,7 @@ def rendered(
     try:
         try:
             text = by_template(chat)
-        except Exception:  # some templates ask every message for its content, a call's as well
+        except Exception:  # some templates read the content of every message, even of a tool call
             if all("content" in message for message in chat):
                 raise
             text = by_template(
@@ -146,19 +146,19 @@ def rendered(
 
 
 def _parameters(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
-    """The names that `apply_chat_template` takes for itself, but those that TRL passes on."""
+    """The parameters of `apply_chat_template` itself, except those that TRL passes on."""
     return {*signature(tokenizer.apply_chat_template).parameters} - {"tools", "documents", "kwargs"}
 
 
 def _message(given: Any, column: str, where: str) -> dict[str, Any]:
-    """A message as templates take it; what is null in it counts as left out."""
+    """A message as templates expect it; a null value counts as a missing key."""
     if not isinstance(given, Mapping):
         raise InputError(
             f"{where}: {column!r} must hold messages like {EXAMPLE}, got {shortened(given)}"
         )
     message = {name: value for name, value in given.items() if value is not None}
     if "role" not in message and "from" in message:
-        message = _of_sharegpt(message, column, where)
+        message = _from_sharegpt(message, column, where)
     if not isinstance(message.get("role"), str):
         raise InputError(
             f"{where}: {column!r} must hold messages like {EXAMPLE}, got {shortened(given)}"
@@ -173,7 +173,8 @@ def _message(given: Any, column: str, where: str) -> dict[str, Any]:
     return message
 
 
-def _of_sharegpt(message: Mapping[str, Any], column: str, where: str) -> dict[str, Any]:
+def _from_sharegpt(message: Mapping[str, Any], column: str, where: str) -> dict[str, Any]:
+    """A ShareGPT message {from, value} as {role, content}. Raises InputError for unknown roles."""
     others = {name: value for name, value in message.items() if name not in ("from", "value")}
     name = message["from"]
     if name not in ROLES:
@@ -186,7 +187,7 @@ def _of_sharegpt(message: Mapping[str, Any], column: str, where: str) -> dict[st
 
 
 def _content(content: Any, column: str, where: str) -> str:
-    """The text of a content, of a list of text parts all of them together."""
+    """The text of a message's content; the parts of a list of text parts are joined."""
     texts: list[str] = []
     for part in content if isinstance(content, list) else [content]:
         is_part = isinstance(part, Mapping) and part.get("type", "text") == "text"
@@ -194,21 +195,20 @@ def _content(content: Any, column: str, where: str) -> str:
         if not isinstance(text, str):
             raise InputError(
                 f"{where}: {column!r} has the content {shortened(part)}; it must be text, or a "
-                'list of parts like {"type": "text", "text": "..."}: models of text alone are '
-                "trained"
+                'list of parts like {"type": "text", "text": "..."}: only text models are trained'
             )
         texts.append(text)
     return "".join(texts)
 
 
 def _is_chat(text: str) -> bool:
-    """Whether a text is the JSON of a list of messages."""
+    """True where a text is the JSON of a list of messages."""
     if not text.lstrip().startswith("["):
         return False
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, list) and any(
-        isinstance(one, dict) and {"role", "from"} & one.keys() for one in found
+    return isinstance(content, list) and any(
+        isinstance(message, dict) and {"role", "from"} & message.keys() for message in content
     )

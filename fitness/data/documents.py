@@ -1,7 +1,7 @@
 """Named data sets as streams of documents: files, folders, Hub ids.
 
 A line of JSONL, a row of CSV, TSV or Parquet is a document; so is a whole text file. Everything
-streams: what is held in memory is one record, and of a text file one piece.
+streams: memory holds one record at a time, or one piece of a text file.
 """
 
 import hashlib
@@ -57,29 +57,29 @@ class Source(BaseModel):
     format: Annotated[
         Literal["jsonl", "csv", "tsv", "parquet", "text", "folder", "hub"] | None,
         Field(
-            description="What the path holds; told from its suffix if left out, behind which .gz, "
-            ".zst, .bz2 or .xz may stand."
+            description="Format of the file; by default that of its suffix, which may be followed "
+            "by .gz, .zst, .bz2 or .xz."
         ),
     ] = None
     kind: Annotated[
         Kind,
         Field(
-            description="What a record is: `text`; `completion` {prompt, completion} or "
-            "{messages}, whose prompts are not learned; `preference` {prompt, chosen, rejected}; "
-            "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, perhaps with "
-            "a {reference}. Each part is text, or a list of chat messages {role, content}. For "
-            "model.task classification, `label` {text, label}. `sample`: a pool of what models "
-            "wrote, {prompt, completion, individual, seed, scores}, of which the recipe's `keep_` "
-            "fields choose."
+            description="Kind of record: `text`; `completion` {prompt, completion} or {messages}, "
+            "trained on completions only; `preference` {prompt, chosen, rejected}; "
+            "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, optionally "
+            "with {reference}. Each part is text, or a list of chat messages {role, content}. For "
+            "model.task classification, `label` {text, label}. `sample`: a pool of generated "
+            "samples, {prompt, completion, individual, seed, scores}, filtered by the thresholds "
+            "in the recipe's `keep_` fields."
         ),
     ] = "text"
     text: Annotated[
         str,
-        Field(description="Column or key that holds the text, of kinds `text` and `label` alone."),
+        Field(description="Column or key that holds the text; for kinds `text` and `label` only."),
     ] = "text"
     split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
     limit: Annotated[
-        int | None, Field(ge=1, description="Read only the first so many documents.")
+        int | None, Field(ge=1, description="Read at most this many documents, from the first.")
     ] = None
 
 
@@ -96,8 +96,8 @@ def documents(
 ) -> Iterator[str]:
     """Stream the documents of a source, its path relative to `base`; blank ones are left out.
 
-    With `half` only the documents that `half_of` puts there. Raises InputError, naming the file
-    and line, when the first document or the one at fault is reached, or gives it to `refuse`.
+    With `half`, only the documents that `half_of` assigns to that half. Raises InputError, naming
+    the file and line, when the faulty document is reached, or passes the error to `refuse`.
     """
     parts: list[str] = []
     for piece in pieces(source, base, half=half, refuse=refuse):
@@ -110,10 +110,10 @@ def documents(
 def pieces(
     source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
 ) -> Iterator[Piece]:
-    """`documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
+    """Stream documents as `documents`, in pieces of at most PIECE_CHARACTERS[1] characters."""
     read = kept = 0
     for parts in _read(source, base, refuse):
-        begun: list[str] = []  # as far as its first text
+        begun: list[str] = []  # the parts up to the first that is not blank
         for part in parts:
             begun.append(part)
             if part.strip():
@@ -136,21 +136,21 @@ def pieces(
 def records(
     source: Source, base: Path, *, half: Half | None = None, refuse: Refuse = at_once
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stream where each record of a source stands, for errors, and what it holds.
+    """Stream the records of a source, each with its place (file and line) for error messages.
 
-    `half` goes by what a record asks, so that no prompt is in both. Raises as `documents` does.
+    `half` is decided by the prompt, so that no prompt is in both halves. Raises as `documents`.
     """
     read = kept = 0
     for where, record in islice(_records(source, base, refuse), source.limit):
         read += 1
-        if half is None or half_of(_asked(record, source)) == half:
+        if half is None or half_of(_identity(record, source)) == half:
             kept += 1
             yield where, record
     _check_some(source, read, kept, half)
 
 
-def _asked(record: Mapping[str, Any], source: Source) -> str:
-    """What a record is told apart by: its prompt, the beginning of its conversation, its text."""
+def _identity(record: Mapping[str, Any], source: Source) -> str:
+    """The text that decides a record's half: its prompt, first chat message, or labelled text."""
     if source.kind == "label":
         return str(record.get(source.text))
     prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
@@ -158,7 +158,7 @@ def _asked(record: Mapping[str, Any], source: Source) -> str:
 
 
 def _first(messages: Any) -> Any:
-    """The beginning of a conversation; what is none is refused where its tokens are made."""
+    """The first message of a conversation; anything else is refused later, on tokenising."""
     return messages[0] if isinstance(messages, list) and messages else messages or ""
 
 
@@ -173,10 +173,10 @@ def _check_some(source: Source, read: int, kept: int, half: Half | None) -> None
 
 
 def half_of(text: str) -> Half:
-    """The half of a held-out set that a document belongs to, whatever else is in the set.
+    """The half of a held-out set that a document belongs to, independent of the rest of the set.
 
-    Told from its first 16,384 characters without regard to white space, so equal documents, and
-    long ones that begin alike, are never in both halves.
+    A hash of its first 16,384 characters, with white space normalised, decides: so equal documents,
+    and long ones that begin alike, are never in both halves.
     """
     opening = " ".join(text[: PIECE_CHARACTERS[0]].split())
     digest = hashlib.blake2b(
@@ -196,16 +196,16 @@ def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
         raise InputError(f"{path}: is a file, not a folder; leave `format` out")
     if source.format is not None and source.format != "hub":
         return [(path, source.format)]
-    if (found := format_of(path)) is None:
+    if (format_ := format_of(path)) is None:
         raise InputError(
-            f"{path}: the suffix {path.suffix!r} says nothing about its format; set `format` to "
+            f"{path}: unknown suffix {path.suffix!r}; set `format` to "
             f"jsonl, csv, tsv, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
         )
-    return [(path, found)]
+    return [(path, format_)]
 
 
 def format_of(path: Path) -> FileFormat | None:
-    """The format that a file's suffix tells, behind which that of a compression may stand."""
+    """The format by a file's suffix, before that of a compression; None for an unknown one."""
     name = path.name.lower()
     stem, _, last = name.rpartition(".")
     return SUFFIXES.get(Path(stem if f".{last}" in COMPRESSIONS else name).suffix)
@@ -222,30 +222,30 @@ def existing(path: str, base: Path) -> Path:
         if full.is_file() or full.is_dir():
             return full
         exists = full.exists()
-        found = next(parent for parent in full.parents if parent.is_dir())
-        neighbours = os.listdir(found)
+        nearest = next(parent for parent in full.parents if parent.is_dir())
+        neighbours = os.listdir(nearest)
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, not permitted
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{brief(path)}: is no path to read ({reason}); check it") from error
     if exists:
         raise InputError(f"{full}: is neither a file nor a folder; name one that can be read twice")
-    missing = full.relative_to(found).parts[0]
+    missing = full.relative_to(nearest).parts[0]
     remedy = did_you_mean(missing, neighbours) or "; check the path"
     if re.fullmatch(r"[\w.-]+/[\w-]+", path):
         remedy += f", or write hub:{path} for a data set of the Hugging Face Hub"
     raise InputError(
-        f"{brief(full)}: there is no {shortened(missing, 256)} in {brief(found)}{remedy}"
+        f"{brief(full)}: there is no {shortened(missing, 256)} in {brief(nearest)}{remedy}"
     )
 
 
 def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:
-    """The documents as they stand, each as its pieces."""
+    """Stream all documents of a source, blank ones included, each as a stream of its pieces."""
     if is_on_hub(source):
         yield from _texts(_hub_records(source), source, refuse)
         return
     for path, kind in files(source, base):
         if kind == "text":
-            yield _cut(text_chunks(path))
+            yield _pieces(text_chunks(path))
         else:
             yield from _texts(_in_file(path, kind, source, refuse), source, refuse)
 
@@ -259,7 +259,7 @@ def _texts(
         except InputError as error:
             refuse(error)
         else:
-            yield _cut(_chunks(text))
+            yield _pieces(_chunks(text))
 
 
 def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -269,7 +269,7 @@ def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, 
     for path, kind in files(source, base):
         if kind == "text":
             raise InputError(
-                f"{path}: is plain text, which holds no records of kind {source.kind}; give JSONL, "
+                f"{path}: is plain text, which has no records of kind {source.kind}; give JSONL, "
                 "CSV, TSV or Parquet, or leave `kind` out"
             )
         yield from _in_file(path, kind, source, refuse)
@@ -278,7 +278,7 @@ def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, 
 def _in_file(
     path: Path, kind: FileFormat, source: Source, refuse: Refuse
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each record of a file stands, and what it holds; of Parquet, a text's column alone."""
+    """Stream (place, record) of a file; for text in Parquet, only the text's column is read."""
     check = partial(check_columns, kind=source.kind, text=source.text)
     if kind == "parquet":
         column = source.text if source.kind == "text" else None
@@ -302,19 +302,19 @@ def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:
-    found = [
+    readable = [
         (path, kind)
         for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
         if (kind := format_of(path))
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    if not found:
+    if not readable:
         raise InputError(
             f"{folder}: no readable file in this folder; those with the suffixes "
             f"{listed(SUFFIXES)} are read, at any depth"
         )
-    return found
+    return readable
 
 
 def _chunks(text: str) -> Iterator[str]:
@@ -322,8 +322,8 @@ def _chunks(text: str) -> Iterator[str]:
     return (text[start : start + size] for start in range(0, len(text), size))
 
 
-def _cut(chunks: Iterable[str]) -> Iterator[str]:
-    """Cut anew, at a line break or else a space where there is one, so that no word is torn."""
+def _pieces(chunks: Iterable[str]) -> Iterator[str]:
+    """Split text again at a line break, or else a space, where there is one: no word is torn."""
     rest = ""
     for chunk in chunks:
         rest += chunk

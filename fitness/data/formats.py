@@ -1,6 +1,6 @@
-"""Files of documents, read as streams; every fault has its place.
+"""Read files of documents as streams; every error names the line or row.
 
-JSONL, CSV, TSV and plain text, each perhaps compressed, and Parquet.
+Formats: JSONL, CSV, TSV and plain text, each optionally compressed, and Parquet.
 """
 
 import bz2
@@ -23,7 +23,7 @@ from fitness.suggest import listed, shortened
 
 LONGEST_FIELD = 2**31 - 1  # characters, of CSV
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}  # by suffix
-COMPRESSED = {  # what files begin with; none of it begins a text, as it is not UTF-8 or too odd
+COMPRESSED = {  # magic numbers; none of them begins a text: not UTF-8, or too odd
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\0": "xz",
@@ -35,7 +35,7 @@ UNREAD = {"zip": "a zip archive", "7z": "a 7z archive"}
 ROWS_AT_ONCE = 1024
 CHARACTERS_AT_ONCE = 2**16
 DELIMITERS = (";", "\t", ",", "|")
-Check = Callable[[str, list[str]], None]  # of a table's columns, told where they are named
+Check = Callable[[str, list[str]], None]  # of a table's columns, given the place of its header
 
 
 def no_check(where: str, columns: list[str]) -> None:
@@ -80,8 +80,8 @@ def table_records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Stream the rows of a CSV or TSV file, by the columns of its first line, with their lines.
 
-    Quoted as RFC 4180 has it, so that a field may hold line breaks. Where the first line has no
-    `delimiter` but another usual one, as the semicolon of European exports, that one is meant.
+    Quoting follows RFC 4180, so a field may hold line breaks. Where the first line does not hold
+    the `delimiter` but another common one, such as the semicolon of European exports, that is used.
     """
     csv.field_size_limit(LONGEST_FIELD)
     with reading(path), opened(path) as file, _as_text(file, path, newline="") as text:
@@ -117,11 +117,11 @@ def table_records(
 
 
 def _delimiter(first: str, usual: str) -> str:
-    """The delimiter of a table by its first line: the usual one, or the first that parts it."""
-    for one in (usual, *DELIMITERS):
+    """The delimiter by a table's first line: the usual one, or the first that splits the line."""
+    for delimiter in (usual, *DELIMITERS):
         with suppress(csv.Error):
-            if len(next(csv.reader([first], delimiter=one, strict=True), [])) > 1:
-                return one
+            if len(next(csv.reader([first], delimiter=delimiter, strict=True), [])) > 1:
+                return delimiter
     return usual
 
 
@@ -133,9 +133,9 @@ def text_in(
     *,
     wanted: str = "a string",
 ) -> str:
-    """The text that a record holds under a column; InputError if there is none to use.
+    """The text in a record's column; InputError if it is missing or no usable text.
 
-    With the `kind` of the source, a record of another kind is told as such.
+    Given the `kind` of the source, the error says so where the record is of another kind.
     """
     if column not in record:
         raise InputError(no_column(where, column, record, kind))
@@ -150,13 +150,13 @@ def text_in(
 
 
 def whole_characters(text: str, subject: str) -> str:
-    """The text; InputError, beginning with `subject`, where it holds half a surrogate pair."""
+    """The text itself; InputError, beginning with `subject`, for half a surrogate pair in it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{subject} holds half a surrogate pair at character {error.start + 1}, which is no "
-            "text; write the file again with whole characters"
+            f"{subject} holds half a surrogate pair at character {error.start + 1}, which is not "
+            "valid text; write the file again with whole characters"
         ) from error
     return text
 
@@ -166,7 +166,7 @@ def parquet_records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Stream the rows of a Parquet file with their numbers, of one column or of all.
 
-    All messages of a column have the same keys there; those that one lacks are left out again.
+    Arrow gives all structs of a column the same keys; those that a struct lacked are removed again.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -193,9 +193,9 @@ def parquet_records(
 
 
 def without_nulls_within(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of Arrow without what is null in the structs of its columns.
+    """Remove the null values from the structs in a record that Arrow has read.
 
-    Arrow gives every struct of a column the keys of all of them, null where one has none.
+    Arrow gives every struct of a column the keys of all structs, null where one did not have it.
     """
     return {name: _without_nulls(value) for name, value in record.items()}
 
@@ -224,7 +224,10 @@ def _as_text(file: BinaryIO, path: Path, newline: str | None = None) -> Iterator
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, decompressed if it begins as a compressed one does, whatever its name."""
+    """Open a file's bytes, decompressed if they begin with a compression's magic number.
+
+    The name does not matter. Raises InputError for an archive, or a damaged or mislabelled file.
+    """
     with path.open("rb") as file:
         start = file.read(max(map(len, COMPRESSED)))
     method = next((name for magic, name in COMPRESSED.items() if start.startswith(magic)), None)
@@ -260,7 +263,7 @@ def _decompressing(path: Path, method: str | None) -> BinaryIO:
 
 
 def _first_invalid_byte(path: Path) -> tuple[int, int]:
-    """Line, and byte in it, both counted from 1, at which a file stops being UTF-8."""
+    """Line, and byte in it, both counted from 1, of the first byte that is not UTF-8."""
     line, byte, rest = 1, 1, b""
     with opened(path) as file:
         while True:

@@ -9,7 +9,7 @@ from fitness.errors import InputError
 from fitness.suggest import brief
 
 PREFIX = "hub:"
-PATIENCE_SECONDS = 10.0  # for the first answer; a later stall ends after the library's own retries
+PATIENCE_SECONDS = 10.0  # timeout of the first request; later ones use the library's own retries
 
 _PATTERN = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([^/@]+))?(?:@(.+))?")
 
@@ -28,7 +28,7 @@ class HubId:
 
 
 def parse(path: str, split: str) -> HubId:
-    """The parts of a Hub path; a split named in the path wins over `split`."""
+    """Parse a Hub path; a split named in the path takes precedence over `split`."""
     match = _PATTERN.fullmatch(path)
     if match is None:
         raise InputError(
@@ -39,12 +39,12 @@ def parse(path: str, split: str) -> HubId:
 
 
 def revision(dataset: HubId) -> str:
-    """The commit that the Hub serves now. InputError without an answer in PATIENCE_SECONDS."""
+    """The commit that the Hub serves now. InputError if it does not answer in PATIENCE_SECONDS."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
     try:
-        found = HfApi().dataset_info(dataset.repository, timeout=PATIENCE_SECONDS)
+        info = HfApi().dataset_info(dataset.repository, timeout=PATIENCE_SECONDS)
     except RepositoryNotFoundError as error:
         raise InputError(
             f"{dataset}: the Hub has no public data set {dataset.repository!r}; check the name, "
@@ -54,7 +54,7 @@ def revision(dataset: HubId) -> str:
         raise InputError(
             f"{dataset}: the Hugging Face Hub cannot be reached ({error}); {_go_local(dataset)}"
         ) from error
-    return str(found.sha)
+    return str(info.sha)
 
 
 def records(dataset: HubId, commit: str) -> Iterator[dict[str, Any]]:

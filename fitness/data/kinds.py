@@ -1,4 +1,4 @@
-"""The kinds of records, the columns that each needs, and which kind a record's columns tell."""
+"""The kinds of records, the columns that each needs, and the kind recognised from columns."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -9,8 +9,8 @@ from fitness.suggest import LONGEST_NAME, listed, shortened
 
 Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
 
-# The first of these whose columns a record has is its kind, in words and by name.
-TOLD: tuple[tuple[frozenset[str], str, Kind], ...] = (
+# (columns, description, kind): a record is of the first kind whose columns it has.
+RECOGNISED: tuple[tuple[frozenset[str], str, Kind], ...] = (
     (frozenset({"prompt", "completion", "individual", "seed"}), "samples of a pool", "sample"),
     (frozenset({"prompt", "chosen", "rejected"}), "preferences", "preference"),
     (frozenset({"prompt", "completion", "label"}), "rated answers", "rating"),
@@ -23,7 +23,7 @@ TOLD: tuple[tuple[frozenset[str], str, Kind], ...] = (
     (frozenset({"prompt"}), "prompts", "prompt"),
 )
 
-# Columns of a kind's records, or other ones in their place; a text's own column has any name.
+# Required columns by kind, with alternatives; the column of kind `text` may have any name.
 NEEDED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
     "completion": (("prompt", "completion"), ("messages",), ("conversations",)),
     "preference": (("prompt", "chosen", "rejected"),),
@@ -35,9 +35,9 @@ LIKE_TEXT = ("text", "content", "body", "document", "article", "sentence", "revi
 
 
 def check_columns(where: str, columns: Iterable[str], kind: Kind, text: str) -> None:
-    """Raises InputError, once for a whole table, if its columns are not those of a kind's records.
+    """Raise InputError, once for a whole table, if it lacks the columns that a kind needs.
 
-    `text` is the column of a text.
+    `text` is the name of the text column.
     """
     has = list(columns)
     choices = NEEDED.get(kind, ((text, "label"),) if kind == "label" else ((text,),))
@@ -54,36 +54,36 @@ def check_columns(where: str, columns: Iterable[str], kind: Kind, text: str) -> 
 
 
 def no_column(where: str, column: str, existing: Iterable[str], kind: Kind | None) -> str:
-    """The message on a column that a record or a table lacks."""
+    """The error message for a column that is missing from a record or a table."""
     names = list(existing)
     has = f"it has {listed(names)}" if names else "it is empty"
-    told = f"{where}: no column {shortened(column)}, {has}"
+    message = f"{where}: no column {shortened(column)}, {has}"
     if kind is not None and (other := other_kind(names, kind)):
-        return f"{told}; {other}"
+        return f"{message}; {other}"
     meant = _meant(column, names)
     if kind is not None and kind not in ("text", "label"):
         question = f"; did you mean {shortened(meant)}?" if meant else ";"
-        return f"{told}{question} a record of kind {kind} needs it"
+        return f"{message}{question} a record of kind {kind} needs it"
     if kind is None:
-        return f"{told}; name it so"
+        return f"{message}; name it so"
     texts = [name for name in names if name.casefold() in LIKE_TEXT]
     meant = meant or (names[0] if len(names) == 1 else texts[0] if texts else "")
     if not meant:
-        return f"{told}; name the one to read with `text`"
-    return f"{told}; did you mean {shortened(meant)}? name it with `text: {meant:.60}`"
+        return f"{message}; name the one to read with `text`"
+    return f"{message}; did you mean {shortened(meant)}? name it with `text: {meant:.60}`"
 
 
 def _meant(column: str, names: list[str]) -> str:
-    """The name that is nearest to a column's; empty if none is near."""
+    """The existing name closest to a column's; empty if none is close."""
     if len(column) > LONGEST_NAME:
         return ""
     return next(iter(get_close_matches(column, sorted(names), n=1)), "")
 
 
 def other_kind(columns: Iterable[str], kind: Kind) -> str:
-    """Says that columns tell another kind than the given one, and how to set it; empty if not."""
+    """A hint that the columns are those of another kind, and how to set it; else empty."""
     names = set(columns)
-    for needed, words, other in TOLD:
+    for needed, words, other in RECOGNISED:
         if needed <= names:
             setting = "leave `kind` out" if other == "text" else f"set `kind: {other}`"
             return "" if other == kind else f"these are {words}: {setting}"

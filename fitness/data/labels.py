@@ -1,4 +1,4 @@
-"""Texts with the names of their classes, `{text, label}`, as rows of tokens."""
+"""Texts with class labels, `{text, label}`, as rows of tokens."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def label_in(record: Mapping[str, Any], where: str) -> str:
-    """The name of a record's class; a whole number is taken as its text."""
+    """The name of a record's class; a whole number becomes its decimal text."""
     label = record.get("label")
     if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
         return str(label)
-    told = shortened(label, 40) if "label" in record else f"none among {listed(record)}"
-    raise InputError(f"{where}: 'label' must be a name or a whole number, got {told}")
+    got = shortened(label, 40) if "label" in record else f"none among {listed(record)}"
+    raise InputError(f"{where}: 'label' must be a name or a whole number, got {got}")
 
 
 def labelled(
@@ -29,7 +29,7 @@ def labelled(
     encode: Encode,
     around: tuple[list[int], list[int]],
 ) -> Row:
-    """A text, what the tokenizer has `around` it, and its class's number.
+    """The row of a text with its special tokens `around` it, labelled by its class's number.
 
     Raises InputError, beginning with `where`, for a label that is not in the set.
     """
@@ -46,7 +46,7 @@ def labelled(
 
 
 def tokens_around(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and behind a text by itself, such as [CLS] and [SEP]."""
+    """The special tokens that a tokenizer adds before and after a text, such as [CLS] and [SEP]."""
     whole = tokenizer("a", verbose=False)["input_ids"]
     inside = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
     for first in range(len(whole) - len(inside) + 1):

@@ -39,19 +39,22 @@ class PromptSet(BaseModel):
     test: Annotated[
         str, Field(min_length=1, description="JSONL that only the closing comparison reads.")
     ]
-    max_new_tokens: Annotated[int, Field(ge=1, description="Longest answer.")] = 32
-    temperature: Annotated[float, Field(ge=0, description="0 is greedy.")] = 0.0
+    max_new_tokens: Annotated[int, Field(ge=1, description="Longest answer, tokens.")] = 32
+    temperature: Annotated[float, Field(ge=0, description="0 is greedy decoding.")] = 0.0
     top_p: Annotated[
-        float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
+        float,
+        Field(gt=0, le=1, description="Nucleus sampling: from the likeliest tokens of this mass."),
     ] = 1.0
     metrics: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Names, or own ones as module:function.")
+        tuple[str, ...], Field(min_length=1, description="Names, or your own as module:function.")
     ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
-    limit: Annotated[int | None, Field(ge=1, description="Only the first so many prompts.")] = None
+    limit: Annotated[
+        int | None, Field(ge=1, description="Read at most this many prompts, from the first.")
+    ] = None
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """How answers are written, as `generate` takes it."""
+        """The sampling settings, as keyword arguments of `generate`."""
         names = ("max_new_tokens", "temperature", "top_p")
         return {name: getattr(self, name) for name in names}
 
@@ -62,11 +65,11 @@ class PromptSet(BaseModel):
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts and the answers that are expected, in the same order."""
+    """Prompts and their reference answers, in the same order."""
 
     prompts: list[str]
     references: list[str]
-    # What a user should know of them, sentences without their subject.
+    # Warnings for the user, sentences without their subject.
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -76,29 +79,30 @@ def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prom
     A chat is rendered by the template of the tokenizer in the folder `model`.
     """
     faults = Faults()
-    found = Prompts([], [])
+    result = Prompts([], [])
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
     try:
-        for where, record, prompt in islice(asked(path, model, faults.add), settings.limit):
+        prompts = prompt_records(path, model, faults.add)
+        for where, record, prompt in islice(prompts, settings.limit):
             with faults.noted():
-                found.references.append(text_in(record, "reference", where, "prompt"))
-                found.prompts.append(prompt)
+                result.references.append(text_in(record, "reference", where, "prompt"))
+                result.prompts.append(prompt)
             ignored |= dict.fromkeys(unread(record, "prompt"))
         faults.check()
-        if not found.prompts:
+        if not result.prompts:
             raise InputError(
                 f"{path}: holds no prompts; every line must look like "
                 '{"prompt": "...", "reference": "..."}'
             )
     except InputError as error:
         raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
-    return replace(found, notes=tuple(notes_of(ignored)))
+    return replace(result, notes=tuple(notes_of(ignored)))
 
 
-def asked(
+def prompt_records(
     path: str, model: Path, refuse: Refuse = at_once
 ) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """Where each record of a file of prompts is, the record, and its prompt as text.
+    """Stream (place, record, prompt as text) of a JSONL file of prompts.
 
     A chat is rendered by the template of the tokenizer in the folder `model`. Raises InputError.
     """
@@ -112,14 +116,14 @@ def asked(
             prompt = text_or_chat(record, "prompt", where, "prompt")
             if not isinstance(prompt, str):
                 tokenizer = tokenizer or load_tokenizer(model)
-                prompt = _asked(prompt, record, tokenizer, where)
+                prompt = _rendered_prompt(prompt, record, tokenizer, where)
         except InputError as error:
             refuse(error)
         else:
             yield where, record, prompt
 
 
-def _asked(
+def _rendered_prompt(
     chat: Chat, record: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase", where: str
 ) -> Rendered:
     arguments = arguments_in(record, where)

@@ -27,7 +27,7 @@ from fitness.files import appearing, file_digest, write_whole
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2  # of the cache; another number makes every fingerprint another one
+FORMAT = 2  # of the cache; it is part of every fingerprint, so a new number invalidates all entries
 FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "notes"})
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
@@ -42,21 +42,21 @@ class TokenFile:
     path: str
     tokens: int
     documents: int
-    bytes: int  # of the documents as UTF-8, without what separates them; of records, of the tokens
+    bytes: int  # of the documents as UTF-8, without separators; for records, of the tokens
     dtype: str  # of NumPy: "<u2" or "<u4"
     fingerprint: str
     kind: Kind = "text"
-    rows: int = 0  # of records; their index stands behind the tokens
-    scores: tuple[str, ...] = ()  # of samples; a column of float64 each, behind the index
-    notes: tuple[str, ...] = ()  # what a user should know of it, sentences without their subject
+    rows: int = 0  # of records; their index follows the tokens in the file
+    scores: tuple[str, ...] = ()  # of samples; a column of float64 each, after the index
+    notes: tuple[str, ...] = ()  # warnings for the user, sentences without their subject
 
     def __post_init__(self) -> None:
-        for name in ("scores", "notes"):  # lists where JSON carried them
+        for name in ("scores", "notes"):  # lists when they come from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def size(self) -> int:
-        """Of the file, bytes."""
+        """Size of the file, bytes."""
         if not self.rows:
             return self.tokens * np.dtype(self.dtype).itemsize
         columns = COLUMNS * INDEX.itemsize + len(self.scores) * SCORE.itemsize
@@ -68,9 +68,9 @@ class TokenFile:
         return used + -used % INDEX.itemsize
 
     def open(self) -> np.ndarray | Records:
-        """The tokens, (tokens,), or a source of records; mapped read-only.
+        """The tokens, (tokens,), or a source of records; memory-mapped read-only.
 
-        Raises InputError if they are not there, or not those that were written.
+        Raises InputError if the file is missing, or its checksum differs.
         """
         self._check()
         tokens = self._mapped(np.dtype(self.dtype), (self.tokens,))
@@ -88,14 +88,14 @@ class TokenFile:
         path = Path(self.path)
         try:
             sound = checksums.intact(path, json.loads(path.with_suffix(".json").read_bytes()))
-        except FileNotFoundError:  # of tokens, told as they are mapped
+        except FileNotFoundError:  # missing tokens: `_mapped` raises the error
             return
         except (OSError, ValueError):
             sound = False
         if not sound:
             raise InputError(
-                f"{self.name}: its tokens in {self.path} are damaged, as their checksum tells; "
-                "launch or resume again, which makes them anew"
+                f"{self.name}: its tokens in {self.path} are damaged, their checksum differs; "
+                "launch or resume again, which tokenises the source again"
             )
 
     def _mapped(
@@ -123,24 +123,22 @@ def tokenise(
 ) -> TokenFile:
     """Tokenise a source, or find it in the cache; memory does not grow with the source.
 
-    Each document is [BOS if the tokenizer adds one by itself,] its tokens, EOS. A document of
-    more than documents.PIECE_CHARACTERS is read in pieces, and has the tokens that it has as a
-    whole. For records see fitness.data.records;
-    `labels` are the names of classes by their numbers; samples whose id is in `without` are left
-    out.
-    `name` stands in errors and in the record, not in the fingerprint. Raises InputError for
-    whatever the source has wrong.
+    Each document becomes [BOS, if the tokenizer adds one,] its tokens, EOS. A document of more than
+    documents.PIECE_CHARACTERS is read in pieces, and gets the same tokens as if read at once. For
+    records see fitness.data.records; `labels` are the names of classes by their numbers; samples
+    with an id in `without` are left out. `name` is used in errors and in the result, not in the
+    fingerprint. Raises InputError for any fault of the source.
     """
     try:
         key = fingerprint(source, base, tokenizer_path, half=half, labels=labels, without=without)
         with _writing(cache):
-            found = _cached(cache, key) or _build(
+            facts = _cached(cache, key) or _build(
                 source, base, tokenizer_path, cache, key, half, labels, without
             )
     except InputError as error:
         raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
     path = str(_tokens_path(cache, key).absolute())
-    return TokenFile(name=name, path=path, fingerprint=key, **found)
+    return TokenFile(name=name, path=path, fingerprint=key, **facts)
 
 
 def fingerprint(
@@ -152,9 +150,9 @@ def fingerprint(
     labels: Sequence[str] = (),
     without: Collection[str] = (),
 ) -> str:
-    """SHA-256, in hex, over all that decides the tokens; reads the files through, in blocks.
+    """SHA-256, in hex, over everything that decides the tokens; reads the files in blocks.
 
-    A Hub data set counts with its commit instead of its content.
+    A Hub data set is represented by its commit instead of its content.
     """
     settings = {
         "format": FORMAT,
@@ -220,7 +218,7 @@ def _build(
                 if without:
                     every = (one for one in every if sample_in(one[1], one[0]).id not in without)
                 counts = _write_records(every, source, labels, tokenizer, dtype, file, faults)
-        except InputError:  # such as that there is nothing in it, all of it being at fault
+        except InputError:  # such as an empty source, because every record was at fault
             faults.check()
             raise
         faults.check()
@@ -256,7 +254,7 @@ def _write_records(
     file: BinaryIO,
     faults: Faults,
 ) -> dict[str, Any]:
-    """Tokens as they come, behind them the index, and behind that the scores of samples."""
+    """Write a source of records: the tokens, then the index, then the scores of samples."""
     opening = opening_tokens(tokenizer)
     around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
 
@@ -307,7 +305,7 @@ def _write_records(
 
 
 def _encoded(every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase") -> Iterator[list[int]]:
-    """The tokens of successive documents, opened and closed; those of one piece many at once."""
+    """The tokens of documents with their opening and end; documents of one piece in batches."""
     opening, closing = opening_tokens(tokenizer), [separator(tokenizer)]
     for documents in _batches(every):
         if isinstance(documents, list):
@@ -320,7 +318,7 @@ def _encoded(every: Iterator[Piece], tokenizer: "PreTrainedTokenizerBase") -> It
 
 
 def _batches(every: Iterator[Piece]) -> Iterator[list[str] | Iterator[str]]:
-    """Documents of one piece, many in a list; each of more pieces by itself, as a stream."""
+    """Documents of one piece in lists of many; a document of several pieces alone, as a stream."""
     batch: list[str] = []
     characters = 0
     for piece in every:
@@ -349,7 +347,7 @@ def _encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> Iterable[
             "input_ids"
         ]
         return ids
-    backend = tokenizer.backend_tokenizer  # twice as fast as the library's wrapping, measured
+    backend = tokenizer.backend_tokenizer  # measured: twice as fast as the wrapper in transformers
     backend.no_truncation()
     backend.no_padding()
     return (one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False))

@@ -1,11 +1,11 @@
-"""Which samples of a pool a recipe keeps: its `keep_` fields, applied to the stored scores.
+"""Select samples of a pool by a recipe's thresholds (its `keep_` fields) on their stored scores.
 
-Cuts are shares of the pool, not values, so that they mean the same in every round and under every
-model. Each goes by its own score over the whole pool, whatever the others cut, and a sample must
-pass all of them. Samples that tie with the last one kept are kept too: a larger share never keeps
-less, and no order of the pool decides. What lacks a score does not pass a cut by it; but nobody
-rates every sample, so those without a rating are spared by `keep_rating`, and so is a whole pool
-that nobody has rated.
+Thresholds are shares of the pool, not values, so that they mean the same in every round and for
+every model. Each applies to its own score over the whole pool, independent of the others, and a
+sample must pass all of them. Samples that tie with the last one selected are selected too: so a
+larger share never selects less, and the order of the pool does not matter. A sample without a
+score fails that score's threshold. The exception is `keep_rating`: people do not rate every sample,
+so unrated samples pass it, and a whole unrated pool does too.
 """
 
 import math
@@ -20,18 +20,18 @@ from fitness.errors import InputError
 from fitness.recipe import Recipe
 from fitness.suggest import listed
 
-KEEP = "keep_"  # begins the fields of a recipe that cut
+KEEP = "keep_"  # prefix of the threshold fields in a recipe
 Side = Literal["highest", "lowest", "band"]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score in its natural unit, and which side of it a recipe keeps."""
+    """A score's unit, and the side of it that a threshold selects."""
 
     unit: str
     keeps: Side
     description: str
-    spares: bool = False  # samples that have no such score
+    spares: bool = False  # True: samples without this score pass
 
 
 SCORES: Mapping[str, Score] = {
@@ -50,19 +50,19 @@ OWN = Score("", "highest", "as its own function defines it")
 
 
 def score(name: str) -> Score:
-    """What a score is; one's own function's counts as the higher the better."""
+    """The description of a score; for a user's own function, higher is better."""
     return SCORES.get(name, OWN)
 
 
-def cut_by(field: str) -> str | None:
-    """The score that a field of a recipe cuts by, `own` for those of one's own; None for others."""
+def score_of_field(field: str) -> str | None:
+    """The score that a recipe's field is a threshold on, `own` for users' own; None for others."""
     if not field.startswith(KEEP):
         return None
     return field.removeprefix(KEEP).removesuffix("_low").removesuffix("_high")
 
 
 def band(recipe: Recipe, name: str) -> tuple[float, float]:
-    """The quantiles of a score between which a recipe keeps samples; (0, 1) is all of them."""
+    """The quantiles of a score between which a recipe selects samples; (0, 1) is all of them."""
     field = f"{KEEP}{name if name in SCORES else 'own'}"
     if score(name).keeps == "band":
         return getattr(recipe, f"{field}_low"), getattr(recipe, f"{field}_high")
@@ -70,30 +70,31 @@ def band(recipe: Recipe, name: str) -> tuple[float, float]:
     return (0.0, share) if score(name).keeps == "lowest" else (1.0 - share, 1.0)
 
 
-def lacking(recipe: Recipe, names: Iterable[str]) -> list[str]:
-    """Scores that a recipe cuts by and that are not among those of a pool."""
-    had = set(names)
+def missing_scores(recipe: Recipe, names: Iterable[str]) -> list[str]:
+    """The scores that a recipe has thresholds on and that are not among a pool's `names`."""
+    available = set(names)
     wanted = [
         name
         for name, one in SCORES.items()
-        if name not in had and not one.spares and band(recipe, name) != (0, 1)
+        if name not in available and not one.spares and band(recipe, name) != (0, 1)
     ]
-    own = recipe.keep_own != 1 and had <= SCORES.keys() | {CONTAMINATION}
+    own = recipe.keep_own != 1 and available <= SCORES.keys() | {CONTAMINATION}
     return [*wanted, *(["own"] if own else [])]
 
 
 def passing(
     recipe: Recipe, scores: Mapping[str, np.ndarray], samples: int
 ) -> dict[str, np.ndarray]:
-    """By each score that a recipe cuts by, which samples pass, (samples,) bool.
+    """The samples that pass each threshold of a recipe, (samples,) bool by score.
 
-    `scores`: float64, (samples,), NaN where one could not be told. Raises InputError where the pool
-    has no such score.
+    `scores`: float64, (samples,), NaN for an unknown one. Raises InputError where the pool lacks a
+    score that has a threshold.
     """
-    if absent := lacking(recipe, scores):
-        have = f"has {listed(scores)}" if scores else "has none"
+    if missing := missing_scores(recipe, scores):
+        have = f"has scores {listed(scores)}" if scores else "has no scores"
         raise InputError(
-            f"{KEEP}{absent[0]}: the pool {have}; score it with this filter, or leave the field out"
+            f"{KEEP}{missing[0]}: the pool {have}; score it with this filter, or leave the field "
+            "out"
         )
     bands = {name: band(recipe, name) for name in scores if name != CONTAMINATION}
     return {
@@ -104,8 +105,8 @@ def passing(
     }
 
 
-def kept(recipe: Recipe, scores: Mapping[str, np.ndarray], samples: int) -> np.ndarray:
-    """Which samples pass every cut, (samples,) bool; `scores` and errors as in `passing`."""
+def passing_all(recipe: Recipe, scores: Mapping[str, np.ndarray], samples: int) -> np.ndarray:
+    """The samples that pass all thresholds, (samples,) bool; `scores`, errors as in `passing`."""
     every = np.ones(samples, dtype=bool)
     for mask in passing(recipe, scores, samples).values():
         every &= mask
@@ -113,7 +114,7 @@ def kept(recipe: Recipe, scores: Mapping[str, np.ndarray], samples: int) -> np.n
 
 
 def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Which values, (n,), lie between two quantiles, ties with either end included; NaN do not."""
+    """Mask (n,) of the values between two quantiles, ties with an end included, NaN excluded."""
     known = np.sort(values[~np.isnan(values)])
     if not len(known):
         return np.zeros(len(values), dtype=bool)

@@ -1,4 +1,4 @@
-"""The tokenizer in a model's folder, and what identifies it."""
+"""Load the tokenizer of a model's folder, and compute its fingerprint."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-OF_TOKENIZERS = (
+TOKENIZER_FILES = (
     ".json",
     ".jinja",
     ".model",
@@ -36,9 +36,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever odd content makes the library raise
-        told = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{folder}: no usable tokenizer in it ({told}); save one with "
+            f"{folder}: no usable tokenizer in it ({reason}); save one with "
             "`tokenizer.save_pretrained(folder)`"
         ) from error
     if separator(tokenizer) is None:
@@ -52,13 +52,13 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def fingerprint_of_tokenizer(folder: Path) -> str:
     """SHA-256, in hex, over every file in a model's folder that a tokenizer may be read from.
 
-    Not over its weights, nor over what is only told to people, such as a README.
+    Weights and documentation, such as a README, are not included.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
     digests = {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name.endswith(OF_TOKENIZERS) and not path.name.startswith(".")
+        if path.is_file() and path.name.endswith(TOKENIZER_FILES) and not path.name.startswith(".")
     }
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

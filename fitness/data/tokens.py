@@ -1,7 +1,7 @@
-"""Text as tokens: whole, and only then split, so that no part begins as a text of its own would.
+"""Tokenise texts whole and split the tokens afterwards, not the text.
 
-Tokenizers after SentencePiece (Llama 2, Mistral, Gemma) write a word mark before a text. A part of
-a text that is tokenised apart so begins with a mark that its place in the whole has not.
+Tokenizers after SentencePiece (Llama 2, Mistral, Gemma) put a word mark before a text. A part of a
+text tokenised alone would therefore begin with a mark that it does not have within the text.
 """
 
 from bisect import bisect_left
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OVERLAP = 2**12  # characters of a long text that two windows of it share
-ALIKE = 8  # successive tokens in which two windows must agree where one passes into the other
+ALIKE = 8  # successive tokens in which two windows must agree where they are joined
 
 
 class Rendered(str):
-    """A prompt that a chat template wrote, with all special tokens that belong before it."""
+    """A prompt rendered by a chat template, with all special tokens that belong before it."""
 
     __slots__ = ()
 
@@ -29,13 +29,13 @@ def separator(tokenizer: "PreTrainedTokenizerBase") -> Any:
 
 
 def opening_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before every document and prompt: BOS or CLS if the tokenizer adds one."""
+    """The tokens before every document and prompt: BOS or CLS if the tokenizer adds one."""
     first = tokenizer("", verbose=False)["input_ids"][:1]
     return first if first in ([tokenizer.bos_token_id], [tokenizer.cls_token_id]) else []
 
 
 def text_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """The tokens of a text itself, with nothing around it."""
+    """The tokens of a text alone, without special tokens around it."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
@@ -43,9 +43,9 @@ def text_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 def prompt_tokens(
     tokenizer: "PreTrainedTokenizerBase", prompt: str, opening: list[int]
 ) -> tuple[list[int], list[int]]:
-    """The tokens that open a prompt, which no cut takes away, and those of its text.
+    """The opening tokens of a prompt, which truncation must keep, and the tokens of its text.
 
-    A prompt of plain text has before it the `opening` of the tokenizer.
+    A prompt of plain text is preceded by the tokenizer's `opening`.
     """
     tokens = text_tokens(tokenizer, prompt)
     if not isinstance(prompt, Rendered):
@@ -56,10 +56,10 @@ def prompt_tokens(
 
 
 def shared(tokens: list[int], others: list[int]) -> int:
-    """How many tokens two lists begin with alike.
+    """Length of the common prefix of two lists of tokens.
 
-    Of a prompt's tokens and those of the prompt with its answer, that is where the answer begins:
-    a token that holds the prompt's end and the answer's beginning is learned with the answer. TRL
+    For a prompt's tokens and those of the prompt with its answer, this is where the answer begins:
+    a token that spans the prompt's end and the answer's beginning is learned with the answer. TRL
     splits at the same place.
     """
     pairs = zip(tokens, others, strict=False)
@@ -67,22 +67,22 @@ def shared(tokens: list[int], others: list[int]) -> int:
 
 
 class _Window(NamedTuple):
-    """A stretch of a long text, its tokens, and which of these have been yielded already."""
+    """A stretch of a long text, its tokens, and the number of the first not yet yielded."""
 
     begin: int  # its first character's place in the text
     text: str
     encoding: Any
     ids: list[int]
-    first: int = 0  # token that has not been yielded
+    first: int = 0  # token not yet yielded
 
     @property
     def end(self) -> int:
         return self.begin + len(self.text)
 
     def token_at(self, place: int) -> int | None:
-        """The number of the token that holds a character of the text."""
-        found: int | None = self.encoding.char_to_token(place - self.begin)
-        return found
+        """The number of the token that contains a character of the text; None if none does."""
+        token: int | None = self.encoding.char_to_token(place - self.begin)
+        return token
 
     def start_of(self, token: int) -> int:
         """The place in the text at which a token starts."""
@@ -92,13 +92,14 @@ class _Window(NamedTuple):
 def long_text_tokens(
     tokenizer: "PreTrainedTokenizerBase", parts: Iterable[str]
 ) -> Iterator[list[int]]:
-    """The tokens of one text, those of the whole, from its successive parts.
+    """Tokenise a text given in successive parts; the tokens are those of the whole text.
 
-    Windows of the text overlap. One passes into the next within the overlap, where the tokens of
-    both agree, identity and place, on ALIKE to either side. Where they agree nowhere, as in a run
-    of one letter, the windows are joined, at the cost of their memory.
+    Windows of the text overlap. The tokens of one window end, and those of the next begin, at a
+    place within the overlap where both have the same ALIKE tokens before and after it, at the same
+    characters. Where there is no such place, as in a long run of one letter, the two windows are
+    merged into one, which costs memory.
     """
-    if not tokenizer.is_fast:  # tells no places
+    if not tokenizer.is_fast:  # it gives no character offsets
         yield text_tokens(tokenizer, "".join(parts))
         return
     rest = iter(parts)
@@ -130,10 +131,10 @@ def _window(tokenizer: "PreTrainedTokenizerBase", begin: int, text: str) -> _Win
 
 
 def _agreement(window: _Window, following: _Window) -> tuple[int, int] | None:
-    """Where in one window's tokens, and in the next one's, the same ones stand; None if nowhere.
+    """The token numbers, in two successive windows, of a place where both agree; None if nowhere.
 
-    Of all such places in their overlap, that nearest to its middle: the ends of a window may be
-    other tokens than they are within the text.
+    Of all such places in the overlap the one nearest to its middle is taken: at the ends of a
+    window the tokens may differ from those within the text.
     """
     middle = (following.begin + window.end) // 2
     for distance in range((window.end - following.begin) // 2):

@@ -1,4 +1,4 @@
-"""The builtin trainer: fine-tunes the base on a recipe's mixture, then scores what came of it."""
+"""The builtin trainer: fine-tunes the base on a recipe's mixture, then scores the model."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from fitness.training.supervised import Loss, cross_entropy, finetune, precise
 
 
 class Builtin:
-    """Holds the base model and the mapped sources between evaluations."""
+    """The builtin evaluator; keeps the base model and the mapped sources between evaluations."""
 
     def __init__(self, task: Task) -> None:
         import torch
@@ -50,7 +50,10 @@ class Builtin:
         self._reference = Reference(self._base)
 
     def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
-        """`trained` is given where that was done in a bucket already. Raises Diverged."""
+        """Train and measure one individual, or generate its samples. Raises Diverged.
+
+        `trained` is given if it was trained in a bucket already.
+        """
         if spec.writing is not None:
             return self._written(spec)
         if spec.fidelity == 0:
@@ -61,17 +64,17 @@ class Builtin:
         return self._trained(spec, self._task, recipe, trained)
 
     def together(self, specs: Sequence[EvaluationSpec]) -> Mapping[EvaluationSpec, Trained]:
-        """Train those who fit one another on one forward pass of the base."""
+        """Train the compatible specs together, sharing one forward pass of the base."""
         base = self._base
         write = partial(answers_each, base.model, base.tokenizer, self._task)
         return train_together(base, partial(self._mixing, self._task), specs, write)
 
     def bfloat16_cost(self) -> float:
-        """How many times as long as in float32 a product in bfloat16 takes here."""
+        """Duration of a matrix product in bfloat16 on this machine, in multiples of float32."""
         return rounding.bfloat16_cost(self._base.device)
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
-        """How large a bucket of such recipes is fastest here, as measured."""
+        """Bucket size that trains such recipes fastest on this machine, as measured."""
         from fitness.buckets.size import fastest
 
         return fastest(self._base, Recipe.model_validate(dict(recipe)))
@@ -98,7 +101,7 @@ class Builtin:
         return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
 
     def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
-        """The parts merged by the recipe's mixture; nothing is trained."""
+        """Measure the parts merged by the recipe's mixture; nothing is trained."""
         started = time.perf_counter()
         base, task = self._base, self._task
         inherited = merge.of_parts(base, recipe, task.parts, seed=spec.seed)
@@ -130,7 +133,7 @@ class Builtin:
         )
 
     def _decks(self, recipe: Recipe, seed: int) -> dict[str, Deck]:
-        """By source. Raises Infeasible where one that has a share is left without any sample."""
+        """Decks by source. Raises Infeasible if no sample of a source with a share passes."""
         end = separator(self._base.tokenizer)
         turning = Infilling.of(recipe, self._base.tokenizer, seed)
         decks = {
@@ -147,7 +150,7 @@ class Builtin:
     def _learned(
         self, mixing: Mixing, spec: EvaluationSpec, recipe: Recipe, step: int
     ) -> tuple[Iterator[Batch], Loss]:
-        """The batches from a step on, and the loss of what is simply learned of them."""
+        """The batches from a step on, and the loss of supervised training on them."""
         batches = mixing.batches(recipe.batch_size, skip=step)
         if self._masking is None:
             return batches, cross_entropy
@@ -155,11 +158,11 @@ class Builtin:
         return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
 
     def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
-        """Documents with a row each would need more memory at once than the packed ones."""
+        """Rows computed at once. Unpacked documents would need more memory than packed ones."""
         return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
 
     def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
-        """By the selection split, whatever split is scored afterwards."""
+        """Early stopping by the selection split, whatever split is scored afterwards."""
         file = task.domains[task.stop_on]["selection"]
 
         def loss() -> float:
@@ -171,7 +174,7 @@ class Builtin:
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
 
     def _again(self, spec: EvaluationSpec, task: Task) -> Evaluation:
-        """An ancestor whose weights are gone."""
+        """Train an ancestor again whose checkpoint is gone."""
         return self._trained(spec, task, Recipe.model_validate(dict(spec.recipe)))
 
     def _trained(
@@ -186,7 +189,7 @@ class Builtin:
             task.artifacts, spec.individual, spec.seed, ranks.rank
         )
         begin = _kept(file, until) if spec.continue_from else NOT_BEGUN
-        if len(set(ranks.all(begin.step))) > 1:  # some process's is gone
+        if len(set(ranks.all(begin.step))) > 1:  # a process's saved state is gone
             begin = NOT_BEGUN
         batches, learn = self._learned(mixing, spec, recipe, begin.step)
         train = trained.finetune if trained else finetune
@@ -233,7 +236,7 @@ class Builtin:
             "train_seconds": scoring - started,
             "evaluate_seconds": time.perf_counter() - scoring + answering,
         }
-        drawn = mixing.first(begin.tokens + report.tokens)
+        drawn = mixing.drawn_after(begin.tokens + report.tokens)
         details: dict[str, Any] = {
             "shares": drawn.shares,
             "epochs": drawn.epochs,
@@ -247,7 +250,7 @@ class Builtin:
             details["best_step"], details["steps"] = stop.best_step, steps
             whole = budget_of(task, spec)
             details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
-        if spec.continue_from:  # 0 where nothing was kept, so that all had to be done again
+        if spec.continue_from:  # 0 if the saved state was gone, so that training began anew
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
@@ -255,7 +258,7 @@ class Builtin:
 
 
 def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
-    """How many samples a recipe learns from, by each source of that kind."""
+    """Number of samples that pass the recipe's thresholds, by source of samples."""
     return {
         name: len(deck.rows)
         for name, deck in decks.items()
@@ -264,7 +267,7 @@ def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
 
 
 def budget_of(task: Task, spec: EvaluationSpec) -> int:
-    """Training tokens of the whole fine-tune that the spec asks for, or for the first part of."""
+    """Training tokens of the whole fine-tune of which the spec requests all or the first part."""
     share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
     return round(task.budget_tokens * share)
 

@@ -1,7 +1,7 @@
-"""Evaluates by a command: a recipe goes to it as JSON, measurements come back as JSON.
+"""Evaluation by a user's command: it gets a recipe as JSON and returns measurements as JSON.
 
 Each evaluation has an empty folder of its own, where the command starts, and a process group of its
-own, of which nothing is left afterwards (`watchdog.py`).
+own, of which no process is left afterwards (`watchdog.py`).
 """
 
 import json
@@ -30,21 +30,21 @@ from fitness.secrets import quoted, without_secrets
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 MEASUREMENTS_BYTES = 2**20
 LAST_CHARACTERS = 1000  # of the output, in the message of a failure
-MARGIN_SECONDS = 5.0  # at most; the cluster would end the worker with the command
+MARGIN_SECONDS = 5.0  # at most, before the cluster's time limit, which would kill the worker too
 DRAIN_SECONDS = 10.0
 NO_MEMORY = ("outofmemoryerror", "out of memory", "memoryerror", "can't allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended: an exit code, -n for signal n, None for out of time."""
+    """End of a command: its exit code, -n for signal n, None for a timeout."""
 
     code: int | None
-    measured: str | None  # what its file of measurements holds; None where there is none
+    measured: str | None  # content of its file of measurements; None if there is none
 
 
 class Unusable(Exception):
-    """The command, or what it measured, cannot be used; says why and what to do."""
+    """A command, or its measurements, cannot be used; the message says why and what to do."""
 
     def __init__(self, why: str, status: Status = Status.ERROR) -> None:
         super().__init__(why)
@@ -52,7 +52,7 @@ class Unusable(Exception):
 
 
 def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evaluation]:
-    """What makes an Evaluation of a spec; whatever the command does becomes its status."""
+    """Evaluation function that runs the command; any failure of it becomes a status."""
     tokenizer = load_tokenizer(task.model) if command.data and task.model else None
 
     def run(spec: EvaluationSpec) -> Evaluation:
@@ -67,7 +67,7 @@ def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evalu
                 left = _within(task.timeout) - (time.perf_counter() - started)
                 seconds = max(0.0, min(command.timeout or math.inf, left))
                 ended, reader = _run(task, command, values, watch, log, seconds)
-            reader.join(DRAIN_SECONDS)  # nobody is left who could write to it
+            reader.join(DRAIN_SECONDS)  # no process is left that could write to it
             measurements = _measurements(ended, seconds)
         except Unusable as error:
             log.close()
@@ -81,12 +81,12 @@ def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evalu
 
 
 def _within(timeout: float) -> float:
-    """A little less, so that the worker can still tell how the command ended."""
+    """Time limit a little below `timeout`, so that the worker can still report the result."""
     return timeout - min(MARGIN_SECONDS, timeout / 10)
 
 
 def _log_file(task: Task, spec: EvaluationSpec) -> Path | None:
-    """In the run's folder, where this machine has it."""
+    """Log file of an evaluation in the run's folder; None if that is not on this machine."""
     if task.artifacts is None or not task.artifacts.parent.is_dir():
         return None
     name = f"individual-{spec.individual}.{spec.split}.seed-{spec.seed}"
@@ -96,7 +96,7 @@ def _log_file(task: Task, spec: EvaluationSpec) -> Path | None:
 
 @contextmanager
 def _workplace() -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
-    """A new folder and its watchdog; afterwards nothing that was started there runs any more."""
+    """A new folder and its watchdog, which afterwards kills every process started there."""
     folder = Path(tempfile.mkdtemp(prefix="evomix-")).resolve()
     watch = subprocess.Popen(
         [sys.executable, "-I", "-S", str(WATCHDOG), str(folder)],
@@ -118,7 +118,7 @@ def _workplace() -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
 
 
 def _placed(task: Task, command: Command, spec: EvaluationSpec, folder: Path) -> dict[str, str]:
-    """What the placeholders of the command stand for; empty text for what there is not."""
+    """Values of the command's placeholders; empty text for those that do not apply."""
     return {
         "recipe": str(folder / "recipe.json"),
         "measurements": str(folder / "measurements.json"),
@@ -134,7 +134,7 @@ def _placed(task: Task, command: Command, spec: EvaluationSpec, folder: Path) ->
 
 
 def _ask(task: Task, spec: EvaluationSpec, values: Mapping[str, str]) -> None:
-    asked = {
+    request = {
         "recipe": dict(spec.recipe),
         "seed": spec.seed,
         "fidelity": spec.fidelity,
@@ -143,7 +143,7 @@ def _ask(task: Task, spec: EvaluationSpec, values: Mapping[str, str]) -> None:
         "individual": spec.individual,
         **{name: values[name] or None for name in ("model", "data", "measurements")},
     }
-    Path(values["recipe"]).write_text(json.dumps(asked, indent=1), encoding="utf-8")
+    Path(values["recipe"]).write_text(json.dumps(request, indent=1), encoding="utf-8")
 
 
 def _write_data(task: Task, spec: EvaluationSpec, path: Path, tokenizer: Any) -> None:
@@ -160,7 +160,7 @@ def _run(
     log: Transcript,
     seconds: float,
 ) -> tuple[Ended, threading.Thread]:
-    """The command, to its end or its time limit, and who reads its output until all are gone."""
+    """Run the command to its end or time limit; also returns the thread that reads its output."""
     arguments = [filled_in(argument, values) for argument in command.command]
     try:
         process = subprocess.Popen(
@@ -183,7 +183,7 @@ def _run(
     try:
         watch.stdin.write(f"{process.pid}\n".encode())
         watch.stdin.flush()
-    except BrokenPipeError:  # somebody killed it
+    except BrokenPipeError:  # the watchdog was killed
         os.killpg(process.pid, signal.SIGKILL)
         raise
     reader = threading.Thread(target=log.drain, args=(process.stdout,), daemon=True)
@@ -198,7 +198,7 @@ def _run(
 
 
 def _environment(task: Task, values: Mapping[str, str]) -> dict[str, str]:
-    """This process's, with threads as many as CPUs, and the placeholders as EVOMIX_<NAME>."""
+    """Environment of the command: this process's, thread counts, placeholders as EVOMIX_<NAME>."""
     environment = dict(os.environ)
     offline = environment.pop("EVOMIX_HF_HUB_OFFLINE", None)  # what it was before workers began
     if offline is not None:
@@ -217,7 +217,7 @@ def _written(path: Path) -> str | None:
 
 
 def _measurements(ended: Ended, seconds: float) -> dict[str, float]:
-    """Name -> number, which may be NaN or infinite. Raises Unusable."""
+    """Measurements by name, which may be NaN or infinite. Raises Unusable."""
     where = "the file {measurements}, which is also $EVOMIX_MEASUREMENTS"
     if ended.code is None:
         raise Unusable(
@@ -239,14 +239,14 @@ def _measurements(ended: Ended, seconds: float) -> dict[str, float]:
     try:
         values = json.loads(ended.measured)
     except (ValueError, RecursionError) as error:
-        told = quoted(ended.measured, 80)
+        given = quoted(ended.measured, 80)
         raise Unusable(
-            f"the command's measurements are not JSON ({error}): {told}; write an "
+            f"the command's measurements are not JSON ({error}): {given}; write an "
             f"object of name: number to {where}"
         ) from None
     if not isinstance(values, dict):
-        told = quoted(values, 80)
-        raise Unusable(f"the command's measurements must be an object of name: number, got {told}")
+        given = quoted(values, 80)
+        raise Unusable(f"the command's measurements must be an object of name: number, got {given}")
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Unusable(
@@ -272,7 +272,7 @@ def _signal(number: int) -> str:
 
 
 def _failed(spec: EvaluationSpec, error: Unusable, log: Transcript) -> Evaluation:
-    """With the last lines of the output, and where all of it is."""
+    """Failed evaluation, with the last lines of the output and the path of its log."""
     why, last = str(error), log.last(LAST_CHARACTERS)
     if log.path is not None:
         why += f"\nits output: {log.path}"

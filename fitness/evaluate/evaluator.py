@@ -1,4 +1,4 @@
-"""One recipe in, one evaluation out: whoever measures it, expected failure is turned into data."""
+"""Evaluation of one recipe by any evaluator: expected failures become a status of the result."""
 
 import gc
 import math
@@ -23,12 +23,12 @@ from fitness.secrets import quoted, without_secrets
 from fitness.training.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.training.supervised import Diverged
 
-FINE = (Status.OK, Status.DIVERGED)  # how several processes end together
+FINE = (Status.OK, Status.DIVERGED)  # statuses on which all processes of a group agree
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Evaluator:
-    """Holds what a worker keeps between evaluations; a result depends on the spec alone."""
+    """The evaluator of a worker, kept between evaluations; a result depends on the spec alone."""
 
     def __init__(self, task: Task) -> None:
         self._run: Callable[..., Evaluation]
@@ -49,9 +49,10 @@ class Evaluator:
             self._builtin.ranks = ranks
 
     def evaluate(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
-        """Never raises for what a recipe can cause; the message of an `error` is its traceback.
+        """Evaluate one spec. Never raises for a failure that a recipe can cause.
 
-        `trained` is given where that was done in a bucket already.
+        The message of an `error` is its traceback. `trained` is given if the individual was
+        trained in a bucket already.
         """
         evaluation = self._evaluated(spec, *trained)
         if evaluation.status is Status.OUT_OF_MEMORY:
@@ -73,9 +74,10 @@ class Evaluator:
             return failed(spec, status, traceback.format_exc())
 
     def evaluate_bucket(self, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
-        """As `evaluate` each, but those who fit are trained on one forward pass of the base.
+        """Evaluate a bucket of specs: compatible ones are trained sharing the base's forward pass.
 
-        Each one's failure is its own; where all of them at once are too much, they train alone.
+        Results are as by `evaluate`, and each may fail by itself; if together they need too much
+        memory, they are trained one by one.
         """
         short = False
         try:
@@ -91,11 +93,11 @@ class Evaluator:
         ]
 
     def bfloat16_cost(self) -> float:
-        """How many times as long as in float32 a product in bfloat16 takes here."""
+        """Duration of a matrix product in bfloat16 on this machine, in multiples of float32."""
         return self._builtin.bfloat16_cost() if self._builtin else math.inf
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
-        """How large a bucket of such recipes is fastest here, as measured; 1 where none works."""
+        """Bucket size that trains such recipes fastest here, as measured; 1 if none can."""
         try:
             return self._builtin.fastest_bucket(recipe) if self._builtin else 1
         except Exception as error:
@@ -105,9 +107,9 @@ class Evaluator:
 
 
 def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
-    """As a worker of the cluster does, `task.processes` of them if several, on this machine.
+    """Evaluate specs on this machine as a worker does, with `task.processes` processes.
 
-    Several end with the first that fails.
+    Several processes stop at the first spec that fails.
     """
     if task.processes == 1:
         evaluator = Evaluator(task)
@@ -117,7 +119,7 @@ def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
         calls = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
         answers = [call.result() for call in calls]
     why = [one for some in answers for one in some[-1:] if one.status not in FINE]
-    why.sort(key=lambda one: one.status is Status.LOST)  # who misses another does not know why
+    why.sort(key=lambda one: one.status is Status.LOST)  # a lost peer is a consequence, not a cause
     return [*answers[0][:-1], why[0]] if why else answers[0]
 
 
@@ -128,15 +130,15 @@ def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -
     for spec in specs:
         evaluations.append(evaluator.evaluate(spec))
         if evaluations[-1].status not in FINE:
-            break  # and leave, so that no other one waits for this one
+            break  # and leave the group, so that no process waits for this one
     leave()
     return evaluations
 
 
 def _release_memory() -> None:
-    """Give back the GPU memory that PyTorch keeps for later: other workers may share the GPU.
+    """Free the GPU memory that PyTorch caches: other workers may share the GPU.
 
-    Of use outside an `except` alone, since the frames of an error hold tensors.
+    Only works outside an `except` block, since the frames of an error reference tensors.
     """
     gc.collect()
     if "torch" in sys.modules:
@@ -146,14 +148,14 @@ def _release_memory() -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's own, torch's for a device, or a RuntimeError of another of torch's allocators."""
-    named = type(error).__name__ == "OutOfMemoryError"
-    told = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    return isinstance(error, MemoryError) or named or told
+    """True for Python's MemoryError, torch's OutOfMemoryError, or an allocator's RuntimeError."""
+    of_device = type(error).__name__ == "OutOfMemoryError"
+    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or of_device or allocator
 
 
 def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluation]:
-    """`function(recipe, *, seed, fidelity, split)` returns measurements by name."""
+    """Evaluation by `function(recipe, *, seed, fidelity, split)`, which returns measurements."""
 
     def run(spec: EvaluationSpec) -> Evaluation:
         started = time.perf_counter()
@@ -181,7 +183,7 @@ def _named(measurement: object) -> str:
 
 
 def _checked(evaluation: Evaluation) -> Evaluation:
-    """A measurement that is not a finite number means that the fine-tune diverged."""
+    """The evaluation, with the status `diverged` if a measurement is not a finite number."""
     for name, value in evaluation.measurements.items():
         if not abs(value) < float("inf"):
             return failed(evaluation.spec, Status.DIVERGED, f"{name} is {value}")

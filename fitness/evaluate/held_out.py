@@ -1,4 +1,4 @@
-"""Scores a model on held-out data: loss by domain, and what it writes for prompts."""
+"""Scores of a model on held-out data: loss by domain, and metrics of its answers to prompts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from fitness.training.supervised import Diverged
 
 SAMPLES = 4
 
-Measured = tuple[dict[str, float], dict[str, Any]]  # by name; what details say of it
+Measured = tuple[dict[str, float], dict[str, Any]]  # measurements by name; details
 
 
 def measure(
@@ -36,37 +36,38 @@ def measure(
     *,
     packs: bool = True,
 ) -> Measured:
-    """Every measurement of the spec's split, and what else an evaluation's details say of it.
+    """Measure the spec's split: measurements by name, and the evaluation's details.
 
-    Which are a few `samples` of what the model wrote, by prompt set, and the scores by held-out
-    item, `items` by measurement. `answers` are given where a bucket has written them already.
-    Without `packs`, records have a row each, for a base that lets those in a row see one another.
-    Raises Diverged for a loss that is no number: such a model cannot be sampled from.
+    The details are a few `samples` of the model's answers, by prompt set, and the scores by
+    held-out item, `items` by measurement. `answers` are given if a bucket has generated them.
+    Without `packs`, records have a row each, for a base that cannot isolate records in a row.
+    Raises Diverged for a loss that is not finite: such a model cannot be sampled from.
     """
     split = spec.split
-    assert split != "samples"  # which are written, not scored
+    assert split != "samples"  # which are generated, not scored
     measurements: dict[str, float] = {}
     by_item: dict[str, dict[str, Any]] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     end = separator(tokenizer)
     for domain, splits in task.domains.items():
-        found, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
-        if not math.isfinite(found["loss"]):
-            raise Diverged(f"{domain}/loss is {found['loss']}")
-        measurements |= {f"{domain}/{name}": value for name, value in found.items()}
+        scores, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
+        if not math.isfinite(scores["loss"]):
+            raise Diverged(f"{domain}/loss is {scores['loss']}")
+        measurements |= {f"{domain}/{name}": value for name, value in scores.items()}
         by_item |= {f"{domain}/{name}": value for name, value in each.items()}
     samples: dict[str, list[dict[str, str]]] = {}
     for name, settings in task.prompt_sets.items():
-        asked = task.prompts[name][split]
+        prompts = task.prompts[name][split]
         if answers is not None:
             outputs = answers[name]
         else:
-            outputs = generate(model, tokenizer, asked.prompts, **settings.sampling, seed=spec.seed)
-        for metric, value in score(settings.metrics, asked, outputs).items():
+            sampling = settings.sampling
+            outputs = generate(model, tokenizer, prompts.prompts, **sampling, seed=spec.seed)
+        for metric, value in score(settings.metrics, prompts, outputs).items():
             measurements[f"{name}/{metric}"] = value
-        each = answer_items(settings.metrics, asked.references, outputs)
+        each = answer_items(settings.metrics, prompts.references, outputs)
         by_item |= {f"{name}/{metric}": value for metric, value in each.items()}
-        triples = zip(asked.prompts, asked.references, outputs, strict=True)
+        triples = zip(prompts.prompts, prompts.references, outputs, strict=True)
         samples[name] = [
             {"prompt": prompt, "reference": reference, "output": output}
             for prompt, reference, output in list(triples)[:SAMPLES]
@@ -77,7 +78,7 @@ def measure(
 def answers_each(
     model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
 ) -> list[Answers]:
-    """What each member of a bucket, whose specs have one split, answers to the prompts of a set."""
+    """Answers of each member of a bucket to the prompts, by set; all specs have one split."""
     from fitness.buckets.sampling import generate_each
 
     split = specs[0].split
@@ -95,7 +96,7 @@ def answers_each(
 def _scores(
     model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """What `metrics.HELD_OUT` names for the kind of a domain, and the same by item."""
+    """Measurements of a domain that `metrics.HELD_OUT` lists for its kind, and the same by item."""
     if file.kind == "label":
         wanted, logits = _classified(model, file, length)
         return class_scores(wanted, logits), class_items(wanted, logits)
@@ -112,9 +113,9 @@ def _scores(
 def held_out_loss(
     model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
 ) -> float:
-    """Mean cross-entropy over a text cut in windows of `length`, nats per token.
+    """Mean cross-entropy of held-out data in nats per token; a text is cut in windows of `length`.
 
-    Of records, over what answers the prompts: of a preference, the chosen answer; of texts with
+    For records, over the answers to prompts: for a preference, the chosen answer. For texts with
     classes, nats per text. With `masking`, over the masked tokens, always the same ones.
     """
     if file.kind == "label":
@@ -127,12 +128,12 @@ def _loss_and_items(
 ) -> tuple[float, dict[str, Any]]:
     """The mean loss of a text or of records, and its sums by document or record.
 
-    Where a text is not masked, its windows predict each of its tokens but the first, in order.
+    Without masking, the windows of a text predict each of its tokens but the first, in order.
     """
     import torch
 
     total = count = read = 0
-    losses: list[np.ndarray] = []  # by row or record: of its labels, NaN where one is not counted
+    losses: list[np.ndarray] = []  # by row or record: loss per label, NaN for one not counted
     with torch.inference_mode():
         for rows in _rows(model, file, length, packs):
             there = rows.labels[:, 1:] != NO_LABEL
@@ -160,7 +161,7 @@ def _loss_and_items(
 def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) -> list[np.ndarray]:
     """The values of each row, (b, n), that are `there`; of each record where a row packs several.
 
-    `positions`, (b, n + 1), begin anew in each record.
+    `positions`, (b, n + 1), start at 0 in each record.
     """
     if positions is None:
         return [row[known] for row, known in zip(values, there, strict=True)]
@@ -191,13 +192,13 @@ def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, n
 
 
 def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
-    """The share of preferences whose chosen answer the model finds likelier than the rejected."""
+    """Share of preferences whose chosen answer is more likely under the model than the rejected."""
     right = _pairs(model, file, length)
     return sum(right) / len(right)
 
 
 def _pairs(model: Any, file: TokenFile, length: int) -> list[bool]:
-    """For each preference, whether the model finds the chosen answer likelier."""
+    """Comparison for each preference: True if the chosen answer is more likely under the model."""
     import torch
 
     content = file.open()
@@ -230,5 +231,5 @@ def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Row
             yield stacked(packed)
             continue
         apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
-        for place in range(0, len(apart), size):  # as many rows at once as of packed ones
+        for place in range(0, len(apart), size):  # as many rows at once as if they were packed
             yield stacked(apart[place : place + size])

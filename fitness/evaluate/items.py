@@ -1,9 +1,9 @@
-"""Scores by held-out item, from which follows how much a measurement owes to the sample of items.
+"""Scores by held-out item, to estimate a measurement's sampling error over the items.
 
-A measurement is the sum of something over its items divided by the sum of their weights: nats over
-tokens of documents, right answers over prompts. An item is what was drawn by itself: a document, a
-record, a prompt. Where a measurement is no such mean (chrF, F1), its items hold the pseudo-values
-of the jackknife (Tukey 1958), whose mean and spread stand for it.
+A measurement is a sum over its items divided by the sum of their weights: nats over tokens of
+documents, right answers over prompts. An item is drawn independently: a document, a record, a
+prompt. If a measurement is no such mean (chrF, F1), its items have the pseudo-values of the
+jackknife (Tukey 1958), whose mean and spread estimate the measurement and its error.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from fitness.metrics import exact_match, mean_length, repetition
 
 Array = npt.NDArray[np.float64]
 
-MOST = 200  # sums in the ledger for each measurement; neighbours are added up where there are more
+MOST = 200  # sums in the ledger for each measurement; with more items, neighbours are added up
 DIGITS = 6
 
 
 def items(unit: str, sums: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> dict[str, Any]:
-    """What an evaluation's details say of one measurement: `sums` and `weights` of its items.
+    """Item scores of one measurement for an evaluation's details: `sums` and `weights` of items.
 
-    `count` is how many items there are. Of more than MOST, neighbours are added up: a text's
-    neighbours resemble one another, and sums over them vary as the items do. Equal weights, one
-    for each item, are left out.
+    `count` is the number of items. If there are more than MOST, neighbours are added up: a text's
+    neighbours are alike, so that the variance of block sums still reflects that of the items.
+    Weights that are all 1 are left out.
     """
     values = np.asarray(sums, float)
     own = np.ones(len(values)) if weights is None else np.asarray(weights, float)
@@ -48,10 +48,10 @@ def jackknife(statistics: Array, measure: Callable[[Array], float]) -> Array:
 
 
 def text_items(losses: Array, tokens: npt.NDArray[Any], end: int, length: int) -> dict[str, Any]:
-    """Of a text: nats of each token but the first, (n - 1,), and the tokens, (n,).
+    """Item scores of a text: nats of each token but the first, (n - 1,), and the tokens, (n,).
 
-    By document, each of which the token `end` closes; by window of `length` tokens where the text
-    is one document, whose windows have to stand for what else could have been drawn.
+    Items are documents, each closed by the token `end`. If the text is a single document, items
+    are its windows of `length` tokens, in place of independently drawn documents.
     """
     closing = np.asarray(tokens) == end
     place = np.cumsum(closing) - closing
@@ -66,7 +66,7 @@ def text_items(losses: Array, tokens: npt.NDArray[Any], end: int, length: int) -
 
 
 def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, Any]]:
-    """Of texts with classes, (n,), and a model's logits, (n, classes); by measurement."""
+    """Item scores of texts with classes, (n,), and logits, (n, classes); by measurement."""
     from scipy.special import log_softmax
 
     count, classes = logits.shape
@@ -89,9 +89,10 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
 def answer_items(
     metrics: Sequence[str], references: Sequence[str], outputs: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Of answers to prompts; by metric, without those that no sum over prompts gives.
+    """Item scores of answers to prompts, by metric; only of metrics that are sums over prompts.
 
-    Those are distinct n-grams, of which a repeated sample has fewer, and functions of one's own.
+    Left out are distinct n-grams, of which a resample with repeats has fewer, and users' own
+    functions.
     """
     pairs = list(zip(references, outputs, strict=True))
     each: dict[str, Callable[[], Any]] = {

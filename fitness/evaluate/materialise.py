@@ -43,11 +43,11 @@ def drawn(
 
     Only the fields `recipe.DRAWS` of the recipe are read. Raises InputError as `Mixing` does.
     """
-    known = Recipe.model_validate({name: recipe[name] for name in DRAWS if name in recipe})
-    mixing = mixing_of(task, known, seed=seed)
-    steps = mixing.steps(known.batch_size)
+    mixed = Recipe.model_validate({name: recipe[name] for name in DRAWS if name in recipe})
+    mixing = mixing_of(task, mixed, seed=seed)
+    steps = mixing.steps(mixed.batch_size)
     until = steps_until(steps, fidelity)
-    rows = None if until == steps else until * known.batch_size
+    rows = None if until == steps else until * mixed.batch_size
     draws = (draw for draw, _ in islice(mixing.draws(), rows))
     return (Window(draw.sequences[0].tokens, draw.source) for draw in draws)
 
@@ -57,7 +57,7 @@ def mixing_of(task: Task, recipe: Recipe, *, seed: int) -> Mixing:
     length = recipe.sequence_length
     turning = None
     if recipe.infill_share:
-        assert task.model is not None, "whoever is given windows has a base model"
+        assert task.model is not None, "windows are drawn for a base model"
         turning = Infilling.of(recipe, load_tokenizer(task.model), seed)
     return Mixing(
         recipe.mixture,
@@ -75,7 +75,7 @@ def _text(file: TokenFile) -> np.ndarray:
     content = file.open()
     if isinstance(content, Records):
         raise InputError(
-            f"{file.name}: is of kind {file.kind}; other trainers are given text alone"
+            f"{file.name}: is of kind {file.kind}; other trainers only support kind text"
         )
     return content
 
@@ -92,9 +92,10 @@ def write_jsonl(
     *,
     columns: Sequence[str] = ("text", "source"),
 ) -> int:
-    """A JSON object a line; how many lines.
+    """Write windows as JSON lines; returns the number of lines.
 
-    Columns are text, source, and what trainers call tokens: input_ids, attention_mask, labels.
+    Columns are text, source, and the tokens as trainers name them: input_ids, attention_mask,
+    labels.
     """
     rows = 0
     with path.open("w", encoding="utf-8") as file:
@@ -116,7 +117,7 @@ def write_jsonl(
 def write_parquet(
     path: Path, windows: Iterator[Window], tokenizer: "PreTrainedTokenizerBase"
 ) -> int:
-    """The columns `text` and `source`; how many rows."""
+    """Write windows as Parquet with the columns `text` and `source`; returns the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,7 +136,7 @@ def write_parquet(
 
 
 def token_table(windows: Iterator[Window]) -> "pa.Table":
-    """The columns `input_ids` and `labels`, which share their memory: 4 bytes a token."""
+    """Table with the columns `input_ids` and `labels`, which share memory: 4 bytes per token."""
     import pyarrow as pa
 
     chunks = []
@@ -148,7 +149,7 @@ def token_table(windows: Iterator[Window]) -> "pa.Table":
 
 
 def write_tokenised(folder: Path, windows: Iterator[Window]) -> None:
-    """A folder that `datasets.load_from_disk` reads: tokens alone, as the split `train`."""
+    """Write a folder that `datasets.load_from_disk` reads: tokens only, as the split `train`."""
     import datasets
 
     tokens = datasets.Dataset(token_table(windows)).select_columns("input_ids")
@@ -159,6 +160,6 @@ def write_tokenised(folder: Path, windows: Iterator[Window]) -> None:
 def _decoded(
     windows: Iterator[Window], tokenizer: "PreTrainedTokenizerBase"
 ) -> Iterator[tuple[Window, str]]:
-    """With the text of each: what separates documents is in it, as the tokenizer writes it."""
+    """Windows with their texts, which include the tokenizer's separators of documents."""
     for window in windows:
         yield window, tokenizer.decode(window.tokens, clean_up_tokenization_spaces=False)

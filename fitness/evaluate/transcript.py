@@ -1,4 +1,4 @@
-"""What a command prints, kept in a file of bounded size without the secrets of the environment."""
+"""Output of a command, logged to a file of bounded size without secrets of the environment."""
 
 import codecs
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ BYTES = "surrogateescape"  # what is no UTF-8 is kept byte by byte
 
 
 class Transcript:
-    """The beginning of an output, live, and its end; what is between is left out."""
+    """Log of an output: its beginning, written live, and its end; the middle is left out."""
 
     def __init__(self, path: Path | None, environment: Mapping[str, str]) -> None:
-        """Without a path only the end is kept, in memory."""
+        """Open the log; without a path only the end is kept, in memory."""
         self._secrets = Filter(environment)
         self._decoder = codecs.getincrementaldecoder("utf-8")(BYTES)
         self._waiting = ""  # may end with the beginning of a secret
@@ -33,7 +33,7 @@ class Transcript:
         self.path = path if self._file is not None else None
 
     def drain(self, stream: BinaryIO) -> None:
-        """Read until nobody writes any more, and close the stream."""
+        """Read a stream to its end, and close it."""
         with stream:
             while chunk := stream.read1(READ):  # type: ignore[attr-defined]
                 self._waiting = self._secrets.clean(self._waiting + self._decoder.decode(chunk))
@@ -56,7 +56,7 @@ class Transcript:
             self._file.close()
 
     def last(self, characters: int) -> str:
-        """Whole lines from the end, at most so many characters; of one long line its end."""
+        """Last whole lines, at most so many characters; of a single long line its end."""
         text = self._end.decode(errors="replace").strip()
         if len(text) <= characters:
             return text
@@ -71,7 +71,7 @@ class Transcript:
         del self._end[: max(0, len(self._end) - END)]
 
     def _write(self, text: bytes) -> None:
-        """A full disk costs the log, not the evaluation."""
+        """Write to the log; on a full disk the log is incomplete, but the evaluation continues."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.write(text)

@@ -1,7 +1,7 @@
-"""Supervised fine-tuning by TRL's SFTTrainer, on the very windows that the builtin trainer draws.
+"""Supervised fine-tuning by TRL's SFTTrainer, on the same windows as the builtin trainer draws.
 
-What differs from the builtin one: the warm-up begins at a learning rate of 0, weight decay leaves
-out what transformers takes for a norm or a bias, and the reported loss is TRL's.
+Differences to the builtin one: the warm-up starts at a learning rate of 0, weight decay excludes
+the parameters that transformers takes for norms or biases, and the reported loss is TRL's.
 """
 
 import math
@@ -34,7 +34,7 @@ SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "
 
 
 def check_installed() -> None:
-    """Raises InputError where TRL is missing."""
+    """Raise InputError if TRL is not installed."""
     if find_spec("trl") is None:
         raise InputError(
             "the evaluator trl needs TRL, which is not installed; `pip install 'evomix[trl]'`"
@@ -54,7 +54,7 @@ def unhonoured(recipe: Mapping[str, Any]) -> list[str]:
 def sft_arguments(
     recipe: Recipe, settings: TrlSettings, *, steps: int, seed: int
 ) -> dict[str, Any]:
-    """The arguments of SFTConfig for a fine-tune of so many steps, all but where its data are."""
+    """Arguments of SFTConfig for a fine-tune of so many steps, except the data."""
     return {
         "max_steps": steps,
         "per_device_train_batch_size": recipe.batch_size,
@@ -79,7 +79,7 @@ def sft_arguments(
 
 
 def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]:
-    """What makes an Evaluation of a spec: trained by TRL, scored as everywhere."""
+    """Evaluation function that trains by TRL and scores as the builtin evaluator does."""
     import torch
 
     check_installed()
@@ -114,7 +114,7 @@ def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]
             "train_seconds": trained - started,
             "evaluate_seconds": time.perf_counter() - trained,
         }
-        mixed = mixing.first(report.tokens)
+        mixed = mixing.drawn_after(report.tokens)
         details: dict[str, Any] = {
             "shares": mixed.shares,
             "epochs": mixed.epochs,
@@ -197,7 +197,7 @@ def finetune(
 
 @contextmanager
 def _undisturbed(base: Base, model: Any) -> Iterator[None]:
-    """What a trainer leaves behind is taken back: patched forwards, configs, random states."""
+    """Undo a trainer's changes on leaving: patched forwards, configs, random states."""
     import numpy as np
     import torch
 
@@ -214,9 +214,9 @@ def _undisturbed(base: Base, model: Any) -> Iterator[None]:
             yield
     finally:
         for record, values in (*before, *hooks):
-            known = record if isinstance(record, dict) else vars(record)
-            known.clear()
-            known.update(values)
+            attributes = record if isinstance(record, dict) else vars(record)
+            attributes.clear()
+            attributes.update(values)
         os.environ.clear()
         os.environ.update(environment)
         random.setstate(states[0])

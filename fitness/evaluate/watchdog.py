@@ -1,4 +1,4 @@
-"""Ends what an evaluation's command started, however its worker ends; run as a script.
+"""Watchdog that kills all processes of an evaluation's command, however its worker ends; a script.
 
     python -I -S watchdog.py FOLDER
 
@@ -25,7 +25,7 @@ def marked(folder: str) -> list[int]:
     mark = b"\0EVOMIX_FOLDER=" + os.fsencode(folder) + b"\0"
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it is gone, or somebody else's
+        with suppress(OSError):  # it has ended, or belongs to another user
             environment = b"\0" + (entry / "environ").read_bytes() + b"\0"
             if mark in environment and not _is_dead(entry):
                 found.append(int(entry.name))
@@ -33,12 +33,12 @@ def marked(folder: str) -> list[int]:
 
 
 def _is_dead(entry: Path) -> bool:
-    """Whether nobody but its parent has yet to hear that it has ended."""
+    """True for a zombie: a process that has ended, but was not waited for by its parent."""
     return (entry / "stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def main(folder: str) -> None:
-    """The background process."""
+    """Wait for the end of the evaluation, then kill its processes and delete its folder."""
     group = sys.stdin.read().strip()
     if group:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""An individual that writes instead of being scored: its weights, as it was trained, at work."""
+"""Generation of samples by a trained individual on a worker, in place of scoring."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -24,12 +24,12 @@ def written(
     task: Task,
     again: Callable[[EvaluationSpec, Task], Evaluation],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Cost, and details with the samples as plain data; the same for the same spec.
+    """Generate samples: the cost, and details with the samples; the same for the same spec.
 
-    The spec's only parent is the writer itself: weights that are gone are trained `again`.
+    The spec's only parent is the individual itself: a deleted checkpoint is trained `again`.
     """
-    asked = spec.writing
-    assert asked is not None
+    request = spec.writing
+    assert request is not None
     recipe = Recipe.model_validate(dict(spec.recipe))
     started = time.perf_counter()
     with (
@@ -42,14 +42,14 @@ def written(
         with precise(base.device, recipe):
             samples = write(
                 base,
-                asked.settings,
-                prompts=asked.prompts,
-                documents=asked.real,
+                request.settings,
+                prompts=request.prompts,
+                documents=request.real,
                 individual=spec.individual,
                 seed=spec.seed,
-                round=asked.round,
+                round=request.round,
             )
-    samples = scored(samples, asked.filters, Given(seed=spec.seed, base=base))
+    samples = scored(samples, request.filters, Given(seed=spec.seed, base=base))
     cost = {
         "tokens": 0,
         "flops": 0.0,
@@ -60,7 +60,7 @@ def written(
 
 
 def restore(model: Any, folder: Path, task: Task) -> None:
-    """The kept weights of an individual, into a model that was prepared by its own recipe."""
+    """Load an individual's checkpoint into a model that was prepared for its recipe."""
     if not (folder / weights.ADAPTER).is_file():
         lineage.begin(model, lineage.read(folder, task.head))
         return
@@ -71,5 +71,5 @@ def restore(model: Any, folder: Path, task: Task) -> None:
 
 
 def of_the_worker(filters: Iterable[str]) -> tuple[str, ...]:
-    """Those filters that need no model but the base, which a worker holds."""
+    """Filters that a worker runs: those that need no model but the base."""
     return tuple(name for name in filters if needs(name) == "base")

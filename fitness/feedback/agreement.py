@@ -1,4 +1,4 @@
-"""How far people agree who judged the same items: Krippendorff's alpha.
+"""Inter-annotator agreement on the same items: Krippendorff's alpha.
 
 Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability": 1 is perfect agreement, 0 what
 chance would give, below 0 is worse than chance.
@@ -25,7 +25,7 @@ class Agreement:
 
 
 def agreement(judgements: Iterable[Judgement], kind: str) -> Agreement:
-    """How far those agree who said something of one kind, on the scale of that kind."""
+    """Agreement of judgements of one kind, on the scale of that kind."""
     said: dict[str, list[int | str]] = {}
     for judgement in judgements:
         if judgement.kind == kind:

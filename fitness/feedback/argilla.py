@@ -1,4 +1,4 @@
-"""Argilla's records (2.x): what `rg.Record.to_dict` gives and `dataset.records.from_json` reads.
+"""Argilla's records (2.x), as `rg.Record.to_dict` gives and `dataset.records.from_json` reads.
 
 A record is {id, fields, metadata, suggestions, responses, vectors, _server_id}; responses are, by
 the name of the question, lists of {value, user_id}. Users have UUIDs there: a name is turned into
@@ -21,7 +21,7 @@ QUESTIONS = tuple(kind for kind in KINDS if kind != "skip")
 
 
 def user_id(annotator: str) -> str:
-    """A name's UUID; that of a UUID is itself, so that users who came from Argilla stay theirs."""
+    """UUID that follows from a name; a UUID stays itself, so Argilla's users stay."""
     try:
         return str(uuid.UUID(annotator))
     except ValueError:
@@ -29,7 +29,7 @@ def user_id(annotator: str) -> str:
 
 
 def records(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """A record for each item that was judged, with everybody's responses; skips are none."""
+    """A record for each judged item, with all annotators' responses; skips are left out."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for judgement in judgements:
         if judgement.kind == "skip":

@@ -16,7 +16,7 @@ THRESHOLD = 4  # a rating of so much, or more, is good
 
 
 def preferences(item: Item, judgement: Judgement, _: int) -> Iterator[Record]:
-    """What was chosen over what, and corrections over what they correct; a tie says nothing."""
+    """Preference pairs: chosen over rejected, corrections over their drafts; no ties."""
     texts = [draft.text for draft in item.drafts]
     if judgement.kind == "correction":
         yield {"prompt": item.prompt, "chosen": judgement.value, "rejected": texts[0]}
@@ -40,14 +40,14 @@ def ratings(item: Item, judgement: Judgement, threshold: int) -> Iterator[Record
 
 
 def labels(item: Item, judgement: Judgement, _: int) -> Iterator[Record]:
-    """The drafts, once for each label that they were given."""
+    """The drafts with labels, once for each label."""
     if judgement.kind == "labels":
         for label in judgement.value:
             yield {"text": item.drafts[0].text, "label": label, "prompt": item.prompt}
 
 
 def critiques(item: Item, judgement: Judgement, _: int) -> Iterator[Record]:
-    """The drafts with what is wrong with them."""
+    """The drafts with their critiques."""
     if judgement.kind == "critique":
         text = item.drafts[0].text
         yield {"prompt": item.prompt, "draft": text, "critique": judgement.value}

@@ -31,7 +31,7 @@ COLUMNS = {  # what tells the shapes apart, the most particular first
 
 @dataclass(frozen=True)
 class Found:
-    """What a file holds: items that are not known yet, and judgements."""
+    """Content of an imported file: items that are not in the run yet, and judgements."""
 
     items: tuple[Item, ...]
     judgements: tuple[Judgement, ...]
@@ -40,7 +40,7 @@ class Found:
 def read_judgements(
     path: Path, known: Mapping[str, Item], *, annotator: str, annotators: Sequence[str] = ()
 ) -> Found:
-    """The judgements in a file; `annotator` is whose they are where a record does not say.
+    """Read the judgements in a file; `annotator` is that of records that name none.
 
     `annotators` are the names known here. Raises InputError with the file and line at fault.
     """
@@ -96,7 +96,7 @@ def _read(
     if shape is None:
         raise InputError(
             f"{where}: has the columns {listed(record)}, which are those of no shape among "
-            f"{listed(ALL_SHAPES)}; see README, Judge what your models write"
+            f"{listed(ALL_SHAPES)}; see docs/how-to/judge.md"
         )
     try:
         if shape == "argilla":
@@ -116,7 +116,7 @@ def _read(
 def _said(
     record: Mapping[str, Any], shape: str, where: str, known: Mapping[str, Item]
 ) -> tuple[Item, str, Any]:
-    """The item of a record, with the kind and value of what was said of it."""
+    """The item of a record, with the kind and value of its judgement."""
     prompt = text_in(record, "prompt", where) if "prompt" in record else ""
     named = known.get(str(record.get("item")))
     if shape == "preference":
@@ -160,6 +160,6 @@ def _value(record: Mapping[str, Any], shape: str, where: str) -> tuple[str, Any]
 
 
 def _turned(judgement: Judgement) -> Judgement:
-    """Of two drafts in the other order."""
+    """A preference for two drafts in the other order."""
     sides = {"first": "second", "second": "first"}
     return replace(judgement, value=sides.get(judgement.value, judgement.value))

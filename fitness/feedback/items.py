@@ -1,7 +1,7 @@
-"""What people are asked to judge: a prompt with one draft, or with two to choose between.
+"""Items to be judged: a prompt with one draft, or with two to choose between.
 
-A file of items, `items.jsonl`, is appended to by whoever has something to show, while others read
-it; an item's id is a digest of its content, so that none is ever there twice.
+A file of items, `items.jsonl`, may be appended to while other processes read it; an item's id is a
+digest of its content, so that no item is there twice.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ OWN = "own"  # the origin of items from a file of one's own
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What was written, by which individual under which seed; None where nobody knows."""
+    """A generated text, with the individual and seed that generated it; None if unknown."""
 
     text: str
     individual: int | None = None
@@ -43,7 +43,7 @@ class Item:
 
     @property
     def id(self) -> str:
-        """Of its texts; two drafts are the same item in either order."""
+        """Digest of the item's texts; two drafts are the same item in either order."""
         content = json.dumps([self.prompt, *sorted(draft.text for draft in self.drafts)]).encode()
         return hashlib.blake2b(content, digest_size=8, person=b"evomix item").hexdigest()
 
@@ -120,7 +120,7 @@ def read_items(folder: Path) -> dict[str, Item]:
 
 
 def add_items(folder: Path, items: Iterable[Item]) -> int:
-    """Append those items that are not there yet; how many were new."""
+    """Append the items that are not there yet; returns the number of new ones."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     held = lock(folder, LOCK, wait=LOCK_SECONDS)

@@ -1,4 +1,4 @@
-"""What a person says of an item: one judgement of one kind, checked."""
+"""Judgement of an item: one annotator's answer of one kind, checked."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ LONGEST_TEXT = 500_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One annotator's word on an item.
+    """One annotator's judgement of an item.
 
     The value is 1 to 5 for a rating, one of SIDES for a preference, a list of labels, the whole
     corrected text, what is wrong in words, or None for a skip.
@@ -33,7 +33,7 @@ class Judgement:
 
 
 def checked(item: Item, annotator: str, kind: str, value: Any) -> Judgement:
-    """The judgement if it can be one of this item, else InputError."""
+    """Make a judgement of an item. Raises InputError if the value does not fit the kind or item."""
     if kind not in KINDS:
         raise InputError(f"kind of judgement {kind!r}: there are {listed(KINDS)}")
     if item.pair and kind not in OF_PAIRS:
@@ -49,7 +49,7 @@ def checked(item: Item, annotator: str, kind: str, value: Any) -> Judgement:
 
 
 def named(annotator: Any) -> str:
-    """An annotator's name as it is kept, or InputError."""
+    """Normalise an annotator's name. Raises InputError for an invalid one."""
     name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise InputError(
@@ -60,12 +60,12 @@ def named(annotator: Any) -> str:
 
 
 def judge_named(model: str) -> str:
-    """The annotator that a model is as a judge; InputError for a name that cannot be kept."""
+    """Annotator name of a model as judge. Raises InputError for an invalid name."""
     return named(f"{JUDGE}{model}"[:LONGEST_NAME])
 
 
 def by_judge(annotator: str) -> bool:
-    """Whether an annotator is a model, not one of the people."""
+    """True if an annotator is a model, not a person."""
     return annotator.startswith(JUDGE)
 
 

@@ -1,7 +1,8 @@
-"""What holds after all that was said: judgements that stand, and who has which item in hand.
+"""State of a run's feedback: the judgements in force, and the items handed out to annotators.
 
 Facts are only ever applied in the order in which they were written, so that a server that was
-killed finds everything as it was. Undoing is a fact too: it takes back the annotator's last step.
+killed has the same state when it restarts. Undo is a fact too: it reverts the annotator's last
+step.
 """
 
 from collections import defaultdict
@@ -15,7 +16,7 @@ from fitness.feedback.judgements import CLOSING, Judgement, Kind
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a run is judged: labels to choose from, the share of items that two people get."""
+    """Settings of the judging of a run: labels to choose from, the share of items judged twice."""
 
     labels: tuple[str, ...] = ()
     repeat: float = 0.0
@@ -26,7 +27,7 @@ class Settings:
 
 
 class Step(NamedTuple):
-    """What an undo takes back: a judgement made in place of another, or going on to the next."""
+    """A step that undo reverts: a replaced judgement, or moving to the next item."""
 
     item: str
     kind: Kind | None
@@ -48,8 +49,10 @@ class Standing:
         return self.said.get((item, annotator), {})
 
     def judgements(self) -> list[Judgement]:
-        """All that stand, in the order in which items were first judged; skipped items have none
-        but the skip."""
+        """All judgements in force, in the order in which items were first judged.
+
+        Skipped items have none but the skip.
+        """
         return [
             judgement
             for kinds in self.said.values()
@@ -57,7 +60,7 @@ class Standing:
         ]
 
     def apply(self, fact: Fact) -> None:
-        """Go on by one fact; InputError or KeyError for one that cannot follow."""
+        """Update the state by one fact. Raises InputError or KeyError if it cannot follow."""
         match fact["fact"]:
             case "settings":
                 labels, repeat, seed = (fact[name] for name in ("labels", "repeat", "seed"))

@@ -27,11 +27,11 @@ REMEDY = "cut it before this line, which loses what was said after it"
 
 
 class Conflict(InputError):
-    """What an annotator asked for is no longer so, such as an item that is not in their hands."""
+    """A request that no longer fits the state, such as for an item not handed to the annotator."""
 
 
 def read_standing(folder: Path) -> Standing:
-    """What holds by the judgements of a folder; needs no lock."""
+    """Read the state of a folder's feedback; needs no lock."""
     return _read(folder)[0]
 
 
@@ -79,14 +79,14 @@ class Store(Closing):
         self._size = self._bytes_of_items()
 
     def set(self, settings: Settings) -> None:
-        """Judge by these settings from now on."""
+        """Set the settings of judging from now on."""
         if not 0 <= settings.repeat <= 1:
             raise InputError(f"the share of repeated items is from 0 to 1, got {settings.repeat}")
         if settings != self.standing.settings:
             self._write(settings.to_fact())
 
     def current(self, annotator: str) -> Item | None:
-        """The item in an annotator's hands, or else the next one free, handed out herewith."""
+        """The item handed to an annotator; if there is none, hand out the next free one."""
         if by_judge(annotator):
             raise InputError(f"names that begin with {JUDGE!r} are of models; take another")
         with self._turn:
@@ -103,15 +103,15 @@ class Store(Closing):
             return None
 
     def wanted(self, item: Item) -> int:
-        """How many people are to judge an item: two for the repeated share, drawn by the seed."""
+        """Number of people to judge an item: two for the repeated share, drawn by the seed."""
         return 1 + (self._drawn("repeat", item.id) < self.standing.settings.repeat)
 
     def swapped(self, item: Item, annotator: str) -> bool:
-        """Whether an annotator sees the second draft of a pair first, drawn by the seed."""
+        """True if an annotator sees the second draft of a pair first, drawn by the seed."""
         return item.pair and self._drawn("order", item.id, annotator) < 0.5
 
     def judge(self, item: str, annotator: str, kind: str, value: Any) -> None:
-        """Write one judgement of the item in hand; InputError for one that cannot be."""
+        """Record one judgement of the item handed out. Raises InputError for an invalid one."""
         with self._turn:
             judgement = checked(self._held(item, annotator), annotator, kind, value)
             labels = self.standing.settings.labels
@@ -121,7 +121,7 @@ class Store(Closing):
             self._write({"fact": "judgement", **asdict(judgement)})
 
     def go_on(self, item: str, annotator: str) -> None:
-        """Put an item down that has been judged."""
+        """Finish an item that has been judged, and free the annotator for the next."""
         with self._turn:
             self._held(item, annotator)
             if not self.standing.of(item, annotator):
@@ -129,14 +129,14 @@ class Store(Closing):
             self._write({"fact": "next", "item": item, "annotator": annotator})
 
     def undo(self, annotator: str) -> None:
-        """Take back the annotator's last step, and show its item again."""
+        """Undo the annotator's last step, and hand out its item again."""
         with self._turn:
             if not self.standing.steps.get(annotator):
                 raise InputError("there is nothing to undo")
             self._write({"fact": "undo", "annotator": annotator})
 
     def release(self, annotator: str) -> int:
-        """Take what an annotator has in hand away from them, for others; how many items."""
+        """Free the items handed to an annotator, for others; returns their number."""
         with self._turn:
             count = len(self.standing.in_hand.get(annotator, ()))
             if not count:
@@ -149,7 +149,7 @@ class Store(Closing):
             return count
 
     def progress(self, annotator: str) -> dict[str, int]:
-        """Items that the annotator has done, that anybody has, and that there are."""
+        """Numbers of items that the annotator has finished, that anybody has, and of all."""
         with self._turn:
             in_hand = self.standing.in_hand
             done = {
@@ -161,7 +161,7 @@ class Store(Closing):
             return {"mine": mine, "all": len({i for i, _ in done}), "items": len(self.items)}
 
     def take_in(self, name: str, items: Iterable[Item], judgements: list[Judgement]) -> int:
-        """Add judgements made elsewhere, all or none; how many were not known already."""
+        """Add judgements made elsewhere, all or none; returns the number of new ones."""
         with self._turn:
             shown.add_items(self._folder, items)
             self._see_new_items()
@@ -186,7 +186,7 @@ class Store(Closing):
         self.standing.apply(fact)
 
     def _drawn(self, *what: str) -> float:
-        """A number from 0 to 1 that follows from the seed and what it is for."""
+        """A random number from 0 to 1, determined by the seed and its purpose."""
         text = "\n".join([str(self.standing.settings.seed), *what])
         digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"evomix feedback").digest()
         return int.from_bytes(digest) / 2**64
@@ -196,6 +196,6 @@ class Store(Closing):
         return path.stat().st_size if path.exists() else 0
 
     def _see_new_items(self) -> None:
-        """Others may have appended some; read the file again if it has grown."""
+        """Read the items again if another process has appended some."""
         if (size := self._bytes_of_items()) != self._size:
             self.items, self._size = read_items(self._folder), size

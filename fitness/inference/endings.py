@@ -2,7 +2,7 @@
 
 A base model ends a text with its tokenizer's EOS. A chat model ends a turn with a token of its own,
 such as Gemma's <end_of_turn> or Llama 3's <|eot_id|>, which its generation config or its chat
-template names. A model that is stopped at EOS alone goes on to write the user's next turn.
+template names. If generation stopped at EOS only, it would continue with the user's next turn.
 """
 
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ def ending_tokens(
 ) -> tuple[int, ...]:
     """All tokens that end an answer, the tokenizer's EOS first.
 
-    Those of the model's generation config and config, and the one that its chat template writes
-    behind an assistant's turn.
+    Then those in the model's generation config and config, and the one that the chat template puts
+    after an assistant's turn.
     """
     settings = [model.generation_config, model.config, model.config.get_text_config()]
     named: list[int | None] = []
@@ -32,7 +32,7 @@ def ending_tokens(
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The first added token that the chat template writes behind an assistant's turn, if any.
+    """The first added token that the chat template puts after an assistant's turn, if any.
 
     Not white space: Gemma's tokenizer, for one, has runs of line breaks among its added tokens.
     """

@@ -1,4 +1,4 @@
-"""How likely a model finds samples: the base that wrote them, or a second one."""
+"""Log-likelihood of samples under a model: the base that generated them, or a second one."""
 
 import math
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ class Likelihood(NamedTuple):
 
 
 def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
-    """By a model as it is held; needs nothing else. Up to rounding, each follows from itself alone.
+    """Likelihoods under the base model; up to rounding, independent of the other samples.
 
-    What leaves no room in the model's context loses its beginning, and a completion its end. What
-    a model says of the first token is told only where something stands before it.
+    Where prompt and completion exceed the model's context, the prompt loses its beginning and the
+    completion its end. The first token counts only where another one precedes it.
     """
     import torch
 
@@ -38,7 +38,7 @@ def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
     longest = min(LONGEST, context or LONGEST)
     rows = [_tokens(base, sample, longest) for sample in samples]
     waiting = sorted(range(len(rows)), key=lambda place: -len(rows[place].tokens))
-    found: dict[int, Likelihood] = {}
+    by_place: dict[int, Likelihood] = {}
     with base.untouched() as model, torch.inference_mode():
         while waiting:
             size = sequences_at_once(model, len(rows[waiting[0]].tokens))
@@ -47,14 +47,14 @@ def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
             logps = token_logps(model, stacked([Tokens(ids, ids) for ids in tokens]))
             for place, each in zip(some, logps.double().cpu().numpy(), strict=True):
                 ids, begin, end = rows[place]
-                found[place] = Likelihood(
+                by_place[place] = Likelihood(
                     _mean(each[begin - 1 : end - 1]), _mean(each[: len(ids) - 1])
                 )
-    return [found[place] for place in range(len(rows))]
+    return [by_place[place] for place in range(len(rows))]
 
 
 def perplexity(logp: float) -> float:
-    """exp of what a token costs on average; NaN of NaN, and infinite beyond all numbers."""
+    """exp of the negative mean log-probability; NaN for NaN, infinite on overflow."""
     return math.exp(-logp) if not -logp > 700 else math.inf
 
 
@@ -72,7 +72,7 @@ def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
         text_tokens(base.tokenizer, text)
         for text in (sample.prompt, sample.prompt + sample.completion, sample.text)
     )
-    if prompt[: len(opening)] == opening:  # by the chat template that wrote the prompt
+    if prompt[: len(opening)] == opening:  # already there, from the chat template
         opening = []
     begin = shared(prompt, answered)
     end = max(begin, shared(answered, whole))

@@ -6,7 +6,7 @@ from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Rows
 
 BATCH_TOKENS = 4096
-BATCH_LOGITS = 2**26  # 256 MiB in float32: what bounds a batch where the vocabulary is large
+BATCH_LOGITS = 2**26  # 256 MiB in float32: bounds a batch where the vocabulary is large
 
 
 def token_logps(model: Any, rows: Rows) -> Any:

@@ -1,4 +1,4 @@
-"""Prompts with references, and what a model answers: batched sampling through transformers."""
+"""Batched generation of answers to prompts, greedy or sampled, through transformers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SEEDS = 2**63
-CONTEXT = 8  # tokens of a prompt that tell how those behind it read
+CONTEXT = 8  # last tokens of the prompt that are decoded together with the answer
 
 
 class Continuation(NamedTuple):
-    """The tokens that a model wrote, and the one by which it ended; None where it was cut."""
+    """Generated tokens, and the ending token after them; None where the length limit stopped it."""
 
     tokens: list[int]
     end: int | None = None
@@ -65,9 +65,9 @@ def generate(
 def decoded(
     tokenizer: "PreTrainedTokenizerBase", tokens: list[int], prompt: Sequence[int] = ()
 ) -> str:
-    """An answer's tokens as text, as they read behind those of its prompt.
+    """Decode an answer's tokens in the context of its prompt.
 
-    By themselves, tokens of a SentencePiece-like tokenizer lose the space that they begin with.
+    Decoded alone, tokens of a SentencePiece-like tokenizer lose their leading space.
     """
 
     def text(ids: list[int]) -> str:
@@ -86,7 +86,7 @@ def encoded_prompts(
     prompts: list[str],
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """The tokens of each prompt, of which the last that leave room for an answer."""
+    """The tokens of each prompt; only its last ones where all leave no room for an answer."""
     opening = opening_tokens(tokenizer)
     room = room_for_text(model, opening, max_new_tokens)
     parts = [prompt_tokens(tokenizer, prompt, opening) for prompt in prompts]
@@ -94,7 +94,7 @@ def encoded_prompts(
 
 
 def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: int) -> int:
-    """How many tokens of a prompt's text have room between what opens it and an answer, 1 or more.
+    """The most tokens of a prompt's text that fit beside its opening and an answer, 1 or more.
 
     Raises InputError where an answer leaves none.
     """
@@ -112,7 +112,7 @@ def continued(
     seed: int,
     batch_size: int = 32,
 ) -> list[Continuation]:
-    """`generate`, from tokens to tokens; any of the tokens `ends` ends an answer."""
+    """Like `generate`, from tokens to tokens; any of the tokens `ends` ends an answer."""
     device = next(model.parameters()).device
     (answers,) = continued_each(
         model,
@@ -140,9 +140,9 @@ def continued_each(
     top_p: float,
     batch_size: int,
 ) -> list[list[Continuation]]:
-    """What each member of a model answers; its rows of a batch stand behind another's.
+    """The answers of each member of a bucket; a batch has the rows of one member after another's.
 
-    A batch is computed under the `randomness` of the place of its first prompt.
+    A batch is computed under `randomness` for the place of its first prompt.
     """
     import torch
 
@@ -178,10 +178,10 @@ def continued_apart(
     temperature: float,
     top_p: float,
 ) -> list[Continuation]:
-    """`continued` for one batch, each row of which is sampled by its own numbers.
+    """Like `continued` for one batch, each row of which is sampled by its own random numbers.
 
-    `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens so follow from
-    its numbers and from which rows stand beside it: their number and the padding change the last
+    `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens thus follow from
+    its numbers and from the other rows of the batch: their count and the padding change the last
     digits of its logits, and rarely a token.
     """
     import torch
@@ -202,7 +202,7 @@ def continued_apart(
 
 
 def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:
-    """How many tokens of a prompt the model's context has room for."""
+    """The most tokens of a prompt that fit the model's context beside the answer."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
         return 2**31
@@ -224,7 +224,7 @@ def _continue(
     temperature: float,
     top_p: float,
 ) -> list[Continuation]:
-    """What follows each encoded prompt, up to the first token that ends it."""
+    """Generate a continuation of each encoded prompt, up to its first ending token."""
     from transformers import GenerationConfig
 
     padded, attended = _padded(encoded, ends[0], device)
@@ -242,17 +242,17 @@ def _continue(
 
 
 def _ended(tokens: list[int], ends: Sequence[int]) -> Continuation:
-    """What a row holds before its first ending token; behind that it is padded."""
+    """The tokens of a row before its first ending token, after which it is padded."""
     place = next((place for place, token in enumerate(tokens) if token in ends), None)
     return Continuation(tokens) if place is None else Continuation(tokens[:place], tokens[place])
 
 
 @contextmanager
 def _only_answering(model: "torch.nn.Module") -> Iterator[None]:
-    """Evaluation mode, and no defaults for generation of the model's own; all restored after.
+    """Evaluation mode, without the model's own defaults for generation; all restored afterwards.
 
-    What a `GenerationConfig` leaves open is otherwise filled in from the model's, which may set a
-    temperature, beams or a repetition penalty.
+    Otherwise settings missing in a `GenerationConfig` are filled in from the model's, which may set
+    a temperature, beams or a repetition penalty.
     """
     from transformers import GenerationConfig
 
@@ -272,7 +272,7 @@ def _only_answering(model: "torch.nn.Module") -> Iterator[None]:
 
 @contextmanager
 def _private_randomness(device: "torch.device") -> Iterator[None]:
-    """The random state of the processor and of one device, as it was before afterwards."""
+    """Restore the random state of the CPU and of one device afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -287,14 +287,16 @@ def _private_randomness(device: "torch.device") -> Iterator[None]:
 
 
 def batch_seed(seed: int, first: int) -> int:
-    """Of the batch that begins at a place: each has its own, so that it does not matter how soon
-    the batches before it were at their end."""
+    """Seed of the batch that starts at `first`.
+
+    A seed per batch makes samples independent of the lengths of answers in the batches before.
+    """
     return (seed * 1_000_003 + first) % SEEDS
 
 
 @contextmanager
 def _seeded(device: "torch.device", mixed: int) -> Iterator[None]:
-    """With the processor's generator and the device's seeded."""
+    """Seed the generators of the CPU and the device; the caller restores them."""
     import torch
 
     torch.random.default_generator.manual_seed(mixed)
@@ -309,7 +311,7 @@ def _seeded(device: "torch.device", mixed: int) -> Iterator[None]:
 def next_logps(
     model: "PreTrainedModel", encoded: list[list[int]], *, pad: int, batch_size: int = 16
 ) -> np.ndarray:
-    """Log-probabilities of what follows each row of tokens, natural; (rows, vocabulary) float64."""
+    """Log-probabilities of each row's next token, in nats; (rows, vocabulary) float64."""
     import torch
     from transformers import GenerationConfig
 
@@ -332,7 +334,7 @@ def next_logps(
 def _padded(
     encoded: list[list[int]], pad: int, device: "torch.device"
 ) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Rows of tokens that end together, and which of them are theirs; both (rows, longest)."""
+    """Left-padded rows of tokens, and their attention mask; both (rows, longest)."""
     import torch
 
     longest = max(map(len, encoded))

@@ -1,4 +1,4 @@
-"""Random streams by member or by row: each one's rows of a batch draw as if they were alone."""
+"""Random streams by member or by row: results as if each member or row had been computed alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class Streams(TorchFunctionMode):
-    """While entered, what draws random numbers for a batch draws for each member by itself.
+    """While entered, random operations on a batch use a separate random state for each member.
 
     A batch has the same number of rows for every member, member after member. Dropout, attention
-    with dropout and sampling are done for each member's rows under that member's own random state,
-    in the order in which the member alone would do them: so the numbers are those that it would
-    have drawn alone. Everything else is left to the whole batch. Leaves the global state changed:
-    enter it inside a fork.
+    with dropout and sampling run on each member's rows under that member's own random state, in the
+    order in which the member alone would run them: so the numbers are those that it would draw
+    alone. Everything else runs on the whole batch. Leaves the global random state changed: enter it
+    inside a fork.
     """
 
     def __init__(self, seeds: Sequence[int], device: Any, rates: Sequence[float] = ()) -> None:
@@ -30,7 +30,7 @@ class Streams(TorchFunctionMode):
             self._states.append(self._source.get_rng_state())
 
     def keep(self, places: Sequence[int]) -> None:
-        """The members at these places stay, in this order; the others have left the batch."""
+        """Continue with the members at these places, in this order; drop the others."""
         self._rates = [self._rates[place] for place in places] if self._rates else []
         self._states = [self._states[place] for place in places]
 
@@ -48,7 +48,7 @@ class Streams(TorchFunctionMode):
         return func(*args, **given)
 
     def _each(self, func: Any, args: Any, given: dict[str, Any], rate: str = "") -> Any:
-        """`func` on each member's rows of whatever has the batch's rows; the results together."""
+        """Apply `func` to each member's rows of all tensors with the batch's rows; concatenate."""
         count, rows = len(self._states), len(args[0])
         results = []
         for place in range(count):
@@ -68,10 +68,10 @@ class Streams(TorchFunctionMode):
 
 
 class RowNumbers(TorchFunctionMode):
-    """While entered, each row of a batch is sampled by numbers of its own.
+    """While entered, each row of a batch is sampled by its own random numbers.
 
-    A token is where the row's cumulative probabilities pass its next number, so that one number in
-    [0, 1) decides one token, on any device. No random state is read or changed.
+    Inverse transform sampling: the token is where the row's cumulative probabilities exceed its
+    next number in [0, 1), on any device. No random state is read or changed.
     """
 
     def __init__(self, numbers: np.ndarray, device: Any) -> None:

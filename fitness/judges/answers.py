@@ -1,4 +1,4 @@
-"""What models were asked and said, each a fact: a killed run goes on and asks nothing twice."""
+"""Cache of models' answers, each a fact, so that a resumed run repeats no request."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ REMEDY = "cut this line out, and it is asked again"
 
 
 class Asked(Closing):
-    """A file of what was said by a digest of what was asked, locked for writing."""
+    """A file of answers by the digest of their requests, locked for writing."""
 
     def __init__(self, folder: Path, name: str) -> None:
         if folder.exists() and not folder.is_dir():
@@ -34,9 +34,9 @@ class Asked(Closing):
             raise
 
     def once(self, kind: str, asked: Fact, ask: Callable[[int], Any]) -> Any:
-        """What was said, a JSON value, or else what `ask` says now, written down before it returns.
+        """The stored answer, a JSON value, or else that of `ask`, stored before it returns.
 
-        `asked` is all that it depends on; `ask` is given a seed that follows from that.
+        `asked` is all that the answer depends on; `ask` gets a seed that follows from it.
         """
         digest = _digest(kind, asked)
         key = digest.hex()

@@ -41,14 +41,14 @@ UNFIT = (400, 413, 422)  # this request cannot be answered, but another may
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is, and the model that it is asked for."""
+    """Address of a server, and the name of the model on it."""
 
     url: str
     model: str
 
     @property
     def here(self) -> bool:
-        """Whether it is this machine, which nobody listens in on."""
+        """True if the server is on this machine, so that no one else can read the connection."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback
@@ -57,7 +57,7 @@ class Place:
 
 
 def place_of(text: str) -> Place:
-    """URL#model as a place; InputError, without the credentials in it, for what is none."""
+    """Parse URL#model. Raises InputError, without the credentials in it, for an invalid one."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -79,7 +79,7 @@ def place_of(text: str) -> Place:
 
 
 class Endpoint:
-    """Speaks for a model on a server. Raises InputError where the server cannot be used."""
+    """A model on a server. Raises InputError if the server cannot be used."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Endpoint:
         pause: Callable[[float], None] = time.sleep,
         seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`pause` waits so many seconds before another attempt."""
+        """Connect to the server; `pause` waits so many seconds before another attempt."""
         self.place = place
         self.name = place.model
         self.identity = f"{place.url}#{place.model}"
@@ -117,7 +117,7 @@ class Endpoint:
         max_new_tokens: int,
         seed: int,
     ) -> list[list[Answer]]:
-        """So many answers to each chat; each is asked for under a seed of its own."""
+        """Sample so many answers to each chat, each under a seed of its own."""
         asked = [
             {
                 "messages": list(chat),
@@ -134,7 +134,7 @@ class Endpoint:
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
         """Log-odds that a chat is answered by one word rather than by another, (chats,).
 
-        By the log-probabilities of the first token; from a server that tells none, by VOTES
+        By the log-probabilities of the first token; if the server gives none, by VOTES sampled
         answers, (this + 1/2) / (other + 1/2), with a warning.
         """
         found = self._all(lambda chat: self._odds(chat, this, other), chats)
@@ -147,7 +147,7 @@ class Endpoint:
         return [odds for odds, _ in found]
 
     def _odds(self, chat: Chat, this: str, other: str) -> tuple[float, bool]:
-        """The odds, and whether it was voted."""
+        """The log-odds of a chat, and True if they are from votes."""
         asked = {"messages": list(chat), "max_tokens": 1, "temperature": 0, "seed": 0}
         try:
             choice = self._choice({**asked, "logprobs": True, "top_logprobs": TOP})
@@ -164,12 +164,12 @@ class Endpoint:
         return math.log((ayes + 0.5) / (noes + 0.5)), True
 
     def _all(self, ask: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
-        """Several at once, in the order asked."""
+        """Answers to several requests sent at the same time, in order."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(ask, asked))
 
     def _choice(self, asked: dict[str, Any]) -> Any:
-        """The one answer to a request, as the protocol has it."""
+        """The single choice in a response, as the protocol has it."""
         raw = self._post(json.dumps({"model": self.place.model, **asked}).encode())
         try:
             return json.loads(raw)["choices"][0]
@@ -225,7 +225,7 @@ class Endpoint:
         )
 
     def _told(self, error: urllib.error.HTTPError) -> str:
-        """What the server says of an error, shortened."""
+        """Error message of the server, shortened."""
         try:
             raw = self._without_key(error.read(ANSWER_BYTES))
         except (OSError, http.client.HTTPException):
@@ -244,8 +244,8 @@ class Endpoint:
 def odds_among(top: dict[str, float], this: str, other: str) -> float:
     """Log-odds by the log-probabilities of the likeliest tokens.
 
-    A word that is not among them is taken for as likely as the last of them, which is the most
-    that it can be; 0 if neither is.
+    A word that is not among them gets the probability of the last of them, its upper bound; 0 if
+    neither word is.
     """
     last = min(top.values())
     masses = [
@@ -264,7 +264,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _answer(choice: Any) -> Answer:
-    """A choice's text, empty where a server gives none."""
+    """Text of a choice; empty if the server gives none."""
     told = choice if isinstance(choice, dict) else {}
     message = told.get("message")
     content = message.get("content") if isinstance(message, dict) else None
@@ -274,7 +274,7 @@ def _answer(choice: Any) -> Answer:
 
 
 def _top_logprobs(choice: Any) -> dict[str, float]:
-    """The likeliest first tokens with their log-probabilities; empty where a server tells none."""
+    """The likeliest first tokens with their log-probabilities; empty if the server gives none."""
     try:
         told = choice["logprobs"]["content"][0]["top_logprobs"]
         found: dict[str, float] = {}

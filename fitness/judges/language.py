@@ -1,9 +1,9 @@
-"""Drafts rewritten by what critiques say in words: imitation learning from language feedback, ILF.
+"""Drafts rewritten according to critiques: imitation learning from language feedback, ILF.
 
 Scheurer et al. 2022, "Training Language Models with Language Feedback", and 2023, "... at Scale":
 a model writes several refinements of a draft, given the critique; the one that best incorporates
-it, by a model that is asked so in several wordings (their InstructRM ensemble), is learned without
-the critique. Other than there, responses may be to any prompt, log-odds are averaged, not
+it, by a model asked in several wordings (their InstructRM ensemble), is learned without the
+critique. Unlike there, responses may be to any prompt, log-odds are averaged, not
 probabilities, and a refinement must also beat the draft under the same question, since small models
 say yes to almost everything.
 """
@@ -103,7 +103,7 @@ Answer:""",
 
 @dataclass(frozen=True, slots=True)
 class Criticised:
-    """A draft of a response to a prompt, what somebody finds wrong with it, and who; else ""."""
+    """A draft of a response to a prompt, its critique and the critic's name; "" if none."""
 
     prompt: str
     draft: str
@@ -113,7 +113,7 @@ class Criticised:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How refinements are drawn: so many, at a temperature, of so many tokens at most."""
+    """Settings of sampling refinements: number, temperature, maximum tokens."""
 
     samples: int = 5
     temperature: float = 1.0
@@ -129,9 +129,12 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """A draft with its different refinements, and the mean log-odds that each incorporates the
-    critique, in the same order; `draft_odds` are those of the draft itself. `cut` more were cut at
-    their longest length: whoever learns from those learns to stop anywhere."""
+    """A draft with its different refinements, and the log-odds that each incorporates the critique.
+
+    `odds` are means over wordings, in the order of the refinements; `draft_odds` those of the draft
+    itself. `cut` more were truncated at the maximum length and are left out: training on them would
+    teach to stop anywhere.
+    """
 
     of: Criticised
     refinements: tuple[str, ...]
@@ -163,7 +166,7 @@ def criticised_in(path: Path, *, critic: bool) -> Iterator[Criticised]:
 
 
 def criticise(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -> Criticised:
-    """With a critique by the model, which may be blank. Raises Refused."""
+    """Add a critique by the model to a draft, which may be blank. Raises Refused."""
     drawn = {name: getattr(asking, name) for name in ("temperature", "max_new_tokens", "seed")}
 
     def ask(seed: int) -> str:
@@ -177,8 +180,11 @@ def criticise(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -
 
 
 def refine(speaker: Speaker, one: Criticised, asking: Asking, asked: Asked) -> Refined:
-    """The draft's refinements with their odds. An item is a batch of its own, so what comes of it
-    does not depend on the others, nor on what was there already. Raises Refused."""
+    """Sample refinements of a draft, with their odds. Raises Refused.
+
+    An item is a batch of its own, so that its result does not depend on the other items, nor on
+    answers that were stored already.
+    """
 
     def ask(seed: int) -> dict[str, Any]:
         (written,) = speaker.answers(

@@ -1,4 +1,4 @@
-"""A model as the judge of two drafts, asked in both orders, and how far people agree with it."""
+"""A model as the judge of two drafts, in both orders, and its agreement with people."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Answer:"""
 
 @dataclass(frozen=True)
 class WithPeople:
-    """A judge beside people, over each judgement of theirs on a pair that both judged.
+    """Agreement of a judge with people, over their judgements of pairs that both judged.
 
     `same` of `decided`: where neither called a tie, they chose the same draft. Krippendorff's
     alpha counts ties as a value of their own; None where it is not defined.
@@ -45,8 +45,8 @@ class WithPeople:
 def verdict(speaker: Speaker, item: Item, asked: Asked) -> str:
     """The better of a pair's drafts, one of SIDES: a tie if it depends on the order they are in.
 
-    Models prefer a place to a draft: Wang et al. 2023, "Large Language Models are not Fair
-    Evaluators". Raises Refused.
+    Both orders are needed since models have a position bias: Wang et al. 2023, "Large Language
+    Models are not Fair Evaluators". Raises Refused.
     """
     first, second = (draft.text.strip() for draft in item.drafts)
 
@@ -63,7 +63,7 @@ def verdict(speaker: Speaker, item: Item, asked: Asked) -> str:
 
 
 def with_people(judgements: Iterable[Judgement]) -> Mapping[str, WithPeople]:
-    """How each judge by name agrees with people's preferences."""
+    """Agreement of each judge, by name, with people's preferences."""
     preferences = [one for one in judgements if one.kind == "preference"]
     people: dict[str, list[str]] = {}
     for one in preferences:

@@ -1,4 +1,4 @@
-"""The protocol of a model that is asked in words."""
+"""Protocol of a model that answers chats."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -8,11 +8,11 @@ from fitness.errors import InputError
 
 
 class Refused(InputError):
-    """One question that cannot be asked, such as one too long; others may be."""
+    """A request that cannot be answered, such as one too long; others may be."""
 
 
 class Answer(NamedTuple):
-    """What was said; `ended` unless it was cut at its longest length."""
+    """An answer; `ended` unless it was truncated at the maximum length."""
 
     text: str
     ended: bool
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 class Speaker(Protocol):
     """A model that answers chats.
 
-    `name` is short, for people; `identity` is what answers depend on, and holds no secret.
+    `name` is short, for people; `identity` is what answers depend on, and has no secret in it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Speaker(Protocol):
         max_new_tokens: int,
         seed: int,
     ) -> list[list[Answer]]:
-        """So many answers to each chat. Raises Refused."""
+        """Sample so many answers to each chat. Raises Refused."""
         ...
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Who speaks when a model is asked in words: one held here, or behind a server (`endpoint.py`)."""
+"""Models that answer chats: loaded in this process, or on a server (`endpoint.py`)."""
 
 import hashlib
 import math
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Local:
-    """Speaks for a model in this process. The same call gets the same answers."""
+    """A model in this process. The same call gets the same answers."""
 
     def __init__(self, base: "Base", name: str) -> None:
-        """Raises InputError for a model without a chat template."""
+        """Load the model. Raises InputError if it has no chat template."""
         template = base.tokenizer.chat_template
         if template is None:
             raise InputError(
@@ -57,10 +57,10 @@ class Local:
         return [said[begin : begin + samples] for begin in range(0, len(said), samples)]
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
-        """By the probabilities of whole words, in each way to spell them, however many tokens.
+        """Log-odds by the probabilities of whole words in each spelling, of any number of tokens.
 
-        A row is computed for each different beginning of a spelling: one in all where every
-        spelling is a single token, as most tokenizers have it.
+        A row is computed for each different beginning of a spelling: a single row if every
+        spelling is a single token, as in most tokenizers.
         """
         words = [[self._tokens(one) for one in spellings(word)] for word in (this, other)]
         begun = list(
@@ -97,7 +97,7 @@ class Local:
 
 
 def speaker_of(given: str, *, key_variable: str) -> Speaker:
-    """Who speaks for a model's folder, a Hub id, or URL#model. Raises InputError."""
+    """The speaker of a model folder, a Hub id, or URL#model. Raises InputError."""
     if "://" in given:
         from fitness.judges.endpoint import Endpoint, place_of
 
@@ -111,12 +111,12 @@ def speaker_of(given: str, *, key_variable: str) -> Speaker:
 
 
 def spellings(word: str) -> list[str]:
-    """The ways in which a model may begin an answer with a word."""
+    """Spellings of a word with which a model may begin an answer."""
     return [space + one for one in (word, word.lower()) for space in ("", " ")]
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text begins with a word, in any spelling of it."""
+    """True if a text begins with a word, in any spelling of it."""
     begins = text.lstrip().lower()
     rest = begins.removeprefix(word.lower())
     return rest != begins and not rest[:1].isalnum()

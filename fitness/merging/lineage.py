@@ -1,9 +1,10 @@
-"""Beginning with the weights of parents: what a fine-tune takes over instead of the base's.
+"""Warm start: a fine-tune starts from the checkpoints of its parents instead of the base.
 
-What is inherited is the parent's difference to the base, and a child takes of it what its own kind
-can hold. All of it, to the bit, from all weights to all weights and from an adapter to one of the
-same or a larger rank over the same layers; the best approximation of each matrix where the child's
-rank is smaller or its parent had trained all weights. What lies outside its layers is lost.
+A child starts from its parent's difference to the base, as far as the child's own adapter can hold
+it. It is exact, to the bit, from all weights to all weights, and from an adapter to one of the same
+or a larger rank over the same layers. Where the child's rank is smaller, or its parent trained all
+weights, each matrix is the best approximation of that rank (truncated SVD). Changes outside the
+child's layers are lost.
 """
 
 import json
@@ -37,8 +38,8 @@ class Factors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inherited:
-    """Weights to begin with: all of them by name, or an adapter's factors by module."""
+class StartingWeights:
+    """Weights to start from: all of them by name, or an adapter's factors by module."""
 
     all: Mapping[str, Any] = field(default_factory=dict)
     factors: Mapping[str, Factors] = field(default_factory=dict)
@@ -51,28 +52,29 @@ def parents(
     train: Callable[[EvaluationSpec, Task], Evaluation],
     ranks: Ranks = ALONE,
 ) -> Iterator[list[Path]]:
-    """The folders with the weights of the spec's parents.
+    """The folders with the checkpoints of the spec's parents.
 
-    Whose are gone is trained again for the time being, and so are its own parents if they are gone
-    too: the same weights on the same machine, so that only the cost depends on what was there.
-    Of several `ranks`, all of which train, the first one alone has and reads the folders.
+    A missing checkpoint is trained again into a temporary folder, after those of its own parents
+    if they are missing too. Training again gives the same weights on the same machine, so only the
+    cost depends on what was missing. With several `ranks`, all of which train, only the first one
+    has and reads the folders.
     """
 
-    def kept(individual: int) -> Path | None:
+    def checkpoint(individual: int) -> Path | None:
         folder = task.artifacts and weights.folder_of(task.artifacts, individual)
         there = bool(folder and folder.is_dir())
         return (folder or Path()) if ranks.first(there) else None
 
-    found = [kept(parent) for parent in spec.parents]
-    there = [folder for folder in found if folder is not None]
-    if len(there) == len(found):
-        yield there
+    folders = [checkpoint(parent) for parent in spec.parents]
+    existing = [folder for folder in folders if folder is not None]
+    if len(existing) == len(folders):
+        yield existing
         return
     near = task.artifacts if task.artifacts and task.artifacts.is_dir() else None
     with TemporaryDirectory(prefix=RETRAINED, dir=near) as temporary:
         room = Path(temporary)
-        for ancestor in needed(spec, kept):
-            folder = kept(ancestor.individual)
+        for ancestor in needed(spec, checkpoint):
+            folder = checkpoint(ancestor.individual)
             if folder is None:
                 again = replace(unmeasured(task), artifacts=room)
                 _train_again(ancestor, spec, again, train, ranks)
@@ -82,27 +84,31 @@ def parents(
 
 
 def unmeasured(task: Task) -> Task:
-    """The task for training alone; with the domain that tells a fine-tune when to stop."""
+    """The task for training only; it has just the domain that early stopping evaluates."""
     domains = {name: splits for name, splits in task.domains.items() if name == task.stop_on}
     return replace(task, domains=domains, prompt_sets={}, prompts={})
 
 
 def added(seen: Mapping[str, int], drawn: Mapping[str, int]) -> dict[str, int]:
-    """Tokens by source, together."""
+    """Sum of two counts of tokens, by source."""
     return {name: seen.get(name, 0) + drawn.get(name, 0) for name in sorted({*seen, *drawn})}
 
 
-def needed(spec: EvaluationSpec, kept: Callable[[int], Path | None]) -> list[Ancestor]:
-    """Parents, and the ancestors of those that are gone, oldest first."""
-    known = {ancestor.individual: ancestor for ancestor in spec.ancestors}
-    found: set[int] = set()
-    wave = list(spec.parents)
-    while wave:
-        one = wave.pop()
-        if one not in found:
-            found.add(one)
-            wave += () if kept(one) else known[one].parents
-    return [ancestor for ancestor in spec.ancestors if ancestor.individual in found]
+def needed(spec: EvaluationSpec, checkpoint: Callable[[int], Path | None]) -> list[Ancestor]:
+    """Parents, and the ancestors of those whose checkpoint is missing, oldest first.
+
+    `checkpoint` gives an individual's folder, None if missing. An ancestor is needed only where a
+    needed descendant has to be trained again, so the walk ends at every existing checkpoint.
+    """
+    by_id = {ancestor.individual: ancestor for ancestor in spec.ancestors}
+    required: set[int] = set()
+    open_ids = list(spec.parents)
+    while open_ids:
+        ancestor_id = open_ids.pop()
+        if ancestor_id not in required:
+            required.add(ancestor_id)
+            open_ids += () if checkpoint(ancestor_id) else by_id[ancestor_id].parents
+    return [ancestor for ancestor in spec.ancestors if ancestor.individual in required]
 
 
 def _train_again(
@@ -133,26 +139,26 @@ def _train_again(
     there = weights.folder_of(task.artifacts, again.individual).is_dir()
     if status is not Status.OK or (ranks.leads and not there):
         raise InputError(
-            f"individual {spec.individual} begins with the weights of its ancestor "
-            f"{again.individual}, which are gone and could not be trained again "
-            f"({why or 'no room for them on disk'})"
+            f"individual {spec.individual} starts from the checkpoint of its ancestor "
+            f"{again.individual}, which is missing and could not be trained again "
+            f"({why or 'no room for it on disk'})"
         )
 
 
-def read(folder: Path, head: Head = CAUSAL) -> Inherited:
-    """The weights that `weights.keep` has left in a folder."""
+def read(folder: Path, head: Head = CAUSAL) -> StartingWeights:
+    """Read a checkpoint that `weights.keep` has saved in a folder."""
     from safetensors.torch import load_file
 
     if (folder / weights.ADAPTER).is_file():
         settings = json.loads((folder / weights.ADAPTER).read_text(encoding="utf-8"))
         if settings.get("use_dora"):
-            raise InputError(f"{folder}: a DoRA adapter cannot be inherited; use lora or none")
+            raise InputError(f"{folder}: a DoRA adapter cannot be a warm start; use lora or none")
         rank = settings["r"]
         scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         tensors = load_file(folder / "adapter_model.safetensors")
         suffix = ".lora_A.weight"
         modules = [name.removesuffix(suffix) for name in tensors if name.endswith(suffix)]
-        return Inherited(
+        return StartingWeights(
             factors={
                 module.removeprefix(WRAPPED): Factors(
                     tensors[f"{module}.lora_B.weight"], tensors[f"{module}{suffix}"], scale
@@ -161,11 +167,11 @@ def read(folder: Path, head: Head = CAUSAL) -> Inherited:
             }
         )
     model = load(folder, "float32", head)
-    return Inherited(all={name: weight.data for name, weight in model.named_parameters()})
+    return StartingWeights(all={name: weight.data for name, weight in model.named_parameters()})
 
 
-def begin(model: Any, inherited: Inherited) -> None:
-    """Put the weights in place of those that a prepared model would begin with."""
+def begin(model: Any, inherited: StartingWeights) -> None:
+    """Replace the initial weights of a prepared model by these."""
     import torch
 
     adapted = {
@@ -195,8 +201,8 @@ def product(factors: Factors, module: Any) -> Any:
     return change.T if isinstance(module, Conv1D) else change
 
 
-def _change(layer: Any, name: str, inherited: Inherited) -> Factors | None:
-    """What an adapted layer can take over, in at most as many ranks as it has; None for nothing."""
+def _change(layer: Any, name: str, inherited: StartingWeights) -> Factors | None:
+    """The change that an adapted layer starts from, in at most its own rank; None for no change."""
     import torch
 
     rank = layer.r[OWN]
@@ -204,7 +210,7 @@ def _change(layer: Any, name: str, inherited: Inherited) -> Factors | None:
         b, a, scale = inherited.factors[name]
         if b.shape[1] <= rank:
             return Factors(b, a, scale)
-        # the SVD of the product by that of a small matrix, (r, r)
+        # SVD of the product b @ a by QR of both factors and the SVD of an (r, r) matrix
         left, b_rest = torch.linalg.qr(b.float())
         right, a_rest = torch.linalg.qr(a.float().T)
         u, s, v = torch.linalg.svd(scale * (b_rest @ a_rest.T))
@@ -221,15 +227,15 @@ def _change(layer: Any, name: str, inherited: Inherited) -> Factors | None:
 
 
 def _balanced(u: Any, s: Any, v: Any, rank: int) -> Factors:
-    """The leading part of an SVD, its roots in both factors alike."""
+    """The leading part of an SVD, with the roots of its singular values in both factors."""
     root = s[:rank].sqrt()
     return Factors(u[:, :rank] * root, root[:, None] * v[:rank], 1.0)
 
 
 def _place(factors: Factors, layer: Any) -> None:
-    """Into an adapter that has as many ranks or more: those beyond change nothing yet."""
-    held = factors.b.shape[1]
+    """Write factors into an adapter of at least their rank; B is 0 in the further ranks."""
+    rank = factors.b.shape[1]
     a, b = layer.lora_A[OWN].weight, layer.lora_B[OWN].weight
     b.zero_()
-    a[:held] = factors.a
-    b[:, :held] = factors.b * (factors.scale / layer.scaling[OWN])
+    a[:rank] = factors.a
+    b[:, :rank] = factors.b * (factors.scale / layer.scaling[OWN])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.merging.lineage import Factors, Inherited, product, read
+from fitness.merging.lineage import Factors, StartingWeights, product, read
 from fitness.models import folders, weights
 from fitness.models.base import Base
 from fitness.models.loading import cuda_devices
@@ -24,7 +24,7 @@ MERGED = "merged"
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """How weights are merged: one weight for each, and the share of the changes that are kept."""
+    """Settings of a merge: weights of the parts, share of the changes that TIES or DARE keep."""
 
     weights: tuple[float, ...]
     method: str
@@ -33,19 +33,24 @@ class Merge:
 
     @classmethod
     def of(cls, recipe: Recipe, weights: Sequence[float]) -> "Merge":
-        """As the recipe says."""
-        told = recipe.merge_method, recipe.merge_density, recipe.merge_scale
-        return cls(tuple(weights), *told)
+        """The settings of a recipe, with these weights of the parts."""
+        settings = recipe.merge_method, recipe.merge_density, recipe.merge_scale
+        return cls(tuple(weights), *settings)
 
     @property
     def effective(self) -> list[float]:
-        """TIES divides by how many agree, so that weights which sum to 1 would shrink the sum."""
+        """Weights times the scale; for TIES also times the number of parts.
+
+        TIES divides by the number of parts that agree, which would shrink weights that sum to 1.
+        """
         times = self.scale * (len(self.weights) if "ties" in self.method else 1)
         return [times * weight for weight in self.weights]
 
 
-def start(base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int) -> Inherited | None:
-    """What a fine-tune begins with, given the folders of its parents; None for the base alone.
+def start(
+    base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int
+) -> StartingWeights | None:
+    """Initial weights of a fine-tune, from the folders of its parents; None for the base alone.
 
     `seed` decides what DARE drops.
     """
@@ -56,8 +61,10 @@ def start(base: Base, recipe: Recipe, folders: Sequence[Path], *, seed: int) -> 
     return merge(base, folders, how, rank=_rank(recipe), seed=seed)
 
 
-def of_parts(base: Base, recipe: Recipe, parts: Mapping[str, Path], *, seed: int) -> Inherited:
-    """The parts of a merge that nothing is trained for, each by its share of the mixture."""
+def of_parts(
+    base: Base, recipe: Recipe, parts: Mapping[str, Path], *, seed: int
+) -> StartingWeights:
+    """Merge parts without training, each weighted by its share of the mixture."""
     shares = {name: share for name, share in recipe.mixture.items() if share > 0}
     folders = [parts[name] for name in shares]
     how = Merge.of(recipe, list(shares.values()))
@@ -65,15 +72,15 @@ def of_parts(base: Base, recipe: Recipe, parts: Mapping[str, Path], *, seed: int
 
 
 def check_part(key: str, part: Path, base: Path) -> None:
-    """Raises InputError unless the folder holds a fine-tune of the base, whole or an adapter."""
+    """Raise InputError unless the folder holds a fine-tune of the base, whole or an adapter."""
     if not part.is_dir():
         raise InputError(
             f"{key}: there is no folder {str(part)!r}; give one with a PEFT adapter or a model, "
             "such as `evo export` writes"
         )
     if (part / weights.ADAPTER).is_file():
-        told = json.loads((part / weights.ADAPTER).read_text(encoding="utf-8"))
-        if told.get("peft_type") != "LORA" or told.get("use_dora"):
+        settings = json.loads((part / weights.ADAPTER).read_text(encoding="utf-8"))
+        if settings.get("peft_type") != "LORA" or settings.get("use_dora"):
             raise InputError(f"{key}: {part} is not a plain LoRA adapter; merge it into a model")
         if not (part / "adapter_model.safetensors").is_file():
             raise InputError(f"{key}: {part} has no adapter_model.safetensors; save it there")
@@ -88,7 +95,7 @@ def check_part(key: str, part: Path, base: Path) -> None:
 
 
 def fingerprint_of(part: Path) -> str:
-    """sha256 over the weights and how they are to be read, hexadecimal."""
+    """SHA-256, in hex, over the weights and the configurations beside them."""
     digest = hashlib.sha256()
     for name in sorted({*part.glob("*config.json"), *part.glob("*.safetensors")}):
         digest.update(name.name.encode() + name.read_bytes())
@@ -101,11 +108,11 @@ def _rank(recipe: Recipe) -> int | None:
 
 def merge(
     base: Base, folders: Sequence[Path], how: Merge, *, rank: int | None, seed: int
-) -> Inherited:
+) -> StartingWeights:
     """The weights in the folders, merged as changes of the base.
 
-    `rank` is that of the adapter which takes them over, None if all weights do. Adapters merge to
-    an adapter; where ranks differ, or the method is `svd`, by way of their products.
+    `rank` is that of the adapter that starts from them, None for all weights. Adapters merge to an
+    adapter; where ranks differ, or the method is `svd`, by way of their products b @ a.
     """
     import torch
 
@@ -115,12 +122,12 @@ def merge(
         torch.manual_seed(seed)
         if rank is not None and all(part.factors for part in parts):
             return _adapters(base, folders, parts, how, rank)
-        return Inherited(all=_all(base, parts, how))
+        return StartingWeights(all=_all(base, parts, how))
 
 
 def _adapters(
-    base: Base, folders: Sequence[Path], parts: Sequence[Inherited], how: Merge, rank: int
-) -> Inherited:
+    base: Base, folders: Sequence[Path], parts: Sequence[StartingWeights], how: Merge, rank: int
+) -> StartingWeights:
     ranks = {factors.b.shape[1] for part in parts for factors in part.factors.values()}
     method = how.method
     if len(ranks) > 1 and method != "svd":  # factors of unequal ranks cannot be added
@@ -138,7 +145,7 @@ def _adapters(
             svd_full_matrices=False,
             density=how.density,
         )
-        return Inherited(
+        return StartingWeights(
             factors={
                 name.removeprefix("base_model.model."): Factors(
                     layer.lora_B[MERGED].weight.detach().clone(),
@@ -151,7 +158,7 @@ def _adapters(
         )
 
 
-def _all(base: Base, parts: Sequence[Inherited], how: Merge) -> dict[str, Any]:
+def _all(base: Base, parts: Sequence[StartingWeights], how: Merge) -> dict[str, Any]:
     """Every weight of the base with the merged change, float32, one after the other."""
     import torch
 
@@ -164,7 +171,7 @@ def _all(base: Base, parts: Sequence[Inherited], how: Merge) -> dict[str, Any]:
     return merged
 
 
-def _change(model: Any, name: str, untouched: Any, part: Inherited) -> Any:
+def _change(model: Any, name: str, untouched: Any, part: StartingWeights) -> Any:
     if name in part.all:
         return part.all[name] - untouched
     module = name.removesuffix(".weight")

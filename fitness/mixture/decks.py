@@ -1,7 +1,7 @@
-"""What one draw from a source holds under a recipe: a window of text, records packed, or one.
+"""Decks: a source divided into draws under a recipe: windows of text, packed or single records.
 
-A deck is visited in an order that is computed, not stored, and that follows from seed, source and
-epoch alone; each draw once an epoch.
+A deck is visited in a pseudo-random order that is computed, not stored, and that depends on seed,
+source and epoch alone; each draw comes once an epoch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,19 +14,19 @@ import numpy as np
 
 from fitness.data.kinds import Kind
 from fitness.data.records import ROWS, Records
-from fitness.data.thresholds import kept
+from fitness.data.thresholds import passing_all
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.permutation import keys_of, permute
 from fitness.recipe import Method, Recipe
 
-NO_LABEL = -100  # what torch's cross-entropy leaves out by default
+NO_LABEL = -100  # the label that torch's cross-entropy ignores by default
 BLOCK = 4096  # permuted positions computed at once
 
 Use = Literal["learn", "compare", "rate", "answer", "classify"]
 
-# What a method does with a source. `learn` is cross-entropy: on all of a text, on what answers a
-# prompt, on the chosen and the good ones. `compare` and `rate` are for the preference losses,
-# `answer` is for the model itself, `classify` for a model whose task that is.
+# The use of a source by method and kind. `learn` is cross-entropy: on all of a text, on the answer
+# to a prompt, on chosen and well rated answers. `compare` and `rate` are for the preference losses,
+# `answer` has the model generate answers, which are rewarded, `classify` is for classifiers.
 USES: Mapping[Method, Mapping[Kind, Use]] = {
     "supervised": {"label": "classify"},
     "preference": {"preference": "compare", "rating": "rate"},
@@ -35,15 +35,15 @@ USES: Mapping[Method, Mapping[Kind, Use]] = {
 
 
 def use_of(kind: Kind, method: Method) -> Use:
-    """What a method does with a source of a kind; most of them learn from most."""
+    """The use that a method makes of a kind of source; `learn` where nothing else is listed."""
     return USES[method].get(kind, "learn")
 
 
 class Sequence(NamedTuple):
     """Int64 arrays, (length,): tokens, labels at their own token's place, and positions.
 
-    Labels are NO_LABEL on what is not learned. Positions begin anew in each document or record, so
-    that none of them sees another one; None where all of it is one.
+    Labels are NO_LABEL on tokens that are not learned. Positions restart at 0 in each document or
+    record, so that attention stays within it; None for a sequence of one document.
     """
 
     tokens: np.ndarray
@@ -52,11 +52,11 @@ class Sequence(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One draw: what it is for, where it is from, and its sequences, of which a comparison has two.
+    """One draw: its use, its source, and its sequences, of which a comparison has two.
 
-    `number` tells the records of a source apart. `elsewhere` is the answer of another rated record,
-    (tokens,) int64, which tells KTO how far the model has moved where no other of a batch does.
-    `answers` are the numbers of those that a sequence packs, among the answers of their source.
+    `number` identifies the draw within its source. `elsewhere` is the answer of another rated
+    record, (tokens,) int64, from which KTO estimates the divergence where the batch has no other
+    answer. `answers` are the numbers of the answers packed into a sequence, within their source.
     """
 
     use: Use
@@ -69,42 +69,41 @@ class Draw(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """What a deck's sequence length leaves of its records: how many there are, how many it cuts,
-    and the share of the tokens of those cut that it leaves."""
+    """Truncation of a deck's records by its sequence length."""
 
     records: int
-    cut: int
-    left: float
+    cut: int  # records that are truncated
+    left: float  # share of their tokens that is left
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A text cut anew each epoch, from a random first token on, so that no tail is always left out.
+    """Windows of a text, from another random offset each epoch, so that no tail is always left out.
 
-    With a `separator`, the token that ends documents, no document of a window sees another one.
+    With a `separator`, the token that ends documents, attention stays within each document.
     """
 
     tokens: np.ndarray
     length: int
     separator: int | None = None
-    infilling: Infilling | None = None  # what turns documents into fill-in-the-middle form
+    infilling: Infilling | None = None  # converts documents to fill-in-the-middle form
 
     cost = 1  # sequences of the budget that a draw takes
 
     @property
     def available(self) -> int:
-        """Tokens of an epoch."""
+        """Tokens in an epoch."""
         return len(self.tokens)
 
     def numbers(self, seed: int, source: str) -> Iterator[int]:
-        """First tokens of the windows, epoch after epoch, without end; O(1) memory."""
+        """First tokens of the windows, epoch after epoch, endlessly; O(1) memory."""
         return window_starts(self.available, self.length, seed, source)
 
     def draw(self, source: str, number: int, length: int) -> Draw:
-        """The window that begins at a token, of at most `length`."""
+        """The window from token `number` on, of at most `length` tokens."""
         tokens = self.tokens[number : number + length].astype(np.int64)
         if self.infilling is not None:
-            tokens = self.infilling.turned(tokens, source, number)
+            tokens = self.infilling.converted(tokens, source, number)
         positions = None
         if self.separator is not None:
             begins = np.flatnonzero(tokens[:-1] == self.separator) + 1
@@ -114,20 +113,20 @@ class Windows:
 
 @dataclass(frozen=True)
 class RecordDeck:
-    """Records under a use of them: packed into sequences to learn from, else one a draw.
+    """Records for one use: packed into sequences for `learn`, else one record a draw.
 
-    `cost` is how many sequences of the budget a draw takes.
+    `cost` is the number of sequences of the budget that a draw takes.
     """
 
     records: Records
     use: Use
     length: int
     cost: int = 1
-    among: np.ndarray | None = None  # (rows,) bool: those that may be drawn; None is all of them
+    among: np.ndarray | None = None  # (rows,) bool: rows that may be drawn; None: all of them
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """The first row of each record drawn: to learn from, the good ones with an answer."""
+        """The first row of each record to draw; for `learn`, only good ones with an answer."""
         index = self.records.index
         if self.records.kind == "preference":
             return np.arange(0, len(index), 2)
@@ -138,7 +137,10 @@ class RecordDeck:
 
     @cached_property
     def packed(self) -> np.ndarray:
-        """Where each sequence's first record is in `rows`, and the end: (sequences + 1,)."""
+        """Boundaries of the packed sequences as places in `rows`: (sequences + 1,).
+
+        Greedy in order: a record opens a new sequence where it does not fit the current one.
+        """
         index = self.records.index[self.rows]
         lengths = np.minimum(index[:, 2] - index[:, 0], self.length).tolist()
         begins, used = [0], 0
@@ -150,7 +152,7 @@ class RecordDeck:
         return np.array([*begins, len(lengths)] if lengths else [0])
 
     def cuts(self) -> Cuts:
-        """Count the records that are drawn cut; a comparison's two answers are one record."""
+        """Count the records that are truncated; a comparison's two answers are one record."""
         rows = self.rows[:, None] + np.arange(2 if self.use == "compare" else 1)
         first, answer, end = (self.records.index[rows, column] for column in range(3))
         prompts, answers = answer - first, end - answer  # (records, rows) tokens
@@ -158,7 +160,7 @@ class RecordDeck:
             whole, left = prompts, np.minimum(prompts, self.length)
         elif self.use == "classify":
             whole, left = prompts + answers, np.minimum(prompts + answers, self.length)
-        else:  # as `Records.cut`
+        else:  # as in `Records.truncated`
             longest = answers.max(axis=1, keepdims=True, initial=0)
             kept = np.minimum(prompts, np.maximum(self.length - longest, 1))
             whole, left = prompts + answers, kept + np.minimum(answers, self.length - kept)
@@ -168,21 +170,21 @@ class RecordDeck:
 
     @property
     def draws(self) -> int:
-        """Of an epoch."""
+        """Number of draws in an epoch."""
         return len(self.packed) - 1 if self.use == "learn" else len(self.rows)
 
     @property
     def available(self) -> int:
-        """Tokens of an epoch, those that pad a sequence included."""
+        """Tokens in an epoch, padding included."""
         return self.draws * self.cost * self.length
 
     def numbers(self, seed: int, source: str) -> Iterator[int]:
-        """The draws in their order, epoch after epoch, without end; O(1) memory."""
+        """Numbers of the draws in their order, epoch after epoch, endlessly; O(1) memory."""
         for epoch in count():
             yield from _places(self.draws, keys_of(f"{seed}/{epoch}/{source}"))
 
     def draw(self, source: str, number: int, length: int) -> Draw:
-        """A draw by its number; it is never cut, whatever `length` the budget has left."""
+        """A draw by its number; never truncated to the `length` that the budget has left."""
         if self.use == "learn":
             first, end = self.packed[number : number + 2]
             parts = [self._sequence(int(row)) for row in self.rows[first:end]]
@@ -209,17 +211,17 @@ class RecordDeck:
         return Draw(self.use, source, number, sequences, self.records.label(row), elsewhere)
 
     def _answer_beside(self, row: int) -> np.ndarray:
-        """The next answer of the source that is another one; the row's own where there is none."""
+        """The next different answer in the source; the row's own where all are equal."""
         count, own = len(self.records.index), self.records.answer(row)[: self.length]
         others = (self.records.answer((row + step) % count) for step in range(1, count))
-        cut = (one[: self.length] for one in others)
-        other = next((one for one in cut if not np.array_equal(one, own)), own)
+        answers = (answer[: self.length] for answer in others)
+        other = next((answer for answer in answers if not np.array_equal(answer, own)), own)
         return other.astype(np.int64)
 
     def _sequence(self, row: int, longest: int = 0) -> Sequence:
-        tokens, asked = self.records.cut(row, self.length, longest)
+        tokens, prompt = self.records.truncated(row, self.length, longest)
         labels = tokens.copy()
-        labels[: max(asked, 1)] = NO_LABEL  # nothing stands before the first token to predict it
+        labels[: max(prompt, 1)] = NO_LABEL  # the first token has no context to predict it from
         return Sequence(tokens, labels)
 
 
@@ -234,8 +236,8 @@ def deck_of(
 ) -> Deck:
     """The deck of a source's content under a recipe; `separator` is the token between documents.
 
-    `infilling` is done to text alone. Of samples, those that the recipe keeps; InputError where it
-    goes by a score that none has.
+    `infilling` applies to text alone. A pool is reduced to the samples that pass the recipe's
+    thresholds; InputError where the pool lacks a score that has a threshold.
     """
     if not isinstance(content, Records):
         apart = separator if recipe.isolate_documents else None
@@ -244,12 +246,12 @@ def deck_of(
     cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
     among = None
     if content.kind == "sample":
-        among = kept(recipe, content.scores, len(content.index))
+        among = passing_all(recipe, content.scores, len(content.index))
     return RecordDeck(content, use, recipe.sequence_length, cost, among)
 
 
 def window_starts(available: int, length: int, seed: int, source: str) -> Iterator[int]:
-    """First tokens of one source's windows, epoch after epoch, without end; O(1) memory."""
+    """First tokens of one source's windows, epoch after epoch, endlessly; O(1) memory."""
     for epoch in count():
         keys = keys_of(f"{seed}/{epoch}/{source}")
         offset = int(keys[0]) % min(length, available - length + 1)
@@ -258,7 +260,7 @@ def window_starts(available: int, length: int, seed: int, source: str) -> Iterat
 
 
 def positions_from(begins: np.ndarray, length: int) -> np.ndarray:
-    """(length,) 0, 1, 2, ... anew from each of the places in `begins`."""
+    """(length,) positions 0, 1, 2, ... that restart at each of the places in `begins`."""
     starts = np.zeros(length, dtype=np.int64)
     starts[begins] = begins
     return np.arange(length) - np.maximum.accumulate(starts)

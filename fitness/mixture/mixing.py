@@ -1,11 +1,11 @@
-"""Shares of sources -> an exact, deterministic stream of what is drawn from them.
+"""Mix sources by their shares: an exact, deterministic stream of draws and batches.
 
-Which source comes next follows Tijdeman, "The chairman assignment problem" (Discrete Mathematics
-32, 1980): after any number of draws every source is within 1 - 1/(2n - 2) draws of its share, n
-being the number of sources drawn from. The order within a source (`fitness.mixture.decks`) is a
+The next source follows Tijdeman, "The chairman assignment problem" (Discrete Mathematics 32,
+1980): after any number of draws every source is within 1 - 1/(2n - 2) draws of its share, n being
+the number of sources drawn from. The order within a source (`fitness.mixture.decks`) is a
 permutation that is computed, not stored, and that depends on seed, source and epoch alone. So a
-smaller budget is a prefix of a larger one, another mixture meets each source's content in the
-same order (common random numbers), and memory is the same for any corpus.
+smaller budget is a prefix of a larger one, different mixtures draw each source's content in the
+same order (common random numbers), and memory does not depend on the size of the corpus.
 """
 
 import math
@@ -28,7 +28,7 @@ SHARE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a mixture comes to, by source; `epochs` is tokens drawn over tokens available."""
+    """Realised mixture, by source; `epochs` is tokens drawn over tokens available."""
 
     tokens: dict[str, int]
     shares: dict[str, float]
@@ -36,10 +36,10 @@ class Mixed:
 
 
 class Rows(NamedTuple):
-    """Int64 arrays, (b, longest sequence): tokens, and labels with NO_LABEL on what is not learned.
+    """Int64 arrays, (b, longest sequence): tokens, and labels with NO_LABEL on tokens not learned.
 
-    Labels stand at their own token's place; the model shifts them. `position_ids` tell the
-    documents of a row apart; None where each row is one.
+    A label is at its own token's place; the model shifts them. `position_ids` restart at each
+    document of a row; None where each row is one document.
     """
 
     input_ids: np.ndarray
@@ -48,9 +48,9 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one optimiser step learns from: `Rows`, and draws that are not simply learned.
+    """The data of one optimiser step: `Rows` for cross-entropy, and draws for any `others` losses.
 
-    `tokens` is what it takes of the budget. `learned` is how many draws the rows hold where each
+    `tokens` is its part of the budget. `learned` is the number of draws in the rows where each
     document has a row of its own, None where each draw is one row. `draws` are those draws.
     """
 
@@ -64,7 +64,7 @@ class Batch(NamedTuple):
 
     @property
     def rows_drawn(self) -> int:
-        """The draws that are simply learned."""
+        """Number of draws in the rows, those learned by cross-entropy."""
         return len(self.input_ids) if self.learned is None else self.learned
 
 
@@ -74,10 +74,10 @@ def schedule(
     sequence_length: int,
     costs: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """Stream (source, tokens) of each draw; only the last may be shorter, to be exact.
+    """Stream (source, tokens) of each draw; only the last may be shorter, to meet the budget.
 
-    At every prefix each source has its share of the tokens to within one draw: a sequence, or
-    as many as `costs` has for it.
+    In every prefix each source has its share of the tokens to within one draw: one sequence, or
+    as many as `costs` gives for the source.
     """
     _check(shares, budget_tokens, sequence_length)
     return _schedule(shares, budget_tokens, sequence_length, costs or {})
@@ -91,10 +91,10 @@ def realised(
     sequence_length: int,
     costs: Mapping[str, int] | None = None,
 ) -> Mixed:
-    """What a `Mixing` of the same arguments draws, counted without reading any data.
+    """Tokens, shares and epochs that a `Mixing` of these arguments draws, without reading any data.
 
-    `available` holds the tokens of each source. For a run that was cut short, give the tokens it
-    got through as the budget.
+    `available` holds the tokens of each source. For a run that was stopped early, give the tokens
+    that it used as the budget.
     """
     tokens = dict.fromkeys(sorted(shares), 0)
     for source, length in schedule(shares, budget_tokens, sequence_length, costs):
@@ -108,7 +108,7 @@ def realised(
 
 
 class Mixing:
-    """One fine-tune's data: what it draws from each source, and the draws themselves."""
+    """The data of one fine-tune: the amounts drawn from each source, and the draws themselves."""
 
     def __init__(
         self,
@@ -122,11 +122,12 @@ class Mixing:
         seen_seed: int | None = None,
         packs: bool = True,
     ) -> None:
-        """Of each source so many tokens, in whole draws, were `seen` under `seen_seed` and are left
-        out. Under another seed the draws after these come too, in an order of that seed's own.
+        """Skip the tokens already `seen`, by source in whole draws under the order of `seen_seed`.
 
-        Without `packs`, for a base whose documents see one another in a row, the documents of a
-        draw get a row each: the same data, in as many steps.
+        If `seed` is another one, the draws after the seen ones come in a new order by `seed`.
+
+        Without `packs`, for a base whose attention crosses the documents in a row, each document
+        of a draw gets a row of its own: the same data, in as many steps.
         """
         self._requested = shares
         self._packs = packs
@@ -137,10 +138,10 @@ class Mixing:
         self.budget_tokens = budget_tokens
         self.sequence_length = sequence_length
         self.seed = seed
-        self.drawn = self.first(budget_tokens)
+        self.drawn = self.drawn_after(budget_tokens)
 
-    def first(self, tokens: int) -> Mixed:
-        """What was drawn once so many tokens of the budget are spent."""
+    def drawn_after(self, tokens: int) -> Mixed:
+        """The realised mixture of the first `tokens` of the budget."""
         return realised(
             self._requested,
             {source: deck.available for source, deck in self.decks.items()},
@@ -150,9 +151,9 @@ class Mixing:
         )
 
     def draws(self, skip: int = 0) -> Iterator[tuple[Draw, int]]:
-        """Stream draws with the tokens of the budget that each takes.
+        """Stream the draws, each with its tokens of the budget.
 
-        Without the first `skip` of them, whose tokens are not read.
+        The first `skip` draws are left out, without reading their tokens.
         """
         drawn = (source for source, tokens in self.drawn.tokens.items() if tokens)
         numbers = {source: self._numbers(source) for source in drawn}
@@ -163,7 +164,7 @@ class Mixing:
             yield self.decks[source].draw(source, next(numbers[source]), tokens), tokens
 
     def _numbers(self, source: str) -> Iterator[int]:
-        """What to draw from a source, one after the other."""
+        """Numbers of the draws from a source, in order."""
         deck = self.decks[source]
         tokens = self.sequence_length * deck.cost
         every = deck.numbers(self._seen_seed, source)
@@ -177,10 +178,11 @@ class Mixing:
         return iter(coming[order.astype(np.int64)].tolist())
 
     def steps(self, batch_size: int) -> int:
-        """How many batches there are."""
+        """Number of batches."""
         count, last = self._counted
-        lonely = last == 1 and (count - 1) % batch_size == 0
-        return -(-count // batch_size) - lonely
+        # A last batch of one token has nothing to predict: it joins the batch before.
+        alone = last == 1 and (count - 1) % batch_size == 0
+        return -(-count // batch_size) - alone
 
     @cached_property
     def _counted(self) -> tuple[int, int]:
@@ -192,10 +194,10 @@ class Mixing:
         return len(lengths), lengths[-1]
 
     def batches(self, batch_size: int, skip: int = 0) -> Iterator[Batch]:
-        """The draws stacked; the last batch may have fewer rows, its last row may be padded.
+        """Stack the draws to batches; the last one may have fewer rows, its last row may be padded.
 
         A last sequence of one token, which has nothing to predict, never makes a batch of its own:
-        it is then one row more in the batch before. The first `skip` batches are left out.
+        it becomes one more row of the batch before. The first `skip` batches are left out.
         """
         draws, left = self.draws(skip * batch_size), self.steps(batch_size) - skip
         for _ in range(left - 1):
@@ -208,10 +210,11 @@ class Mixing:
 
 
 def windows(tokens: np.ndarray, sequence_length: int, batch: int) -> Iterator[Rows]:
-    """Cut held-out tokens, (n,), so that each but the first is predicted once; `batch` rows a time.
+    """Split held-out tokens, (n,), into windows that predict each token but the first once.
 
-    A window begins with the last token of the one before, which is not predicted again: a shifting
-    model ignores the first label of a row. So the labels of all windows count n - 1 in all.
+    Yields `batch` rows at a time. A window begins with the last token of the one before, which is
+    not predicted again: a model shifts the labels and so ignores a row's first. So all windows
+    together have n - 1 labels.
     """
     if sequence_length < 2 or len(tokens) < 2:
         raise InputError(
@@ -242,11 +245,11 @@ def _schedule(
 
 
 def _chairmen(shares: Mapping[str, float], costs: Mapping[str, int]) -> Iterator[str]:
-    """Tijdeman's assignment, in whole numbers so that it stays exact however long it goes on.
+    """Tijdeman's assignment, endlessly, in integers so that it stays exact.
 
-    Each step every source gains its share of a draw, of which a dear one gets fewer. Among the
-    sources that are owed at least 1/(2n - 2) of a draw, the one that would first be owed more than
-    the bound is drawn.
+    In each step every source gains its share of a draw, divided by the cost of its draws. Among the
+    sources owed at least 1/(2n - 2) of a draw, the one is drawn whose debt would be the first to
+    exceed the bound 1 - 1/(2n - 2).
     """
     exact = {
         source: Fraction(share) / costs.get(source, 1)
@@ -288,7 +291,7 @@ def _stacked(draws: list[tuple[Draw, int]], packs: bool) -> Batch:
 
 
 def separate(sequence: Sequence) -> list[Sequence]:
-    """The documents of a sequence, each as one that stands alone."""
+    """Split a sequence into its documents, each as a sequence of its own."""
     if sequence.positions is None:
         return [sequence]
     begins = np.flatnonzero(sequence.positions == 0)[1:]
@@ -297,7 +300,7 @@ def separate(sequence: Sequence) -> list[Sequence]:
 
 
 def stacked(sequences: list[Sequence]) -> Rows:
-    """Sequences as rows, padded behind; int64 arrays, (sequences, longest), of zero rows too."""
+    """Sequences as rows, padded at the end; int64 arrays, (sequences, longest), possibly 0 rows."""
     shape = (len(sequences), max((len(one.tokens) for one in sequences), default=0))
     tokens = np.zeros(shape, dtype=np.int64)
     labels = np.full(shape, NO_LABEL, dtype=np.int64)
@@ -333,7 +336,7 @@ def _check(shares: Mapping[str, float], budget_tokens: int, sequence_length: int
 def _check_sources(
     drawn: Mapping[str, int], available: Mapping[str, int], sequence_length: int
 ) -> None:
-    """Each source with something drawn from it must exist and fill a sequence."""
+    """Raise InputError unless every source drawn from exists and fills one sequence."""
     for source in (source for source, tokens in drawn.items() if tokens):
         if source not in available:
             raise InputError(

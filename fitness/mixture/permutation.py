@@ -1,4 +1,4 @@
-"""Pseudo-random permutations that are computed place by place instead of being stored."""
+"""Keyed pseudo-random permutations, computed place by place instead of being stored."""
 
 import hashlib
 import math
@@ -17,12 +17,12 @@ def keys_of(name: str) -> np.ndarray:
 
 
 def permute(places: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
-    """Where a keyed pseudo-random permutation of 0..n-1 sends some places, (p,) uint64 -> (p,).
+    """Apply a keyed pseudo-random permutation of 0..n-1 to some places, (p,) uint64 -> (p,).
 
-    Up to SORTED places are put in the order of their hashes. Above, a generalised Feistel network
-    with cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): halves
-    in Z_a and Z_b with a * b barely above n, ROUNDS additions of a hash of the other half, and
-    again while the result lies above n. So the memory is that of SORTED or p places at most.
+    For n up to SORTED, places are sorted by their hashes. Above, it is a generalised Feistel
+    network with cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002):
+    halves in Z_a and Z_b with a * b barely above n, ROUNDS additions of a hash of the other half,
+    repeated while the result is n or more. So memory is at most that of max(SORTED, p) places.
     """
     if n <= SORTED:
         hashes = _hash(keys[:1] + np.arange(n, dtype=np.uint64) * GOLDEN)

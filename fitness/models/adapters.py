@@ -1,8 +1,8 @@
-"""Low-rank adapters: which of a model's linear modules they stand beside, and PEFT's settings.
+"""Low-rank adapters: the linear modules of a model that get one, and PEFT's settings for them.
 
-No adapter stands beside what is no linear module, such as experts that are kept as one
-three-dimensional weight, nor beside linear modules that PEFT does not take as they are. A dry run
-says to what share of the layers' weights that comes.
+Only linear modules get an adapter, so not experts that are stored as one three-dimensional weight,
+nor linear modules that PEFT cannot adapt as they are. A dry run reports the share of the layers'
+weights that adapters reach.
 
 LoRA: Hu et al. 2021. Rank-stabilised scaling, alpha / sqrt(rank): Kalajdzievski 2023. DoRA, which
 trains the length of each weight's rows or columns apart from their direction: Liu et al. 2024.
@@ -28,10 +28,7 @@ IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architect
 
 
 def is_target(module: str, targets: str) -> bool:
-    """Whether an adapter with these `lora_targets` stands beside the module of this dotted name.
-
-    `mlp` is what is not `attention`.
-    """
+    """True where `lora_targets` select a module by its dotted name; `mlp`: all but `attention`."""
     if targets in GROUPS:
         return targets == "all" or bool(IN_ATTENTION.search(module)) == (targets == "attention")
     return any(_ends(module, suffix) for suffix in suffixes(targets))
@@ -43,9 +40,9 @@ def suffixes(targets: str) -> list[str]:
 
 
 def targeted(modules: Iterable[str], targets: str) -> list[str]:
-    """Those of a model's linear modules that an adapter stands beside.
+    """Names of the linear modules that get an adapter under these `lora_targets`.
 
-    Raises InputError for a name, or a group, which none of them has.
+    Raises InputError for a name or a group that selects none.
     """
     known = list(modules)
     wanted = [targets] if targets in GROUPS else suffixes(targets)
@@ -67,13 +64,13 @@ def role(module: str) -> str:
 def refused(
     model: Any, modules: Iterable[str], passed_by: Collection[str] = frozenset()
 ) -> dict[str, str]:
-    """Those of a model's linear modules that cannot have an adapter, and why.
+    """Linear modules that cannot have an adapter, each with the reason.
 
-    Those of the roles `passed_by` are not called. And PEFT does not adapt all by their name: it
-    refuses the projection out of a Mamba layer, whose kernels pass it by. And since transformers
-    5 keeps experts as one weight, it takes the name of an expert's module, such as `gate_proj`, for
-    that weight's, wherever in such a model it stands: in shared experts and in dense layers too.
-    An adapter beside those could not be read again by its own names.
+    A forward pass never calls modules of the roles `passed_by`. PEFT refuses the output projection
+    of a Mamba layer, whose kernels read its weight directly. And since transformers 5 stores the
+    experts as one weight, PEFT takes the name of an expert's module, such as `gate_proj`, for that
+    weight everywhere in such a model, in shared experts and dense layers too: an adapter of those
+    could not be loaded again by its own names.
     """
     from peft import LoraConfig
     from peft.tuners import tuners_utils
@@ -99,13 +96,13 @@ def refused(
 
 
 def check_wrapped(model: Any, adapted: Iterable[str]) -> None:
-    """Raises InputError unless PEFT has put adapters beside these modules and no others."""
+    """Raise InputError unless PEFT has adapted exactly these modules."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     wrapped = {n for n, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
     if stray := sorted(wrapped ^ set(adapted)):
         raise InputError(
-            f"adapter: PEFT would put it elsewhere in {type(model).__name__} than asked, at "
+            f"adapter: PEFT adapts other modules of {type(model).__name__} than selected: "
             f"{listed(stray, at_most=3)}; name other modules in `lora_targets`, or use "
             "`adapter: none`"
         )
@@ -116,7 +113,7 @@ def settings(
 ) -> Any:
     """PEFT's configuration of the recipe's adapter beside these modules, by name.
 
-    `task` is PEFT's name of what the model does; the modules `whole` are trained themselves.
+    `task` is PEFT's name for the model task; all weights of the modules `whole` are trained.
     """
     import torch
     from peft import LoraConfig
@@ -135,9 +132,9 @@ def settings(
 
 
 def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What an adapter_config.json says besides what makes a plain LoRA adapter.
+    """Keys of an adapter_config.json that a plain LoRA adapter does not have, with their values.
 
-    PEFT imports what some of its keys name, such as `megatron_core`, and loads files for others.
+    For some keys, such as `megatron_core`, PEFT imports what they name; for others it loads files.
     """
     mapping = told.get("auto_mapping")
     library = mapping.get("parent_library") if isinstance(mapping, Mapping) else mapping

@@ -26,7 +26,7 @@ class Base:
     """A base model on its device, with its tokenizer; `prepared` lends it to one fine-tune."""
 
     def __init__(self, folder: Path, dtype: str = "float32", head: Head = CAUSAL) -> None:
-        """`dtype`, float32 or bfloat16, is how weights are kept while nothing trains them."""
+        """`dtype`, float32 or bfloat16, is the precision of weights that are not being trained."""
         from transformers import AutoTokenizer
 
         self.folder = folder
@@ -70,11 +70,11 @@ class Base:
 
     @contextmanager
     def prepared(self, recipe: Recipe, *, seed: int, checkpointing: bool = False) -> Iterator[Any]:
-        """The model ready for one fine-tune, and as it was before afterwards.
+        """Prepare the model for one fine-tune, and restore it afterwards.
 
-        All weights: float32 copies are trained in place of the base's. An adapter: the base stays
-        frozen as it is kept; `seed` decides the adapter's initial weights. `checkpointing` computes
-        activations anew for the gradients instead of keeping them, to the same bits.
+        To train all weights, float32 copies replace the base's. With an adapter, the base stays
+        frozen in its own precision; `seed` decides the adapter's initial weights. `checkpointing`
+        recomputes activations for the gradients instead of storing them, to the same bits.
         """
         self._check_precision("precision", recipe.precision)
         with self.lent():
@@ -85,9 +85,9 @@ class Base:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """The model may be changed in any way; afterwards it is as it was, to the bit.
+        """Allow any change to the model; afterwards restore it, to the bit.
 
-        If it cannot be put back, because values were changed in place, it is loaded again.
+        If it cannot be restored, because values were changed in place, it is loaded again.
         """
         try:
             yield
@@ -104,7 +104,7 @@ class Base:
 
     @contextmanager
     def untouched(self) -> Iterator[Any]:
-        """The base as it was, without dropout, while it is lent to a fine-tune."""
+        """The base with its original weights and no dropout, during a fine-tune of it."""
         training = self.model.training
         with self._untouched():
             self.model.eval()
@@ -117,10 +117,10 @@ class Base:
     def _full(self) -> Iterator[Any]:
         import torch
 
-        kept = {name: weight.data for name, weight in self.model.named_parameters()}
+        originals = {name: weight.data for name, weight in self.model.named_parameters()}
         for weight in self.model.parameters():
             weight.data = weight.data.to(torch.float32, copy=True)
-        self._untouched = lambda: _holding(self.model, kept)
+        self._untouched = lambda: _with_weights(self.model, originals)
         yield self.model
 
     @contextmanager
@@ -145,8 +145,8 @@ class Base:
 
 
 @contextmanager
-def _holding(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
-    """The model with other weights, by name, in place of its own."""
+def _with_weights(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
+    """Replace the model's weights, by name, and restore its own afterwards."""
     own = {name: weight.data for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
         weight.data = weights[name]
@@ -169,7 +169,7 @@ def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
 def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
     """The linear modules inside the last so many layers that can have an adapter.
 
-    Not those of the roles `passed_by`, which a forward pass does not call.
+    Modules of the roles `passed_by` are excluded: a forward pass does not call them.
     """
     found = _linear_modules(model, last)
     refused = adapters.refused(model, found, passed_by)
@@ -247,7 +247,7 @@ def _device() -> "torch.device":
 
 
 def _has_bfloat16(device: "torch.device") -> bool:
-    """Whether a device computes in bfloat16 itself; a CPU always does, if slowly."""
+    """True where a device computes in bfloat16; a CPU always does, if slowly by emulation."""
     import torch
 
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Activations computed anew for the gradients, for models that leave no room to keep them."""
+"""Gradient checkpointing: recompute activations for the gradients instead of storing them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from fitness.errors import InputError
 
 @contextmanager
 def checkpointed(model: Any) -> Iterator[None]:
-    """Of each layer only the input is kept for the gradients; put back afterwards.
+    """Store only each layer's input for the gradients; the model is restored afterwards.
 
-    Done by hand because the library's switch cannot be undone without a trace, and has gradients
-    flow through the frozen layers below the lowest adapter, for nothing.
+    Set by hand because the library's own switch cannot be undone completely, and makes gradients
+    flow through the frozen layers below the lowest adapter, to no use.
     """
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer

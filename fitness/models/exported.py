@@ -1,8 +1,8 @@
-"""The files of an exported model besides its weights: the base's own, but for what has changed.
+"""Configuration and tokenizer of an exported model: the base's own files, with the changes.
 
-transformers rewrites configuration and tokenizer whenever it saves them, in the words of its own
+transformers rewrites configuration and tokenizer whenever it saves them, in the format of its own
 version: version 5 moves `rope_theta` into `rope_parameters`, where version 4 does not look, and
-names tokenizer classes that version 4 does not have. So nothing is rewritten that need not be.
+names tokenizer classes that version 4 does not have. So files are copied wherever possible.
 """
 
 import json
@@ -23,7 +23,7 @@ TOKENIZER_FILES = (  # what the tokenizers of transformers 4 and 5 read
 )
 TEMPLATES = "additional_chat_templates"
 REMOTE_CODE = "auto_map"  # names files with code, which are not copied
-# Version 4's names of the rotary settings of version 5, where they are not the usual ones. The
+# Version 4's names of the rotary settings of version 5, for architectures with unusual names. The
 # conversion from the old names is `convert_rope_params_to_dict` of each configuration.
 THETA, LOCAL_THETA, PARTIAL = "rope_theta", "rope_local_base_freq", "partial_rotary_factor"
 OLD_NAMES: Mapping[str, Mapping[str, str]] = {
@@ -35,11 +35,11 @@ OLD_NAMES: Mapping[str, Mapping[str, str]] = {
 
 
 def write_settings(base: Path, to: Path) -> None:
-    """Put the base's configuration in place of the one that was saved with the weights in `to`.
+    """Replace the configuration saved with the weights in `to` by the base's.
 
-    What a fine-tune has changed of it (precision, head, labels) is as saved, and so is everything
-    where the weights are another architecture's than the base's. Generation settings are the
-    base's, or left out.
+    Settings that the fine-tune changed (precision, head, labels) stay as saved, and so does the
+    whole configuration where the architecture is not the base's. Generation settings are the
+    base's, or removed.
     """
     _write(to / CONFIG, merged_config(base, to))
     (to / GENERATION).unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def write_settings(base: Path, to: Path) -> None:
 
 
 def merged_config(base: Path, saved: Path) -> dict[str, Any]:
-    """The base's config.json with what differs in that of the weights saved in a folder."""
+    """The base's config.json, updated by the changes in the one saved with the weights."""
     content, own = _read(saved / CONFIG), _read(base / CONFIG)
     kind = content.get("model_type")
     if own.get("model_type") != kind:  # the language model of a larger one
@@ -99,7 +99,7 @@ def copy_tokenizer(base: Path, to: Path) -> None:
 
 
 def add_padding(to: Path, token: str) -> None:
-    """Have the tokenizer in a folder pad with a token that it has."""
+    """Set the padding token of the tokenizer in a folder, to a token in its vocabulary."""
     for name, needed in ((TOKENIZER, True), ("special_tokens_map.json", False)):
         path = to / name
         if needed or path.is_file():
@@ -122,7 +122,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
 
 
 def without_code(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without what names files with code, at any depth."""
+    """Settings without the keys that name files with code, at any depth."""
     return {
         name: without_code(value) if isinstance(value, Mapping) else value
         for name, value in content.items()
@@ -131,7 +131,7 @@ def without_code(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_read(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json as transformers understands it, with all that it leaves to defaults."""
+    """A config.json as transformers reads it, with its defaults filled in."""
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(**json.loads(json.dumps(without_code(content))))
@@ -142,7 +142,7 @@ def _as_read(content: Mapping[str, Any]) -> dict[str, Any]:
 def _updated(
     own: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`own` with whatever is otherwise after than before."""
+    """`own`, updated by the values that differ between `before` and `after`."""
     found = dict(own)
     for name, value in after.items():
         was = before.get(name)

@@ -1,4 +1,4 @@
-"""Model folders: found or fetched, checked, and what they tell without being loaded.
+"""Model folders: find or download, check, and read facts of a model without loading it.
 
 A base is a folder that `transformers` reads. Hub ids are resolved to a folder by `locate` in the
 driver, once, so that workers never touch the network.
@@ -35,9 +35,9 @@ ADAPTER = "adapter_config.json"
 
 
 def locate(base: str, *, seconds: float = 20.0) -> Path:
-    """The local folder of a base model: `base` itself, or a Hub id fetched to the Hub's cache.
+    """Find, or download from the Hub, and check the folder of a base model.
 
-    Of a GGUF file, the folder in the cache that it was converted to.
+    `base` is a folder, a Hub id, or a GGUF file, which is converted to a folder in the cache.
     """
     if is_gguf(base):
         folder = converted(base)
@@ -55,13 +55,13 @@ def locate(base: str, *, seconds: float = 20.0) -> Path:
 
 
 def _fetch(base: str, seconds: float) -> Path:
-    """From the Hub if it answers within so many seconds, else what the Hub's cache has of it."""
+    """Download a model if the Hub answers within so many seconds, else take it from the cache."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     commit = None
     try:
-        try:  # asked first because the download itself would wait for the Hub without end
+        try:  # first a request with a timeout: the download itself would wait for the Hub endlessly
             commit = HfApi().model_info(base, timeout=seconds).sha
         except RepositoryNotFoundError:
             raise
@@ -91,13 +91,13 @@ def _fetch(base: str, seconds: float) -> Path:
 def _check(folder: Path) -> None:
     if (folder / ADAPTER).is_file():
         raise InputError(
-            f"model.base {str(folder)!r}: holds an adapter{_of(folder)}, which is no model; merge "
+            f"model.base {str(folder)!r}: holds an adapter{_base_of(folder)}, not a model; merge "
             "it into its base, by PEFT's `merge_and_unload` and `save_pretrained`, or by `evo "
             "export` if it is a run's, and give that folder"
         )
     if not (folder / "config.json").is_file():
         raise InputError(f"model.base {str(folder)!r}: a model folder needs a config.json")
-    told(folder)
+    config_json(folder)
     weights = weight_files(folder)
     if not list(folder.glob("tokenizer*")):
         raise InputError(f"model.base {str(folder)!r}: no tokenizer files in it; save one there")
@@ -106,8 +106,8 @@ def _check(folder: Path) -> None:
     _check_sizes(folder)
 
 
-def _of(folder: Path) -> str:
-    """Whose adapter it is, as far as it says so."""
+def _base_of(folder: Path) -> str:
+    """The base that an adapter names, as words for a message; empty if it names none."""
     try:
         base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -116,10 +116,10 @@ def _of(folder: Path) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights, each of them once, as the library looks for them.
+    """The files with a model's weights, each once, in the order in which transformers finds them.
 
-    Others beside them, such as the `consolidated.safetensors` of another library, hold a second
-    copy. Raises InputError if there are none, or if one that the index names is not there.
+    Other files, such as the `consolidated.safetensors` of another library, hold a second copy and
+    are ignored. Raises InputError if there are none, or if a file named in the index is missing.
     """
     if (folder / WHOLE).is_file():
         return [folder / WHOLE]
@@ -149,7 +149,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _check_sizes(folder: Path) -> None:
-    """No size in config.json is beyond what the weights allow: building it would never end."""
+    """Raise InputError for a size in config.json beyond its weights: building it would hang."""
     layers, weights = len(tensors(folder)), parameters(folder)
     for key, value in architecture(folder).items():
         if isinstance(value, bool) or not isinstance(value, int) or not COUNTS.search(key):
@@ -193,7 +193,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def told(folder: Path) -> dict[str, Any]:
+def config_json(folder: Path) -> dict[str, Any]:
     """The model's config.json. Raises InputError unless it is an object that names a model type."""
     path = folder / "config.json"
     try:
@@ -211,22 +211,22 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 def architectures(folder: Path) -> list[str]:
-    """Names of the classes that the model was saved from; none if it does not say."""
-    named = told(folder).get("architectures")
+    """Class names in the config.json's `architectures`; empty if missing."""
+    named = config_json(folder).get("architectures")
     return [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
 
 
 def architecture(folder: Path) -> dict[str, Any]:
-    """The model's config.json: of its language model, where that is a part of it."""
-    content = told(folder)
+    """The model's config.json, or its `text_config` where the language model is a part."""
+    content = config_json(folder)
     inner = content.get("text_config")
     return inner if isinstance(inner, dict) else content
 
 
 def context(folder: Path) -> int | None:
-    """Longest sequence of the model's position embeddings, tokens; None where none is told.
+    """Longest sequence of the model's position embeddings, tokens; None where unknown.
 
-    The encoders that count positions from behind the padding token have so many fewer.
+    Encoders that count positions from after the padding token (FROM_PADDING) have fewer.
     """
     content = architecture(folder)
     length = content.get("max_position_embeddings") or content.get("n_positions")
@@ -243,7 +243,7 @@ def tensors(folder: Path) -> dict[str, list[int]]:
 
 
 def entries(folder: Path) -> dict[str, Any]:
-    """What the safetensors headers tell of every tensor by its name: `dtype` and `shape`."""
+    """The entry of every tensor in the safetensors headers, by name: `dtype` and `shape`."""
     return {n: entry for path in weight_files(folder) for n, entry in _tensors(path).items()}
 
 

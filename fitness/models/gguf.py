@@ -13,12 +13,12 @@ SUFFIX = ".gguf"
 
 
 def is_gguf(base: str) -> bool:
-    """Whether a base model is named as a GGUF file."""
+    """True where a base model's name is that of a GGUF file."""
     return base.lower().endswith(SUFFIX)
 
 
 def converted(base: str) -> Path:
-    """The folder of a GGUF file's model, its weights as they are in the file, in float32.
+    """Convert a GGUF file to a model folder in the cache, weights in float32; return the folder.
 
     Raises InputError if there is no such file, or it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What a trainer elsewhere is told of a model: what an adapter changes, the names of dropouts."""
+"""Settings for an external trainer: the adapter's target modules and the model's dropout rates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,10 @@ DROPOUTS = ("dropout", "pdrop", "dropout_p", "dropout_prob")
 
 
 def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
-    """Names, as PEFT's `target_modules` takes them, of what a recipe's adapter changes: the
-    shortest that mean these modules and no others."""
+    """The modules of a recipe's adapter as PEFT's `target_modules`.
+
+    Last parts of names where these select the same modules and no others, else full names.
+    """
     model = skeleton(folder, CAUSAL)
     found = base.adaptable(model, recipe.lora_layers)
     wanted = adapters.targeted(found, recipe.lora_targets)
@@ -23,7 +25,7 @@ def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
 
 
 def dropout_rates(folder: Path, rate: float) -> Mapping[str, float]:
-    """The dropout rates that the architecture's configuration knows, each at `rate`."""
+    """The dropout settings of the architecture's configuration by name, each set to `rate`."""
     from transformers import AutoConfig
 
     told = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()

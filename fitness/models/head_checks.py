@@ -1,4 +1,4 @@
-"""Whether a base has the head that a search asks for, and of a classifier which labels."""
+"""Checks that a base has a head for the model task, and the labels of a classifier."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,21 +15,21 @@ SHOWN = 30  # labels of the data in a remedy
 
 
 def check(folder: Path, task: ModelTask) -> None:
-    """Raises InputError unless the architecture in a folder has a head for the task."""
+    """Raise InputError unless the architecture in a folder has a head for the model task."""
     named = (folders.architectures(folder) or ["a model"])[0]
     if task == "causal" and named.endswith(("ForMaskedLM", "ForPreTraining")):
         raise InputError(
             f"model.base {str(folder)!r}: {named} is an encoder, which sees what comes after a "
             "token; set `model.task` to masked, or to classification"
         )
-    if task == "causal" and folders.told(folder).get("is_encoder_decoder"):
+    if task == "causal" and folders.config_json(folder).get("is_encoder_decoder"):
         raise InputError(_two_parts(folder, named))
-    if task != "causal":  # of which `soundness` makes sure, once: it takes long to ask the library
+    if task != "causal":  # `soundness` checks causal ones, once: importing the library is slow
         check_class(folder, task)
 
 
 def check_class(folder: Path, task: ModelTask) -> None:
-    """Raises InputError unless the library has a class with the task's head for the folder."""
+    """Raise InputError unless transformers has the task's head for the folder's architecture."""
     config = configuration(folder)
     if task == "causal" and config.is_encoder_decoder:
         raise InputError(_two_parts(folder, type(config).__name__))
@@ -46,13 +46,13 @@ def check_class(folder: Path, task: ModelTask) -> None:
 
 def _two_parts(folder: Path, named: str) -> str:
     return (
-        f"model.base {str(folder)!r}: {named} is an encoder and a decoder, of which the one reads "
-        "what the other answers; evomix trains decoders alone, such as Llama or Qwen"
+        f"model.base {str(folder)!r}: {named} is an encoder-decoder model; evomix trains "
+        "decoder-only models, such as Llama or Qwen"
     )
 
 
 def own_labels(folder: Path) -> tuple[str, ...]:
-    """The labels of a base that is a classifier already; none of any other base."""
+    """The labels of a base that is already a classifier; empty for any other base."""
     if not any(n.endswith("ForSequenceClassification") for n in folders.architectures(folder)):
         return ()
     told = configuration(folder).id2label
@@ -64,8 +64,8 @@ def labels_of(
 ) -> tuple[str, ...]:
     """The labels of a search, in the order of the head's outputs: as given, or the base's own.
 
-    A head that the base has is kept, so other labels than its own are refused, unless these are
-    the names that `transformers` makes up. Raises InputError if nobody tells them.
+    A base's own head is used, so labels other than its own are refused, unless its own are the
+    placeholders of `transformers`. Raises InputError where neither the spec nor the base has any.
     """
     own = own_labels(folder)
     if not given and own:

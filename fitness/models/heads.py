@@ -1,4 +1,4 @@
-"""What a base model's head predicts: the next token, the class of a text, or masked tokens.
+"""Model tasks and heads: predict the next token, the class of a text, or masked tokens.
 
 The one place where `model.task` becomes a class of `transformers`.
 """
@@ -25,21 +25,21 @@ LEARNS: Mapping[ModelTask, tuple[Kind, ...]] = {  # the kinds of sources that a 
 
 @dataclass(frozen=True)
 class Head:
-    """What is predicted, and of classes their names in the order of the head's outputs."""
+    """A model task, with class names in the order of the head's outputs for a classifier."""
 
     task: ModelTask = "causal"
     labels: tuple[str, ...] = ()
 
     @property
     def model_class(self) -> Any:
-        """The class that opens a folder with this head, for any architecture that has it."""
+        """The auto class of transformers that loads any architecture with this head."""
         import transformers
 
         return getattr(transformers, CLASSES[self.task])
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a model's configuration has to know of it."""
+        """Settings for the model's configuration: the mapping of labels to numbers."""
         if not self.labels:
             return {}
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -47,7 +47,7 @@ class Head:
 
     @property
     def adapted(self) -> str | None:
-        """PEFT's name of the task; None has it wrap any model."""
+        """PEFT's name for the model task; None makes PEFT wrap any model."""
         return "CAUSAL_LM" if self.task == "causal" else None
 
 

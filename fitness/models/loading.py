@@ -1,4 +1,4 @@
-"""A folder's model with the head that a search asks for; a classifier's is drawn if it has none."""
+"""Load a folder's model with the head of a model task; a missing classifier head is initialised."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -18,9 +18,9 @@ HEAD_SEED = 0  # of a head that the base does not have
 
 
 def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
-    """A folder's model, on the CPU. A classifier's head that is not there is always drawn alike.
+    """Load a folder's model on the CPU. A missing classifier head gets weights from a fixed seed.
 
-    Raises InputError for any other weights that are missing: the library would draw them at random.
+    Raises InputError for other missing weights, which the library would initialise at random.
     """
     import torch
 
@@ -52,12 +52,12 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
             config.pad_token_id = tokenizer.pad_token_id
         elif config.pad_token_id is None:
             config.pad_token_id = separator(tokenizer)
-        config.use_cache = False  # of keys and values, for tokens that will never come
+        config.use_cache = False  # keys and values are only needed to generate further tokens
     return model
 
 
 def own_parts(model: Any, head: Head) -> list[str]:
-    """Names of the modules that a classifier has on top of the model that reads the text."""
+    """Names of a classifier's modules on top of its language model: the head, and the pooler."""
     if not head.labels:
         return []
     body = model.base_model_prefix
@@ -72,16 +72,16 @@ def configuration(folder: Path, head: Head = CAUSAL) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     quieten()
-    told = folders.told(folder)
-    if told.get("quantization_config"):
+    content = folders.config_json(folder)
+    if content.get("quantization_config"):
         raise InputError(
             f"model.base {str(folder)!r}: its weights are quantised, and a fine-tune trains "
             "floating-point numbers; take the model that it was made from, or save it dequantised"
         )
-    if told.get("auto_map") and told["model_type"] not in _known_types():
+    if content.get("auto_map") and content["model_type"] not in _known_types():
         raise InputError(
-            f"model.base {str(folder)!r}: is a model of its own code ({told['model_type']!r:.60}), "
-            "which is never run; take one of an architecture that transformers has"
+            f"model.base {str(folder)!r}: needs its own code ({content['model_type']!r:.60}), "
+            "which evomix never runs; take a model of an architecture in transformers"
         )
     try:
         return AutoConfig.from_pretrained(
@@ -98,10 +98,10 @@ def _known_types() -> Collection[str]:
 
 
 def unusable(folder: Path, what: str, error: Exception) -> str:
-    """The message on a base that the library cannot use, with the first line of its reason."""
-    told = (str(error).strip().splitlines() or ["no reason told"])[0][:300]
+    """The error message for a base that the library cannot use, with its reason's first line."""
+    reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
     return (
-        f"model.base {str(folder)!r}: {what} ({type(error).__name__}: {told}); copy the whole "
+        f"model.base {str(folder)!r}: {what} ({type(error).__name__}: {reason}); copy the whole "
         "model folder anew, or take another base"
     )
 

@@ -1,15 +1,16 @@
-"""Probe a base once by a forward pass: may documents share a row, and which modules matter.
+"""Probe a base by a forward pass: can documents share a row, and which modules does it call.
 
-Where documents are packed, their positions begin anew at each, from which `transformers` tells them
-apart; but only for architectures that build their attention mask that way. Others, such as OPT,
-Bloom or whatever has a recurrent state, let them see what stands before.
+Packed documents restart their positions at 0, from which `transformers` separates them, but only
+for architectures that build their attention mask that way. In others, such as OPT, Bloom or models
+with a recurrent state, a document attends to the documents before it.
 
-A derivative tells it without a tolerance: what a document's log-probabilities owe to the embeddings
-of another one is exactly zero if no path leads there, in any precision, and else is not. Positions
-that are counted through show in the values: a document alone must have the same ones.
+The gradient tests this without a tolerance: the derivative of one document's log-probabilities by
+the embeddings of another is exactly zero, in any precision, if no path connects them, and non-zero
+otherwise. Positions that do not restart change the values: a document must have the same
+log-probabilities packed as alone.
 
-A module that no forward pass calls, because its weight is read past it as Mamba does, or that gives
-no tensor, as some routers do, cannot have an adapter: it would learn nothing.
+A module that the forward pass does not call, because its weight is read directly as in Mamba, or
+that returns no tensor, as some routers do, cannot have an adapter: it would learn nothing.
 """
 
 from collections.abc import Iterator
@@ -24,21 +25,21 @@ from fitness.models.adapters import role
 
 ROWS = 2  # some architectures fail at more than one
 LENGTH, FIRST = 24, 11  # of both documents together, and of the first
-STEP = 7  # between their tokens, so that no two are alike in a row
+STEP = 7  # between successive tokens, so that neighbours differ
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether documents can share a row, and roles of linear modules that a pass leaves out."""
+    """The result: can documents share a row; roles of linear modules that no pass calls."""
 
     packs: bool = True
     passed_by: frozenset[str] = frozenset()
 
 
 def probed(model: Any, name: str) -> Probe:
-    """What a forward pass of a causal model tells. Raises InputError if it sees what comes after.
+    """Probe a causal model. Raises InputError if it attends to later tokens, or cannot be computed.
 
-    Nor if it cannot be computed at all. `name` stands in the error.
+    `name` identifies the model in the error.
     """
     config = model.config.get_text_config()
     room = getattr(config, "max_position_embeddings", None) or LENGTH  # XLNet says -1 for any
@@ -78,7 +79,7 @@ def probed(model: Any, name: str) -> Probe:
 
 @contextmanager
 def _called(model: Any) -> Iterator[set[str]]:
-    """The roles of linear modules that were called meanwhile, and gave a tensor."""
+    """Record the roles of the linear modules that are called and return a tensor."""
     called: set[str] = set()
 
     def noting(name: str) -> Any:
@@ -101,7 +102,7 @@ def _called(model: Any) -> Iterator[set[str]]:
 
 
 def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[Any, bool, bool]:
-    """Log-probabilities; whether the second document sees the `first` tokens, and these it."""
+    """Log-probabilities; does the second document depend on the `first` tokens, and vice versa."""
     added: list[Any] = []
 
     def keep(module: Any, inputs: Any, output: Any) -> Any:
@@ -118,13 +119,13 @@ def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[An
     finally:
         hook.remove()
     axis = of_first.shape.index(tokens.shape[1])  # some keep the batch behind the sequence
-    before = of_second.narrow(axis, 0, first) != 0  # NaN: nobody can tell, so it counts as seen
+    before = of_second.narrow(axis, 0, first) != 0  # NaN is undecided, so it counts as dependence
     after = of_first.narrow(axis, first, tokens.shape[1] - first)
     return logps.detach(), bool(before.any()), bool(((after != 0) & after.isfinite()).any())
 
 
 def _alike(alone: Any, packed: Any, dtype: torch.dtype) -> bool:
-    """Whether a document has the same log-probabilities alone, to half of their digits."""
+    """True where a document has the same log-probabilities alone, to half of their digits."""
     return float((alone - packed).abs().mean()) <= torch.finfo(dtype).eps ** 0.5
 
 

@@ -1,4 +1,4 @@
-"""Training on a GPU that comes out equal to the bit under the same seed, as it does on a CPU."""
+"""Deterministic training on a GPU: equal to the bit under the same seed, as it is on a CPU."""
 
 import os
 import warnings
@@ -6,25 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # with which cuBLAS adds up in one order
+WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS sum in a fixed order
 MISSING = "deterministic"  # in PyTorch's words for an operation that has no such algorithm
 TOKENS = 8
 
 
 def reserve_workspaces() -> None:
-    """Have cuBLAS add up in one order; takes effect only before the first product on a GPU."""
+    """Make cuBLAS sum in a fixed order; takes effect only before the first product on a GPU."""
     os.environ.setdefault(*WORKSPACES)
 
 
 @contextmanager
 def repeatable(model: Any, trained: Sequence[Any], rows: int = 1) -> Iterator[None]:
-    """On a GPU, algorithms that add up in one order; on a CPU, which does, nothing changes.
+    """Use deterministic algorithms on a GPU; a CPU is deterministic anyway.
 
-    The backward passes of flash and memory-efficient attention add up atomically, hence in any
-    order, unless PyTorch is told to be strict about it (torch.use_deterministic_algorithms). Then
-    an operation that has no deterministic algorithm raises: so the gradients
-    of the `trained` tensors are tried first on a few tokens, in `rows` rows, and a model that has
-    such an operation is trained as it can be, with a warning. Changes the random state.
+    The backward passes of flash and memory-efficient attention sum with atomics, hence in any
+    order, unless PyTorch is set to be strict (torch.use_deterministic_algorithms). Then an
+    operation without a deterministic algorithm raises. So the gradients of the `trained` tensors
+    are tried first on a few tokens, in `rows` rows, and a model with such an operation is trained
+    without the guarantee, with a warning. Changes the random state.
     """
     import torch
 
@@ -51,7 +51,7 @@ def repeatable(model: Any, trained: Sequence[Any], rows: int = 1) -> Iterator[No
 
 
 def _refused(model: Any, trained: Sequence[Any], rows: int) -> str:
-    """Why a forward or backward pass cannot be deterministic; empty where it can."""
+    """The reason why a forward or backward pass cannot be deterministic; empty where it can."""
     import torch
 
     tokens = torch.ones((rows, TOKENS), dtype=torch.int64, device=trained[0].device)

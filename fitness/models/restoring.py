@@ -1,9 +1,8 @@
-"""A model as it was loaded, kept so that whatever a fine-tune did to it can be undone and checked.
+"""Record a loaded model, so that any change by a fine-tune can be undone, and the undoing checked.
 
-Undoing is by record, not by knowing what was done: every module with its class, attributes,
-children and hooks, and the configurations, are put back as they were noted, so that it does not
-matter which modules PEFT wrapped, replaced, reordered or left half finished. Memory is only that of
-the references.
+The record is of the state before, not of the changes: every module's class, attributes, children
+and hooks, and the configurations, are restored, so it does not matter which modules PEFT wrapped,
+replaced, reordered or left half finished. It takes only the memory of the references.
 
 Values can change in place behind the same references, and torch's version counters miss changes by
 way of `.data`. So the bits of all weights and buffers are summed as integers: any change of a
@@ -23,7 +22,7 @@ INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A module or configuration, its class, its attributes, and the content of those that hold."""
+    """A module or configuration: its class, attributes, and the content of its containers."""
 
     subject: Any
     kind: type
@@ -41,7 +40,7 @@ class _Weight:
 
 
 class Record:
-    """What a model was when it was noted: structure, references, and a sum over its values."""
+    """A snapshot of a model: structure, references, and a checksum of its values."""
 
     def __init__(self, model: Any) -> None:
         self._noted = [_noted(subject) for subject in _subjects(model)]
@@ -49,9 +48,9 @@ class Record:
         self._sum = checksum(model)
 
     def restore(self, model: Any) -> bool:
-        """Undo all that was done to the model; whether its values are those of before, to the bit.
+        """Undo all changes to the model; true where its values are unchanged, to the bit.
 
-        Where they are not, only loading it again helps.
+        Where they are not, it has to be loaded again.
         """
         for noted in self._noted:
             noted.subject.__class__ = noted.kind

@@ -1,10 +1,9 @@
-"""Whether a model folder can be loaded and trained, without reading its weights.
+"""Check that a model folder can be loaded and trained, without reading its weights.
 
-The library itself loads the folder, on the shapes in the headers of its files alone, so that its
-own rules say which weights are missing or do not fit. What a forward pass tells
-(`fitness.models.packing`) is asked of the architecture with drawn weights, each matrix a view of
-one short vector, so that the memory is that of the largest layer. The answer is kept in the cache,
-by all that decides it.
+transformers itself loads the folder, with the shapes in the headers of its files only, so that its
+own rules decide which weights are missing or do not fit. The probe of `fitness.models.packing`
+runs on the architecture with random weights, each matrix a view of one short vector, so that memory
+is that of the largest layer. The result is cached under a key of everything that decides it.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ from fitness.models import adapters, base, folders, head_checks
 from fitness.models.heads import Head
 from fitness.models.loading import configuration, own_parts, unusable
 
-FORMAT = 1  # of what is kept
+FORMAT = 1  # of the cached result
 DTYPES = {  # of safetensors, as torch names them
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"},
@@ -32,10 +31,10 @@ DTYPES = {  # of safetensors, as torch names them
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """What a dry run says of a base: `packs` as in `packing.Probe`, and what an adapter reaches.
+    """Result of the check: `packs` as in `packing.Probe`, and the weights that adapters can reach.
 
-    Weights inside the layers: all of them, of each linear module that can have an adapter, and of
-    what cannot have one, by its role, with the reason why no module of that role has one.
+    `layers` is the number of weights inside the layers, `adaptable` that of each linear module that
+    can have an adapter; `without` has the reason, by role, for modules that cannot.
     """
 
     packs: bool = True
@@ -44,14 +43,14 @@ class Soundness:
     without: Mapping[str, str] = field(default_factory=dict)
 
     def share(self, targets: str) -> float:
-        """The share of the layers' weights that an adapter with these targets stands beside.
+        """The share of the layers' weights in the modules that these targets adapt.
 
-        Raises InputError if there is nothing that it can stand beside.
+        Raises InputError if no module can have an adapter.
         """
         if not self.adaptable:
             why = next(iter(self.without.values()), "it has no layers of linear modules")
             raise InputError(
-                f"adapter: the base model has no module that one can stand beside ({why}); use "
+                f"adapter: the base model has no module that can have one ({why}); use "
                 "`adapter: none`"
             )
         beside = adapters.targeted(self.adaptable, targets)
@@ -59,7 +58,7 @@ class Soundness:
 
 
 def check(folder: Path, head: Head) -> Soundness:
-    """Raises InputError if the model in a folder cannot be loaded with this head, or computed."""
+    """Raise InputError if the model in a folder cannot be loaded with this head, or computed."""
     kept = cache_folder() / f"model-{_key(folder, head)}.json"
     try:
         return Soundness(**json.loads(kept.read_text(encoding="utf-8")))
@@ -74,10 +73,10 @@ def check(folder: Path, head: Head) -> Soundness:
 
 
 def _key(folder: Path, head: Head) -> str:
-    """sha256 over all that decides the answer, hexadecimal."""
+    """SHA-256, in hex, over everything that decides the result."""
     packages = [version(name) for name in ("torch", "transformers", "peft")]
     headers = {name: [one["dtype"], one["shape"]] for name, one in folders.entries(folder).items()}
-    settings = [FORMAT, packages, asdict(head), folders.told(folder), headers]
+    settings = [FORMAT, packages, asdict(head), folders.config_json(folder), headers]
     content = json.dumps([*settings, fingerprint_of_tokenizer(folder)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -95,7 +94,7 @@ def _checked(folder: Path, head: Head) -> Soundness:
 
 
 def shaped(folder: Path, head: Head) -> Any:
-    """The model as the library loads it, with shapes in place of values."""
+    """The model as transformers loads it, with shapes only (on the meta device)."""
     import torch
 
     config = configuration(folder, head)
@@ -158,7 +157,7 @@ def _check_tokenizer(folder: Path, model: Any) -> None:
 
 
 def _drawn(shapes: Any) -> Any:
-    """The model with drawn weights, each matrix a view of a vector: M[i, j] = v[i + j]."""
+    """The model with random weights, each matrix a view of a vector: M[i, j] = v[i + j]."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -180,7 +179,7 @@ def _drawn(shapes: Any) -> Any:
 
 
 def _reach(model: Any, probe: Any) -> Soundness:
-    """What of the layers an adapter can stand beside, and what not, the largest first."""
+    """Count the layers' weights that adapters can reach, and those they cannot, largest first."""
     total, weights = 0, dict[str, int]()
     for layer in base._layers(model):
         for weight in layer.parameters():

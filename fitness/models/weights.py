@@ -1,4 +1,4 @@
-"""Weights of an individual on disk: a full model, or an adapter on top of the base."""
+"""Checkpoints of individuals on disk: a full model, or an adapter on top of the base."""
 
 import json
 import os
@@ -26,12 +26,12 @@ KEPT = re.compile(  # the files that `keep` writes
 
 
 def folder_of(artifacts: Path, individual: int) -> Path:
-    """Where the weights of an individual are kept while they may be needed."""
+    """The folder of an individual's checkpoint."""
     return artifacts / f"individual-{individual}"
 
 
 def keep(model: Any, folder: Path) -> None:
-    """Save weights, whole or not at all. A full disk costs the weights, not the evaluation."""
+    """Save a checkpoint, whole or not at all. A full disk costs it, but not the evaluation."""
     from safetensors import SafetensorError
 
     remove_partial(folder)  # of a worker that died
@@ -44,10 +44,10 @@ def keep(model: Any, folder: Path) -> None:
 
 
 def copy_kept(weights: Path, to: Path) -> None:
-    """Copy what `keep` writes to a folder, and nothing else that somebody may have put beside it.
+    """Copy the files of a checkpoint to a folder, and no other files beside them.
 
-    Raises InputError where a link or anything but a regular file bears one of its names: it could
-    lead to any file of this machine.
+    Raises InputError where one of them is a link or anything but a regular file: it could lead to
+    any file of this machine.
     """
     for folder in (weights.parent, weights):
         _check_kind(folder, stat.S_ISDIR)
@@ -75,7 +75,7 @@ def _check_kind(path: Path, is_kind: Callable[[int], bool]) -> None:
 
 
 def is_adapter(weights: Path) -> bool:
-    """Whether a folder that `keep` has written holds an adapter, not all weights."""
+    """True where a checkpoint holds an adapter, false where it holds all weights."""
     return (weights / ADAPTER).is_file()
 
 

@@ -1,11 +1,12 @@
-"""Which items people are best asked about: those on which the reward model is least certain.
+"""Active learning: the choice of items to judge by their expected information.
 
-A judgement tells the more of the weights the less its outcome is certain and the less is known of
-how its texts differ. The expected information of a comparison d of traits, under a normal posterior
-of covariance S and the chance p that its first text is preferred, is log(1 + p (1 - p) d'Sd) / 2
-nats. Items are taken one by one, S becoming what it would be after each, so that no two ask for the
-same. (Houlsby et al. 2011, "Bayesian active learning for classification and preference learning",
-in its Gaussian approximation.)
+A judgement is more informative about the weights the less certain its outcome is, and the less
+certain the weights of its texts' differences are. The expected information of a comparison with the
+difference of traits d, under a normal posterior of covariance S and the probability p that its
+first text is preferred, is log(1 + p (1 - p) d'Sd) / 2 nats. Items are taken one by one, S being
+updated as after a judgement of each, so that no two give the same information. (Houlsby et al.
+2011, "Bayesian active learning for classification and preference learning", in its Gaussian
+approximation.)
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -33,11 +34,11 @@ def chosen(
     scores: Mapping[str, Mapping[str, float]] | None = None,
     reward: Reward | None = None,
 ) -> list[Item]:
-    """At most `count` of the candidates, the most telling first, every fifth drawn blindly.
+    """Choose at most `count` candidates, the most informative first, every fifth at random.
 
     None that was judged already, and no two that are nearly the same. `scores` are those of
-    filters, by item: the further they disagree of one, the more it is worth, at most twice as
-    much. With too little to learn from all are random. `reward` may be given where it is fitted.
+    filters, by item: disagreement of filters multiplies an item's value, at most by two. With too
+    few judgements to fit a reward model all are random. `reward` may be given if it is fitted.
     """
     judged = {judgement.item for judgement in judgements}
     open_items = list({one.id: one for one in candidates if one.id not in judged}.values())
@@ -69,7 +70,7 @@ def information(items: Sequence[Item], reward: Reward) -> np.ndarray:
 
 
 class _Telling:
-    """The expected information of items, after those that were asked already."""
+    """Expected information of items, given those that were chosen already."""
 
     def __init__(
         self, items: Sequence[Item], reward: Reward, scores: Mapping[str, Mapping[str, float]]
@@ -85,12 +86,12 @@ class _Telling:
         return np.asarray(np.log1p(self._doubt * self._variance) / 2)
 
     def most(self, places: Sequence[int]) -> int:
-        """Which of some items is worth most."""
+        """The item of some that has most expected information."""
         worth = (self.information() * self._worth)[list(places)]
         return places[int(np.argmax(worth))]
 
     def ask(self, place: int) -> None:
-        """Reckon with a judgement of an item: S - S d d'S p (1 - p) / (1 + p (1 - p) d'Sd)."""
+        """Update S for a judgement of an item: S - S d d'S p (1 - p) / (1 + p (1 - p) d'Sd)."""
         row, doubt = self._rows[place], self._doubt[place]
         across = self._known @ row
         scale = doubt / (1 + doubt * self._variance[place])
@@ -99,8 +100,10 @@ class _Telling:
 
 
 def compared(items: Sequence[Item], reward: Reward) -> np.ndarray:
-    """Traits of what a judgement of each item compares, (n, d): its two drafts, or one draft with
-    the average text."""
+    """Differences of traits that a judgement of each item compares, (n, d).
+
+    Of its two drafts, or of its one draft and the average text.
+    """
     firsts = reward.traits.of([i.prompt for i in items], [i.drafts[0].text for i in items])
     pairs = [place for place, one in enumerate(items) if one.pair]
     if pairs:
@@ -112,7 +115,7 @@ def compared(items: Sequence[Item], reward: Reward) -> np.ndarray:
 
 
 def disagreement(scores: Sequence[Mapping[str, float]]) -> np.ndarray:
-    """How far filters disagree of each of some texts, 0 to 1, (n,).
+    """Disagreement of filters on each text, 0 to 1, (n,).
 
     The range of the ranks, from 0 worst to 1 best, that a text has by scores of which one side is
     better; 0 with fewer than two.

@@ -1,10 +1,10 @@
-"""What people said as comparisons of texts, and the weights of traits that explain them.
+"""Judgements as comparisons of texts, and the weights of traits that explain them.
 
 Bradley and Terry 1952: the log-odds that one text is preferred to another are the difference of
 their rewards, here linear in `traits`. Preferences are such comparisons, and so are corrections,
 which are preferred to what they correct. A rating is compared with other ratings, each annotator
-having an offset of their own, so that nobody's leniency counts. Skips, labels and critiques say
-nothing of how good a text is. The weights have a normal prior, whose variances maximise the
+having an offset of their own, so that leniency has no effect. Skips, labels and critiques say
+nothing about how good a text is. The weights have a normal prior, whose variances maximise the
 evidence (MacKay 1992), and a normal posterior around their mode (Laplace), which gives the
 uncertainty: large for texts unlike all that was judged.
 """
@@ -33,8 +33,10 @@ class Text(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A text and another one, the first of which is preferred so far, 0 to 1; or a text's rating,
-    where there is no other one."""
+    """A comparison: the degree, 0 to 1, to which a text is preferred to another; or a rating.
+
+    A rating has no other text.
+    """
 
     text: Text
     other: Text | None
@@ -44,19 +46,19 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """Of the weights of traits: mode, (d,), and covariance, (d, d)."""
+    """Posterior of the weights of traits: mode, (d,), and covariance, (d, d)."""
 
     mode: np.ndarray
     covariance: np.ndarray
 
     def of(self, traits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of what is linear in traits, (n, d) -> (n,) each."""
+        """Mean and standard deviation of linear functions of the weights, (n, d) -> (n,) each."""
         variance = np.einsum("ij,jk,ik->i", traits, self.covariance, traits)
         return traits @ self.mode, np.sqrt(np.maximum(variance, 0.0))
 
 
 def said(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[Said]:
-    """The judgements that tell how good a text is."""
+    """The judgements that say how good a text is."""
     found = []
     for judgement in judgements:
         if judgement.kind not in USED:
@@ -74,13 +76,13 @@ def said(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[Sai
 
 
 def texts_of(every: Sequence[Said]) -> list[Text]:
-    """Each once."""
+    """Texts of the judgements, without repeats."""
     both = (text for one in every for text in (one.text, one.other) if text is not None)
     return list(dict.fromkeys(both))
 
 
 def vectors_of(every: Sequence[Said], traits: Traits) -> dict[Text, np.ndarray]:
-    """The traits, (d,), of each text that something was said of."""
+    """The traits, (d,), of each judged text."""
     texts = texts_of(every)
     return dict(zip(texts, traits.of(*zip(*texts, strict=True)), strict=True))
 
@@ -121,8 +123,11 @@ def likeliest_prior(
 def compared(
     every: Sequence[Said], vectors: Mapping[Text, np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Comparisons: differences of traits and annotators' offsets, (m, d + a); which is preferred,
-    0 to 1, (m,); how much of a judgement each is, (m,)."""
+    """Comparisons as arrays, for the regression.
+
+    Differences of traits and annotators' offsets, (m, d + a); degree of preference, 0 to 1, (m,);
+    weight as a share of a judgement, (m,).
+    """
     annotators = {name: place for place, name in enumerate(sorted({o.annotator for o in every}))}
     offsets = np.eye(len(annotators))
     rated = [one for one in every if one.other is None]

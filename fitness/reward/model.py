@@ -1,6 +1,6 @@
-"""A reward model: what people would say of a text, learned from what they said of others.
+"""Reward model: predicts people's judgement of a text from their judgements of others.
 
-How is told in `comparisons`, what it sees of a text in `traits`.
+Fitted as described in `comparisons`, to the features of texts in `traits`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """How the rewards of texts not learned from agree with people; None where nothing tells.
+    """Agreement of rewards with people on held-out texts; None if there are no such judgements.
 
     Accuracy is over preferences (but ties) and corrections; the correlation (Spearman) is with
     ratings less the mean of each annotator's.
@@ -78,7 +78,7 @@ class Reward:
 
 
 def enough(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> bool:
-    """Whether a reward model can be learned: from LEAST judgements that tell texts apart."""
+    """True if a reward model can be fitted: from LEAST judgements that distinguish texts."""
     every = said(items, judgements)
     ratings = {one.value for one in every if one.other is None}
     pairs = any(one.value != TIE for one in every if one.other is not None)
@@ -86,7 +86,7 @@ def enough(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> bool:
 
 
 def check_enough(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> None:
-    """InputError where no reward model can be learned."""
+    """Raise InputError if there are too few judgements to fit a reward model."""
     if not enough(items, judgements):
         raise InputError(
             f"filter 'reward': there is too little to learn from; it takes {LEAST} ratings, "
@@ -102,9 +102,9 @@ def fitted(
     seed: int,
     base: "Base | None" = None,
 ) -> Reward | None:
-    """The reward model of these judgements, or None where there is too little to learn from.
+    """Fit a reward model to judgements; None if there are too few.
 
-    With `base`, how likely that finds a text is one more trait. The same for the same arguments.
+    With `base`, a text's likelihood under it is one more trait. Deterministic in its arguments.
     """
     if not enough(items, judgements):
         return None
@@ -131,7 +131,7 @@ def fitted(
 
 
 def fold_of(one: Said, folds: Mapping[str, int]) -> int:
-    """The fold of what was said, that of its texts."""
+    """Fold of a judgement, which is that of its texts."""
     return folds[_key(one.text.completion)]
 
 
@@ -173,7 +173,7 @@ def _held_out(
     vectors: Mapping[Text, np.ndarray],
     parts: Sequence[Posterior],
 ) -> HeldOut:
-    """By the model that left each judgement's fold out, `away`."""
+    """Agreement on held-out judgements, each by the model fitted without its fold, `away`."""
     from scipy.stats import spearmanr
 
     right, rated = [], []

@@ -1,4 +1,4 @@
-"""How good a reward model is by how many judgements it has, and how many more it needs."""
+"""Quality of a reward model by its number of judgements, and the number still needed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ WANTED = 0.8  # of the differences between drafts is to be known
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """With so many judgements: how often texts not learned from are put in the order in which
-    people put them, by preferences, corrections and one annotator's ratings; .5 is chance.
+    """Accuracy of a reward model with so many judgements; .5 is chance.
 
-    The error is the standard error that so many held-out judgements leave.
+    Accuracy is the share of held-out pairs of texts that it orders as people do, by preferences,
+    corrections and one annotator's ratings. `error` is its standard error over those pairs.
     """
 
     judgements: int
@@ -32,9 +32,9 @@ class Step:
 def curve(
     reward: Reward, items: Mapping[str, Item], judgements: Sequence[Judgement], *, seed: int
 ) -> list[Step]:
-    """Quality against judgements, learned from shares of them and told by those of another fold.
+    """Learning curve: accuracy on a held-out fold, after fitting to shares of the other judgements.
 
-    Empty where no fold holds two texts that people put in an order.
+    Empty if no fold has two texts that people put in an order.
     """
     every = said(items, judgements)
     folds = np.array([fold_of(one, reward.folds) for one in every])
@@ -68,9 +68,9 @@ def curve(
 
 
 def known(reward: Reward, items: Mapping[str, Item]) -> float:
-    """The share of how the drafts of items differ in reward that the model knows, 0 to 1.
+    """Reliability of the rewards of the items' drafts, 0 to 1.
 
-    Reliability: the variance of the means, of it and the mean variance together.
+    The variance of the posterior means over the sum of it and the mean posterior variance.
     """
     drafts = dict.fromkeys((one.prompt, d.text) for one in items.values() for d in one.drafts)
     means, deviations = reward.scores(*zip(*drafts, strict=True))
@@ -79,10 +79,10 @@ def known(reward: Reward, items: Mapping[str, Item]) -> float:
 
 
 def more(judgements: int, known: float, wanted: float = WANTED) -> int | None:
-    """How many more judgements are needed until so much is known; None where nothing is.
+    """Judgements still needed for a wanted reliability; None if the reliability is 0.
 
-    By the formula of Spearman and Brown (1910): what is not known shrinks with the judgements. Of
-    people who never err it promises too many: the surer each answer, the less it tells.
+    By the formula of Spearman and Brown (1910), in which the error variance shrinks with the number
+    of judgements. For annotators who never err it predicts too many.
     """
     if not known:
         return None

@@ -1,8 +1,8 @@
-"""What a reward model sees of a text: what it is about, and how it is written, as few numbers.
+"""Traits: the features of a text that a reward model uses, its topic and its style.
 
-What it is about is latent semantic analysis of hashed n-grams (Deerwester et al. 1990), learned
-from all texts that people may judge, whether they did or not; how it is written are measures such
-as length, repetition and, where a model is given, how likely that finds it.
+The topic is latent semantic analysis of hashed n-grams (Deerwester et al. 1990), learned
+from all texts that people may judge, judged or not; the style are measures such as length,
+repetition and, if a model is given, the likelihood under it.
 """
 
 import math
@@ -27,7 +27,7 @@ BEYOND = 4.0  # standard deviations that a measure may lie from the mean; furthe
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How texts become numbers, centred on the texts it was learned from."""
+    """Map from texts to numbers, centred on the texts it was fitted to."""
 
     mean: np.ndarray  # (m,) of the measures
     deviation: np.ndarray  # (m,)
@@ -38,7 +38,7 @@ class Traits:
 
     @property
     def measures(self) -> int:
-        """How many of the numbers are measures; topics follow them."""
+        """Number of measures of style; topics follow them."""
         return len(self.mean)
 
     def of(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
@@ -54,7 +54,7 @@ class Traits:
 def learned(
     prompts: Sequence[str], completions: Sequence[str], *, seed: int, base: "Base | None" = None
 ) -> Traits:
-    """Of at least one text; the same for the same texts in any order of equal ones."""
+    """Fit traits to at least one text; the same for the same texts in any order of equal ones."""
     from sklearn.decomposition import TruncatedSVD
 
     measures = np.ma.masked_invalid(_measures(prompts, completions, base))
@@ -81,7 +81,7 @@ def _grams(completions: Sequence[str]) -> Any:
 def _measures(
     prompts: Sequence[str], completions: Sequence[str], base: "Base | None"
 ) -> np.ndarray:
-    """How texts are written, (n, m)."""
+    """Measures of the style of texts, (n, m)."""
     rows = [_measured(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
     found = np.array(rows, dtype=float)
     if base is None:

@@ -1,1 +1,1 @@
-"""Samples that a model generates for training: writing, filters and their scores."""
+"""Samples that a model generates for training: generation, filters and their scores."""

@@ -1,4 +1,4 @@
-"""Samples that hold what a search is measured on: always removed, by no threshold of a recipe.
+"""Contamination: samples that contain evaluation text are always removed, whatever the recipe.
 
 A sample is contaminated if it shares eight words that follow one another with an evaluation text,
 or holds all of one that has fewer (four at least), or if a quarter of its shingles, of all of it
@@ -8,7 +8,7 @@ words may be other ones, and few real texts that are no copies are lost (`make b
 GPT-3 took runs of 13 words for whole documents (Brown et al. 2020, appendix C), GPT-2 eight
 (Radford et al. 2019, section 4); samples are a few lines long, of which thirteen words in a row
 survive no change of every tenth. As GPT-3 did, what more than ten evaluation texts share is taken
-for a template, no secret.
+for a template, not for contamination.
 """
 
 from collections import Counter
@@ -20,16 +20,16 @@ from fitness.samples.duplicates import completion_shingles, copied, holders_of
 from fitness.text import SHINGLE, grams, shingles, words
 
 RUN = 8  # words
-SHORTEST = 4  # words that a sample must share; a label or a yes is no secret
+SHORTEST = 4  # words that a sample must share; shorter answers, such as a label, are common
 TEMPLATE = 10  # more evaluation texts than this share it
 CONTAMINATED = 0.25
 
 
 def contamination(samples: Sequence[Sample], evaluated: Sequence[str]) -> list[float]:
-    """1 for a shared run of words, else the share of a sample's shingles that one place holds.
+    """Scores: 1 for a shared run of words, else the share of shingles found in one place of a text.
 
-    `evaluated` are the texts of all evaluation splits, see `references.evaluated_texts`. From
-    CONTAMINATED on a sample is removed.
+    `evaluated` are the texts of all evaluation splits, see `references.evaluated_texts`. A sample
+    with a score of at least CONTAMINATED is removed.
     """
     texts = list(dict.fromkeys(evaluated))
     said = [words(text) for text in texts]
@@ -42,7 +42,7 @@ def contamination(samples: Sequence[Sample], evaluated: Sequence[str]) -> list[f
         telling = [one - usual for one in sets]
         for place, held in enumerate(copied(telling, texts)):
             found = round(held * len(telling[place]))
-            if found > SHORTEST - SHINGLE:  # fewer words of an answer may be anybody's
+            if found > SHORTEST - SHINGLE:  # fewer shared words occur by chance
                 shared[place] = max(shared[place], found / len(sets[place]))
     return shared
 
@@ -54,12 +54,12 @@ def contaminated(samples: Sequence[Sample], evaluated: Sequence[str]) -> set[str
 
 
 def is_contaminated(sample: Sample) -> bool:
-    """Whether its score says so; one that was never looked at counts as clean."""
+    """True if a sample's contamination score says so; one without a score counts as clean."""
     return sample.scores.get(CONTAMINATION, 0.0) >= CONTAMINATED
 
 
 def _sharing(written: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[bool]:
-    """Which of the texts written share a run with one of those said; words of each."""
+    """Flags of the samples that share a run of words with an evaluation text; words of each."""
     found = [False] * len(written)
     for length in range(SHORTEST, RUN + 1):
         whole = length < RUN

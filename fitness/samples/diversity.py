@@ -1,4 +1,4 @@
-"""How varied texts are, beside as much real text: what a collapse shows first."""
+"""Diversity of texts compared with as much real text; a low ratio shows a collapse early."""
 
 import math
 from collections import Counter
@@ -13,12 +13,12 @@ COMPARED = 50  # texts, each held against the others, for self-BLEU
 
 
 def diversity(texts: Sequence[str], real: Sequence[str]) -> dict[str, float]:
-    """Of texts, and as shares of the same in as much real text.
+    """Diversity of texts, and its ratio to that of as much real text.
 
     `distinct_2`: different pairs of words (Li et al. 2016). `entropy`: of single words, in nats.
-    `self_bleu`: likeness to one another, 0 to 1, the lower the more varied (Zhu et al. 2018,
+    `self_bleu`: likeness to one another, 0 to 1, lower is more varied (Zhu et al. 2018,
     Texygen). `distinct_ratio` and `entropy_ratio` are 1 where they are as varied as real text. All
-    of them depend on the length: where there is less real text, so many fewer texts are compared.
+    of them depend on the length: if there is less real text, fewer texts are compared.
     """
     beside = passages(real, texts)
     texts, real = texts[: len(beside)] if beside else texts, beside
@@ -35,7 +35,7 @@ def diversity(texts: Sequence[str], real: Sequence[str]) -> dict[str, float]:
 
 
 def entropy(texts: Sequence[str]) -> float:
-    """Of the words of all texts together, in nats."""
+    """Entropy of the words of all texts together, in nats."""
     counted = Counter(word for text in texts for word in text.split())
     total = counted.total()
     return -sum(n / total * math.log(n / total) for n in counted.values())
@@ -64,8 +64,10 @@ def _bleu(place: int, counts: Sequence[Sequence[Counter[tuple[str, ...]]]]) -> f
 
 
 def passages(texts: Sequence[str], like: Sequence[str]) -> list[str]:
-    """A passage of real text for each of `like`, of as many words, one behind the other, as long as
-    there is real text left."""
+    """Consecutive passages of real text, one per text of `like` with as many words.
+
+    Fewer if the real text runs out.
+    """
     words = [word for text in texts for word in text.split()]
     found, place = [], 0
     for text in like:

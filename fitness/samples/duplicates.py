@@ -1,8 +1,8 @@
-"""How much of a sample stands elsewhere already: in the pool, or in one place of a longer text.
+"""Similarity of a sample to others of the pool, and to one place of a longer text.
 
-Texts are compared by their *shingles*, three words that follow one another, without regard to case
-and punctuation: one changed word spoils three of them. A sample's are those that reach into its
-completion, since its prompt is copied by design.
+Texts are compared by their *shingles*, three consecutive words, without case and punctuation:
+one changed word changes three of them. A sample's are those that reach into its completion, since
+its prompt is copied by design.
 """
 
 from collections import Counter, defaultdict
@@ -21,10 +21,10 @@ def completion_shingles(sample: Sample) -> frozenset[Gram]:
 
 
 def duplicates(samples: Sequence[Sample], *, seed: int = 0) -> list[float]:
-    """The greatest likeness of each sample to one before it, 0 to 1; the first of a kind has 0.
+    """Greatest similarity of each sample to an earlier one, 0 to 1; the first of equal ones has 0.
 
     Jaccard similarity of their shingles: exact, but only of the pairs that locality-sensitive
-    hashing of their MinHashes proposes, so that unlike ones below some .3 count as 0. Broder 1997.
+    hashing of their MinHashes proposes, so that those below about .3 may count as 0. Broder 1997.
     """
     from datasketch import MinHash, MinHashLSH
 

@@ -1,8 +1,8 @@
-"""Filters: what gives the samples of a pool their scores, once, in natural units.
+"""Filters, which score the samples of a pool once, in natural units.
 
-Those that need a model are run by the worker that holds it, the others by the driver: `needs` of
-each says which. What is kept by a score is not decided here but by each recipe, see `thresholds`;
-what is contaminated is never kept.
+Filters that need a model are run by the worker that has loaded it, the others by the driver, see
+`needs`. Thresholds on scores are not set here but by each recipe, see `thresholds`; contaminated
+samples are never kept.
 """
 
 import math
@@ -32,7 +32,7 @@ MODELS: tuple[Needs, ...] = ("base", "second")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What filters lay samples beside; who runs some of them gives what those need."""
+    """Inputs of filters besides the samples; only those that the filters run need are given."""
 
     seed: int = 0
     base: "Base | None" = None  # frozen, on the device of the worker
@@ -145,18 +145,18 @@ DEFAULT_FILTERS = tuple(  # without those that need a second model, or people's 
 
 
 def needs(name: str) -> Needs:
-    """What a filter needs besides samples; InputError for a name that is no filter."""
+    """Input that a filter needs besides samples. Raises InputError for an unknown filter."""
     check_filter(name)
     return FILTERS[name].needs if name in FILTERS else "samples"
 
 
 def check_filter(name: str) -> None:
-    """InputError for what is neither a known filter nor a function that can be imported."""
+    """Raise InputError unless it is a known filter or a function that can be imported."""
     if name in FILTERS:
         return
     if ":" not in name:
         raise InputError(
-            f"filter {name!r}: unknown, there are {listed(FILTERS)}, and your own as "
+            f"filter {name!r}: unknown; choose one of {listed(FILTERS)}, or your own as "
             f"module:function{did_you_mean(name, FILTERS)}"
         )
     load_function(name, "filter")
@@ -165,27 +165,27 @@ def check_filter(name: str) -> None:
 
 
 def scored(samples: Sequence[Sample], filters: Iterable[str], given: Given) -> list[Sample]:
-    """The samples, with the scores of these filters besides those they have; in the same order.
+    """Add the scores of these filters to the samples; in the same order.
 
-    A score that cannot be told, as of an empty completion, is left out. A filter of one's own is
+    A score that is undefined, as for an empty completion, is left out. A user's own filter is
     called as function(prompts, completions) and returns a number for each, the higher the better.
-    Raises InputError for an unknown filter, for one that lacks what it needs, and for one of one's
-    own that gives no finite numbers.
+    Raises InputError for an unknown filter, for one without an input that it needs, and for a
+    user's own that returns no finite numbers.
     """
-    found: dict[str, Sequence[float]] = {}
+    columns: dict[str, Sequence[float]] = {}
     for name in filters:
         check_filter(name)
         if not samples:
             continue
         scores = FILTERS[name].scores(samples, given) if name in FILTERS else _own(name, samples)
-        found |= scores
+        columns |= scores
     return [
-        replace(sample, scores={**sample.scores, **_told(found, place)})
+        replace(sample, scores={**sample.scores, **_defined(columns, place)})
         for place, sample in enumerate(samples)
     ]
 
 
-def _told(scores: Scores, place: int) -> dict[str, float]:
+def _defined(scores: Scores, place: int) -> dict[str, float]:
     every = {name: float(values[place]) for name, values in scores.items()}
     return {name: value for name, value in every.items() if math.isfinite(value)}
 

@@ -1,4 +1,4 @@
-"""Passages of real texts that a model goes on from, or fills a gap in, cut between words."""
+"""Passages of real texts that a model continues, or fills a gap in, cut between words."""
 
 import re
 from itertools import islice
@@ -17,9 +17,9 @@ CHARACTER = 4  # bytes of the longest one, so at most as many tokens
 
 
 def opening_of(text: str, words: int) -> str:
-    """The first words of a text as they stand there, with the white space before and between.
+    """First words of a text, with the white space before and between them.
 
-    What has no spaces, such as Chinese, ends where so many words usually do.
+    In a text without spaces, such as Chinese, a word is taken as LONG_WORD characters.
     """
     stands = [word.end() for word in islice(re.finditer(r"\S+", text), words)]
     return text[: min(stands[-1], words * LONG_WORD)] if stands else ""
@@ -28,16 +28,16 @@ def opening_of(text: str, words: int) -> str:
 def words(
     text: str, count: int | None = None, begin: int = 0, end: int | None = None
 ) -> list[re.Match[str]]:
-    """Words between two places, the first `count` of them; one without end is several."""
+    """The first `count` words between two places; an overlong one is split into several."""
     found = WORD.finditer(text, begin, len(text) if end is None else end)
     return list(islice(found, count))
 
 
 def around(text: str, beside: int, gap: int, rng: np.random.Generator) -> tuple[str, str]:
-    """What stands before and behind a gap of `gap` words somewhere in a text, `beside` words each.
+    """Text before and after a gap of `gap` words at a random place, `beside` words each.
 
-    Fewer of either where the text has no more of them: it has three at least. White space that
-    follows a word belongs to what comes after it, as it does in tokens.
+    Fewer of either in a short text, which must have at least three words. White space after a word
+    belongs to the next word, as it does in tokens.
     """
     reach = LONG_WORD * (2 * beside + gap)
     begin = int(rng.integers(max(len(text) - reach, 0) + 1))
@@ -57,9 +57,9 @@ def around(text: str, beside: int, gap: int, rng: np.random.Generator) -> tuple[
 def seen(
     tokenizer: "PreTrainedTokenizerBase", text: str, room: int, *, end: bool = True, after: str = ""
 ) -> tuple[str, list[int]]:
-    """The end of a text, or its beginning, that has room, and its tokens.
+    """The longest end (or beginning) of a text that fits in `room` tokens, and its tokens.
 
-    It begins and ends with whole characters: a token may hold a part of one. Of a text that stands
+    It begins and ends with whole characters: a token may hold a part of one. For a text that comes
     `after` another in a document, the tokens are those that it has there.
     """
     before, tokens = text_tokens(tokenizer, after), text_tokens(tokenizer, after + text)
@@ -73,14 +73,14 @@ def seen(
         tokens[len(tokens) - kept :] if end else tokens[:kept]
         for kept in range(room, max(room - CHARACTER, 0), -1)
     ]
-    told = [_text_behind(tokenizer, before, part) for part in parts]
-    whole = [place for place, part in enumerate(told) if stands(part)]
+    decoded = [_text_behind(tokenizer, before, part) for part in parts]
+    whole = [place for place, part in enumerate(decoded) if stands(part)]
     place = whole[0] if whole else 0  # none where the tokenizer does not keep texts as they are
-    return told[place], parts[place]
+    return decoded[place], parts[place]
 
 
 def _text_behind(tokenizer: "PreTrainedTokenizerBase", before: list[int], tokens: list[int]) -> str:
-    """Tokens as text, as they read behind others."""
+    """Text of tokens that come after others."""
     first, whole = (
         str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
         for ids in (before, before + tokens)

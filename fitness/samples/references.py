@@ -1,4 +1,4 @@
-"""The texts that samples are laid beside: what is trained on, and what is measured on."""
+"""Texts that samples are compared with: training texts and evaluation texts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from fitness.data.prompts import Prompts
 
 
 def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:
-    """Stream a source's documents; of records, all that each says. Errors as in `documents`."""
+    """Stream a source's documents; of records, all their texts. Errors as in `documents`."""
     if source.kind == "text":
         yield from documents(source, base, half=half)
         return
@@ -24,7 +24,7 @@ def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[s
 def evaluated_texts(
     held_out: Iterable[tuple[Source, Half | None]], prompts: Iterable[Prompts], base: Path
 ) -> list[str]:
-    """All that a search measures on, selection and test: no sample of a pool may hold any of it.
+    """All evaluation texts of a search, selection and test, which no sample may contain.
 
     Held-out documents, each prompt, and each prompt with its reference; equal ones once.
     """
@@ -36,7 +36,7 @@ def evaluated_texts(
 
 
 def drawn(texts: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
-    """At most `count` of a stream of texts, all equally likely (Vitter 1985, algorithm R)."""
+    """Random sample of at most `count` texts of a stream, uniform (Vitter 1985, algorithm R)."""
     kept: list[str] = []
     for number, text in enumerate(texts):
         if number < count:

@@ -1,5 +1,4 @@
-"""What a model writes by itself: what goes on from prompts, from real texts, from nothing, and what
-fills a gap within real texts."""
+"""Generation of samples: continuations of prompts and real texts, from nothing, and infilling."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = 32  # samples computed together: always those of the same numbers
-# What a sample begins with, by the weight that draws it.
+# Kind of beginning of a sample, by the setting with its weight.
 BEGUN: Mapping[str, Begun] = {
     "from_prompts": "prompt",
     "from_documents": "document",
@@ -31,18 +30,20 @@ BEGUN: Mapping[str, Begun] = {
 
 
 class Generation(BaseModel):
-    """How many samples, what they begin with, and how they are drawn."""
+    """Settings of generation: the number of samples, their beginnings, and sampling."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     samples: Annotated[int, Field(ge=1, le=10**7, description="Samples in all.")] = 200
     from_prompts: Annotated[
-        float, Field(ge=0, description="Weight of samples that go on from given prompts.")
+        float, Field(ge=0, description="Weight of samples that continue given prompts.")
     ] = 0.0
     from_documents: Annotated[
-        float, Field(ge=0, description="Weight of those that go on from openings of real texts.")
+        float, Field(ge=0, description="Weight of those that continue openings of real texts.")
     ] = 1.0
-    from_nothing: Annotated[float, Field(ge=0, description="Weight of those from nothing.")] = 0.0
+    from_nothing: Annotated[float, Field(ge=0, description="Weight of those without a prompt.")] = (
+        0.0
+    )
     infill: Annotated[
         float, Field(ge=0, description="Weight of those that fill a gap within real texts.")
     ] = 0.0
@@ -63,7 +64,7 @@ class Generation(BaseModel):
         return self
 
     def forward(self) -> Self:
-        """Without infilling, for a model that was not taught to; then from documents, if at all."""
+        """Settings without infilling, for a model not trained for it; by default from documents."""
         others = [name for name in BEGUN if name != "infill" and getattr(self, name)]
         return self.model_copy(
             update={"infill": 0.0, **({} if others else {"from_documents": 1.0})}
@@ -81,14 +82,14 @@ def write(
     round: int = 1,
     first: int = 0,
 ) -> list[Sample]:
-    """The samples of the model that `base` holds from number `first` on, as many as are asked for.
+    """Generate `settings.samples` samples with the model of `base`, from number `first` on.
 
-    Each draws its beginning by the weights of `settings`, and then a prompt or a document, all
-    equally likely. It follows from its number and the seed: what is written in parts is, on the CPU
-    and bit for bit, what is written at once. For that, blocks of BLOCK numbers are always computed
-    whole, since in the last digits a row depends on who stands beside it. A prompt too long for the
-    model's context loses its beginning, in the sample too. Raises InputError where there is none
-    to draw from.
+    Each draws its kind of beginning by the weights of `settings`, and then a prompt or a document,
+    all equally likely. A sample depends only on its number and the seed: on the CPU, a pool
+    generated in parts is bit for bit the same as at once. For that, blocks of BLOCK numbers are
+    always computed whole, since the last digits of a row depend on the other rows of its batch. A
+    prompt too long for the model's context loses its beginning, in the sample too. Raises
+    InputError if there is no prompt or document to draw from.
     """
     sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
     desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
@@ -105,7 +106,7 @@ class _Beginning(NamedTuple):
     begun: Begun
     tokens: list[int]
     prompt: str
-    context: list[int]  # the tokens behind which its completion stands as text
+    context: list[int]  # the tokens before its completion, when that is decoded
     suffix: str = ""
 
     @property
@@ -115,7 +116,7 @@ class _Beginning(NamedTuple):
 
 @dataclass(frozen=True)
 class _Desk:
-    """What a model writes with; `texts` by the weight that draws from them."""
+    """Model and settings of a generation; `texts` by the setting whose weight draws from them."""
 
     base: "Base"
     settings: Generation
@@ -154,7 +155,7 @@ class _Desk:
         ]
 
     def _beginning(self, rng: np.random.Generator) -> _Beginning:
-        """What a sample begins with, as far as the model's context has room for it."""
+        """Draw the beginning of a sample, shortened to fit the model's context."""
         weights = _weights(self.settings)
         shares = np.array(list(weights.values())) / sum(weights.values())
         chosen = list(weights)[rng.choice(len(shares), p=shares)]
@@ -174,7 +175,7 @@ class _Desk:
         )
 
     def _gap(self, text: str, room: int, rng: np.random.Generator) -> _Beginning:
-        """A passage of a text around a gap. What has no room is left out at its two ends."""
+        """Draw a passage around a gap in a text, shortened at its two ends to fit the context."""
         assert self.sentinels is not None
         tokenizer = self.base.tokenizer
         room -= self.sentinels.cost - len(self.sentinels.opening) - 1
@@ -188,7 +189,7 @@ class _Desk:
         left = max(room // 2, room - before)
         behind, tokens_behind = seen(tokenizer, suffix, left, end=False, after=prefix)
         prompt, tokens = seen(tokenizer, prefix, room - len(tokens_behind))
-        asked = self.sentinels.asked(np.array(tokens), np.array(tokens_behind))
+        asked = self.sentinels.prompt(np.array(tokens), np.array(tokens_behind))
         return _Beginning("document", asked.tolist(), prompt, tokens, behind)
 
 
@@ -197,26 +198,26 @@ def _randomness(seed: int, *key: int) -> np.random.Generator:
 
 
 def _weights(settings: Generation) -> dict[str, float]:
-    """How likely a sample begins in each way, by the name of the setting."""
+    """Weights of the kinds of beginnings, by the name of the setting."""
     return {name: getattr(settings, name) for name in BEGUN}
 
 
 def _texts(
     settings: Generation, prompts: Sequence[str], documents: Sequence[str]
 ) -> dict[str, Sequence[str]]:
-    """What there is to go on from, by weight. Raises InputError where a weight has nothing."""
+    """Texts to continue, by setting. Raises InputError if a positive weight has none."""
     texts: dict[str, Sequence[str]] = {
         "from_prompts": prompts,
         "from_documents": documents,
         "from_nothing": [""],
         "infill": [text for text in documents if len(words(text, 3)) == 3],
     }
-    lacking = {"from_prompts": "prompts", "from_documents": "documents"}
+    missing = {"from_prompts": "prompts", "from_documents": "documents"}
     for name, weight in _weights(settings).items():
         if weight and not texts[name]:
-            some = lacking.get(name, "documents of three words or more")
+            some = missing.get(name, "documents of three words or more")
             raise InputError(
-                f"{name} is {weight:g}, and there are no {some} to go on from; give some, or set "
+                f"{name} is {weight:g}, and there are no {some} to continue; give some, or set "
                 "it to 0"
             )
     return texts

@@ -1,4 +1,4 @@
-"""What a recipe's filters leave of a pool, and what each dropped: a table for the report."""
+"""Yield of a recipe's thresholds on a pool, and the samples each drops: a table for the report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,11 +21,11 @@ def columns(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 
 def yields(samples: Sequence[Sample], recipe: Recipe) -> dict[str, Any]:
-    """How many samples there are and are kept, and a row for each filter that cuts; plain data.
+    """Numbers of samples in a pool and kept, and a row for each threshold; plain data.
 
-    A row has how many it dropped, how many of them nothing else did, the share it let through, the
+    A row has the number it dropped, how many of them no other one did, the share that passed, the
     least and greatest score that passed, and examples: those furthest from what passed, with their
-    scores. Contamination comes first, and the cuts go by what it leaves, as they do in training.
+    scores. Contamination comes first, and quantiles are over what it leaves, as in training.
     """
     dirty = [is_contaminated(one) for one in samples]
     clean = [one for one, found in zip(samples, dirty, strict=True) if not found]
@@ -73,8 +73,10 @@ def _contamination(found: Sequence[Sample], samples: int) -> dict[str, Any]:
 
 
 def _furthest(values: np.ndarray, mask: np.ndarray) -> list[int]:
-    """Places of what was dropped, those first whose scores lie furthest from the ones that passed;
-    behind them those that have no score."""
+    """Places of the dropped samples, those with scores furthest from the passed ones first.
+
+    Those without a score come last.
+    """
     passed = values[mask & ~np.isnan(values)]
     low, high = (passed.min(), passed.max()) if len(passed) else (np.inf, -np.inf)
     beyond = np.maximum(low - values, values - high)

@@ -1,4 +1,4 @@
-"""A batch in parts, for models whose activations of a whole batch do not fit a device."""
+"""Gradient accumulation: split a batch whose activations do not fit the device into parts."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,9 +12,9 @@ from fitness.mixture.mixing import Batch
 def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     """Parts of at most `rows` sequences (None: all of them), with their shares of the batch's loss.
 
-    The losses of the parts, times their shares, add up to the loss of the batch, and so do the
-    gradients: shares of what is learned go by its predicted tokens, of other draws by their number.
-    Only what a loss takes from its whole batch, such as KTO's divergence, it takes from its part.
+    The losses of the parts, times their shares, sum to the loss of the batch, and so do the
+    gradients: shares are by predicted tokens for cross-entropy, by number for other draws. Only
+    quantities estimated over a batch, such as KTO's divergence, are estimated over the part.
     """
     learned, drawn = len(batch.input_ids), batch.rows_drawn
     count = drawn + len(batch.others)
@@ -25,7 +25,7 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     predicted = (batch.labels[:, 1:] != NO_LABEL).sum(axis=1)  # a shifting model ignores the first
     for first in range(0, learned, rows):
         these = slice(first, first + rows)
-        if predicted[these].any():  # else its mean loss would be no number
+        if predicted[these].any():  # else its mean loss would be NaN
             share = predicted[these].sum() / predicted.sum() * (drawn / count)
             positions = None if batch.position_ids is None else batch.position_ids[these]
             part = Batch(batch.input_ids[these], batch.labels[these], positions)
@@ -41,6 +41,6 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
 
 
 def _short(rows: Batch) -> Batch:
-    """Without the columns behind the last label, which nothing before them sees."""
+    """Drop the columns after the last label: in a causal model they change nothing before them."""
     end = int(np.flatnonzero((rows.labels != NO_LABEL).any(axis=0)).max()) + 1
     return Batch(rows.input_ids[:, :end], rows.labels[:, :end])

@@ -1,4 +1,4 @@
-"""Learning the classes of texts: cross-entropy over a head's outputs, one text a draw."""
+"""Training a classifier: cross-entropy over the head's outputs, one text a draw."""
 
 from collections.abc import Sequence as Listed
 from typing import Any
@@ -10,10 +10,10 @@ from fitness.mixture.mixing import stacked
 
 
 def class_logits(model: Any, texts: Listed[Sequence]) -> Any:
-    """(texts, classes), float32.
+    """Logits of texts, (texts, classes), float32.
 
-    Padded behind with the model's own padding token, which tells a causal architecture where a
-    text ends: its head reads the last token that is another one.
+    Texts are padded at the end with the model's own padding token, by which a causal architecture
+    finds where a text ends: its head reads the last other token.
     """
     import torch
 

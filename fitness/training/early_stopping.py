@@ -1,4 +1,4 @@
-"""Stops a fine-tune that no longer improves on held-out text, and goes back to its best weights."""
+"""Early stopping: end a fine-tune that no longer improves on held-out text, at its best weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ CHECKS = 10  # of a whole fine-tune, at even distances
 
 
 class EarlyStopping:
-    """Scores a model in training now and then; asked after each step whether to stop."""
+    """Scores a model in training at regular steps; called after each step, decides on stopping."""
 
     def __init__(self, model: Any, loss: Callable[[], float], *, steps: int, patience: int) -> None:
         """Stop after `patience` checks in a row without a lower `loss()`."""
@@ -15,11 +15,11 @@ class EarlyStopping:
         self._model, self._loss = model, loss
         self._every, self._steps, self._patience = max(1, steps // CHECKS), steps, patience
         self._best, self._strikes, self.best_step = float("inf"), 0, 0
-        self._kept: list[Any] = []
+        self._best_weights: list[Any] = []
         self.checks: list[tuple[int, float]] = []  # steps taken, and the loss then
 
     def __call__(self, done: int) -> bool:
-        """Whether to stop after `done` steps; the model is left in training mode."""
+        """True to stop after `done` steps; the model is left in training mode."""
         if done % self._every and done != self._steps:
             return False
         self._model.eval()
@@ -28,12 +28,13 @@ class EarlyStopping:
         self.checks.append((done, loss))
         if loss < self._best:
             self._best, self._strikes, self.best_step = loss, 0, done
-            self._kept = [weight.detach().clone() for weight in self._trained]
+            self._best_weights = [weight.detach().clone() for weight in self._trained]
         else:
             self._strikes += 1
         return self._strikes >= self._patience
 
     def go_back(self) -> None:
-        """Give the model the weights of its best check."""
-        for weight, best in zip(self._trained, self._kept, strict=bool(self._kept)):
+        """Restore the weights of the best check."""
+        pairs = zip(self._trained, self._best_weights, strict=bool(self._best_weights))
+        for weight, best in pairs:
             weight.data.copy_(best)

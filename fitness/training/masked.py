@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 HIDDEN, EXCHANGED = 0.8, 0.1  # shares of the chosen tokens
 HELD_OUT_SHARE = 0.15  # the same for all recipes, so that their losses can be compared
 HELD_OUT_SEED = 2019
-TRAINING = 1  # tells the random numbers of training from those of held-out text
+TRAINING = 1  # separates the random numbers of training from those of held-out text
 
 AnyRows = TypeVar("AnyRows", Rows, Batch)
 
 
 @dataclass(frozen=True)
 class Masking:
-    """What a tokenizer says about masks: the tokens for it, those of text, and all others."""
+    """A tokenizer's tokens for masking: the mask, padding, ordinary tokens, and special ones."""
 
     mask: int
     pad: int
@@ -37,7 +37,7 @@ class Masking:
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
-        """Raises InputError for a tokenizer without a mask or a padding token."""
+        """Read them from a tokenizer. Raises InputError if it has no mask or padding token."""
         if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
             raise InputError(
                 "model.task masked: the base's tokenizer has no mask token, or none for padding; "
@@ -51,13 +51,13 @@ class Masking:
     def batches(
         self, batches: Iterable[Batch], share: float, *, seed: int, step: int
     ) -> Iterator[Batch]:
-        """With the masks of their steps, the first of which is `step`."""
+        """Mask the batches of successive steps, the first of which is `step`."""
         for number, batch in enumerate(batches, start=step):
             generator = np.random.default_rng((TRAINING, seed, number))
             yield self.masked(batch, share, [generator] * len(batch.input_ids))
 
     def held_out(self, rows: Rows, first: int) -> Rows:
-        """Windows of held-out text, of which the first has this number; always with one mask."""
+        """Mask windows of held-out text, numbered from `first`; a window's mask never changes."""
         numbers = range(first, first + len(rows.input_ids))
         generators = [np.random.default_rng((0, HELD_OUT_SEED, number)) for number in numbers]
         return self.masked(rows, HELD_OUT_SHARE, generators)
@@ -65,7 +65,7 @@ class Masking:
     def masked(
         self, rows: AnyRows, share: float, generators: Iterable[np.random.Generator]
     ) -> AnyRows:
-        """Rows with labels on the chosen tokens alone; a generator for each row."""
+        """Mask rows, so that only the chosen tokens have labels; one generator for each row."""
         tokens, labels = rows.input_ids.copy(), np.full_like(rows.labels, NO_LABEL)
         for place, generator in enumerate(generators):
             there = rows.labels[place] != NO_LABEL
@@ -94,9 +94,9 @@ class Masking:
         return torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
     def each(self, model: Any, rows: Rows) -> tuple[Any, int, Any]:
-        """As `summed`, and the cross-entropy of each token, (rows, longest - 1).
+        """The results of `summed`, and the cross-entropy of each token, (rows, longest - 1).
 
-        Without the first place, which is never masked, and NaN where there is no label.
+        The first place, which is never masked, is left out; NaN where there is no label.
         """
         import torch
 
@@ -107,7 +107,7 @@ class Masking:
         return summed, len(labels), each[:, 1:]
 
     def _hidden(self, model: Any, rows: Rows | Batch) -> tuple[Any, Any, Any]:
-        """Logits and labels of the chosen tokens, and which those are, (rows, longest)."""
+        """Logits and labels of the chosen tokens, and the mask of these, (rows, longest)."""
         import torch
 
         device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""The loss of a batch under a recipe's method: of what is learned, judged, and answered."""
+"""The loss of a batch under a recipe's method: supervised, preference, or reinforcement draws."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ def objective(
     seed: int,
     learn: Loss = cross_entropy,
 ) -> Loss:
-    """The mean over a batch's draws, each by the loss of what it is for.
+    """The mean loss over a batch's draws, each by the loss of its use.
 
-    `learn` is the loss of what is simply learned.
+    `learn` is the loss of draws for plain supervised learning.
     """
 
     def loss_of(model: Any, batch: Batch, step: int) -> Any:

@@ -1,7 +1,7 @@
-"""Learning from comparisons: DPO, its hinge, IPO; from single ratings: KTO.
+"""Preference losses: DPO, hinge and IPO on comparisons; KTO on single ratings.
 
-The reference is the untouched base. What it makes of a record is worked out once for a worker's
-life, from the record alone, so that it does not depend on what else was drawn.
+The reference model is the untouched base. Its log-probabilities of a record are computed once per
+worker, from the record alone, so that they do not depend on the other draws of a batch.
 """
 
 from collections.abc import Sequence as Listed
@@ -19,28 +19,28 @@ Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, p
 
 
 class Reference:
-    """What the untouched base makes of records, as sums of log-probabilities in nats."""
+    """The reference model: summed log-probabilities of records under the untouched base, nats."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
-        self._known: dict[Key, list[float]] = {}
+        self._cache: dict[Key, list[float]] = {}
 
     def of(self, draws: Listed[Draw], recipe: Recipe) -> Any:
-        """(sequences of a draw, draws), while the base is lent to a fine-tune of the recipe."""
+        """Cached sums, (sequences of a draw, draws), during a fine-tune under the recipe."""
         import torch
 
         keys = [self._key(draw, recipe) for draw in draws]
-        absent = [place for place, key in enumerate(keys) if key not in self._known]
-        if absent:
+        missing = [place for place, key in enumerate(keys) if key not in self._cache]
+        if missing:
             with self._base.untouched() as model, torch.no_grad():
-                for place in absent:
+                for place in missing:
                     rows = stacked(list(draws[place].sequences))
-                    self._known[keys[place]] = token_logps(model, rows).sum(1).tolist()
-        known = [self._known[key] for key in keys]
-        return torch.tensor(known, device=self._base.device).T
+                    self._cache[keys[place]] = token_logps(model, rows).sum(1).tolist()
+        sums = [self._cache[key] for key in keys]
+        return torch.tensor(sums, device=self._base.device).T
 
     def now(self, rows: Rows) -> Any:
-        """(b,) of rows that will not come again."""
+        """Uncached sums, (b,), for rows that do not recur."""
         import torch
 
         with self._base.untouched() as model, torch.no_grad():
@@ -51,7 +51,7 @@ class Reference:
 
 
 def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
-    """Mean loss of comparisons, by the recipe's loss, or of ratings, by KTO's."""
+    """Mean loss of comparisons under the recipe's loss, or of ratings under KTO's."""
     if draws[0].use == "compare" and recipe.preference_loss != "kto":
         return compare(model, draws, recipe, reference)
     if draws[0].use == "compare":
@@ -60,7 +60,7 @@ def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: 
 
 
 def _half(draw: Draw, side: int) -> Draw:
-    """A side of a comparison as if it had been rated alone."""
+    """One side of a comparison as a rated draw."""
     own, other = draw.sequences[side], draw.sequences[1 - side]
     return draw._replace(
         use="rate",
@@ -72,7 +72,7 @@ def _half(draw: Draw, side: int) -> Draw:
 
 
 def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
-    """The mean loss of (chosen, rejected) draws, and cross-entropy on the chosen beside it.
+    """Mean loss of (chosen, rejected) draws, plus weighted cross-entropy on the chosen answers.
 
     Sigmoid: Rafailov et al. 2023, eq. 7. Hinge: Zhao et al. 2023 (SLiC) on the same ratio, with the
     recipe's margin. IPO: Azar et al. 2024, eq. 17, per token as its authors have it.
@@ -99,12 +99,12 @@ def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Referenc
 
 
 def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
-    """Mean loss of rated draws, and cross-entropy on the good ones beside it.
+    """Mean loss of rated draws, plus weighted cross-entropy on the good ones.
 
-    Ethayarajh et al. 2024, eq. 7; the divergence from the reference is told from each prompt with
-    the answer to the one before, as theirs is. Where that answer is the prompt's own, as it is of a
-    record that is alone in its batch, another record's is taken: by its own answer, the gain would
-    be the divergence, and the loss of what gained .5 whatever the model does.
+    Ethayarajh et al. 2024, eq. 7; as in theirs, the divergence from the reference is estimated from
+    each prompt with the answer to the one before. Where that answer is the prompt's own, as for a
+    record alone in its batch, another record's is used: with its own answer, gain and divergence
+    would be equal, and the loss 0.5 whatever the model does.
     """
     import torch
 
@@ -142,13 +142,13 @@ def _answer(sequence: Sequence) -> np.ndarray:
     return sequence.tokens[sequence.labels != NO_LABEL]
 
 
-def _answered(asked: Sequence, answer: np.ndarray, length: int) -> Sequence:
-    """The prompt of one with the answer of another, of at most `length` tokens.
+def _answered(question: Sequence, answer: np.ndarray, length: int) -> Sequence:
+    """The prompt of one sequence with the answer of another, of at most `length` tokens.
 
-    A prompt that is too long for it loses its beginning, as in any record: what would be left of
-    the answer might be what the prompt's own begins with.
+    A prompt that is too long loses its beginning, as in any record: if the answer were truncated
+    instead, its rest might equal the beginning of the prompt's own answer.
     """
-    prompt = asked.tokens[asked.labels == NO_LABEL]
+    prompt = question.tokens[question.labels == NO_LABEL]
     prompt = prompt[-max(length - len(answer), 1) :]
     tokens = np.concatenate([prompt, answer])[:length]
     labels = tokens.copy()

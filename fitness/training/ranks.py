@@ -1,7 +1,7 @@
-"""Processes that train one individual together, each on its part of every batch.
+"""Data-parallel training: several processes train one individual, each on its part of every batch.
 
-Data-parallel: all of them hold the whole model, gradients are added up after each step's backward
-pass, so that a step is that of one process up to the order of sums.
+Each process holds the whole model; gradients are summed after each step's backward pass, so that a
+step equals that of a single process up to the order of sums.
 """
 
 import os
@@ -19,17 +19,17 @@ from typing import Any
 from fitness.mixture.mixing import Batch
 from fitness.training.accumulation import parts
 
-MOST_SECONDS = 86_400.0  # that processes wait for one another
+MOST_SECONDS = 86_400.0  # longest timeout of communication between the processes
 STREAM = 1_000_003  # between the seeds of the ranks' dropout masks
 
 
 class Parted(RuntimeError):
-    """Another process is gone, or did not come to where this one waited for it."""
+    """Another process has ended, or did not reach a point of communication in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Which of how many processes this is. The first one scores, and writes down."""
+    """This process's rank, and the number of processes. Rank 0 evaluates and writes files."""
 
     rank: int = 0
     size: int = 1
@@ -39,7 +39,7 @@ class Ranks:
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """Of this process's own random numbers."""
+        """Seed of this process's own random numbers."""
         return seed + self.rank * STREAM
 
     def parts(self, batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
@@ -53,31 +53,31 @@ class Ranks:
                 yield part
 
     def add(self, loss: float, weights: Sequence[Any]) -> float:
-        """Add up the gradients of the weights over all processes, and return the summed loss.
+        """Sum the gradients of the weights over all processes, and return the summed loss.
 
-        A weight that nobody has a gradient of keeps none: an optimiser leaves it as it is.
+        A weight without a gradient in every process keeps none: the optimiser leaves it as it is.
         """
         if self.size == 1:
             return loss
         import torch
 
         device = weights[0].device
-        held = [weight.grad is not None for weight in weights]
+        present = [weight.grad is not None for weight in weights]
         gradients = [
             weight.grad if has else torch.zeros_like(weight)
-            for weight, has in zip(weights, held, strict=True)
+            for weight, has in zip(weights, present, strict=True)
         ]
-        told = torch.cat(
+        exchanged = torch.cat(
             [
                 *(gradient.flatten() for gradient in gradients),
-                torch.tensor([*held, loss], dtype=torch.float32, device=device),
+                torch.tensor([*present, loss], dtype=torch.float32, device=device),
             ]
         )
         with _together():
-            torch.distributed.all_reduce(told)
+            torch.distributed.all_reduce(exchanged)
         sizes = [weight.numel() for weight in weights]
-        *sums, holders, losses = told.split([*sizes, len(weights), 1])
-        for weight, total, count in zip(weights, sums, holders.tolist(), strict=True):
+        *sums, counts, losses = exchanged.split([*sizes, len(weights), 1])
+        for weight, total, count in zip(weights, sums, counts.tolist(), strict=True):
             weight.grad = total.view_as(weight).to(weight.dtype) if count else None
         return float(losses)
 
@@ -115,29 +115,29 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Parted(f"another process of this worker is gone ({error})") from None
+        raise Parted(f"another process of this worker has ended ({error})") from None
 
 
 def meeting_place(address: str | None) -> str:
-    """A URL where the processes find one another: a free port at this machine's address.
+    """A URL at which the processes connect: a free port at this machine's address.
 
-    None for a file, which opens no port, if all of them are on this machine.
+    `address` None: a file, which opens no port, for processes on one machine.
     """
     if address is None:
         return (Path(tempfile.mkdtemp(prefix="evomix-")) / "ranks").as_uri()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as found:
-        found.bind(("", 0))
+    with socket.socket(family) as listener:
+        listener.bind(("", 0))
         host = f"[{address}]" if family == socket.AF_INET6 else address
-        return f"tcp://{host}:{found.getsockname()[1]}"
+        return f"tcp://{host}:{listener.getsockname()[1]}"
 
 
 def meet(url: str, rank: int, size: int, *, seconds: float, own_gpu: bool) -> Ranks:
-    """Wait for all processes; whatever they do together later fails after so many seconds."""
+    """Wait for all processes to connect; later communication times out after so many seconds."""
     import torch
 
     if url.startswith("file:") and sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else where the machine's name leads to
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else by the machine's host name
     torch.distributed.init_process_group(
         "nccl" if own_gpu else "gloo",  # nccl refuses processes that share a GPU
         init_method=url,
@@ -153,7 +153,7 @@ def meet(url: str, rank: int, size: int, *, seconds: float, own_gpu: bool) -> Ra
 
 
 def leave() -> None:
-    """Part with the other processes: whoever still waits for this one is told."""
+    """Disconnect from the other processes: those still waiting for this one get an error."""
     import torch
 
     torch.distributed.destroy_process_group()

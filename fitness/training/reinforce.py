@@ -1,4 +1,4 @@
-"""Learning from rewards: the model answers prompts, and what beats its other answers is reinforced.
+"""Reinforcement learning: sample answers to prompts, reinforce those above the other answers.
 
 REINFORCE with a leave-one-out baseline (RLOO): Kool et al. 2019; Ahmadian et al. 2024, eq. 6, with
 the divergence from the untouched base as a part of the reward.
@@ -32,24 +32,24 @@ def reinforced(
     *,
     seed: int,
 ) -> Any:
-    """A loss whose gradient is the policy's; its value is minus the mean reward of the answers."""
+    """A loss whose gradient is the policy gradient; its value is minus the answers' mean reward."""
     import torch
 
     size = recipe.reinforce_group
-    asked = [draw.sequences[0].tokens for draw in draws for _ in range(size)]
+    prompts = [draw.sequences[0].tokens for draw in draws for _ in range(size)]
     answers = continued(
         model,
-        [prompt.tolist() for prompt in asked],
+        [prompt.tolist() for prompt in prompts],
         ends=ending_tokens(model, tokenizer),
         max_new_tokens=recipe.reinforce_new_tokens,
         temperature=recipe.reinforce_temperature,
         seed=seed,
     )
-    written = [answer.tokens for answer in answers]
+    outputs = [answer.tokens for answer in answers]
     endings = [
         answer.tokens if answer.end is None else [*answer.tokens, answer.end] for answer in answers
     ]
-    rows = stacked([_row(prompt, tokens) for prompt, tokens in zip(asked, endings, strict=True)])
+    rows = stacked([_row(prompt, tokens) for prompt, tokens in zip(prompts, endings, strict=True)])
     counts = [max(1, len(tokens)) for tokens in endings]
     frozen = reference.now(rows)
     plain = frozen
@@ -63,8 +63,8 @@ def reinforced(
         group = Group(
             prompt=tokenizer.decode(draw.sequences[0].tokens, skip_special_tokens=True),
             reference=tokenizer.decode(draw.sequences[1].tokens, skip_special_tokens=True),
-            outputs=[tokenizer.decode(t, skip_special_tokens=True) for t in written[these]],
-            tokens=written[these],
+            outputs=[tokenizer.decode(t, skip_special_tokens=True) for t in outputs[these]],
+            tokens=outputs[these],
             longest=recipe.reinforce_new_tokens,
             fluency=_mean(frozen[these].tolist(), counts[these]),
             plain=_mean(plain[these].tolist(), counts[these]),
@@ -76,7 +76,7 @@ def reinforced(
 
 
 def policy_loss(logps: Any, reward: Any) -> Any:
-    """Of answers' log-probabilities, (prompts * group,), and rewards, (prompts, group)."""
+    """Policy gradient loss of log-probabilities (prompts * group,), rewards (prompts, group)."""
     size = reward.shape[1]
     advantage = (reward - reward.mean(1, keepdim=True)) * (size / (size - 1))
     return -((logps - logps.detach()) * advantage.flatten()).mean() - reward.mean()

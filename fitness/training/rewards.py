@@ -1,7 +1,7 @@
-"""What an answer is rewarded for: numbers for a group of answers to one prompt, higher is better.
+"""Rewards: numbers for the answers in a group of answers to one prompt, higher is better.
 
-A reward of one's own is `module:function`, called as function(prompts, references, outputs) with
-texts; it returns a number for each.
+A user's own reward is `module:function`, called as function(prompts, references, outputs) with
+lists of texts; it returns a number for each output.
 """
 
 import math
@@ -35,14 +35,14 @@ class Group:
 
 
 def _diversity(group: Group) -> list[float]:
-    """1 - the share of an answer's pairs of tokens that another answer has too: leave-one-out."""
+    """1 - the share of an answer's token bigrams that another answer has too (leave-one-out)."""
     pairs = [set(grams(tokens, 2)) for tokens in group.tokens]
     had = Counter(pair for one in pairs for pair in one)
     return [1 - share(sum(had[pair] > 1 for pair in one), len(one)) for one in pairs]
 
 
 def _repetition(group: Group) -> list[float]:
-    """Minus the share of an answer's 4-grams of tokens that occurred in it before."""
+    """Minus the share of an answer's token 4-grams that occur earlier in it."""
     return [-repeated(tokens) for tokens in group.tokens]
 
 
@@ -61,7 +61,7 @@ REWARDS: dict[str, Callable[[Group], list[float]]] = {
 
 
 def check_reward(name: str) -> None:
-    """InputError for what is neither a known reward nor a function that can be imported."""
+    """Raise InputError for a name that is neither a reward nor an importable function."""
     if name in REWARDS:
         return
     if ":" not in name:
@@ -73,7 +73,7 @@ def check_reward(name: str) -> None:
 
 
 def rewards(group: Group, weights: dict[str, float], *, clip: float) -> list[float]:
-    """The weighted sum of each answer's rewards, within -clip and clip."""
+    """The weighted sum of each answer's rewards, clipped to [-clip, clip]."""
     total = [0.0] * len(group.outputs)
     for name, weight in weights.items():
         if weight:

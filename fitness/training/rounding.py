@@ -1,4 +1,4 @@
-"""Whether a device computes in bfloat16 by itself, or slowly makes up for not having it."""
+"""Detect hardware support for bfloat16, as against slow emulation; count GPUs."""
 
 import math
 import time
@@ -8,23 +8,23 @@ if TYPE_CHECKING:
     import torch
 
 WIDTH = 128  # of the matrices of one product: 40 ms where it is emulated, too small to warm a cache
-REPETITIONS = 3  # the best counts: noise only adds
-EMULATED = 2.0  # times as long as in float32, and more, is no hardware's doing
-WORTH = 0.8  # of the time in float32, and less, is what `precision: auto` takes bfloat16 for
+REPETITIONS = 3  # the fastest counts: noise only adds time
+EMULATED = 2.0  # from this many times float32's time on, it counts as emulated
+WORTH = 0.8  # up to this share of float32's time, `precision: auto` chooses bfloat16
 
 
 def gpus() -> int:
-    """How many GPUs PyTorch can use here."""
+    """Number of GPUs that PyTorch can use here."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def bfloat16_cost(device: "torch.device | None" = None) -> float:
-    """How many times as long as in float32 a matrix product takes in bfloat16; on a CPU, measured.
+    """Time of a matrix product in bfloat16 over that in float32; measured on a CPU.
 
-    A CPU without instructions for it (AVX512-BF16, AMX) emulates it, tens of times slower. A GPU
-    (None: the CPU) has it or has not.
+    A CPU without instructions for it (AVX512-BF16, AMX) emulates it, tens of times slower. For a
+    GPU the answer is by support: WORTH / 2 or infinite. `device` None is the CPU.
     """
     import torch
 
@@ -35,14 +35,14 @@ def bfloat16_cost(device: "torch.device | None" = None) -> float:
 
 
 def _seconds(dtype: "torch.dtype") -> float:
-    """Of the fastest of some products of two matrices on the CPU."""
+    """Seconds of the fastest of REPETITIONS matrix products on the CPU."""
     import torch
 
     matrix = torch.ones((WIDTH, WIDTH), dtype=dtype)
     torch.mm(matrix, matrix)  # chooses its algorithm
-    taken = []
+    seconds = []
     for _ in range(REPETITIONS):
         begun = time.perf_counter()
         torch.mm(matrix, matrix)
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)

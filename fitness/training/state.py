@@ -1,4 +1,4 @@
-"""Where a fine-tune has paused: all it takes to go on as if it had not.
+"""Paused fine-tunes: saved training states from which to resume, to the bit.
 
 One safetensors file for an individual and a seed: weights, the optimiser's moments and the random
 states as tensors, the rest as JSON in its header. Nothing in it is unpickled.
@@ -71,7 +71,7 @@ def _weights(adam: Any) -> list[Any]:
 
 
 def _generators(device: Any) -> dict[str, Any]:
-    """What holds random states, by type of device: the CPU's and the model's own."""
+    """The holders of random states, by type of device: the CPU's and the model's own."""
     import torch
 
     own = {} if device.type == "cpu" else {device.type: torch.get_device_module(device)}
@@ -79,7 +79,7 @@ def _generators(device: Any) -> dict[str, Any]:
 
 
 def file_of(artifacts: Path, individual: int, seed: int, rank: int = 0) -> Path:
-    """Where an individual's fine-tune under a seed is kept, by each process that trains it."""
+    """The file with the state of an individual's fine-tune under a seed; one for each rank."""
     of_rank = f"-{rank}" if rank else ""
     return artifacts / f"state-{individual}-{seed}{of_rank}.safetensors"
 
@@ -105,7 +105,7 @@ def keep(state: TrainingState, file: Path) -> None:
 
 
 def load(file: Path) -> TrainingState | None:
-    """The state kept in `file`; None if there is none, or no whole one."""
+    """The state saved in `file`; None if it is missing or incomplete."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -119,7 +119,7 @@ def load(file: Path) -> TrainingState | None:
 
 
 def forget(artifacts: Path, individual: int) -> None:
-    """Delete what is kept of an individual's states: it will not be continued any more."""
+    """Delete the saved states of an individual that will not be resumed any more."""
     _forget(artifacts, f"state-{individual}-*")
 
 

@@ -18,15 +18,15 @@ Loss = Callable[[Any, Batch, int], Any]  # of a model on the batch of a step: a 
 
 
 class Diverged(Exception):
-    """The loss or the gradient left the finite numbers; the message says at which step."""
+    """The loss or the gradient is not finite; the message gives the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a fine-tune did: optimiser steps and tokens of its own, without what it continued.
+    """Result of a fine-tune: optimiser steps and tokens, without those before it was resumed.
 
     The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far, each
-    the mean over the steps since the one before.
+    the mean over the steps since the pair before.
     """
 
     steps: int
@@ -37,8 +37,8 @@ class TrainingReport:
 def precise(device: Any, recipe: Recipe) -> Any:
     """A context in which a model computes in the recipe's precision.
 
-    Rounded copies of the weights are not kept: what a step computes without gradients, or with
-    other weights in their place, would be taken for the model's own.
+    The cache of rounded weights is off: a copy made without gradients, or of other weights put in
+    place of the model's, would be reused for the model's own.
     """
     import torch
 
@@ -63,7 +63,7 @@ def rate_at(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def optimiser(model: Any, recipe: Recipe) -> Any:
-    """AdamW over what the model trains; weight decay on matrices only (Loshchilov, Hutter 2019)."""
+    """AdamW on the trained weights; weight decay on matrices only (Loshchilov, Hutter 2019)."""
     import torch
 
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -97,9 +97,9 @@ def cross_entropy(model: Any, rows: Batch, step: int) -> Any:
 
 
 def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -> Curve:
-    """A learning curve with one more step: the first, then a point for `every` steps.
+    """A learning curve with one more step: a point for the first step, then one for `every` steps.
 
-    A point is the mean over its steps, as one batch says little; only the latest may have fewer.
+    A point is the mean over its steps, as a single batch is noisy; the latest may have fewer steps.
     """
     count = (step - 1) % every + 1 if step else 1
     if count > 1:
@@ -125,13 +125,13 @@ def finetune(
 ) -> TrainingReport:
     """Train `model` in place on batches, by default to predict their labels.
 
-    A fine-tune has `steps` steps; this takes those from `begin` to `until` (by default all), and
-    `batches` starts with the first of them. In parts or at once, the weights come out the same.
-    `keep` is given the state it ends in, before anything else can change it.
-    `micro_batch` rows are computed at a time and their gradients added up; None is the whole batch.
-    `stop` is told after each step how many there were, and whether it was the last it decides.
-    Of several `ranks`, all of which do this, each computes its part of every batch.
-    `seed` decides the dropout masks; the global random state is left as it was. Raises Diverged.
+    A fine-tune has `steps` steps; this call does those from `begin` to `until` (by default all),
+    and `batches` starts with the first of them. In parts or at once, the weights are the same.
+    `keep` is called with the final state, before anything else can change it.
+    `micro_batch` rows are computed at a time and their gradients summed; None is the whole batch.
+    `stop` is called after each step with the number of steps done; true ends the fine-tune.
+    With several `ranks`, each calls this function and computes its part of every batch.
+    `seed` decides the dropout masks; the global random state is restored. Raises Diverged.
     """
     import torch
 
@@ -149,22 +149,22 @@ def finetune(
         for step, batch in zip(coming, batches, strict=False):
             for group in adam.param_groups:
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
-            told = 0.0
+            total = 0.0
             for part, share in ranks.parts(batch, micro_batch):
                 with precise(device, recipe):
                     loss = share * loss_of(model, part, step)
                 loss.backward()
-                told += loss.item()
-            told = ranks.add(told, trained)
+                total += loss.item()
+            total = ranks.add(total, trained)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
-            if not (math.isfinite(told) and math.isfinite(norm)):
+            if not (math.isfinite(total) and math.isfinite(norm)):
                 fault = _at_fault(model, recipe, batch, step, loss_of)
-                raise Diverged(f"loss {told} and gradient norm {norm} at step {step}{fault}")
+                raise Diverged(f"loss {total} and gradient norm {norm} at step {step}{fault}")
             adam.step()
             adam.zero_grad(set_to_none=True)
             tokens += batch.tokens
             done = step + 1
-            curve = extended(curve, tokens, told, step=step, every=every)
+            curve = extended(curve, tokens, total, step=step, every=every)
             if stop is not None and stop(done):
                 break
         model.eval()
@@ -176,10 +176,10 @@ def finetune(
 
 
 def _at_fault(model: Any, recipe: Recipe, batch: Batch, step: int, loss_of: Loss) -> str:
-    """The record of a batch that has a loss which is not finite, unless every one of them has.
+    """Name the record of a batch whose loss is not finite; if all are, the weights are at fault.
 
-    Each is computed alone, once, as what diverged ends here. Where none is at fault by itself the
-    weights are, or a gradient.
+    Each record is computed alone, once, as a diverged fine-tune ends here. Empty where every loss
+    is finite: then a gradient is at fault.
     """
     import torch
 

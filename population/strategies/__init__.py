@@ -1,4 +1,4 @@
-"""What breeds the next genome: one file per strategy, one line here for each."""
+"""Strategies, which propose the next genome: one file for each, one line here for each."""
 
 import difflib
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ Anchors = Sequence[tuple[str, Genome]]
 
 
 class Strategy(Protocol):
-    """Asked for an individual per slot, told the scores.
+    """The ask-and-tell interface: `ask` proposes an individual for a slot, `tell` takes its scores.
 
-    `ask` changes nothing: its answer depends on what was told, the slot and `rng` alone, so telling
-    a ledger's individuals again, in their order, is all it takes to resume. `tell` takes an
-    individual once scored. Told before that (losses None), it is known to be on its way: it is not
-    proposed again, and nothing else is learned. Told again, at a higher fidelity or as a mean over
-    more seeds, it takes the place of what was known of it. `living` are those of whom the next may
-    be bred; who leaves them comes back only if told again.
+    `ask` changes nothing: its result depends only on the individuals told, the slot and `rng`, so
+    telling a ledger's individuals again, in their order, is all it takes to resume. `tell` takes a
+    scored individual. An individual told without losses (None) is pending: it is not proposed
+    again, and nothing else is learned. One told again, at a higher fidelity or as a mean over more
+    seeds, replaces its former scores. `possible_parents` are the ids of individuals that the next
+    may be bred from; one that is dropped returns only if told again.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Strategy(Protocol):
 
     def tell(self, individual: Individual) -> None: ...
 
-    def living(self) -> frozenset[int]: ...
+    def possible_parents(self) -> frozenset[int]: ...
 
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -54,7 +54,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "regression": Regression,
     **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
 }
-BREEDING = ("surrogate", "nsga2", "nsga3")  # whose children have parents that are known as living
+BREEDING = ("surrogate", "nsga2", "nsga3")  # strategies whose children have `possible_parents`
 PLANNED = {"regression"}  # the budget decides what they propose, so that it cannot grow later
 
 
@@ -66,20 +66,20 @@ def make(
     budget: int,
     anchors: Anchors = (),
     islands: int = 1,
-    heirs: bool = False,
+    warm_start: bool = False,
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
 
-    Anchors are pairs of operator and genome. With `heirs`, who take over their parents' weights, no
-    more than a population is ever living. Raises as `check` does.
+    Anchors are pairs of operator and genome. With `warm_start`, where children start from their
+    parents' weights, there are at most `population` possible parents. Raises as `check` does.
     """
     check(name, population=population, objectives=1, anchors=len(anchors), islands=islands)
-    kind = _on(name, islands, heirs=heirs)
+    kind = _on(name, islands, warm_start=warm_start)
     return kind(space, population=population, budget=budget, anchors=anchors)
 
 
-def _on(name: str, islands: int, *, heirs: bool = False) -> type[Strategy]:
-    kind = bounded() if heirs and name == "surrogate" else STRATEGIES[name]
+def _on(name: str, islands: int, *, warm_start: bool = False) -> type[Strategy]:
+    kind = bounded() if warm_start and name == "surrogate" else STRATEGIES[name]
     return kind if islands == 1 else on(kind, islands=islands)
 
 
@@ -93,7 +93,7 @@ def least_population(name: str, *, objectives: int, anchors: int, islands: int =
 
 
 def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:
-    """Raises ValueError when there is no such strategy or the population is too small for it."""
+    """Raise ValueError when there is no such strategy or the population is too small for it."""
     minimum = least_population(name, objectives=objectives, anchors=anchors, islands=islands)
     if population < minimum:
         divided = f" on {islands} islands" if islands > 1 else ""

@@ -1,9 +1,9 @@
 """CMA-ES: Hansen and Ostermeier 2001; for several objectives Voss et al. 2010 (steady-state).
 
 Coordinates: mixtures as isometric log-ratios (Egozcue et al. 2003), numbers scaled, each choice as
-one number per option of which the largest is taken. What is told is where it was evaluated, which
-in a replay may be far from what was asked for: such steps are shortened as injected solutions are
-(Hansen 2011, arXiv:1110.4181). Who misses a constraint comes after all who meet them.
+one number per option of which the largest is taken. A point is told where it was evaluated, which
+in a replay may be far from the proposal: such steps are shortened as injected solutions are
+(Hansen 2011, arXiv:1110.4181). Infeasible individuals rank after all feasible ones.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class CMAES:
 
     @staticmethod
     def minimum_population(*, objectives: int, anchors: int) -> int:
-        """Two of four to learn from. The anchors may be more: they fill several populations."""
+        """Four: CMA-ES learns from the better two. There may be more anchors than a population."""
         return 4
 
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
@@ -61,8 +61,8 @@ class CMAES:
                     return Individual(slot, genome, parents, "cmaes")
         return self._taken.drawn(slot, rng)
 
-    def living(self) -> frozenset[int]:
-        """Nobody: a parent here is a place to step from, and only with several objectives."""
+    def possible_parents(self) -> frozenset[int]:
+        """Empty: parents here are search points, and exist only with several objectives."""
         return frozenset()
 
     def tell(self, individual: Individual) -> None:
@@ -81,10 +81,10 @@ class CMAES:
 
 
 class _Distribution(Protocol):
-    """Where the next individuals are drawn from."""
+    """The distribution that the next individuals are drawn from."""
 
     def draw(self, rng: np.random.Generator, *, strength: float) -> tuple[Array, tuple[int, ...]]:
-        """A place (n,), and the parents' ids."""
+        """A point (n,), and the ids of its parents."""
 
     def learn(self, individual: Individual) -> None: ...
 
@@ -147,7 +147,7 @@ class _Several:
         return place, (self._members[index].id,)
 
     def learn(self, individual: Individual) -> None:
-        """Counts as a child of the parent it was drawn from, or else of the nearest one."""
+        """Update with a child of the parent it was drawn from, or else of the nearest parent."""
         model = self._cma
         known = [one.id for one in self._members]
         if individual.id in known:
@@ -184,7 +184,7 @@ class _Several:
 
     @staticmethod
     def _rate(individuals: Sequence[Individual], points: "Sequence[_Point]") -> None:
-        """Who misses a constraint is dominated by all who meet them, and by who misses it less."""
+        """Set fitnesses so that feasible, and less infeasible, individuals dominate the others."""
         feasible = [one.losses or () for one in individuals if one.violation == 0]
         worst = np.max(feasible, axis=0) if feasible else np.zeros(len(individuals[0].losses or ()))
         for one, point in zip(individuals, points, strict=True):
@@ -193,7 +193,7 @@ class _Several:
 
 
 class _Point(list[float]):
-    """Coordinates with a fitness, as DEAP takes them."""
+    """Coordinates with a fitness, in the form that DEAP expects."""
 
     fitness: Any
     _ps: tuple[str, int]

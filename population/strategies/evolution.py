@@ -1,8 +1,8 @@
-"""Steady-state evolution, whatever the selection: breeding shared by `nsga2` and `nsga3`.
+"""Steady-state evolution: the breeding shared by `nsga2` and `nsga3`, which differ in selection.
 
-(mu + 1): every scored individual meets a selection of its own. Under a schedule of generations,
-where all slots of one are asked before any is told, this is the generational algorithm; where
-slots are asked while others are on their way, it is steady state, by the same code.
+(mu + 1): selection runs after every scored individual. Under a schedule of generations, where all
+slots of a generation are asked before any is told, this is the generational algorithm; where slots
+are asked while others are pending, it is steady state, by the same code.
 """
 
 from abc import ABC, abstractmethod
@@ -21,15 +21,16 @@ from population.variation import Odds, breed
 # contenders instead of two cut the remaining regret after 40 evaluations by a quarter; eight gained
 # a little more on single losses and nothing on pairs.
 CONTENDERS = 5
-PATIENCE = 3  # populations without a survivor until all but a quarter of the parents are given up
+PATIENCE = 3  # populations without a survivor until a restart from a quarter of the parents
 ATTEMPTS = 8  # matings with growing strength before a duplicate gives way to a fresh draw
 
 
 class Evolution(ABC):
-    """Slots below `population` hold the anchors and a spread of draws, the others children.
+    """Slots below `population` hold the anchors and random draws, later slots children.
 
-    So do later slots, until half a population was told: few parents would make it all their kin.
-    So do they again after a restart, when nothing new has survived for long.
+    Later slots also hold random draws while there are fewer than half a population of parents:
+    at the start, since children of few parents are too similar, and after a restart, when no new
+    individual has survived for long.
     """
 
     def __init__(
@@ -47,18 +48,18 @@ class Evolution(ABC):
         self._mates: list[Individual] = []  # the parents that did not fail
         self._ranks = rank(self._mates)
         self._odds = Odds()
-        self._idle = 0  # told since one survived
-        self._judged: set[int] = set()  # whoever had its say in the odds
+        self._idle = 0  # individuals told since one survived
+        self._judged: set[int] = set()  # ids that are counted in the odds
 
     @final
     @staticmethod
     def minimum_population(*, objectives: int, anchors: int) -> int:
-        """Room for the anchors, for both ends of every objective, and for two matings."""
+        """Large enough for the anchors, both ends of every objective, and two matings."""
         return max(4, 2 * objectives, anchors)
 
     @abstractmethod
     def _survivors(self, candidates: list[Individual]) -> list[Individual]:
-        """At most a population of the candidates, which come oldest first."""
+        """Select at most `population` of the candidates, which are ordered oldest first."""
 
     @final
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
@@ -82,7 +83,7 @@ class Evolution(ABC):
         return Individual(slot, genome, tuple(one.id for one in parents), operator)
 
     @final
-    def living(self) -> frozenset[int]:
+    def possible_parents(self) -> frozenset[int]:
         return frozenset(one.id for one in self._mates)
 
     @final

@@ -1,7 +1,7 @@
-"""Islands: populations side by side that seldom meet, so that one of them may be wrong for long.
+"""Islands: parallel populations with rare migration, so that they can explore different regions.
 
 Whitley, Rana and Heckendorn 1999, The island model genetic algorithm: a ring, along which each
-island now and then sends one of its front.
+island regularly sends one individual of its front.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Islands:
     """The base of one class per strategy and number of islands (`on`).
 
     Slot i belongs to island i modulo their number, and population, budget and anchors are dealt
-    out likewise. An island sends a migrant whenever it was told as many as its population.
+    out likewise. An island sends a migrant after as many scored individuals as its population.
     """
 
     strategy: "ClassVar[type[Strategy]]"
@@ -51,12 +51,12 @@ class Islands:
             for k in range(self.islands)
         ]
         self._residents: list[list[Individual]] = [[] for _ in self._own]
-        self._told: list[set[int]] = [set() for _ in self._own]  # who was bred there, once scored
-        self._abroad: set[int] = set()  # who is known to the next island as well
+        self._told: list[set[int]] = [set() for _ in self._own]  # scored ids bred on each island
+        self._abroad: set[int] = set()  # ids that were sent to the next island as well
 
     @classmethod
     def minimum_population(cls, *, objectives: int, anchors: int) -> int:
-        """What the strategy needs, on every island."""
+        """The strategy's own minimum on every island, times their number."""
         dealt = -(-anchors // cls.islands)
         needed = cls.strategy.minimum_population(objectives=objectives, anchors=dealt)
         return cls.islands * needed
@@ -71,8 +71,8 @@ class Islands:
                 return one
         return self._taken.drawn(slot, rng)
 
-    def living(self) -> frozenset[int]:
-        return frozenset[int]().union(*(island.living() for island in self._own))
+    def possible_parents(self) -> frozenset[int]:
+        return frozenset[int]().union(*(island.possible_parents() for island in self._own))
 
     def tell(self, individual: Individual) -> None:
         self._taken.add(individual.genome)
@@ -90,7 +90,7 @@ class Islands:
                 self._send(home)
 
     def _send(self, home: int) -> None:
-        """The youngest of the front that has not left yet, if there is one."""
+        """Send the youngest of the front that was not sent before, if there is one."""
         staying = [one for one in front(self._residents[home]) if one.id not in self._abroad]
         if staying:
             migrant = max(staying, key=lambda one: one.id)
@@ -102,5 +102,5 @@ class Islands:
 
 
 def on(strategy: "type[Strategy]", *, islands: int) -> "type[Strategy]":
-    """The strategy on so many islands."""
+    """A class that runs the strategy on this number of islands."""
     return type("Islands", (Islands,), {"strategy": strategy, "islands": islands})

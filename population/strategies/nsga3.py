@@ -22,15 +22,17 @@ class NSGA3(Evolution):
         if objectives == 1 or len(feasible) <= self._population:
             return survivors(candidates, self._population)
         points = reference_points(objectives, self._population)
-        # Equal niches are filled in an order of chance: whose, the youngest decides.
+        # Ties between niches are broken at random; the seed is the youngest candidate's id.
         with seeded_numpy(np.random.default_rng(candidates[-1].id)):
             kept = tools.selNSGA3(carriers(feasible), self._population, points)
         return [carrier.individual for carrier in kept]
 
 
 def reference_points(objectives: int, most: int) -> Array:
-    """(n, objectives >= 2), each summing to 1, uniform (Das and Dennis 1998): at most `most`, or
-    one for each objective."""
+    """Uniform reference points (n, objectives >= 2), each summing to 1 (Das and Dennis 1998).
+
+    At most `most` points, or one for each objective if that is more.
+    """
     divisions = 1
     while comb(objectives + divisions, divisions + 1) <= most:
         divisions += 1

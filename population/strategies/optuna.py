@@ -1,10 +1,10 @@
 """Optuna's samplers as strategies: Akiba et al. 2019, Optuna, a next-generation framework.
 
-A sampler sees a study of what was told: the genomes that were evaluated, anchors included, not
-those it had proposed. Mixtures enter as roots of shares, one number a source; other genes as
-Optuna's own distributions. Every sampler keeps Optuna's defaults, but for the population of `nsga2`
-and `nsga3`, which is the search's own. As in Optuna, the failed teach nothing, genes with `when`
-are sampled on their own, and `cmaes`, `qmc` and `random` know no constraints.
+A sampler gets a study of the individuals told: the genomes as evaluated, anchors included, not as
+proposed. Mixtures enter as roots of shares, one number a source; other genes as Optuna's own
+distributions. Every sampler has Optuna's defaults, except the population size of `nsga2` and
+`nsga3`, which is the search's. As in Optuna, failed trials are ignored, genes with `when` are
+sampled independently, and `cmaes`, `qmc` and `random` ignore constraints.
 """
 
 import warnings
@@ -35,7 +35,7 @@ SAMPLERS = {
     "random": "RandomSampler",
 }
 POPULATED = ("nsga2", "nsga3")
-# These learn from a trial only if they noted, as it was asked, which generation it belongs to.
+# Samplers that learn from a trial only if they noted its generation when it was proposed.
 NOTING = ("cmaes", *POPULATED)
 ATTEMPTS = 3  # proposals before a duplicate gives way to a fresh draw
 
@@ -58,7 +58,7 @@ class Optuna:
         self._taken = Taken(space, anchors)
         self._trials: dict[int, FrozenTrial] = {}  # by individual, in the order of telling
         self._generations: dict[str, Any] = {}  # the parents that NSGA-II and III chose for each
-        self._objectives = 1  # until the first scored individual tells
+        self._objectives = 1  # until the first scored individual
         self._constrained = False
 
     @classmethod
@@ -81,8 +81,8 @@ class Optuna:
                 return Individual(slot, genome, operator=self.sampler)
         return self._taken.drawn(slot, rng)
 
-    def living(self) -> frozenset[int]:
-        """Nobody: individuals have no parents here."""
+    def possible_parents(self) -> frozenset[int]:
+        """Empty: individuals have no parents here."""
         return frozenset()
 
     def tell(self, individual: Individual) -> None:
@@ -101,11 +101,11 @@ class Optuna:
                     _constrain(trial, trial.user_attrs["violation"])
 
     def _propose(self, slot: int, seed: int) -> Genome:
-        """What the sampler suggests; what it notes meanwhile is forgotten: asking has no trace."""
+        """The sampler's suggestion; notes that it makes are discarded: `ask` has no effect."""
         distributions = _distributions(self._space)
-        sampler, study, trial = self._make(seed), self._study(), self._asked()
+        sampler, study, trial = self._make(seed), self._study(), self._new_trial()
         if self.sampler == "qmc":
-            # Its place in the sequence is the slot, not the number of times it was asked.
+            # Its place in the sequence is the slot, not the number of calls of `ask`.
             sampler._find_sample_id = lambda *_: slot  # type: ignore[attr-defined]
             relative = sampler.sample_relative(study, trial, distributions)
         else:
@@ -127,9 +127,9 @@ class Optuna:
         return self._space.assemble(value_of)
 
     def _relative(self, sampler: "BaseSampler", study: Any, trial: Any) -> dict[str, Any]:
-        """What is sampled jointly: never a gene with `when`, lest this changes as trials come in.
+        """The parameters sampled jointly: never a gene with `when`, so that the set never changes.
 
-        CMA-ES, once started on other parameters, would fall back to random draws for good.
+        CMA-ES, once started on other parameters, would fall back to random draws permanently.
         """
         steady = {
             parameter
@@ -141,10 +141,10 @@ class Optuna:
         return {name: inferred[name] for name in sorted(inferred) if name in steady}
 
     def _notes(self) -> dict[str, Any]:
-        """What the sampler would have noted about a trial asked now, such as its generation."""
+        """Notes that the sampler would make on a trial proposed now, such as its generation."""
         if self.sampler not in NOTING:
             return {}
-        sampler, study, trial = self._make(seed=0), self._study(), self._asked()
+        sampler, study, trial = self._make(seed=0), self._study(), self._new_trial()
         sampler.sample_relative(study, trial, self._relative(sampler, study, trial))
         self._generations = study._storage.get_study_system_attrs(study._study_id)
         notes: dict[str, Any] = study._storage.notes
@@ -164,7 +164,7 @@ class Optuna:
         storage = _storage_class()(trials, self._generations, self._objectives)
         return Study("told", storage)
 
-    def _asked(self) -> "FrozenTrial":
+    def _new_trial(self) -> "FrozenTrial":
         return _frozen(len(self._trials), "RUNNING")
 
     def _trial(self, number: int, individual: Individual, notes: dict[str, Any]) -> "FrozenTrial":
@@ -256,8 +256,8 @@ def _storage_class() -> Any:
     from optuna.storages import InMemoryStorage
     from optuna.study import StudyDirection
 
-    class Told(InMemoryStorage):
-        """One study of the given trials; `notes` is what was noted of the one asked for."""
+    class Storage(InMemoryStorage):
+        """One study of the given trials; `notes` holds the sampler's notes on the new trial."""
 
         def __init__(self, trials: Any, generations: dict[str, Any], objectives: int) -> None:
             super().__init__()
@@ -273,12 +273,12 @@ def _storage_class() -> Any:
         def set_trial_system_attr(self, trial_id: Any, key: Any, value: Any) -> None:
             self.notes[key] = value
 
-    return Told
+    return Storage
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna says nothing meanwhile: neither what it samples how nor what is experimental."""
+    """Silence Optuna's log messages and warnings, such as those on experimental features."""
     from optuna import logging
 
     verbosity = logging.get_verbosity()

@@ -13,7 +13,7 @@ from population.strategies.taken import Taken
 
 
 class Random:
-    """Learns nothing but which genomes are taken."""
+    """Remembers only the genomes that are taken, to avoid duplicates."""
 
     def __init__(
         self,
@@ -33,8 +33,8 @@ class Random:
     def ask(self, slot: int, rng: np.random.Generator) -> Individual:
         return self._taken.anchor(slot) or self._taken.drawn(slot, rng)
 
-    def living(self) -> frozenset[int]:
-        """Nobody: individuals have no parents here."""
+    def possible_parents(self) -> frozenset[int]:
+        """Empty: individuals have no parents here."""
         return frozenset()
 
     def tell(self, individual: Individual) -> None:

@@ -4,9 +4,9 @@ Nine tenths of the budget are a random design; a regression of the losses on the
 and the rest of the budget is spent on what it predicts to be best among many draws.
 
 Departures: extremely randomised trees (Geurts et al. 2006) in place of LightGBM, since boosted
-trees left more regret on tables of finished runs with designs of 23 to 90 rows; what the proposals
-themselves bring is learned from as well. Several objectives: each proposal has random weights
-(Knowles 2006, ParEGO). Who misses a constraint, or failed, counts as the worst that meets them.
+trees left more regret on tables of finished runs with designs of 23 to 90 rows; the results of the
+proposals are learned from as well. Several objectives: each proposal has random weights (Knowles
+2006, ParEGO). Infeasible and failed individuals count as the worst feasible one.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ AVERAGED = 20  # of the best predictions, as RegMix takes the mean of its best h
 
 
 class Regression:
-    """Learns nothing until the design is bred; knows its budget, which therefore cannot change."""
+    """Random design, then regression; depends on the budget, which therefore cannot change."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Regression:
                 return Individual(slot, genome, operator="regression")
         return self._taken.drawn(slot, rng)
 
-    def living(self) -> frozenset[int]:
-        """Nobody: individuals have no parents here."""
+    def possible_parents(self) -> frozenset[int]:
+        """Empty: individuals have no parents here."""
         return frozenset()
 
     def tell(self, individual: Individual) -> None:
@@ -79,7 +79,7 @@ class Regression:
         return self._space.decode(places[alike].mean(axis=0))
 
     def _losses(self, evaluated: list[Individual]) -> Array:
-        """(n, objectives) of all that are scored; the violation alone while nobody meets it."""
+        """Losses (n, objectives) of all scored individuals; violations while none is feasible."""
         feasible = np.array([one.losses for one in evaluated if one.violation == 0])
         if not len(feasible):
             worst = max(one.violation for one in evaluated)

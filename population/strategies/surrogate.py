@@ -1,7 +1,7 @@
-"""Evolution breeds many offspring, a surrogate picks the one that is worth a fine-tune.
+"""Surrogate-assisted evolution: breed many offspring, evaluate the one predicted to be best.
 
-The idea is of pre-selection by a surrogate (Jin 2011, Surrogate-assisted evolutionary computation,
-sec. 3.1) with the expected improvement of Bayesian optimization for the choice.
+Pre-selection by a surrogate (Jin 2011, Surrogate-assisted evolutionary computation, sec. 3.1), by
+the expected improvement of Bayesian optimization.
 """
 
 from collections.abc import Sequence
@@ -28,36 +28,35 @@ OFFSPRING = 120  # candidates for a slot
 STRENGTHS = (0.5, 1.0, 2.0)  # of their mutation
 CONTENDERS = 5  # for each parent
 ELITE = 250  # the best, of which offspring are bred
-LATEST = 250  # whatever they scored; these and the elite are what the surrogate is fitted to
-WORST_ODDS = 0.01  # of being feasible that a candidate is given
+LATEST = 250  # whatever their scores; the surrogate is fitted to these and the elite
+WORST_ODDS = 0.01  # least probability of being feasible that a candidate is given
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the ablation (`tests/benchmarks/ablation.py`) switches off; the default is all on."""
+    """Switches for the ablation (`tests/benchmarks/ablation.py`); the default has all parts."""
 
     process: bool = True  # the Gaussian process, else the trees alone
     trees: bool = True  # else the process alone
     trust: bool = True  # weights by cross-validation, else halves
     tempering: bool = True  # of bad outcomes, else standardised ones
-    pending: bool = True  # those on their way are believed to come out as predicted
+    pending: bool = True  # pending evaluations count as done, with the predicted outcomes
     offspring: bool = True  # else all candidates are draws
     draws: float = 0.3  # share of the candidates drawn from the whole space
     unscreened: float = 0.05  # share of slots whose offspring is taken as bred
 
     @property
     def fixed_trust(self) -> float | None:
-        """In the process, where it is not estimated."""
+        """The trust in the process, where it is fixed; None where it is estimated."""
         if self.process and self.trees:
             return None if self.trust else 0.5
         return 1.0 if self.process else 0.0
 
 
 class Surrogate:
-    """Constraints count by the odds of meeting them; a failure is as bad as the worst.
+    """Weighs constraints by the probability of meeting them; a failure counts as the worst outcome.
 
-    What was scored at a lower fidelity helps to predict full ones, fidelity being one more
-    coordinate.
+    Scores at lower fidelities help to predict full ones: fidelity is one more coordinate.
     """
 
     bounded: ClassVar[bool] = False  # to a population of mates, see `bounded`
@@ -105,7 +104,7 @@ class Surrogate:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
 
-    def living(self) -> frozenset[int]:
+    def possible_parents(self) -> frozenset[int]:
         return frozenset(one.id for one in self._elite if not one.failed)
 
     def tell(self, individual: Individual) -> None:
@@ -132,7 +131,7 @@ class Surrogate:
             self._places = {id: place for id, place in self._places.items() if id in kept}
 
     def _known(self) -> list[Individual]:
-        """What the surrogate learns from, oldest first; an individual once per fidelity."""
+        """The data of the surrogate, oldest first; an individual once per fidelity."""
         records = {(one.id, one.fidelity): one for one in self._elite} | self._latest
         return sorted(records.values(), key=lambda one: (one.id, one.fidelity))
 
@@ -159,7 +158,7 @@ class Surrogate:
         return [one for one in bred if one.genome not in self._taken]
 
     def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
-        """(len(candidates),) how much each may improve on what is known, in logarithms."""
+        """Log expected improvement of each candidate, (len(candidates),)."""
         fitted = self._fit()
         at = self._points([(one.genome, 1.0) for one in candidates])
         predicted = [model.predict(at) for model in fitted.losses]
@@ -175,11 +174,11 @@ class Surrogate:
         return promise
 
     def _points(self, where: Sequence[tuple[Genome, float]]) -> Array:
-        """(n, coordinates + 1) of genomes at a fidelity."""
+        """Coordinates (n, coordinates + 1) of genomes with their fidelity."""
         return np.array([[*self._space.encode(genome), fidelity] for genome, fidelity in where])
 
     def _fit(self) -> "_Fitted":
-        """The surrogate of what was told; kept until something more is."""
+        """The surrogate fitted to the individuals told; cached until there is another one."""
         version = self._told, tuple(self._waiting)
         if self._fitted is None or self._fitted.version != version:
             records = self._known()
@@ -192,7 +191,7 @@ class Surrogate:
             }
             if self._waiting and self._parts.pending:
                 waiting = self._points([(one.genome, 1.0) for one in self._waiting.values()])
-                models = {name: model.believing(waiting) for name, model in models.items()}
+                models = {name: model.with_pending(waiting) for name, model in models.items()}
             feasible = models.pop("feasible", None)
             losses = np.stack([known[name] for name in models], axis=1)
             best = losses[leading(records)]
@@ -200,7 +199,7 @@ class Surrogate:
         return self._fitted
 
     def _estimated(self) -> dict[str, Setting]:
-        """By target, as of the last checkpoint: estimating at every ask would take most of it."""
+        """Settings by target, as of the last re-estimate: doing it at every `ask` would be slow."""
         at, records = self._checkpoint
         if self._settings is None or self._settings[0] != at:
             points, seeds = self._data(records)
@@ -213,7 +212,7 @@ class Surrogate:
         return self._settings[1]
 
     def _data(self, records: Sequence[Individual]) -> tuple[Array, Array]:
-        """Where each record lies, and how many seeds are behind it."""
+        """Coordinates of the records, and their numbers of seeds."""
         places = [[*self._places[one.id], one.fidelity] for one in records]
         return np.array(places), np.array([one.seeds for one in records], dtype=np.float64)
 
@@ -221,24 +220,24 @@ class Surrogate:
 def bounded() -> type[Surrogate]:
     """The surrogate that breeds from the best `population` alone, as evolution does.
 
-    For children that begin with their parents' weights, which somebody has to keep.
+    For children that start from their parents' weights: only so many checkpoints have to be stored.
     """
     return type("Bounded", (Surrogate,), {"bounded": True})
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    version: tuple[int, tuple[int, ...]]  # what was told, who is on the way
+    version: tuple[int, tuple[int, ...]]  # number of individuals told, ids of pending ones
     losses: list[Predictor]
     feasible: Predictor | None
-    best: Array  # (n, k) modelled losses of those that are to be improved on
+    best: Array  # (n, k) modelled losses of the records to improve on
 
 
 def targets(records: Sequence[Individual], *, tempering: bool = True) -> dict[str, Array]:
-    """What to model, each (n,), by name: the losses, and whether the constraints are met.
+    """The outcomes to model, each (n,), by name: the losses, and feasibility (1 or 0).
 
-    Only the violation while nobody meets them. Outcomes of different fidelities are made
-    comparable by their place within their own.
+    While no record is feasible, the violation only. Outcomes of different fidelities are made
+    comparable by transforming each fidelity's on their own.
     """
     losses = np.array([one.losses for one in records], dtype=np.float64)
     violations = np.array([one.violation for one in records], dtype=np.float64)
@@ -260,7 +259,7 @@ def targets(records: Sequence[Individual], *, tempering: bool = True) -> dict[st
 
 
 def leading(records: Sequence[Individual]) -> list[int]:
-    """Which records are to be improved on: at the highest fidelity, feasible ones if there are."""
+    """Indices of the records to improve on: at the highest fidelity, the feasible ones if any."""
     highest = max(one.fidelity for one in records)
     full = [i for i, one in enumerate(records) if one.fidelity == highest and not one.failed]
     full = full or [i for i, one in enumerate(records) if not one.failed]

@@ -1,4 +1,4 @@
-"""What every strategy keeps: the anchors it was given, and which genomes are taken."""
+"""Shared by all strategies: the anchors, and the set of genomes that are taken."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ ATTEMPTS = 20  # draws before a duplicate is accepted: the space may hold nothin
 
 
 class Taken:
-    """`genome in taken` tells whether an anchor has it or somebody whose genome was added."""
+    """`genome in taken` is true for the genome of an anchor, and for one that was added."""
 
     def __init__(self, space: SearchSpace, anchors: Sequence[tuple[str, Genome]]) -> None:
         self._space = space

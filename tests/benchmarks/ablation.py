@@ -1,4 +1,4 @@
-"""What each part of a strategy's default is worth: `make bench NAME=ablation`.
+"""Ablation: the contribution of each part of the default strategy: `make bench NAME=ablation`.
 
 Searches the tasks of the replay bench, with its options, once as the strategy is and once for each
 variant in `PARTS`. A ratio above 1 says that the default is better than without the part.
@@ -19,7 +19,7 @@ from tests.benchmarks.replay import compare, options, parse
 
 
 def variant(strategy: type[Strategy], **keywords: Any) -> type[Strategy]:
-    """With other keywords of the constructor than the search gives or the default has."""
+    """A strategy with other keyword arguments of its constructor."""
 
     class Variant(strategy):  # type: ignore[valid-type, misc]
         def __init__(self, space: SearchSpace, **given: Any) -> None:

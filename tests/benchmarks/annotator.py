@@ -1,4 +1,4 @@
-"""Whether what people say makes a model better: `make bench NAME=annotator`, 5 minutes.
+"""Improvement of a model by human feedback: `make bench NAME=annotator`, 5 minutes.
 
 The people are simulated, by a rule that errs in one judgement of ten: it likes short definitions
 that do not repeat themselves, stay within the Jargon File's words and end in a full stop. It rates,
@@ -64,7 +64,7 @@ VOCABULARY = set(
 
 
 def quality(text: str) -> float:
-    """What the rule thinks of a completion, 0 to 1: the mean of its four wishes."""
+    """The rule's score of a completion, 0 to 1: the mean of its four criteria."""
     said = words(text)
     if not said:
         return 0.0
@@ -75,7 +75,7 @@ def quality(text: str) -> float:
 
 
 def mended(text: str) -> str:
-    """What the rule makes of a draft: its first line without repetition and strange words, cut
+    """The rule's correction of a draft: its first line without repetition and strange words, cut
     short and ended; blank where nothing is left."""
     line, *_ = text.strip().split("\n")
     kept = [one for one in line.split() if all(word in VOCABULARY for word in words(one))]
@@ -110,7 +110,7 @@ def asked(split: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Written:
-    """By one model: drafts after the training prompts, and texts after the held-out ones."""
+    """Drafts of one model after the training prompts, and texts after the held-out ones."""
 
     drafts: dict[tuple[str, str], list[Draft]]
     held_out: list[tuple[str, str]]
@@ -166,7 +166,7 @@ class Trainer:
     def sources(
         self, items: Mapping[str, Item], judgements: Sequence[Judgement]
     ) -> dict[str, TokenFile]:
-        """What was said, as sources."""
+        """The feedback as sources."""
         found = {}
         for shape in ("completion", "preference"):
             lines = [json.dumps(one) + "\n" for one in records(items, judgements, shape)]

@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def course(folder: Path, seed: int, *, guarded: bool) -> list[dict[str, float]]:
-    """What each model is worth: the first one, of real text, and those after it."""
+    """Scores of each model: the first one, trained on real text, and its successors."""
     model, pool = MODEL, list[Sample]()
     best: tuple[float, float, Path] | None = None  # selected, tested, and its folder
     found: list[dict[str, float]] = []

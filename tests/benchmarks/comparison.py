@@ -45,7 +45,7 @@ class Comparison:
         cells: Mapping[str, Sequence[int]],
         strategies: Sequence[str],
     ) -> "Comparison":
-        """Of what was found, which may be a part of what is wanted."""
+        """Compare the searches found so far, which may be a part of those wanted."""
         parts: dict[tuple[str, str, int], list[Found]] = {}
         for one, result in sorted(found.items(), key=lambda pair: pair[0].seed):
             parts.setdefault((one.task, one.strategy, one.budget), []).append(result)
@@ -98,7 +98,7 @@ class Comparison:
         )
 
     def evaluations_to_reach(self, name: str) -> dict[str, int | None]:
-        """By task, after how many its median curve is where the best other's ends; or never."""
+        """Evaluations, by task, until its median is at the best other's final value, or None."""
         found: dict[str, int | None] = {}
         for task, curves in self.curves.items():
             ends = [curve[-1] for other, curve in curves.items() if other != name]

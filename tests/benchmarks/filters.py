@@ -1,4 +1,4 @@
-"""What each filter tells from real text of the target: `make bench NAME=filters`, 3 minutes.
+"""Discrimination of real target text by each filter: `make bench NAME=filters`, 3 minutes.
 
 Good samples are held-back text of the quickstart's target domain. Bad ones, of a kind at a time,
 are mixed with them 1:1: the area under the ROC curve says how often a filter prefers a good one.
@@ -58,7 +58,7 @@ def sample(prompt: str, completion: str) -> Sample:
 
 
 def changed(text: str, pool: Sequence[str], rng: np.random.Generator) -> str:
-    """With a tenth of its words, one at least, replaced by others."""
+    """Replace a tenth of a text's words, at least one, by others."""
     said = text.split()
     count = max(1, round(CHANGED * len(said)))
     for place in rng.choice(len(said), count, replace=False):
@@ -117,7 +117,7 @@ class Kinds:
         return sample(prompt, " " + changed(one.completion, self._words, rng))
 
     def _written(self, rng: np.random.Generator) -> list[Sample]:
-        """What the frozen base makes of the prompts of the held-back text."""
+        """Completions of the frozen base after the prompts of the held-out text."""
         prompts = [one.prompt for one in self._some(self._spoilt, rng)]
         answers = generate(
             self._base.model,
@@ -151,7 +151,7 @@ def second_model(folder: Path) -> Base:
 
 
 def scores_of(pool: list[Sample], base: Base, second: Base, seed: int) -> dict[str, np.ndarray]:
-    """By all filters of the product, and by realness against the target's training text alone."""
+    """Scores of all filters of evomix, and of realness against the target's training text alone."""
     given = Given(
         seed=seed,
         base=base,
@@ -221,7 +221,7 @@ def drawing(kind: str, seed: int) -> np.random.Generator:
 def removed_of(
     good: list[Sample], kinds: Mapping[str, Draw], draws: int
 ) -> dict[str, tuple[int, int]]:
-    """How many are removed of how many: of copies, which must be all, and of what is none."""
+    """Removed samples and their number: of copies, all of which must go, and of other texts."""
     pools = {kind: kinds[kind] for kind in kinds if kind.startswith("test")}
     found = {}
     for kind, draw in pools.items():

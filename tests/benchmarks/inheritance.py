@@ -30,7 +30,7 @@ from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import FILE as LEDGER
 from evo.record.ledger import Ledger, read
-from evo.search.evaluations import Asked, Evaluations
+from evo.search.evaluations import Evaluations, StopRequests
 from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
@@ -48,7 +48,7 @@ MERGING = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one search; losses in nats per token, tokens in all and of the winner's lineage."""
+    """Result of one search: losses in nats per token, tokens in all and of the winner's lineage."""
 
     selection: float
     test: float
@@ -122,7 +122,7 @@ def launched(folder: Path, kind: str, seed: int, options: argparse.Namespace) ->
     here: Any = Here(replace(prepared.task, artifacts=run / "artifacts"))
     with Ledger(run) as ledger:
         key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, here, Asked(), lambda fact: None, key)
+        evaluations = Evaluations(config, ledger, here, StopRequests(), lambda fact: None, key)
         artifacts = Artifacts(run / "artifacts")
         winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
         compare(config, winner, evaluations)

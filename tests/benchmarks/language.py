@@ -1,4 +1,4 @@
-"""What a model makes of critiques: `make bench NAME=language ARGS='--model FOLDER'`, 30 items.
+"""Refinement by a model's critiques: `make bench NAME=language ARGS='--model FOLDER'`, 30 items.
 
 The model writes a draft for each prompt, criticises two thirds of them, and a rule that can be
 checked criticises the rest: at most so many words. Then it refines them all as `evo feedback
@@ -76,7 +76,7 @@ def items(speaker: Speaker, asking: Asking, asked: Asked) -> list[Criticised]:
 
 
 def figures(refined: Sequence[Refined]) -> dict[str, float]:
-    """Of drafts that have refinements: accepted at even odds, accepted if only they beat the draft,
+    """Counts of refined drafts: accepted at even odds, accepted if only they beat the draft,
     and the mean of the odds."""
     return {
         "items": len(refined),

@@ -1,4 +1,4 @@
-"""What a worker holds after many evaluations: `make bench NAME=memory`, 3 minutes.
+"""Memory of a worker after many evaluations: `make bench NAME=memory`, 3 minutes.
 
 200 evaluations of all kinds, one after the other, in one process: all weights, LoRA and DoRA,
 other ranks, batches, lengths, precisions and dropout, some that diverge, some in parts or with

@@ -89,7 +89,7 @@ class Deap(_Generational):
 
 
 class _Child(list[float]):
-    """What DEAP expects of an individual."""
+    """An individual in the form that DEAP expects."""
 
     fitness: base.Fitness
 

@@ -1,4 +1,4 @@
-"""What evomix itself costs beside the fine-tunes: `make bench NAME=overhead`, about 8 minutes.
+"""Overhead of evomix beside the fine-tunes: `make bench NAME=overhead`, about 8 minutes.
 
 Three figures: the share of the quickstart search's wall time that goes into driver, dispatch and
 ledger; milliseconds an evaluation when evaluating is free; seconds until `evo --help` answers.

@@ -1,4 +1,4 @@
-"""What a bucket saves over solo fine-tunes: `make bench NAME=population`, some 5 minutes.
+"""Speed-up of a bucket over solo fine-tunes: `make bench NAME=population`, some 5 minutes.
 
 CPU seconds of one thread for a training step and for generation, by model, batch and members of the
 bucket; a ratio above 1 is what a bucket is faster by than as many solo runs under PEFT. Everything
@@ -52,7 +52,7 @@ def main() -> None:
 def _runs(
     base: Base, shapes: list[tuple[int, int]]
 ) -> Iterator[tuple[str, dict[int, Callable[[], float]]]]:
-    """By size of the bucket (0: solo) what measures its CPU seconds for one member."""
+    """Functions, by size of the bucket (0: solo), that measure CPU seconds for one member."""
     for batch, length in shapes:
         steps = max(1, min(10, round(TOKENS_A_RUN / base.weights / (batch * length))))
 

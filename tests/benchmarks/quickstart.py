@@ -34,7 +34,7 @@ MOMENTS = 200  # at which the curves are drawn
 
 @dataclass(frozen=True)
 class Curves:
-    """Of one strategy: (seeds, moments) each, as found by each moment; NaN before anything was."""
+    """Curves of one strategy: (seeds, moments) each, best so far; NaN before the first result."""
 
     best: Array
     volume: Array

@@ -1,4 +1,4 @@
-"""What evaluating contenders again costs and saves: `make bench NAME=replicates`, 10 minutes.
+"""Costs and gains of replicate evaluations: `make bench NAME=replicates`, 10 minutes.
 
 Searches over a formula with noise of its own for every genome and seed, without and with
 replicates. The figure is the true loss of the individual that is named, less the best there is.
@@ -19,7 +19,7 @@ import numpy as np
 from evo import config as configuration
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger, read
-from evo.search.evaluations import Asked, Evaluations
+from evo.search.evaluations import Evaluations, StopRequests
 from evo.search.loop import evolve
 from fitness.cost import cost_of
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
@@ -77,7 +77,9 @@ def named(folder: Path, *, seed: int, noise: float, replicates: int, evaluations
     with Ledger.create(run, header) as ledger:
         key = configuration.space(config).key
         cluster: Any = Noisy(noise)
-        evaluations_of = Evaluations(config, ledger, cluster, Asked(), lambda fact: None, key)
+        evaluations_of = Evaluations(
+            config, ledger, cluster, StopRequests(), lambda fact: None, key
+        )
         cost = cost_of(Task(config.evaluator))
         winner = evolve(config, {}, cost, evaluations_of, Artifacts(run / "artifacts"))
     return true_loss(winner.genome), sum(fact["fact"] == "repeat" for fact in read(run))

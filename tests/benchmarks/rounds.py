@@ -1,6 +1,6 @@
 """Three rounds of runs/self_improvement.yaml, and what they were worth: `make bench NAME=rounds`.
 
-A quarter of an hour on two cores. `--run RUN` takes a run that is there already. After the rounds,
+A quarter of an hour on two cores. `--run RUN` takes a run that exists already. After the rounds,
 the best round's recipe is trained under five fresh seeds on three diets of equal tokens: nothing
 generated, what the filters leave of the pool, and all of it. The share of the pool is the winner's,
 or a quarter where the winner has none. Values are of the test split.
@@ -24,7 +24,7 @@ from evo.prepare.task import prepare
 from evo.record.ledger import read
 from evo.rounds.spec import Legacy, spec_after
 from fitness.data.samples import read_samples
-from fitness.data.thresholds import cut_by
+from fitness.data.thresholds import score_of_field
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.recipe import Recipe
@@ -85,8 +85,8 @@ def of_diets(run: Path, name: str) -> dict[str, Any]:
     real = {n: s / sum(shares.values()) for n, s in shares.items()}
     share = best.shares["generated"] or SHARE
     mixed = {**{n: s * (1 - share) for n, s in real.items()}, POOL: share}
-    whole = {n: f.default for n, f in Recipe.model_fields.items() if cut_by(n)}
-    own = {n: v for n, v in genome.items() if cut_by(n)} if best.shares["generated"] else {}
+    whole = {n: f.default for n, f in Recipe.model_fields.items() if score_of_field(n)}
+    own = {n: v for n, v in genome.items() if score_of_field(n)} if best.shares["generated"] else {}
     diets = {
         "nothing generated": {**genome, **whole, "mixture": real},
         "filtered": {**genome, **(own or {**whole, **CUTS}), "mixture": mixed},

@@ -1,4 +1,4 @@
-"""What micro_batch and checkpointing save, and cost: `make bench NAME=saving`, 2 minutes.
+"""Memory saved by micro_batch and checkpointing, and time: `make bench NAME=saving`, 2 minutes.
 
 The quickstart's model, all weights, 4 steps of 64 rows of 256 tokens, in a process of its own each
 time: peak resident memory beyond what was there before, and processor time, in turns.

@@ -1,4 +1,4 @@
-"""What grows with the search: `make bench NAME=scale`, about seven minutes.
+"""Time and memory that grow with the search: `make bench NAME=scale`, about seven minutes.
 
 1,000 trials of one second on 16 logical CPUs (`ARGS='--trials 10000'` takes eleven minutes), beside
 as many, but at most 1,000, with Ray Tune; its actors are reused, which is its faster way. Then

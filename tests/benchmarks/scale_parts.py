@@ -186,7 +186,7 @@ def dispatch(workers: str) -> dict[str, float]:
     from evo.config import Resources
 
     cluster = Cluster(Resources(workers=int(workers)), Task("tests.benchmarks.scale:one_second"))
-    while cluster._owed:  # names, then loads
+    while cluster._pending:  # names, then loads
         cluster.poll(0.0)
     count = ROUNDS * int(workers) if int(workers) < 100 else 2000
     begun = time.perf_counter()
@@ -199,7 +199,7 @@ def dispatch(workers: str) -> dict[str, float]:
 
 
 def _no_ray(workers: int) -> types.ModuleType:
-    """What `evo.cluster.queue` uses of ray, answered in this process."""
+    """The part of ray's interface that `evo.cluster.queue` uses, within this process."""
     ray = types.ModuleType("ray")
     errors = ("OutOfMemoryError", "RayActorError", "ObjectLostError", "RayTaskError", "RayError")
     names = (*errors, "RaySystemError")

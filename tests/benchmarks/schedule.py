@@ -1,4 +1,4 @@
-"""How busy each schedule keeps its workers, by simulation: `make bench NAME=schedule`, 2 minutes.
+"""Utilisation of workers by each schedule, simulated: `make bench NAME=schedule`, 2 minutes.
 
 Durations are log-normal (sigma 0.6); the cost model predicts all but a log-normal factor of sigma
 0.2. Simulated are the very steps that a search takes. *Busy* is the share of the workers' time
@@ -42,7 +42,7 @@ class Simulated:
 
 
 def durations(slots: int, *, seed: int) -> tuple[list[float], list[float]]:
-    """What the cost model predicts, and what it really takes; both in the same unit."""
+    """The cost that the model predicts, and the real one; both in the same unit."""
     rng = np.random.default_rng(seed)
     predicted = np.exp(rng.normal(0, np.sqrt(SIGMA**2 - UNPREDICTED**2), slots))
     return predicted.tolist(), (predicted * np.exp(rng.normal(0, UNPREDICTED, slots))).tolist()
@@ -95,7 +95,7 @@ def live(slots: int, pool: Workers) -> Iterator[Step]:
 
 
 def simulated(steps: Iterable[Step], pool: Workers) -> Simulated:
-    """What becomes of steps that drive a pool."""
+    """Results of steps that drive a pool."""
     bred = learned = in_flight = 0
     for step in steps:
         bred, learned = bred + isinstance(step, Breed), learned + isinstance(step, Learn)
@@ -137,7 +137,7 @@ def on_clock(
 
 
 def staleness(tables: Path, strategies: list[str], seeds: int) -> dict[str, dict[str, float]]:
-    """By strategy and schedule, the mean over tasks and seeds of regret after `BUDGET` runs.
+    """Mean regret over tasks and seeds after `BUDGET` runs, by strategy and schedule.
 
     Or of the missing hypervolume, for two objectives.
     """

@@ -20,7 +20,7 @@ from tests.benchmarks.tasks import TASKS
 
 @dataclass(frozen=True)
 class Search:
-    """What decides a search. `version` labels the code of the strategy, by hand."""
+    """Key of a search: all that decides it. `version` labels the strategy's code, set by hand."""
 
     task: str
     strategy: str
@@ -63,7 +63,7 @@ def search(wanted: Search, tables: Path) -> Found:
 
 
 def able(strategy: str, task: str) -> bool:
-    """Whether it can search the task: some know one objective only."""
+    """True where it can search the task: some strategies take one objective only."""
     try:
         objectives = TASKS[task].objectives
         check(strategy, population=POPULATION, objectives=objectives, anchors=0)
@@ -79,7 +79,7 @@ def plan(
     versions: Mapping[str, str],
     parallel: int = 1,
 ) -> list[Search]:
-    """What has the figures of all cells (budgets by task), a seed of everything before the next.
+    """The searches for the figures of all cells (budgets by task), seed after seed.
 
     A search of the largest budget has those of the smaller ones, unless it was planned for it.
     """

@@ -1,4 +1,4 @@
-"""What the benchmarks search: tables of finished runs, and held-out ones to guard against tuning.
+"""Tasks of the benchmarks: tables of finished runs, and held-out ones to guard against tuning.
 
 `PUBLIC` are the tasks that claims are made on. `HELD_OUT` are for checking afterwards, never for
 choosing a setting: a public table of another kind, and those of `tests.benchmarks.synthetic`.

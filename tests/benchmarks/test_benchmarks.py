@@ -1,4 +1,4 @@
-"""What the benches do: peers, store and figures of searches, parts of the scale bench."""
+"""Tests of the benchmarks: peers, store and figures of searches, parts of the scale bench."""
 
 import importlib.util
 import json

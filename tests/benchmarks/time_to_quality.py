@@ -1,4 +1,4 @@
-"""How soon a search is as good as Ray Tune, Optuna and TRL at their end: `NAME=time_to_quality`.
+"""Time until a search matches the final result of Ray Tune, Optuna and TRL: `NAME=time_to_quality`.
 
 In turns, a seed each: their search to its full budget, then ours until its best fine-tune by the
 selection split has at most the test loss of theirs. Both also score the test split of each
@@ -29,7 +29,7 @@ def quickstart(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """As `runs/smollm2.yaml`, by an adapter on the last 8 layers."""
+    """The search of `runs/smollm2.yaml`, with an adapter on the last 8 layers."""
     asked = peers.spec(options.evaluations, options.tokens or 15_360, seed)
     domains = {name: peers.held_out(name, limit=24) for name in ("jargon", "general")}
     names = ("jargon", "devil", "wordnet")
@@ -75,7 +75,7 @@ def theirs(asked: Mapping[str, Any], folder: Path) -> dict[str, float]:
 def ours(
     asked: Mapping[str, Any], folder: Path, wanted: float, settings: Sequence[str]
 ) -> dict[str, Any]:
-    """When our best by the selection split had at most the test loss `wanted`; None where never."""
+    """Run our search until its best by selection split has a test loss of at most `wanted`."""
     folder.mkdir()
     file, run = folder / "search.yaml", folder / "run"
     file.write_text(json.dumps(asked))

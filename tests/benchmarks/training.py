@@ -35,7 +35,7 @@ Trained = tuple[Moment, Moment, Any]  # when training began and ended, and the m
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, and on how much."""
+    """Settings: the model, the method and the amount of data."""
 
     name: str
     model: str  # a folder
@@ -292,7 +292,7 @@ def compared(case: Case, repetitions: int) -> dict[str, Any]:
         return statistics.median(turn[kind][figure] for turn in turns)
 
     def ratio(kind: str, *figures: str) -> float:
-        """How many times as fast as `kind` we are."""
+        """Speed of evomix relative to `kind`."""
         return statistics.median(
             sum(turn[kind][name] for name in figures)
             / sum(turn["evomix"][name] for name in figures)

@@ -42,7 +42,7 @@ BAD = {
     "another encoding": (["sources.jargon.path=latin.txt"], r"latin\.txt:2: .*not UTF-8"),
     "a tiny source": (["sources.jargon.path=tiny.txt"], r"fewer than one sequence of \d+; add"),
     "sequences too long": (["recipe.sequence_length=1024"], r"longer than .* context of 512"),
-    "an objective nobody measures": (["objectives.x/loss=minimize"], r"nobody measures x/loss"),
+    "an objective nobody measures": (["objectives.x/loss=minimize"], r"unknown measurement x/loss"),
     "a population too small": (
         ["search.strategy=nsga2", "search.population=2"],
         r"population 2 is too small for nsga2",
@@ -92,7 +92,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(
 
 def test_init_refuses_to_overwrite(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "."]) == BAD_INPUT
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from evo import config as configuration
 from evo import history
-from evo.cluster.shipping import lacking, marks, moved, stored
+from evo.cluster.shipping import marks, missing, moved, stored
 from evo.config import ConfigError, SearchConfig
 from evo.export.model import export
 from evo.prepare.task import prepare
@@ -175,13 +175,13 @@ def test_parts_are_sent_to_machines_that_lack_them(
     monkeypatch.setenv("EVOMIX_CACHE", str(tmp_path))
     task = prepare(config).task
     wanted = marks(task)
-    assert lacking(task, wanted) == []
+    assert missing(task, wanted) == []
     elsewhere = {
         (path if path.is_relative_to(QUICKSTART) else tmp_path / "gone" / path.name): mark
         for path, mark in wanted.items()
     }
     gone = replace(task, parts={"first": tmp_path / "gone"})
-    assert tmp_path / "gone/model.safetensors" in lacking(gone, elsewhere)
+    assert tmp_path / "gone/model.safetensors" in missing(gone, elsewhere)
     part = folder / "parts/all"
     copies = {path: stored(path, path.read_bytes(), wanted) for path in part.iterdir()}
     there = moved(task, copies).parts

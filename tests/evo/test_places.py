@@ -224,7 +224,7 @@ def test_the_loser_that_comes_to_the_ledger_writes_no_config(
     monkeypatch.setattr(evo.run.run_folder, "new", nullcontext)
     place.mkdir()
     assert main(["launch", str(write_spec(run.parent)), "--run", "new"]) == 2
-    assert "new holds a run already" in capsys.readouterr().err
+    assert "new has a run already" in capsys.readouterr().err
     assert (place / "config.yaml").read_text() == "the winner's\n"
 
 

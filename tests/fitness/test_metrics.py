@@ -124,7 +124,7 @@ def test_a_metric_that_gives_no_finite_number_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("chfr", r"unknown, there are 'chrf', .* did you mean 'chrf'"),
+        ("chfr", r"unknown; choose one of 'chrf', .* did you mean 'chrf'"),
         ("own_metrics:lenght", r"own_metrics has no 'lenght', it has .* did you mean 'length'"),
         ("own_metric:length", r"no module 'own_metric'; did you mean 'own_metrics'.*PYTHONPATH"),
         ("fitness.nowhere:length", r"no module 'fitness.nowhere'"),

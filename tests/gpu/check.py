@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
 
 
 def machine() -> Iterator[Row]:
-    """What all this runs on."""
+    """Versions and hardware of this machine."""
     import peft
     import transformers
 
@@ -224,7 +224,7 @@ def bucket() -> Iterator[Row]:
 
 
 def memory() -> Iterator[Row]:
-    """What is held after individuals of every kind, beside what was held before them."""
+    """Memory after individuals of every kind, beside that before them."""
     with tempfile.TemporaryDirectory() as folder:
         worker = Evaluator(work.causal(Path(folder)))
         kinds = [work.CAUSAL[name] for name in KINDS if name in work.CAUSAL]

@@ -98,7 +98,7 @@ def _ours(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
 
 
 def _bare(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
-    """What one would write by hand: autocast, the model's own loss, fused AdamW, clipping."""
+    """A training loop written by hand: autocast, the model's own loss, fused AdamW, clipping."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     adam = torch.optim.AdamW(weights, lr=recipe.learning_rate, fused=True)
     device = weights[0].device

@@ -44,7 +44,7 @@ def _make(folder: Path) -> None:
 
 
 def in_older(python: Path, script: str, *arguments: object) -> str:
-    """What a script prints under transformers 4.57; an error of its own fails the test."""
+    """Output of a script under transformers 4.57; an error in it fails the test."""
     done = subprocess.run(
         [python, "-c", script, *map(str, arguments)],
         capture_output=True,

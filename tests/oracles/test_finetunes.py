@@ -108,7 +108,7 @@ def test_it_learns_what_the_builtin_trainer_learns(task: Task, recipe: dict[str,
 def test_what_trl_makes_of_it_is_what_the_evaluator_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what `trl sft --config sft.yaml` runs, in this process, which has loaded torch."""
+    """Train by the code that `trl sft --config sft.yaml` runs, but in this process."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
     from trl.scripts.sft import main as sft

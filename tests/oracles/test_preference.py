@@ -58,7 +58,7 @@ def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settin
 
 
 def trl_loss(trainer: Any, examples: list[dict[str, Any]] | None = None) -> float:
-    """Of all records of its data set, or of examples that hold tokens."""
+    """Loss of the trainer on all records of its data set, or on examples of tokens."""
     columns = trainer.data_collator(examples or list(trainer.train_dataset))
     with torch.no_grad():
         return float(trainer.compute_loss(trainer.model, columns))
@@ -149,7 +149,7 @@ def shortness(completion_ids: list[list[int]], **columns: Any) -> list[float]:
 def test_the_policy_gradient_is_trls(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same answers, one of them empty, with the divergence as a part of the reward."""
+    """RLOO's loss on the same answers, one of them empty, with the divergence in the reward."""
     end = base.tokenizer.eos_token_id
     rng = torch.Generator().manual_seed(0)
     answers = [

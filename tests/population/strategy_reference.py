@@ -1,4 +1,4 @@
-"""What every strategy must do: subclass `StrategyReference`, name the strategy, run pytest."""
+"""Tests that every strategy must pass: subclass `StrategyReference`, name it, run pytest."""
 
 import json
 import random

@@ -61,7 +61,7 @@ def test_it_follows_an_oblique_valley_to_its_end():
 
 
 def test_it_learns_from_what_was_evaluated_even_if_that_is_never_what_it_asked_for():
-    """As in a replay: the answer is one of a few rows, whatever was proposed."""
+    """Evaluate as in a replay: at one of a few rows, whatever was proposed."""
     space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
     rows = [space.sample(np.random.default_rng(row)) for row in range(400)]
     losses = [(row["x"] - 0.9) ** 2 + (row["y"] - 0.1) ** 2 for row in rows]

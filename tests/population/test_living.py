@@ -1,4 +1,4 @@
-"""Whose weights have to be kept: children are bred of the living alone, and these are few."""
+"""Checkpoints to keep: only possible parents are bred from, and with warm start they are few."""
 
 import pytest
 
@@ -8,21 +8,27 @@ from tests.population.strategy_reference import ANCHORS, POPULATION, SPACE, scor
 
 @pytest.mark.parametrize("islands", [1, 2])
 @pytest.mark.parametrize("name", BREEDING)
-def test_only_the_living_become_parents_and_with_heirs_they_are_no_more_than_a_population(
+def test_only_possible_parents_are_bred_from_and_with_warm_start_they_are_at_most_a_population(
     name: str, islands: int
 ) -> None:
     population = islands * POPULATION
     strategy = make(
-        name, SPACE, population=population, budget=64, anchors=ANCHORS, islands=islands, heirs=True
+        name,
+        SPACE,
+        population=population,
+        budget=64,
+        anchors=ANCHORS,
+        islands=islands,
+        warm_start=True,
     )
     bred = 0
     for first in range(0, 4 * population, population):
         slots = range(first, first + population)
-        living = strategy.living()
+        parents = strategy.possible_parents()
         asked = [strategy.ask(slot, slot_rng(11, slot)) for slot in slots]
         for one in asked:
-            assert living.issuperset(one.parents)
+            assert parents.issuperset(one.parents)
             bred += bool(one.parents)
             strategy.tell(score(one))
-            assert len(strategy.living()) <= population
+            assert len(strategy.possible_parents()) <= population
     assert bred > population

@@ -60,7 +60,7 @@ SPHERE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0), "z": Float(1e-
 
 
 def away(one):
-    """From a corner of the space that random search rarely meets."""
+    """Score by the distance from a corner of the space that random search rarely reaches."""
     x, y = one.genome["x"] - 0.05, one.genome["y"] - 0.95
     z = np.log10(one.genome["z"] / 5e-4) / 3
     return replace(one, losses=(float(x**2 + y**2 + z**2),))
@@ -71,7 +71,7 @@ def away(one):
     [("optuna:tpe", 40), ("optuna:cmaes", 60), ("optuna:nsga2", 80), ("optuna:gp", 15)],
 )
 def test_it_learns_from_what_it_is_told(name, slots):
-    """What a sampler in Optuna's own loop does, and random search does not."""
+    """A sampler improves as in Optuna's own loop, and random search does not."""
 
     def found(name, seed):
         strategy = make(name, SPHERE, population=10, budget=40)

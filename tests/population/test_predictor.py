@@ -38,6 +38,6 @@ def test_what_is_on_its_way_holds_less_promise(trust: float):
     predictor = Predictor(points, outcomes, np.ones(4), Setting(KERNEL, trust))
     at = np.array([[0.5]])
     mean, variance = predictor.predict(at)
-    believed, left = predictor.believing(at).predict(at)
+    believed, left = predictor.with_pending(at).predict(at)
     assert left[0] < 0.5 * variance[0]
     assert believed[0] == pytest.approx(mean[0], abs=0.1)

@@ -204,11 +204,11 @@ def test_genes_survive_json_and_can_be_filled_in_later():
         ({"x": Int(1, 2, when={"c": 5}), "c": Int(1, 4)}, "it runs from 1 to 4"),
         ({"x": Int(1, 2, when={"c": []}), "c": Int(1, 4)}, "no values"),
         ({"x": Int(1, 2, when={"c": 0.5}), "c": Float(0, 1)}, "a choice or an int gene"),
-        ({"x": Int(1, 2, when={"x": 1})}, "wait for each other"),
+        ({"x": Int(1, 2, when={"x": 1})}, "depend on each other"),
         (
             {"a": Int(1, 2, when={"b": 1}), "b": Int(1, 2, when={"c": 1})}
             | {"c": Int(1, 2, when={"a": 1})},
-            "wait for each other: a -> b -> c -> a",
+            "depend on each other: a -> b -> c -> a",
         ),
     ],
 )

@@ -6,9 +6,9 @@ const find = (id) => document.getElementById(id);
 const LABEL_KEYS = "qeyuiopdfghjklvnm";  // none that means something else
 const KEPT = "evomix annotator";  // in this tab, so that a reload knows who one is
 
-let screen = null;  // as the server told it last
+let screen = null;  // last one from the server
 let editing = null;  // "correction" or "critique" while its editor is open
-let busy = false;  // a key pressed meanwhile would fall on an item that is not seen yet
+let busy = false;  // a key pressed meanwhile would apply to an item that is not shown yet
 
 async function ask(action, more = {}) {
   if (busy) return false;
@@ -22,9 +22,9 @@ async function ask(action, more = {}) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ annotator, item, ...more }),
     });
-    const told = await answer.json();
-    say(told.error || "");
-    if (told.screen) show(told.screen);
+    const reply = await answer.json();
+    say(reply.error || "");
+    if (reply.screen) show(reply.screen);
     return answer.ok;
   } catch {
     say("The server does not answer. What was saved is safe: start `evo feedback` again and open "
@@ -41,19 +41,19 @@ function say(text) {
   find("message").hidden = !text;
 }
 
-function show(told) {
+function show(reply) {
   const before = screen && screen.item ? screen.item.id : null;
-  screen = told;
-  const item = told.item;
+  screen = reply;
+  const item = reply.item;
   find("sign-in").hidden = true;
   find("judge").hidden = !item;
   find("done").hidden = Boolean(item);
-  const { mine, all, items } = told.progress;
+  const { mine, all, items } = reply.progress;
   find("progress").textContent = `${mine} judged by you, ${all} of ${items} in all`;
   find("bar").max = Math.max(items, 1);
   find("bar").value = all;
-  find("who").textContent = told.annotator;
-  find("undo").disabled = find("undo-last").disabled = !told.can_undo;
+  find("who").textContent = reply.annotator;
+  find("undo").disabled = find("undo-last").disabled = !reply.can_undo;
   if (!item) {
     find("done-title").focus();
     return;
@@ -80,7 +80,7 @@ function show(told) {
   }
   press(find("skip"), "skip" in said);
   fill(find("ratings"), [1, 2, 3, 4, 5], (n) => [String(n), "", said.rating === n, () => rate(n)]);
-  const labels = [...new Set([...told.labels, ...(said.labels || [])])];
+  const labels = [...new Set([...reply.labels, ...(said.labels || [])])];
   find("labels-field").hidden = !labels.length;
   fill(find("labels"), labels, (label, n) => [
     label, LABEL_KEYS[n] || "", (said.labels || []).includes(label), () => toggle(label)]);

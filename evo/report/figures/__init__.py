@@ -1,4 +1,4 @@
-"""The figures of the report, in the order in which a reader asks."""
+"""The figures of the report, in their order on the page."""
 
 from evo.report.figures import closing, descent, front, genes, inheritance, progress
 from evo.report.figures.style import Chart, View

@@ -1,4 +1,4 @@
-"""What the closing comparison shows, how the fine-tunes learned, and where the time went."""
+"""Figures of the closing comparison, of learning curves, and of the use of worker time."""
 
 import math
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def _panels(count: int, contenders: int) -> tuple[go.Figure, list[dict[str, int]
 
 
 def _own(view: View, tries: pd.DataFrame, contender: str) -> pd.DataFrame:
-    """The tries of a contender, one a seed."""
+    """Evaluations of a contender, one for each seed."""
     if contender == BASE:
         return tries[tries["fidelity"] == UNTOUCHED]
     if contender == COLD:
@@ -265,7 +265,7 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
 
 
 def cost(view: View) -> Chart | None:
-    """Where the workers' time went."""
+    """Use of the workers' time, as one stacked bar."""
     used = history.usage(view.facts)
     parts = {
         "training": (used["training"], BLUE),

@@ -1,4 +1,4 @@
-"""What may have made individuals good: which genes go with it, and whom they descend from."""
+"""Figures of gene importance and of lineage."""
 
 import plotly.graph_objects as go
 
@@ -25,7 +25,7 @@ Places = dict[int, tuple[float, float]]  # x and y of each individual
 
 
 def importance(view: View) -> Chart | None:
-    """How much of the first loss's rank each gene explains, with the level of chance."""
+    """Share of the first loss's rank variance that each gene explains, with the level of chance."""
     found = history.importance(view.facts).head(AXES).iloc[::-1]
     if found.empty:
         return None
@@ -62,8 +62,8 @@ def importance(view: View) -> Chart | None:
     )
     caption = (
         f"From {int(found['n'].max())} evaluations, failed ones ranked last. Bars that do not "
-        "pass the black mark cannot be told from noise. Selection breeds what it likes, so this "
-        "shows what goes together, not what causes what."
+        "pass the black mark cannot be distinguished from noise. Genomes are bred by selection, so "
+        "this shows association, not cause."
     )
     return Chart("Which genes matter", caption, chart)
 
@@ -106,7 +106,7 @@ def lineage(view: View) -> Chart | None:
 
 
 def _across(born: Born) -> dict[int, float]:
-    """Where individuals stand on the axis of generations: side by side around their own."""
+    """Positions on the axis of generations: individuals side by side around their own."""
     places = {}
     together: dict[int, list[int]] = {}
     for id, f in born.items():

@@ -1,4 +1,4 @@
-"""What there is to choose from: the Pareto front, or all scores over the one objective."""
+"""Figure of the Pareto front, or of all scores if there is one objective."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the good genomes look like: their mixtures, and every gene side by side."""
+"""Figures of genomes: mixtures of the best, and all genes as parallel coordinates."""
 
 from typing import Any
 
@@ -35,8 +35,8 @@ def mixture(view: View) -> Chart | None:
         return None
     names, bars = [], []
     for _, row in rows.iterrows():
-        who = f"{view.leader_is} ({row['individual']})" if row["individual"] == view.leader else ""
-        names.append(f"<b>{who}</b>" if who else f"individual {row['individual']}")
+        lead = f"{view.leader_is} ({row['individual']})" if row["individual"] == view.leader else ""
+        names.append(f"<b>{lead}</b>" if lead else f"individual {row['individual']}")
         bars.append(row)
     gap = len(bars)
     names += [safe(name, 24) for name in references.index]
@@ -81,7 +81,7 @@ def mixture(view: View) -> Chart | None:
     )
     caption = (
         f"The {view.leader_is} first, then the front from the lowest first loss on; below, the "
-        "baselines for reference. Mixtures near one another score alike: read a direction, not "
+        "baselines for reference. Similar mixtures score alike: read a direction, not "
         "exact shares."
     )
     if len(view.front) > BARS:
@@ -90,7 +90,7 @@ def mixture(view: View) -> Chart | None:
 
 
 def mixture_columns(view: View) -> dict[str, str]:
-    """Column by column the source of the run's mixture: {`mixture.jargon`: `jargon`}."""
+    """Source by column of the run's mixture: {`mixture.jargon`: `jargon`}."""
     genomes = (f["genome"] for f in view.facts if f["fact"] == "individual")
     first = next(
         (name for g in genomes for name, value in g.items() if isinstance(value, dict)), None

@@ -1,4 +1,4 @@
-"""What inherited weights come to, at equal cumulative tokens."""
+"""Figure of warm starts: the first objective by cumulative tokens."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,32 +19,32 @@ from evo.report.figures.style import (
 
 
 def inheritance(view: View) -> Chart | None:
-    """The first objective against all tokens of a lineage, heirs apart; None where nobody is."""
+    """First objective by all tokens of a lineage, warm starts in a colour; None without any."""
     rows = view.shown(view.search)
     rows = rows[(rows["status"] == "ok") & (rows["fidelity"] == FULL)]
-    heirs = rows["inherited_from"] != ""
-    if not heirs.any():
+    warm = rows["inherited_from"] != ""
+    if not warm.any():
         return None
     objective = next(iter(view.objectives))
     column = view.columns.measurements[objective]
     low, high, left_out = window(rows[column])
     chart = figure(420, margin={"t": 60})
     size = mark_size(len(rows))
-    kinds = (("from scratch", ~heirs, FAINT), ("began with parents' weights", heirs, BLUE))
+    kinds = (("from scratch", ~warm, FAINT), ("started from parents' weights", warm, BLUE))
     for name, chosen, colour in kinds:
         _marks(chart, view, rows[chosen], column, name, {"color": colour, "size": size})
     own = rows[rows["individual"] == view.leader]
     _marks(chart, view, own, column, view.leader_name(), star(15))
-    _best(chart, view, rows.loc[heirs & (rows["violation"] == 0)], objective, column)
+    _best(chart, view, rows.loc[warm & (rows["violation"] == 0)], objective, column)
     chart.update_xaxes(title_text="cumulative tokens of the lineage", rangemode="tozero")
     chart.update_yaxes(title_text=titled(objective), range=[low, high])
     caption = (
-        "Each individual over the tokens that it and all it began with were trained on: only what "
-        "stands at the same place was trained equally long. The line is the best heir at so many "
-        "tokens or fewer. Whether an heir is better than its recipe from scratch on as many "
-        "tokens, the closing comparison tells."
+        "Each individual by the tokens that it and its ancestors' weights were trained on: only "
+        "individuals at the same place were trained equally long. The line is the best warm start "
+        "up to so many tokens. The closing comparison shows whether a warm start is better than "
+        "the same recipe from scratch on as many tokens."
     )
-    return Chart("Inherited and cold-started", caption + outside(left_out) + view.left_out(), chart)
+    return Chart("Warm starts", caption + outside(left_out) + view.left_out(), chart)
 
 
 def _marks(
@@ -75,6 +75,6 @@ def _best(chart: go.Figure, view: View, rows: pd.DataFrame, objective: str, colu
         y=best,
         mode="lines",
         line={"color": BLUE, "width": 2, "shape": "hv"},
-        name="best heir",
+        name="best warm start",
         hoverinfo="x+y",
     )

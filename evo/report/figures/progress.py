@@ -1,4 +1,4 @@
-"""How the search went: each objective, and the volume of the front, by evaluation."""
+"""Figure of the search's progress: objectives and hypervolume by evaluation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rounds as figures: quality, what the winners' mixtures are made of, and the fronts."""
+"""Figures of rounds: quality, shares of the winners' mixtures, diversity, and fronts."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ from evo.report.figures.style import (
 
 
 def charts(found: Sequence[Round]) -> dict[str, Chart]:
-    """The figures that there is something to draw for, by key."""
+    """Figures by key, those for which there are data."""
     over = [one for one in found if one.fact]
     if not over:
         return {}
@@ -62,7 +62,7 @@ def _quality(over: Sequence[Round]) -> Chart:
     chart.update_yaxes(title_text=f"{titled(name)}, test split")
     caption = (
         "Mean and standard error, over fresh seeds and the held-out items. The controls are the "
-        "winner's own recipe on as many tokens, without what models wrote, and with all of it. "
+        "winner's own recipe on as many tokens, without generated samples, and with all of them. "
         "Dotted: the untouched base."
     )
     return Chart("Quality by round", caption, chart)
@@ -79,8 +79,8 @@ def _shares(over: Sequence[Round]) -> Chart:
         chart.add_bar(x=numbers, y=shares, name=kind, marker={"color": colour})
     chart.update_xaxes(title_text="round", type="category")
     chart.update_yaxes(title_text="share of the tokens (%)", range=[0, 100])
-    caption = "The winner's mixture: what people wrote, what models wrote, and people's feedback."
-    return Chart("What the winners learned from", caption, chart)
+    caption = "Shares of the winner's mixture: human text, generated samples, people's feedback."
+    return Chart("Training data of the winners", caption, chart)
 
 
 def _diversity(over: Sequence[Round]) -> Chart:
@@ -100,8 +100,8 @@ def _diversity(over: Sequence[Round]) -> Chart:
     chart.add_hline(y=1, line={"dash": "dot", "color": MUTED})
     chart.update_xaxes(title_text="after round", dtick=1)
     chart.update_yaxes(title_text="share of real text's", rangemode="tozero")
-    caption = "Of what each round wrote, beside as much real text (1). A collapse falls."
-    return Chart("Diversity of what was written", caption, chart)
+    caption = "Of each round's samples, relative to as much real text (1); it falls in a collapse."
+    return Chart("Diversity of samples", caption, chart)
 
 
 def _judgements(over: Sequence[Round]) -> Chart:
@@ -118,7 +118,7 @@ def _judgements(over: Sequence[Round]) -> Chart:
         marker={"color": ORANGE, "size": 9},
         showlegend=False,
     )
-    chart.update_xaxes(title_text="judgements that the round could learn from")
+    chart.update_xaxes(title_text="judgements available to the round")
     chart.update_yaxes(title_text=f"{titled(name)}, test split")
     return Chart("Quality by judgements", "The winner of each round.", chart)
 
@@ -142,5 +142,5 @@ def _fronts(over: Sequence[Round]) -> Chart:
     chart.update_layout(colorway=[FAINT, BLUE, ORANGE, *REFERENCES])
     chart.update_xaxes(title_text=titled(first))
     chart.update_yaxes(title_text=titled(second))
-    caption = "The front of each round on the selection split: what one objective costs the other."
+    caption = "The front of each round on the selection split: trade-off of two objectives."
     return Chart("Trade-offs by round", caption, chart)

@@ -1,4 +1,4 @@
-"""How every figure of the report looks, and the view of a run that they all draw from.
+"""Style of all figures of the report, and the view of a run that they are drawn from.
 
 All text that a run brings (names, messages) passes `safe`, since plotly reads labels as HTML.
 """
@@ -117,7 +117,7 @@ class View:
         return rows[rows["individual"].isin(self.drawn)]
 
     def left_out(self) -> str:
-        """A sentence on what is not drawn."""
+        """Sentence on individuals that are not drawn; empty if all are."""
         known = self.search["individual"].nunique()
         if known == len(self.drawn):
             return ""
@@ -134,11 +134,11 @@ class View:
         return REFERENCES[names.index(reference) % len(REFERENCES)] if reference in names else MUTED
 
     def leader_name(self) -> str:
-        """`winner (individual 12)`."""
+        """Name of the leader: `winner (individual 12)`."""
         return f"{self.leader_is} (individual {self.leader})"
 
     def hover(self, rows: pd.DataFrame) -> list[str]:
-        """What to show of each individual under the pointer."""
+        """Hover texts: individual, breeding, objectives and mixture."""
         measured = [self.columns.measurements[name] for name in self.objectives]
         texts = []
         for _, row in rows.iterrows():
@@ -165,7 +165,7 @@ def _drawn(
     anchors: pd.DataFrame,
     leader: int | None,
 ) -> frozenset[int]:
-    """All individuals, or so many that a figure can show."""
+    """Individuals to draw: all, or a selection if there are more than DRAWN."""
     known = search["individual"].unique()
     if len(known) <= DRAWN:
         return frozenset(known.tolist())
@@ -177,14 +177,14 @@ def _drawn(
 
 
 def thinned(values: Any, most: int) -> Any:
-    """At most so many of a sequence, at even distances, its ends among them."""
+    """Thin out a sequence to `most` values at even distances, including both ends."""
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
 
 
 def turns(heights: np.ndarray) -> np.ndarray:
-    """The places in heights (n,) that a line of steps needs: the ends, both sides of a change."""
+    """Indices of heights (n,) that a line of steps needs: the ends, and both sides of a change."""
     ends = np.flatnonzero(np.diff(heights, append=np.nan))  # before a change, and the last
     kept: np.ndarray = thinned(np.union1d([0], [*ends, *(ends[:-1] + 1)]).astype(int), STEPS)
     return kept
@@ -206,14 +206,14 @@ def star(size: int) -> dict[str, Any]:
 
 
 def safe(text: object, width: int = 60) -> str:
-    """Text as plotly shows it literally, cut to a width in characters."""
+    """Escape a text for plotly, and shorten it to a width in characters."""
     shown = str(text)
     shown = shown if len(shown) <= width else f"{shown[: width - 1]}…"
     return html.escape(shown, quote=False)
 
 
 def titled(measurement: str) -> str:
-    """`target/loss (nats)`."""
+    """Axis title of a measurement: `target/loss (nats)`."""
     unit = metrics.measurement(measurement).unit
     return safe(measurement, 34) + (f" ({safe(unit)})" if unit else "")
 
@@ -244,6 +244,6 @@ def window(values: Iterable[float], always: Iterable[float] = ()) -> tuple[float
 
 
 def outside(count: int) -> str:
-    """A sentence on what an axis range leaves out."""
+    """Sentence on points outside an axis range; empty if there are none."""
     what = f"{count} {'point lies' if count == 1 else 'points lie'}"
     return f" {what} outside the frame; double-click to see all." if count else ""

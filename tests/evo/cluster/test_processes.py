@@ -75,7 +75,7 @@ def test_the_death_of_one_process_or_of_the_driver_changes_nothing(tmp_path: Pat
     psutil.wait_procs(living, timeout=200)
     assert not any(process.is_running() for process in living)
     other = evo("resume", harmed, "--set", "resources.processes=1")
-    assert "decides who adds up which sums" in other.stderr
+    assert "decides which process adds up which sums" in other.stderr
     done = evo("resume", harmed)
     assert done.returncode == 0, done.stderr
     assert outcome(harmed) == outcome(calm)

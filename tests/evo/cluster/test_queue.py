@@ -261,9 +261,9 @@ def test_a_model_that_differs_in_one_byte_counts_as_not_there_and_moves_as_a_who
     file = TokenFile("x", str(tokens), 2, 1, 4, "<u2", "x")
     task = Task("builtin", model, sources={"x": file}, artifacts=tmp_path)
     wanted = shipping.marks(task)
-    assert shipping.lacking(task, wanted) == []
+    assert shipping.missing(task, wanted) == []
     (model / "model.safetensors").write_bytes(b"abd")
-    assert shipping.lacking(task, wanted) == sorted(contents)
+    assert shipping.missing(task, wanted) == sorted(contents)
     copies = {path: shipping.stored(path, contents[path], wanted) for path in contents}
     there = shipping.moved(task, copies)
     assert there.model is not None
@@ -271,7 +271,7 @@ def test_a_model_that_differs_in_one_byte_counts_as_not_there_and_moves_as_a_who
     assert there.sources == task.sources
     assert there.artifacts is None
     tokens.unlink()
-    assert shipping.lacking(task, wanted) == sorted([*contents, tokens])
+    assert shipping.missing(task, wanted) == sorted([*contents, tokens])
 
 
 GIVING_UP = """

@@ -56,7 +56,7 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("model: {base: quickstart}", "model: {dtype: float16, base: x}",
          ":2: model.dtype: must be float32 or bfloat16, got 'float16'; did you mean bfloat16?"),
         ("target: {path: held_out.jsonl}", "target: {selection: {path: x}}",
-         ":8: domains.target.test: missing; held-out text to read once"),
+         ":8: domains.target.test: missing; held-out text that is read once"),
         ("target: {path: held_out.jsonl}", "target: {path: held_out.jsonl, lmit: 3}",
          ":8: domains.target.lmit: unknown key; did you mean limit?"),
         ("target: {path: held_out.jsonl}", "target: held_out.jsonl",
@@ -105,18 +105,18 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "high: 8}", ":20: genome.batch_size.type: batch_size is a whole number; use type: int"),
         ("decay: {type: choice, options: [linear, cosine]}", "dropout: {type: simplex}",
          ":20: genome.dropout.type: only `mixture` is a simplex gene"),
-        ("target/loss: minimize", "target/los: minimize", ":22: objectives.target/los: nobody "
-         "measures target/los; did you mean target/loss?"),
+        ("target/loss: minimize", "target/los: minimize", ":22: objectives.target/los: unknown "
+         "measurement target/los; did you mean target/loss?"),
         ("target/loss: minimize", "target/loss: minimise", ":22: objectives.target/loss: must be "
          "minimize or maximize, got 'minimise'; did you mean minimize?"),
-        ("general/loss <= 3.1", "novel/loss <= 3.1", ":24: constraints.0: nobody measures "
-         "novel/loss; did you mean"),
+        ("general/loss <= 3.1", "novel/loss <= 3.1", ":24: constraints.0: unknown "
+         "measurement novel/loss; did you mean"),
         ("general/loss <= 3.1", "general/loss <= 0 * base", ":24: constraints.0: the factor of the "
          "base must be above 0, got 'general/loss <= 0 * base'"),
         ("general/loss <= 3.1", "general/loss >= 0.9 * base", ":24: constraints.0: 'general/loss "
-         ">= 0.9 * base' asks for a model no better than so; write `general/loss <= 0.9 * base`"),
-        ("general/loss <= 3.1", "quiz/chrf <= base", ":24: constraints.0: 'quiz/chrf <= base' asks "
-         "for a model no better than so; write `quiz/chrf >= base`"),
+         ">= 0.9 * base' forbids values better than the limit; write `general/loss <= 0.9 * base`"),
+        ("general/loss <= 3.1", "quiz/chrf <= base", ":24: constraints.0: 'quiz/chrf <= base' "
+         "forbids values better than the limit; write `quiz/chrf >= base`"),
         ('3.1"]', '3.1", "general/loss >= 4"]', ":24: constraints.1: 'general/loss >= 4' leaves "
          "nothing that meets `general/loss <= 3.1`"),
         ("search:", "baselines: [uniform, only devl]\nsearch:", ":25: baselines.1: unknown source "
@@ -149,29 +149,29 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "preference or reinforce, got 'preferance'; did you mean preference?"),
         ("decay: {type: choice, options: [linear, cosine]}", "method: {type: choice, options: "
          "[supervised, reinforce]}", ":20: genome.method: reinforce needs a source of kind prompt"),
-        ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: a DoRA adapter "
-         "cannot be inherited; take lora or none"),
+        ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: no warm "
+         "start from a DoRA adapter; take lora or none"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {checkpointing: true", ":25: "
-         "search.bucket: cannot be had together with resources.checkpointing; leave one out"),
+         "search.bucket: cannot be combined with resources.checkpointing; leave one out"),
         ("population: 6", "population: 6, bucket: 4}\nresources: {processes: 2", ":26: "
-         "resources.processes: cannot be had together with search.bucket; leave one out"),
+         "resources.processes: cannot be combined with search.bucket; leave one out"),
         ("population: 6", "population: 6}\nresources: {processes: 2, gpus: 0.5", ":26: resources: "
          "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, rating, prompt, label or sample, got 'prompts'; did you "
          "mean prompt?"),
-        ("batch_size: 8", "keep_realness: 0.5", ":16: recipe.keep_realness: chooses among samples, "
-         "and no source is of kind sample; leave it out"),
+        ("batch_size: 8", "keep_realness: 0.5", ":16: recipe.keep_realness: is a threshold for "
+         "samples, and no source is of kind sample; leave it out"),
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
-         "0, high: 0.4}", ":20: genome.keep_length_low: chooses among samples"),
+         "0, high: 0.4}", ":20: genome.keep_length_low: is a threshold for samples"),
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
          "0, high: 0.7}", ":20: genome.keep_length_low.high: must be at most 0.5, got 0.7"),
         ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
-         "domains.target.kind: held out are text, completion, preference, label, got rating"),
+         "domains.target.kind: a domain is of kind text, completion, preference, label, got rat"),
         ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
-         "domains.general: one kind, please: completion and text"),
-        ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; what the search may "
-         "spend"),
+         "domains.general: its splits are of kinds completion and text"),
+        ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; the budget of the "
+         "search"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_told_at_its_line(spec: Path, old: str, new: str, message: str) -> None:
@@ -184,7 +184,7 @@ def test_early_stopping_needs_a_loss_and_no_rungs(spec: Path) -> None:
     patience = "budget.patience=2"
     load(spec, [patience])
     (rungs,) = errors_of(spec, patience, "search.rungs=[0.5]")
-    assert "budget.patience: does not go with search.rungs" in rungs
+    assert "budget.patience: cannot be combined with search.rungs" in rungs
     (objective,) = errors_of(spec, patience, "objectives={quiz/chrf: maximize}")
     assert (
         "budget.patience: stops on a domain's loss, but the first objective is quiz/c" in objective

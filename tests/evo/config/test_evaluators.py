@@ -149,8 +149,8 @@ def test_a_proportional_mixture_needs_somebody_who_counts(tmp_path: Path) -> Non
     edited(mixed, "genome: {", "genome: {mixture: {type: simplex}, ")
     edited(mixed, "baselines: []", "baselines: [uniform, proportional]")
     assert errors_of(mixed) == [
-        ":5: baselines.1: nobody counts the tokens of the sources for this evaluator; leave it "
-        "out, or name model.base"
+        ":5: baselines.1: the tokens of the sources are not counted for this evaluator; leave "
+        "it out, or name model.base"
     ]
     assert load(edited(mixed, "name: own", "name: own\nmodel: {base: quickstart}"))
 
@@ -164,8 +164,8 @@ def test_a_field_that_trl_cannot_honour_is_an_error(
     monkeypatch.setattr(trl, "HONOURED", honoured)
     monkeypatch.setattr("evo.config.genome_checks.HONOURED", honoured)
     assert errors_of(spec, *with_trl) == [
-        ":16: recipe.batch_size: TRL cannot honour this; leave it out",
-        ":20: genome.decay: TRL cannot honour this field; take it out of the genome",
+        ":16: recipe.batch_size: TRL does not support this field; leave it out",
+        ":20: genome.decay: TRL does not support this field; take it out of the genome",
     ]
 
 

@@ -100,7 +100,7 @@ def test_init_leaves_what_is_there(tmp_path: Path) -> None:
     there = tmp_path / "data" / "prompts" / "jargon.test.jsonl"
     there.parent.mkdir(parents=True)
     there.write_text("mine")
-    with pytest.raises(InputError, match=r"jargon.test.jsonl: is there already"):
+    with pytest.raises(InputError, match=r"jargon.test.jsonl: exists already"):
         init(tmp_path)
     assert not (tmp_path / "search.yaml").exists()
     assert there.read_text() == "mine"

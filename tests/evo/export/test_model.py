@@ -293,9 +293,9 @@ def test_the_time_and_disk_of_training_again_are_told_before(run: Path, tmp_path
     took = duration(seconds + paused["cost"]["train_seconds"])
     bytes_ = (QUICKSTART / "model" / "model.safetensors").stat().st_size
     assert told == [
-        f"the weights of individual {TWIN} were not kept: training it again, which took {took} in "
-        f"the run; {bytes_ / 1e6:.1f} MB of disk in {tempfile.gettempdir()} for the time being, "
-        f"{bytes_ / 1e6:.1f} MB in {tmp_path / 'again'}"
+        f"the checkpoint of individual {TWIN} was not kept: training it again, which took "
+        f"{took} in the run; {bytes_ / 1e6:.1f} MB of disk in {tempfile.gettempdir()} for the "
+        f"time being, {bytes_ / 1e6:.1f} MB in {tmp_path / 'again'}"
     ]
 
 
@@ -442,7 +442,7 @@ def test_the_command_prints_the_folder_and_nothing_else(
     done = evo("export", run, "--individual", adapter, "--to", to)
     assert (done.returncode, done.stdout) == (0, f"{to}\n")
     assert re.fullmatch(
-        rf"evo: the weights of individual {adapter} were not kept: training it again, which took "
+        rf"evo: the checkpoint of individual {adapter} was not kept: training it again, which took "
         r"(under a second|\d+ s) in the run; [\d.]+ [kM]B of disk in \S+ for the time being, "
         rf"1\.7 MB in {to}\n",
         done.stderr,

@@ -79,7 +79,7 @@ def test_random_choice_takes_as_many_as_are_asked_for_of_drafts_too(tmp_path: Pa
 
 def test_with_too_few_judgements_a_choice_is_random_and_says_so(tmp_path: Path) -> None:
     run = judged_run(tmp_path, LEAST - 1)
-    with pytest.warns(UserWarning, match="too little yet to learn from.*chosen at random"):
+    with pytest.warns(UserWarning, match="not enough judgements yet.*chosen at random"):
         assert len(added(run, pool=pool_of(tmp_path), choose="active", count=5)) == 5
 
 
@@ -89,7 +89,7 @@ def test_a_pool_is_scored_again_by_what_people_said_of_it(
     run, pool, to = run_with_samples(tmp_path / "run"), pool_of(tmp_path), tmp_path / "b.jsonl"
     again = ("pool", str(pool), "--judged-in", str(run), "--to", str(to))
     assert main(again) == 2
-    assert "nobody has said enough yet" in capsys.readouterr().err
+    assert "not enough judgements yet" in capsys.readouterr().err
     items = [one for one in added(run, pool=pool) if not one.pair][:LEAST]
     with Store(feedback_of(run)) as store:
         store.take_in("told", [], rated(items))

@@ -137,7 +137,7 @@ def test_the_report_tells_how_well_judgements_are_foretold_and_how_many_more_to_
     assert main(["feedback", "report", str(run)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert f"{found['held_out']['accuracy']:.2f} of 20 preferences and corrections" in told
-    assert f"known of how drafts differ: {found['known']:.0%}" in told
+    assert f"known of drafts' differences: {found['known']:.0%}" in told
 
 
 def test_what_was_exported_can_be_imported_into_another_run(

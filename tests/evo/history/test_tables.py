@@ -310,9 +310,7 @@ def test_two_seeds_at_2_4_standard_errors_are_no_win():
 def test_errors_of_seeds_alone_are_called_so():
     found = history.verdict(ledger(evaluations=200, population=20))
     assert found.tone == "good"
-    assert any(
-        note.startswith("Of the seeds alone is the error of target/") for note in found.notes
-    )
+    assert any(note.startswith("Error of the seeds alone for target/") for note in found.notes)
 
 
 def test_one_seed_gives_no_standard_error_and_no_claim():
@@ -335,8 +333,10 @@ def test_failed_seeds_and_broken_constraints_are_named_beside_a_win():
     found = history.verdict(facts)
     assert found.tone != "good"
     assert "1 of 5 seeds of the winner failed." in found.notes
-    assert any(note.startswith("On the test split the winner breaks") for note in found.notes)
-    assert any(note.startswith("On the selection split the winner breaks") for note in found.notes)
+    assert any(note.startswith("On the test split the winner violates") for note in found.notes)
+    assert any(
+        note.startswith("On the selection split the winner violates") for note in found.notes
+    )
 
 
 def test_a_constraint_relative_to_the_base_is_held_against_it_on_each_split():
@@ -364,7 +364,7 @@ def test_before_the_base_is_measured_nobody_meets_a_constraint_relative_to_it():
     ]
     assert history.front(facts).empty
     assert str(history.constraints(facts)[0]) == "general/loss <= 1.1 * base"
-    assert not any("breaks" in note for note in history.verdict(facts).notes)
+    assert not any("violates" in note for note in history.verdict(facts).notes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 40])

@@ -21,7 +21,7 @@ from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
 from evo.report import page
 from evo.report.contents import comparison_table
-from evo.search.evaluations import Asked, Evaluations, Job
+from evo.search.evaluations import Evaluations, Job, StopRequests
 from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
 from fitness.models import weights
@@ -83,7 +83,7 @@ def search(
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
         key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, cluster, Asked(), watch, key)  # type: ignore[arg-type]
+        evaluations = Evaluations(config, ledger, cluster, StopRequests(), watch, key)  # type: ignore[arg-type]
         artifacts = Artifacts(run / "artifacts")
         winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
         compare(config, winner, evaluations)
@@ -161,15 +161,15 @@ def test_weights_that_are_held_are_deleted_once_they_are_let_go(tmp_path: Path) 
         weights.folder_of(tmp_path, number).mkdir()
     (tmp_path / "retrained-by-a-worker-that-died").mkdir()
     artifacts = Artifacts(tmp_path)
-    artifacts.hold({1, 2})
+    artifacts.keep_also({1, 2})
     for number, loss in enumerate((1.0, 2.0, 3.0)):
         artifacts.keep_or_delete(Individual(number, {}, losses=(loss,)))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("individual-0", "individual-1", "individual-2")
     ]
-    artifacts.hold({1})
+    artifacts.keep_also({1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["individual-0", "individual-1"]
-    artifacts.hold(())
+    artifacts.keep_also(())
     assert [path.name for path in tmp_path.iterdir()] == ["individual-0"]
 
 
@@ -187,7 +187,7 @@ def test_an_heir_is_exported_to_the_bit_without_the_weights_of_its_lineage(
     wanted = (tmp_path / "kept/model.safetensors").read_bytes()
     for again in ("from its parents", "from the base"):
         assert (tmp_path / again / "model.safetensors").read_bytes() == wanted
-    assert "It began with the weights of individual" in (tmp_path / "kept/README.md").read_text()
+    assert "It started from the weights of individual" in (tmp_path / "kept/README.md").read_text()
 
 
 def test_a_lineage_counts_every_fine_tune_once(config: SearchConfig, undisturbed: Path) -> None:
@@ -233,7 +233,12 @@ def test_equal_genomes_share_an_evaluation_only_if_they_began_alike(
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
         evaluations = Evaluations(  # type: ignore[arg-type]
-            config, ledger, asked, Asked(), lambda fact: None, configuration.space(config).key
+            config,
+            ledger,
+            asked,
+            StopRequests(),
+            lambda fact: None,
+            configuration.space(config).key,
         )
         known = evaluations.individual(heir)
         evaluations.request(Job(known, config.seed))
@@ -272,7 +277,7 @@ def test_who_begins_with_whose_weights(
         (
             "strategy: nsga2",
             "strategy: optuna:tpe",
-            "nobody begins with weights of parents under optuna:tpe",
+            "optuna:tpe has no parents to start from",
         ),
         ("replicates: 2", "rungs: [0.5]", "a parent whose fine-tune has paused"),
         ("inherit_share: 0.25", "inherit_share: 0.1", "less than one step"),
@@ -324,9 +329,9 @@ def compared(folder: Path, cold: float) -> list[Fact]:
 @pytest.mark.parametrize(
     ("cold", "tone", "note"),
     [
-        (3.5, "good", "What it inherited was worth it: its recipe reached 3.505"),
-        (2.5, "mixed", "What it inherited was a loss: its recipe reached 2.505"),
-        (3.001, "mixed", "What it inherited is not clearly worth it"),
+        (3.5, "good", "The warm start paid off: its recipe reached 3.505"),
+        (2.5, "mixed", "The warm start was a loss: its recipe reached 2.505"),
+        (3.001, "mixed", "The warm start did not clearly pay off"),
     ],
 )
 def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
@@ -343,7 +348,7 @@ def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
     assert table["inherited"]
     assert [row["tokens"] for row in table["rows"]] == ["960", "0", "960"]
     text = page(facts)
-    assert "Inherited and cold-started" in text
+    assert "Warm starts" in text
     assert "tokens, with its lineage" in text
 
 
@@ -357,7 +362,12 @@ def test_the_winner_meets_its_recipe_from_scratch_only_if_it_inherited(
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
         evaluations = Evaluations(  # type: ignore[arg-type]
-            config, ledger, asked, Asked(), lambda fact: None, configuration.space(config).key
+            config,
+            ledger,
+            asked,
+            StopRequests(),
+            lambda fact: None,
+            configuration.space(config).key,
         )
         compare(config, evaluations.individual(heir), evaluations)
     longer = [f for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] > 1]

@@ -150,7 +150,7 @@ def test_what_an_adapter_does_not_reach_is_told_with_a_remedy(more: int, tmp_pat
 
     (told,) = adapter_warnings(config, replace(prepared, soundness=sound))
 
-    assert "stands beside 14% of the layers' weights" in told
+    assert "covers 14% of the layers' weights" in told
     assert "layers.*.experts.2: no linear module" in told
     assert ("; and 2 more)" in told) == (more == 2)
     assert "experts.3" not in told

@@ -70,7 +70,7 @@ def test_samples_of_what_is_measured_on_are_left_out_and_told(spec: Path) -> Non
         replace(sample(" quite harmless in itself", "a", realness=1.0), suffix="or not to be " * 4),
     ]
     written([*copies, *pool()], spec.parent)
-    with pytest.warns(UserWarning, match=r"sources.pool: 3 of its 23 samples hold text of the do"):
+    with pytest.warns(UserWarning, match=r"sources.pool: 3 of its 23 samples contain text of the "):
         found = prepared(spec)
     assert found.task.sources["pool"].rows == clean.rows == COUNT
     assert found.fingerprints["sources"]["pool"] != clean.fingerprint
@@ -78,7 +78,7 @@ def test_samples_of_what_is_measured_on_are_left_out_and_told(spec: Path) -> Non
     written(copies, spec.parent)
     with (
         pytest.warns(UserWarning, match="3 of its 3"),
-        pytest.raises(InputError, match=r"sources\.pool: every sample holds text of the domains"),
+        pytest.raises(InputError, match=r"sources\.pool: every sample contains"),
     ):
         prepared(spec)
 
@@ -86,15 +86,15 @@ def test_samples_of_what_is_measured_on_are_left_out_and_told(spec: Path) -> Non
 def test_a_cut_by_a_score_that_the_samples_lack_is_refused(spec: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"keep_length_low cuts by the score length, .* lack, they "
+        match=r"keep_length_low is a threshold of the score length, .* not have, they "
         "have 'realness'; score them",
     ):
         prepared(spec, "recipe.keep_length_low=0.1")
-    with pytest.raises(InputError, match="keep_own cuts by the score own"):
+    with pytest.raises(InputError, match="keep_own is a threshold of the score own"):
         prepared(spec, "recipe.keep_own=0.9")
     prepared(spec, "recipe.keep_length_low=0")
     written(good(5), spec.parent)
-    with pytest.raises(InputError, match=r"keep_realness cuts by .* they have none"):
+    with pytest.raises(InputError, match=r"keep_realness is a threshold .* they have none"):
         prepared(spec)
 
 

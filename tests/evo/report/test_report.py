@@ -290,7 +290,7 @@ def test_the_summary_holds_comparison_winner_failures_and_time():
 
 def test_samples_of_the_winner_stand_beside_those_of_the_base():
     text = page(ledger())
-    assert "What it writes" in text
+    assert ">Samples<" in text
     assert "the court of the state" in text
     assert "&lt;b&gt;1.&lt;/b&gt;" in text
 

@@ -137,7 +137,7 @@ def test_a_winner_is_held_against_itself_on_other_diets(tmp_path: Path):
         ("  prompts: x.jsonl\n  begin: bst\n", "rounds.begin"),
         ("  filters: [realnes]\n", "did you mean 'realness'"),
         ("  filters: [realness, likelihood]\n", "rounds.second: missing"),
-        ("  filters: [perplexity]\n", "genome.keep_realness: cuts by a score"),
+        ("  filters: [perplexity]\n", "genome.keep_realness: no filter gives this score"),
         ("  target: target/los <= 3\n", "did you mean target/loss"),
         ("  target: better\n", "rounds.target: needs"),
         ("  annotator: nobody:there\n", "rounds.annotator"),
@@ -157,7 +157,7 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
     with pytest.raises(configuration.ConfigError, match="did you mean jargon"):
         load(tmp_path, "", "rounds.like=[jargn]")
     for override in ("search.bucket=2", "resources.processes=2"):
-        with pytest.raises(configuration.ConfigError, match="rounds: cannot be had together"):
+        with pytest.raises(configuration.ConfigError, match="rounds: cannot be combined"):
             load(tmp_path, "", override)
     with pytest.raises(configuration.ConfigError, match="rename this one"):
         load(tmp_path, "", "sources.pool.path=x.jsonl")
@@ -283,7 +283,7 @@ def judge_with(annotator: str, run: Path, unreachable: str) -> tuple[int, dict[s
     return judge(rounds, run, own, 1, pairs, seed=0)
 
 
-@pytest.mark.filterwarnings("ignore:.*going on with what was judged")
+@pytest.mark.filterwarnings("ignore:.*continuing with the judgements")
 def test_a_model_behind_a_server_judges_and_one_that_is_gone_stops_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

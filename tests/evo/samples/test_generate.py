@@ -47,7 +47,7 @@ def test_a_pool_is_written_scored_and_can_be_a_source(
 ) -> None:
     pool = pool_of(run, tmp_path / "pools" / "a.jsonl", "--individual", str(LORA))
     told = capsys.readouterr().out
-    assert "6 samples; 0 hold what is measured on" in told
+    assert "6 samples; 0 contain evaluation text" in told
     samples = list(read_samples(pool))
     assert {one.individual for one in samples} == {LORA}
     names = {name for one in samples for name in one.scores}
@@ -180,7 +180,7 @@ def test_a_pool_is_written_in_parts_and_of_sources_that_are_there(
         (("--filters", "likelihood"), "filter 'likelihood': needs a model"),
         (("--samples", "0"), "--samples: Input should be greater than or equal to 1"),
         (("--from-documents", "0"), "are all 0; raise one"),
-        (("--infill", "1"), "individual 0 was not taught to fill in a middle"),
+        (("--infill", "1"), "individual 0 was not trained to fill in a middle"),
         (("--infill", "-1"), "--infill: Input should be greater than or equal to 0"),
         (("--infill-words", "0"), "--infill-words: Input should be greater than or equal to 1"),
         (("--seed", "-1"), "--seed is -1; it must be 0 or more"),

@@ -11,7 +11,7 @@ from evo import config as configuration
 from evo.cluster.queue import ClusterError, Lost
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
-from evo.search.evaluations import Asked, Evaluations, Stopped
+from evo.search.evaluations import Evaluations, Stopped, StopRequests
 from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
@@ -65,7 +65,7 @@ def search(run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] | 
     with Ledger(run) as ledger:
         key = configuration.space(config).key
         evaluations = Evaluations(
-            config, ledger, cluster, Asked(), watch or (lambda fact: None), key
+            config, ledger, cluster, StopRequests(), watch or (lambda fact: None), key
         )
         cost = cost_of(Task(config.evaluator))
         winner = evolve(config, {}, cost, evaluations, Artifacts(run / "artifacts"))
@@ -264,7 +264,7 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
     spec = write_spec(tmp_path)
     search(tmp_path / "whole", spec, InProcess(task))
     config = configuration.load(spec)
-    asked = Asked()
+    asked = StopRequests()
 
     def watch(fact: Fact) -> None:
         asked.times = int(fact["fact"] == "evaluation" and fact["individual"] == 9)

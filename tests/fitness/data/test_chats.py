@@ -1,4 +1,4 @@
-"""What a chat in a record may look like, and what is said of one that cannot be used."""
+"""Chats in records: the accepted forms, and the errors for unusable ones."""
 
 import json
 import re
@@ -146,8 +146,9 @@ def test_a_generation_prompt_that_opens_thinking_is_noted(tmp_path: Path) -> Non
     found = tokenised(CASES / "think2.jsonl", tmp_path / "tokenizer", tmp_path)
 
     (note,) = found.notes
-    assert note.startswith("in 1 of its 1 records a prompt ends otherwise when the model is to")
-    assert r"in record 1, for example, in '<think>\n', but what follows it there is 'Hello" in note
+    assert note.startswith("in 1 of its 1 records a prompt ends differently")
+    assert r"record 1, for example, ends in '<think>\n' when" in note
+    assert "begins with 'Hello" in note
     assert "chat_template_kwargs" in note
 
 
@@ -157,7 +158,7 @@ def test_a_template_that_writes_a_prompt_otherwise_with_an_answer_is_refused() -
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
 
-    with pytest.raises(InputError, match=r"x:1: .*what answers a prompt does not simply follow"):
+    with pytest.raises(InputError, match=r"x:1: .*chat template.* give `prompt`"):
         rows(
             {"messages": json.loads(CHAT)},
             "completion",

@@ -103,7 +103,7 @@ def test_samples_by_their_ids_are_left_out_under_a_fingerprint_of_its_own(tmp_pa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"prompt": "a"}, "pool.jsonl:1: is no sample of a pool: it lacks completion, indiv"),
+        ({"prompt": "a"}, "pool.jsonl:1: is not a sample of a pool: missing completion, indiv"),
         ({"completion": 3}, "'completion' is 3, a int; it must be a string"),
         ({"suffix": ["a"]}, "'suffix' is .* a list; it must be a string"),
         ({"scores": {"realness": "high"}}, "score 'realness' is 'high'; it must be a finite"),

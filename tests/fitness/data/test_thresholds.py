@@ -1,4 +1,4 @@
-"""What a recipe keeps of a pool, and the table of what it dropped."""
+"""Thresholds: the samples that a recipe selects from a pool, and the table of those it drops."""
 
 import json
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fitness.data.thresholds import SCORES, band, kept, lacking, passing
+from fitness.data.thresholds import SCORES, band, missing_scores, passing, passing_all
 from fitness.errors import InputError
 from fitness.recipe import Recipe, idle
 from fitness.samples.yields import EXAMPLES, columns, yields
@@ -20,13 +20,13 @@ VALUES = st.lists(
 
 
 def of(recipe: Recipe, name: str, values: list[float] | np.ndarray) -> list[bool]:
-    mask: list[bool] = kept(recipe, {name: np.array(values)}, len(values)).tolist()
+    mask: list[bool] = passing_all(recipe, {name: np.array(values)}, len(values)).tolist()
     return mask
 
 
 def test_the_defaults_keep_every_sample_whatever_it_scored() -> None:
     assert of(Recipe(), "realness", [0.1, float("nan"), 0.9]) == [True] * 3
-    assert kept(Recipe(), {}, 2).tolist() == [True, True]
+    assert passing_all(Recipe(), {}, 2).tolist() == [True, True]
     assert all(band(Recipe(), name) == (0, 1) for name in [*SCORES, "rhyme"])
 
 
@@ -57,9 +57,9 @@ def test_a_cut_by_ratings_spares_what_nobody_rated() -> None:
     recipe = Recipe(keep_rating=0.5)
     assert of(recipe, "rating", [nan, 5, 1, nan]) == [True, True, False, True]
     assert of(recipe, "rating", [nan, nan]) == [True, True]
-    assert kept(recipe, {}, 2).tolist() == [True, True]
-    assert lacking(recipe, ["length"]) == []
-    assert lacking(Recipe(keep_reward=0.5), ["length"]) == ["reward"]
+    assert passing_all(recipe, {}, 2).tolist() == [True, True]
+    assert missing_scores(recipe, ["length"]) == []
+    assert missing_scores(Recipe(keep_reward=0.5), ["length"]) == ["reward"]
     table = yields([sample(" a", rating=2.0), sample(" b", rating=4.0), sample(" c")], recipe)
     [row] = table["filters"]
     assert (table["kept"], row["dropped"], row["least"], row["greatest"]) == (2, 1, 4.0, 4.0)
@@ -69,7 +69,7 @@ def test_a_cut_by_ratings_spares_what_nobody_rated() -> None:
 def test_cuts_meet_and_two_that_contradict_each_other_leave_nothing() -> None:
     scores = {"realness": np.array([0.1, 0.9]), "likelihood": np.array([-1.0, -2.0])}
     recipe = Recipe(keep_realness=0.5, keep_likelihood=0.5)
-    assert kept(recipe, scores, 2).tolist() == [False, False]
+    assert passing_all(recipe, scores, 2).tolist() == [False, False]
     assert {name: mask.sum() for name, mask in passing(recipe, scores, 2).items()} == {
         "realness": 1,
         "likelihood": 1,
@@ -101,12 +101,12 @@ def test_a_band_holds_the_middle_and_no_order_of_the_pool_decides(
 
 def test_a_score_that_the_pool_lacks_is_told() -> None:
     recipe = Recipe(keep_realness=0.5, keep_own=0.9)
-    assert lacking(recipe, ["contamination", "length"]) == ["realness", "own"]
-    assert lacking(recipe, ["realness", "rhyme"]) == []
-    with pytest.raises(InputError, match="keep_realness: the pool has none"):
-        kept(recipe, {}, 3)
-    with pytest.raises(InputError, match="keep_realness: the pool has 'length'"):
-        kept(recipe, {"length": np.zeros(3)}, 3)
+    assert missing_scores(recipe, ["contamination", "length"]) == ["realness", "own"]
+    assert missing_scores(recipe, ["realness", "rhyme"]) == []
+    with pytest.raises(InputError, match="keep_realness: the pool has no scores"):
+        passing_all(recipe, {}, 3)
+    with pytest.raises(InputError, match="keep_realness: the pool has scores 'length'"):
+        passing_all(recipe, {"length": np.zeros(3)}, 3)
 
 
 def test_a_share_of_nothing_and_a_band_upside_down_are_refused() -> None:

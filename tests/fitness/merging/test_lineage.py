@@ -38,7 +38,7 @@ def trained(base: Base, folder: Path, seed: int = 0, **recipe: Any) -> torch.Ten
 
 
 def begun(base: Base, folder: Path, **recipe: Any) -> torch.Tensor:
-    """What a child answers that begins with the weights in a folder."""
+    """Outputs of a child that starts from the checkpoint in a folder."""
     with base.prepared(small_recipe(**recipe), seed=9) as model:
         lineage.begin(model, lineage.read(folder))
         return logits(model)
@@ -132,7 +132,7 @@ PARENTS = {3: (), 5: (3,), 8: (3, 5)}
 
 
 def evaluated(evaluator: Evaluator, individual: int, seed: int = 0, **changes: Any) -> Evaluation:
-    """Of a family in which 5 begins with the weights of 3, and 8 with those of both, merged."""
+    """Evaluate one of a family: 5 starts from the weights of 3, 8 from those of both, merged."""
     seen: dict[int, dict[str, int]] = {3: {}, 5: TOKENS[3], 8: lineage.added(*TOKENS.values())}
     plain = {number: recipe.model_dump(mode="json") for number, recipe in RECIPES.items()}
     ancestors = [Ancestor(n, plain[n], 0, PARENTS[n], seen[n]) for n in PARENTS if n < individual]
@@ -197,7 +197,7 @@ def test_nobody_begins_with_the_base_where_its_parents_are_lost(task: Task, tmp_
     )
     lost = evaluator.evaluate(spec)
     assert lost.status is Status.ERROR
-    assert "begins with the weights of its ancestor 3, which are gone" in lost.message
+    assert "starts from the checkpoint of its ancestor 3, which is missing" in lost.message
     assert "no source 'nowhere'" in lost.message
 
 

@@ -39,7 +39,7 @@ def merged(base: Base, parts: list[Path], how: Merge, rank: int | None, seed: in
     return dense(base, told)
 
 
-def dense(base: Base, told: lineage.Inherited) -> dict[str, torch.Tensor]:
+def dense(base: Base, told: lineage.StartingWeights) -> dict[str, torch.Tensor]:
     known = dict(base.model.named_parameters())
     if told.all:
         return {name: (weight - known[name]).detach() for name, weight in told.all.items()}

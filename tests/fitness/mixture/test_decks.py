@@ -1,4 +1,4 @@
-"""What a draw holds: packed records, sides of a comparison, documents kept apart."""
+"""Contents of a draw: packed records, the sides of a comparison, separated documents."""
 
 import json
 from pathlib import Path
@@ -181,7 +181,7 @@ def test_each_of_an_assistants_turns_is_a_record(tmp_path: Path) -> None:
         ({"prompt": "a", "completion": "b", "label": "yes"}, "rating", r"got 'yes'"),
         ({"prompt": CHAT[:1], "completion": CHAT[1:2]}, "completion", r"has no chat template"),
         ({"prompt": "a", "completion": CHAT[1:2]}, "completion", r"must both be text, or both"),
-        ({"messages": CHAT[:1]}, "completion", r"an assistant's turn in it"),
+        ({"messages": CHAT[:1]}, "completion", r"an assistant's turn after another"),
         ({"messages": [{"role": "user"}]}, "completion", r"must hold messages like"),
         ({"prompt": 3, "completion": "b"}, "completion", r"'prompt' is 3, a int"),
     ],

@@ -56,7 +56,7 @@ def find(tokens: list[int], part: tuple[int, ...]) -> int:
 
 
 def parts_of(tokens: list[int], form: Sentinels) -> list[list[int]]:
-    """What stands before each of a form's markers, and behind the last."""
+    """The parts of a converted document before each marker, and after the last."""
     found = []
     for marker in (form.opening + form.prefix, form.suffix, form.middle):
         place = find(tokens, marker)
@@ -71,9 +71,9 @@ def test_documents_are_rearranged_and_none_of_them_meets_another_one(tmp_path: P
     forms = []
     for number in range(0, 96 * 40, 96):
         window = content[number : number + 96].astype(np.int64)
-        turned = turning.turned(window, "wordnet", number)
+        turned = turning.converted(window, "wordnet", number)
         assert len(turned) == len(window)
-        assert (turned == turning.turned(window, "wordnet", number)).all()
+        assert (turned == turning.converted(window, "wordnet", number)).all()
         whole = text(window).split(END)
         documents = text(turned).split(END)
         for before, now in zip(whole, documents, strict=False):
@@ -102,7 +102,7 @@ def test_a_window_keeps_its_length_and_each_document_its_tokens(
 ) -> None:
     joined = [[*OTHERS.opening * opened, *one, OTHERS.end] for one in documents]
     window = np.array(list(chain(*joined))[:length], dtype=np.int64)
-    turned = Infilling(OTHERS, share, seed).turned(window, "a", 5).tolist()
+    turned = Infilling(OTHERS, share, seed).converted(window, "a", 5).tolist()
     assert len(turned) == len(window)
     kept = iter(np.split(window, np.flatnonzero(window == OTHERS.end) + 1))
     ends = np.flatnonzero(np.array(turned) == OTHERS.end) + 1
@@ -131,7 +131,7 @@ def test_either_form_holds_the_three_parts(parts: list[list[int]]) -> None:
     )
     assert parts_of(psm, OTHERS) == [[], parts[0], parts[2], [*parts[1], OTHERS.end]]
     assert parts_of(spm, OTHERS) == [[], [], parts[2], [*parts[0], *parts[1], OTHERS.end]]
-    assert psm[: len(psm) - len(middle) - 1] == OTHERS.asked(prefix, suffix).tolist()
+    assert psm[: len(psm) - len(middle) - 1] == OTHERS.prompt(prefix, suffix).tolist()
     assert len(psm) == len(spm) == sum(map(len, parts)) + OTHERS.cost
 
 
@@ -139,7 +139,7 @@ def test_a_larger_share_turns_the_same_documents_and_more() -> None:
     window = np.array(([*range(10, 40), 0]) * 20, dtype=np.int64)
 
     def which(share: float) -> list[bool]:
-        turned = Infilling(OTHERS, share, 0).turned(window, "a", 0)
+        turned = Infilling(OTHERS, share, 0).converted(window, "a", 0)
         whole = np.split(turned, np.flatnonzero(turned == 0) + 1)[:-2]
         return [1 in one for one in whole]
 
@@ -186,7 +186,9 @@ def test_a_tokenizer_that_cannot_write_the_markers_is_refused() -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="[UNK]", eos_token="[END]"
     )
-    with pytest.raises(InputError, match=r"cannot write <PRE> <SUF> <MID>.*leave infill_share out"):
+    with pytest.raises(
+        InputError, match=r"cannot encode <PRE> <SUF> <MID>.*leave infill_share out"
+    ):
         Sentinels.of(tokenizer)
 
 

@@ -24,7 +24,7 @@ MLP = {"gate_proj", "up_proj", "down_proj"}
 
 
 def trained(base: Base, **changes: Any) -> dict[str, torch.Tensor]:
-    """What an adapter would train, before it does."""
+    """The trainable weights of an adapter before training."""
     recipe = small_recipe(**{"adapter": "lora", **changes})
     with base.prepared(recipe, seed=0) as model:
         return {n: w.detach().clone() for n, w in model.named_parameters() if w.requires_grad}

@@ -1,4 +1,4 @@
-"""What an export keeps of its base: settings and tokenizer as they were, but for what changed."""
+"""Exported files: the base's own settings and tokenizer, apart from the changes."""
 
 import json
 import shutil

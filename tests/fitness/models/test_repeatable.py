@@ -1,4 +1,4 @@
-"""Which algorithms PyTorch is held to while something trains; the bits are tests/gpu/check.sh's."""
+"""Deterministic algorithms of PyTorch during training; tests/gpu/check.sh compares the bits."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ class Model(torch.nn.Module):
 
 
 class Unordered(Model):
-    """With an operation that PyTorch has no deterministic algorithm for, on any device."""
+    """A model with an operation that PyTorch has no deterministic algorithm for, on any device."""
 
     def forward(self, input_ids: torch.Tensor) -> Any:
         torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))

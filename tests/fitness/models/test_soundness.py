@@ -44,7 +44,7 @@ def copy(tmp_path: Path, **config: Any) -> Path:
 
 
 def checked(folder: Path) -> soundness.Soundness:
-    """As a dry run does."""
+    """Check a model folder like a dry run does."""
     located = folders.locate(str(folder))
     head_checks.check(located, "causal")
     return soundness.check(located, Head())
@@ -221,7 +221,7 @@ logging.get_logger("transformers").error("an error")
 
 @pytest.mark.slow
 def test_of_the_library_errors_alone_are_told(kinds: Path) -> None:
-    """In a process of its own: what it says once, it says no second time."""
+    """Run in a process of its own: some warnings are shown only once a process."""
     folders = [str(saved(kind, kinds)) for kind in ("mamba", "jamba")]
     settings = {**os.environ, "EVOMIX_CACHE": str(kinds / "quiet-cache")}
     settings.pop("TRANSFORMERS_VERBOSITY", None)

@@ -39,7 +39,7 @@ def test_both_answers_of_a_pair_follow_the_same_part_of_its_prompt(
 def test_a_rated_draw_alone_in_its_batch_is_not_its_own_divergence(
     base: Base, tmp_path: Path
 ) -> None:
-    """With its own answer the loss would be .5 exactly, whatever the model had learned."""
+    """KTO with a record's own answer would have a loss of .5, whatever the model learned."""
     records = case("rated.jsonl")
     found = draws(records, "rating", tmp_path, len(records))
     alone = [own_loss(base, [one], preference_beta=1, preference_sft=0) for one in found]
@@ -70,7 +70,7 @@ def test_a_cut_prompt_leaves_another_answer_its_room(base: Base, tmp_path: Path)
 def test_parts_with_one_rated_draw_have_other_answers_too(
     base: Base, tmp_path: Path, processes: int
 ) -> None:
-    """As `resources.micro_batch` 1 makes them, in one process or several."""
+    """Parts of a batch under `resources.micro_batch` 1, in one process or several."""
     found = tuple(draws(case("rated.jsonl"), "rating", tmp_path, 4))
     batch = Batch(*EMPTY, 4 * LENGTH, found)
     recipe = Recipe(method="preference", preference_beta=1, preference_sft=0, sequence_length=64)
@@ -122,7 +122,7 @@ def test_a_record_whose_loss_is_not_finite_is_named(
 def test_what_is_learned_and_has_no_finite_loss_is_named(
     base: Base, tmp_path: Path, kind: Any, packs: bool, micro_batch: int | None
 ) -> None:
-    """Of packed records, of windows with several documents, and of ratings judged by KTO."""
+    """Batches of packed records, of windows with several documents, and of ratings under KTO."""
     records = [{**one, "completion": one["chosen"], "label": True} for one in PAIRS]
     if kind == "text":
         records = [{"text": one["prompt"] + one["chosen"]} for one in PAIRS]
@@ -256,7 +256,7 @@ def test_training_on_preferences_separates_held_out_ones(
 
 
 def margins(model: Any, pairs: list[Draw], recipe: Recipe, reference: Reference) -> torch.Tensor:
-    """How much likelier the chosen answers have become than the rejected ones, nats."""
+    """Gain in the log-probability margin of chosen over rejected answers, nats."""
     with torch.no_grad():
         sides = [stacked([pair.sequences[side] for pair in pairs]) for side in (0, 1)]
         chosen, rejected = (token_logps(model, rows).sum(1) for rows in sides)

@@ -29,7 +29,7 @@ def draws(folder: Path, count: int) -> list[Draw]:
 
 
 def test_the_gradient_is_trls() -> None:
-    """Of RLOOTrainer._compute_loss, where the answers are the model's own and no ratio clips."""
+    """The loss of RLOOTrainer._compute_loss, for the model's own answers and no clipping."""
     torch.manual_seed(0)
     logps = torch.randn(12, requires_grad=True)
     reward = torch.randn(3, 4)

@@ -35,7 +35,7 @@ def longer(task: Task) -> Task:
 def finetuned(
     base: Base, task: Task, *, seed: int = 0, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], TrainingReport]:
-    """What a fine-tune leaves of the weights, and its report."""
+    """The weights after a fine-tune, and its report."""
     recipe = small_recipe(**changes)
     with base.prepared(recipe, seed=seed) as model:
         report = finetune(model, recipe, batches_of(task, recipe), steps=STEPS, seed=seed)
