@@ -71,18 +71,19 @@ def _leaves(found: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]
 
 def _command(found: argparse.ArgumentParser) -> str:
     found.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)
-    usage = found.format_usage().removeprefix("usage: ").strip()
+    usage = found.format_usage().removeprefix("usage: ").replace("\n       ", "\n").strip()
     rows = [
-        [_option(one), " ".join(_choices(one)), (one.help or "") % vars(one)]
+        [_option(one), "; ".join([(one.help or "") % vars(one), *_choices(one)])]
         for one in found._actions
         if one.dest != "help"
     ]
+    text = found.description or ""
     examples = (found.epilog or "").removeprefix("examples:\n")
     parts = [
         f"## {found.prog}",
-        f"{(found.description or '').capitalize()}.",
+        f"{text[:1].upper()}{text[1:]}.",
         f"```text\n{usage}\n```",
-        table(("argument", "values", "meaning"), rows) if rows else "",
+        table(("argument", "meaning"), rows) if rows else "",
         "Examples:\n\n```text\n" + _dedented(examples) + "\n```",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -100,8 +101,9 @@ def _option(action: argparse.Action) -> str:
 
 
 def _choices(action: argparse.Action) -> list[str]:
-    named = [f"`{one}`" for one in action.choices or ()]
-    return [*named, *(["required"] if action.required and action.option_strings else [])]
+    named = [str(one) for one in action.choices or ()]
+    listed = [" or ".join(f"`{one}`" for one in named)] if named else []
+    return [*listed, *(["required"] if action.required and action.option_strings else [])]
 
 
 def spec() -> str:
