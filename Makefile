@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NAME ?= overhead
 
-.PHONY: run test check fast setup bench clean
+.PHONY: run test check fast docs setup bench clean
 
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
@@ -16,10 +16,13 @@ test: check  ## every check: the fast tests on all cores, then those that start 
 fast: check  ## every check but the slow tests
 	$(BIN)/python -m pytest -m "not slow" -n auto
 
-check: setup
+check: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup  ## the documentation, as pages in site/; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full, or NAME=ablation
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
@@ -34,4 +37,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build site *.egg-info

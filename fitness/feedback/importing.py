@@ -96,7 +96,7 @@ def _read(
     if shape is None:
         raise InputError(
             f"{where}: has the columns {listed(record)}, which are those of no shape among "
-            f"{listed(ALL_SHAPES)}; see README, Judge what your models write"
+            f"{listed(ALL_SHAPES)}; see docs/how-to/judge.md"
         )
     try:
         if shape == "argilla":

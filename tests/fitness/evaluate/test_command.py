@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -132,19 +133,52 @@ def test_a_program_that_is_not_there_is_told_with_the_machine(run: Run, tmp_path
     assert "Exec format error" in started(script).message
 
 
+def documented(page: str, folder: Path) -> list[str]:
+    """Write a how-to page's script and its held-out data into a folder; the held-out lines."""
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    ((name, script),) = re.findall(r"<!-- run: (\S+) -->\n```python\n(.*?)```", text, re.S)
+    (folder / name).write_text(script)
+    (held_out := folder / "data" / "held_out").mkdir(parents=True)
+    lines = (CORPUS / "held_out" / "jargon.selection.jsonl").read_text().splitlines()[:6]
+    (held_out / "jargon.jsonl").write_text("\n".join(lines))
+    return lines
+
+
 @pytest.mark.slow
-def test_the_sharded_trainer_of_the_readme_trains_one_model_by_two_processes(
+def test_the_trainer_of_the_documents_trains(tmp_path: Path) -> None:
+    lines = documented("own-trainer.md", tmp_path)
+    script = str(tmp_path / "train.py")
+    command = Command(command=(sys.executable, script, "{recipe}", "{measurements}"), data="jsonl")
+    task = replace(small_task(tmp_path), evaluator=command)
+    recipe = {"mixture": MIXTURE, "sequence_length": 48, "step_size": 0.01}
+    evaluation = Evaluator(task).evaluate(EvaluationSpec(7, recipe, 3))
+    assert evaluation.status is Status.OK, evaluation.message
+
+    model = AutoModelForCausalLM.from_pretrained(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    drawn = materialise.drawn(task, recipe, seed=3, fidelity=1.0)
+    materialise.write_jsonl(tmp_path / "drawn.jsonl", drawn, tokenizer)
+    for line in (tmp_path / "drawn.jsonl").read_text().splitlines():
+        loss_of(model, tokenizer, line).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    alone = mean(loss_of(model, tokenizer, line).item() for line in lines[::2])
+    assert evaluation.measurements == {"loss": pytest.approx(alone, abs=1e-4)}
+
+
+def loss_of(model: Any, tokenizer: Any, line: str) -> Any:
+    """The loss of a line's text, as the scripts of the documents have it."""
+    tokens = tokenizer(json.loads(line)["text"], return_tensors="pt").input_ids[:, :512]
+    return model(input_ids=tokens, labels=tokens).loss
+
+
+@pytest.mark.slow
+def test_the_sharded_trainer_of_the_documents_trains_one_model_by_two_processes(
     tmp_path: Path,
 ) -> None:
     """Started by torchrun as on two GPUs, here on the CPU and joined by gloo."""
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (script,) = [
-        part for part in re.findall(r"```python\n(.*?)```", readme, re.S) if "fsdp" in part
-    ]
-    (tmp_path / "sharded.py").write_text(script)
-    (held_out := tmp_path / "data" / "held_out").mkdir(parents=True)
-    lines = (CORPUS / "held_out" / "jargon.selection.jsonl").read_text().splitlines()[:6]
-    (held_out / "jargon.jsonl").write_text("\n".join(lines))
+    lines = documented("several-gpus.md", tmp_path)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     arguments = (str(tmp_path / "sharded.py"), "{recipe}", "{measurements}")
     command = Command(command=(*torchrun, *arguments), data="jsonl")
@@ -157,10 +191,7 @@ def test_the_sharded_trainer_of_the_readme_trains_one_model_by_two_processes(
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4)
 
-    def loss_alone(line: str) -> Any:
-        tokens = tokenizer(json.loads(line)["text"], return_tensors="pt").input_ids[:, :512]
-        return model(input_ids=tokens, labels=tokens).loss
-
+    loss_alone = partial(loss_of, model, tokenizer)
     untouched = mean([loss_alone(line).item() for line in lines[::2]])
     drawn = materialise.drawn(task, recipe, seed=3, fidelity=1.0)
     materialise.write_jsonl(tmp_path / "drawn.jsonl", drawn, tokenizer)
