@@ -52,7 +52,7 @@ def start(*arguments: object, cwd: Path = ROOT, **variables: object) -> "subproc
 
 
 def _interruptible() -> None:
-    """As a terminal starts it: what runs in a script's background ignores Ctrl-C otherwise."""
+    """Keyword arguments to start a process as a terminal does: what runs in a script's background ignores Ctrl-C otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -92,5 +92,5 @@ def evaluators(driver: psutil.Process) -> list[psutil.Process]:
 
 
 def kill_group(driver: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:
-    """What the terminal does on Ctrl-C: the signal goes to the whole process group."""
+    """Press Ctrl-C, as a terminal does: the signal goes to the whole process group."""
     os.killpg(driver.pid, number)

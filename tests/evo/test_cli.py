@@ -18,7 +18,7 @@ Files = Callable[[Path], None]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What `evo init` writes, as the working directory, with no Hub to ask."""
+    """A folder made by `evo init`, as the working directory, without a Hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main(["init", str(tmp_path / "project")]) == DONE
     monkeypatch.chdir(tmp_path / "project")

@@ -205,7 +205,7 @@ def test_the_loser_of_two_launches_changes_nothing(
 def test_the_loser_that_comes_to_the_ledger_writes_no_config(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As where the locks of a shared folder do not hold between two machines."""
+    """Have locks not hold, as those of a shared folder between two machines may."""
     from contextlib import contextmanager, nullcontext
     from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What a terminal shows of a stranger's run or spec: no escape sequence, no value of any length."""
+"""Terminal output about a stranger's run or spec: no escape sequence, no value of any length."""
 
 import io
 import json

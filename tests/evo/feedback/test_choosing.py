@@ -1,4 +1,4 @@
-"""What is shown of many drafts or of a pool: any, or what tells most of what people like."""
+"""The choice of items to judge, of many drafts or a pool: random, or the most informative ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is said of rounds, from ledgers made up for it: nothing is dressed up."""
+"""The verdict on rounds, from ledgers made up for it: nothing is dressed up."""
 
 from pathlib import Path
 from typing import Any

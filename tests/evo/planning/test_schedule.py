@@ -16,7 +16,7 @@ LASTING = st.lists(st.floats(0.01, 100), min_size=1, max_size=60)
 
 
 def before_breeding(steps: list[Step]) -> dict[int, list[int]]:
-    """By slot, all that was learned from before it was bred, in order."""
+    """All slots that were learned from before each slot was bred, in order."""
     learned: list[int] = []
     found = {}
     for step in steps:

@@ -1,4 +1,4 @@
-"""What is wrong with the data of a spec, told all at once and before anything is trained."""
+"""Faults in the data of a spec are reported all at once and before anything is trained."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a launch and its dry run foresee: refusals, warnings, and the work of an evaluation."""
+"""Predictions of a launch and its dry run: refusals, warnings, and the work of an evaluation."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def prepared(spec: Path) -> Prepared:
 
 @pytest.fixture
 def seen(spec: Path, prepared: Prepared) -> Callable[..., Foresight]:
-    """What is foreseen of the spec with other values."""
+    """The prediction for the spec with other values."""
 
     def foreseen(*overrides: str, **task: Any) -> Foresight:
         config = configuration.load(spec, overrides)

@@ -107,7 +107,7 @@ def test_rounds_end_when_they_should(tmp_path: Path, more: str, losses: list[flo
 
 def test_rounds_end_where_there_is_nothing_to_learn(tmp_path: Path):
     nothing = {"pool": {"pool": 0, "judged": {}}}
-    assert "nothing" in _ended(load(tmp_path), [fact(1, 4.0, **nothing)])
+    assert "none of the generated samples" in _ended(load(tmp_path), [fact(1, 4.0, **nothing)])
     judged = {"pool": {"pool": 0, "judged": {"corrections": 3}}}
     assert not _ended(load(tmp_path), [fact(1, 4.0, **judged)])
 
@@ -166,7 +166,7 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
 
 
 def plain(run: Path) -> list[dict[str, Any]]:
-    """What came of the rounds, without when."""
+    """The outcome of the rounds, without times."""
     facts = [fact for fact in read(run) if fact["fact"] == "round"]
     return [{name: value for name, value in fact.items() if name != "time"} for fact in facts]
 

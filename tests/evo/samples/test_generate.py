@@ -185,7 +185,7 @@ def test_a_pool_is_written_in_parts_and_of_sources_that_are_there(
         (("--infill-words", "0"), "--infill-words: Input should be greater than or equal to 1"),
         (("--seed", "-1"), "--seed is -1; it must be 0 or more"),
         (("--first", "-3"), "--first is -3; it must be 0 or more"),
-        (("--from-prompts", "1"), "there are no prompts to go on from"),
+        (("--from-prompts", "1"), "from_prompts is 1, and there are no prompts"),
         (("--prompts", "nowhere.jsonl"), "there is no 'nowhere.jsonl'"),
     ],
 )
@@ -242,5 +242,5 @@ def test_no_text_or_no_room_for_it_is_told_before_anything_is_turned(tmp_path: P
             "limit: 200}", "limit: 200, kind: prompt}"
         )
     )
-    with pytest.raises(InputError, match=r"recipe\.infill_share: turns documents of text, and no"):
+    with pytest.raises(InputError, match=r"recipe\.infill_share: .*no source is of kind text"):
         configuration.load(spec)

@@ -174,7 +174,7 @@ def test_the_surrogate_too_resumes_to_the_same_run(tmp_path: Path, task: Task) -
 def test_an_asynchronous_search_resumes_exactly_from_any_line_of_its_ledger(
     tmp_path: Path, task: Task
 ) -> None:
-    """What was recorded comes out again, or the search would stop; what was not may differ."""
+    """Recorded decisions come out again, or the search would stop; others may differ."""
     spec = write_spec(tmp_path, evaluations=12, schedule="asynchronous")
     search(tmp_path / "whole", spec, InProcess(task, random.Random(0), size=3))
     lines = (tmp_path / "whole" / "ledger.jsonl").read_bytes().splitlines(keepends=True)

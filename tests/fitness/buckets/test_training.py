@@ -241,7 +241,7 @@ def test_rows_that_cannot_be_told_apart_are_refused(base: Base) -> None:
         with pytest.raises(InputError, match="3 rows does not divide among 2 members"):
             base.model(input_ids=torch.zeros((3, 4), dtype=torch.int64))
         name, some = next(iter(bucket.modules)), torch.zeros((5, 96))
-        with pytest.raises(InputError, match="whose they are"):
+        with pytest.raises(InputError, match="in a batch of 3 rows"):
             bucket.update(name, some, some, training=False)
 
 

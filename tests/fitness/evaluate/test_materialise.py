@@ -1,4 +1,4 @@
-"""What other trainers are given is what the builtin one draws."""
+"""Other trainers are given the windows that the builtin one draws."""
 
 import json
 from itertools import islice

@@ -58,7 +58,7 @@ class Served:
     say: Callable[[str, int], str] | None = None  # of question and seed, in place of the model
 
     def endpoint(self, **settings: Any) -> Endpoint:
-        """With the pauses that it takes written to `pauses`, not taken."""
+        """Record the pauses that it would take in `pauses`, without taking them."""
         self.pauses: list[float] = []
         return Endpoint(place_of(f"{self.url}#{MODEL_NAME}"), pause=self.pauses.append, **settings)
 

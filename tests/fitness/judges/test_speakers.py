@@ -1,4 +1,4 @@
-"""Who speaks: the quickstart's model with a chat template, in this process."""
+"""A local judge: the quickstart's model with a chat template, in this process."""
 
 import math
 from pathlib import Path

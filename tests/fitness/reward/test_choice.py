@@ -18,7 +18,7 @@ FRESH = [Item(f"new {n}:", (Draft(text),)) for n, text in enumerate(texts(200)[6
 
 @cache
 def learned() -> Reward:
-    """Of all that was said; for all tests, since it takes longest."""
+    """The reward model of all judgements; for all tests, since it takes longest."""
     found = fitted(known(JUDGED), SAID, seed=0)
     assert found is not None
     return found

@@ -23,7 +23,7 @@ def good(count: int) -> list[Sample]:
 
 
 def numbered(samples: list[Sample], **columns: list[float]) -> list[Sample]:
-    """With scores by name, one for each sample."""
+    """Samples with scores by name, one for each sample."""
     return [
         replace(one, scores={name: values[place] for name, values in columns.items()})
         for place, one in enumerate(samples)

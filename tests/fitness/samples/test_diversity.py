@@ -1,4 +1,4 @@
-"""What a collapse shows: fewer different words, and texts alike."""
+"""A collapse shows in fewer different words and in texts alike."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What stands elsewhere already: near copies in the pool, copies of sources, held-out text."""
+"""Texts that exist elsewhere already: near copies in the pool, copies of sources, held-out text."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a model writes by itself: where it begins, where it ends, and that it is repeatable."""
+"""Generation of samples: where they begin, where they end, and that they are repeatable."""
 
 import itertools
 from typing import Any
@@ -114,7 +114,7 @@ def test_what_the_model_ends_itself_is_told_apart(base: Base) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"from_prompts": 1}, "from_prompts is 1, and there are no prompts to go on from"),
+        ({"from_prompts": 1}, "from_prompts is 1, and there are no prompts"),
         ({"max_new_tokens": 10**6}, "leaves no room for a prompt"),
     ],
 )
