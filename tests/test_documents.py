@@ -1,4 +1,4 @@
-"""What README.md and docs/ say can be typed: commands, specs, benches, files and links."""
+"""README.md and docs/: commands and specs can be typed; benches, files and links exist."""
 
 import argparse
 import importlib

@@ -52,7 +52,7 @@ def start(*arguments: object, cwd: Path = ROOT, **variables: object) -> "subproc
 
 
 def _interruptible() -> None:
-    """Keyword arguments to start a process as a terminal does: what runs in a script's background ignores Ctrl-C otherwise."""
+    """Heed Ctrl-C, as a process of a terminal does; one in a script's background ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -272,7 +272,7 @@ def test_the_key_is_in_no_file_and_no_output(
 
 
 def judged_by_people(run: Path, pairs: int) -> None:
-    """Judgements of pairs of a good and a bad draft, which Ada and Bob tell apart but for Bob's first."""
+    """Judgements of a good and a bad draft each; Ada and Bob choose right, but for Bob's first."""
     items = [
         Item(f"hack {n}: n.", (Draft(f"good {n}"), Draft(f"bad {n}"))[:: 1 if n % 2 else -1])
         for n in range(pairs)
