@@ -16,7 +16,8 @@ from evo.config import Constraint
 from fitness.errors import InputError
 from fitness.evaluation import Purpose, Status
 
-Id = Annotated[int, Field(ge=0, lt=2**31)]  # a slot's number; a control's is above them
+Id = Annotated[int, Field(ge=0, lt=2**31)]  # number of the slot in which an individual was bred
+AnyId = Annotated[int, Field(gt=-(2**31), lt=2**31)]  # or of a control, which has none: negative
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 LATEST = 1e11
@@ -105,7 +106,7 @@ class Repeat(TypedDict):
 class Evaluated(TypedDict):
     """An evaluation that has ended."""
 
-    individual: Id
+    individual: AnyId
     seed: Seed
     fidelity: Fidelity
     split: Purpose
@@ -122,7 +123,7 @@ class Evaluated(TypedDict):
 class Lost(TypedDict):
     """An evaluation that was lost because its worker died."""
 
-    individual: Id
+    individual: AnyId
     seed: Seed
     fidelity: NotRequired[Fidelity]
     split: Purpose
@@ -138,7 +139,7 @@ class Winner(TypedDict):
 class Control(TypedDict):
     """A control for the closing comparison: the winner's recipe on other data."""
 
-    id: Count
+    id: Annotated[int, Field(gt=-(2**31), lt=0)]
     name: str
     individual: Id
     genome: Genome

@@ -11,8 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evo.config import load
+from evo.config.starter import QUICKSTART_FOLDER
+from evo.planning.controls import NOTHING_GENERATED, controls
 from evo.record.ledger import Ledger, read
+from fitness.data.documents import Source
 from fitness.errors import InputError
+from population.individual import Individual
 
 EARLIER = '{"fact":"search","format":1,"config":{},"time":0.0}\n'  # as written without checksums
 
@@ -237,3 +242,24 @@ def test_the_driver_keeps_no_samples_and_nothing_of_what_it_appends(tmp_path: Pa
     with Ledger(run) as ledger:
         assert ledger.facts[1]["details"] == {"shares": {"a": 1.0}}
     assert read(run)[1]["details"] == details
+
+
+def test_a_control_and_its_evaluation_are_read_back(tmp_path: Path) -> None:
+    config = load(QUICKSTART_FOLDER / "search.yaml")
+    genome = {"mixture": {"jargon": 0.5, "wordnet": 0.5}}
+    mixed = config.model_copy(
+        update={"sources": {**config.sources, "jargon": Source(path="pool.jsonl", kind="sample")}}
+    )
+    (control,) = controls(mixed, Individual(0, genome))
+    with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
+        ledger.append(
+            "individual", id=0, genome=genome, parents=[], operator="random", generation=0
+        )
+        ledger.append("winner", individual=0)
+        name, known = NOTHING_GENERATED, control.genome
+        ledger.append("control", id=control.id, name=name, individual=0, genome=known)
+        ended = {"measurements": {"target/loss": 4.0}, "started": 0.0, "finished": 1.0}
+        measured = {"seed": 1, "fidelity": 1.0, "split": "test", "status": "ok", **ended}
+        ledger.append("evaluation", individual=control.id, **measured)
+        ledger.append("lost", individual=control.id, seed=1, split="test", attempt=1)
+    assert [fact.get("individual") for fact in read(tmp_path / "run")][-2:] == [control.id] * 2
