@@ -1,6 +1,6 @@
 """Drivers killed at random moments: the run ends as if nothing had happened.
 
-24 times in all, or as often as EVOMIX_KILLS says.
+12 times in all, or as often as EVOMIX_KILLS says.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.evo.toy import write_spec
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*torn last line")]
 EVALUATIONS = 120
 SLOW = {"TOY_SECONDS": 0.1}
-KILLS = int(os.environ.get("EVOMIX_KILLS", "24"))
+KILLS = int(os.environ.get("EVOMIX_KILLS", "12"))
 
 
 def killed(spec: Path, run: Path, watched: Path, *, kills: int, seed: int, **harm: Any) -> None:

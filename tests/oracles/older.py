@@ -28,13 +28,15 @@ def older_python() -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             _make(folder)
             (folder / "whole").touch()
+        # each time: another checkout with an environment of its own may have made the folder
+        site = next(folder.glob("lib/python*/site-packages"))
+        (site / "running.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return folder / "bin" / "python"
 
 
 def _make(folder: Path) -> None:
     venv.create(folder, with_pip=False, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    (site / "running.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "1", "install"]
     target = ["--no-deps", "--quiet", "--target", str(site)]
     done = subprocess.run([*pip, *target, *PACKAGES], capture_output=True, text=True, check=False)
