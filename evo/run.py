@@ -27,8 +27,6 @@ from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from population.strategies import PLANNED
 
-Watch = Callable[[Fact], None]
-
 
 @dataclass(frozen=True)
 class Round:

@@ -30,8 +30,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer in a model's folder; runs no code from there."""
     from transformers import AutoTokenizer
 
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    _check_folder(folder)
     quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -54,11 +53,15 @@ def fingerprint_of_tokenizer(folder: Path) -> str:
 
     Weights and documentation, such as a README, are not included.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")
+    _check_folder(folder)
     digests = {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name.endswith(TOKENIZER_FILES) and not path.name.startswith(".")
     }
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a tokenizer is read from a model's folder")

@@ -104,7 +104,7 @@ def _scores(
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     by_item = {"loss": each}
     if file.kind == "preference" and math.isfinite(loss):
-        right = _pairs(model, file, length)
+        right = chosen_likelier(model, file, length)
         scores["accuracy"] = sum(right) / len(right)
         by_item["accuracy"] = items("record", right)
     return scores, by_item
@@ -191,13 +191,7 @@ def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, n
     return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
 
 
-def pair_accuracy(model: Any, file: TokenFile, length: int) -> float:
-    """Share of preferences whose chosen answer is more likely under the model than the rejected."""
-    right = _pairs(model, file, length)
-    return sum(right) / len(right)
-
-
-def _pairs(model: Any, file: TokenFile, length: int) -> list[bool]:
+def chosen_likelier(model: Any, file: TokenFile, length: int) -> list[bool]:
     """Comparison for each preference: True if the chosen answer is more likely under the model."""
     import torch
 

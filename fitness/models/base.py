@@ -10,7 +10,7 @@ from fitness.errors import InputError
 from fitness.models import adapters
 from fitness.models.checkpointing import checkpointed
 from fitness.models.heads import CAUSAL, Head
-from fitness.models.loading import cuda_devices, load, own_parts, skeleton
+from fitness.models.loading import cuda_devices, load, own_parts
 from fitness.models.repeatable import reserve_workspaces
 from fitness.quiet import quieten
 from fitness.recipe import Recipe
@@ -161,17 +161,12 @@ def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.float() for one in inputs)
 
 
-def linear_modules(folder: Path, head: Head = CAUSAL) -> list[str]:
-    """Names of the linear modules inside a model's layers, from its configuration alone."""
-    return list(_linear_modules(skeleton(folder, head)))
-
-
 def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
     """The linear modules inside the last so many layers that can have an adapter.
 
     Modules of the roles `passed_by` are excluded: a forward pass does not call them.
     """
-    found = _linear_modules(model, last)
+    found = linear_modules(model, last)
     refused = adapters.refused(model, found, passed_by)
     if len(refused) == len(found):
         raise InputError(
@@ -181,12 +176,12 @@ def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -
     return {name: module for name, module in found.items() if name not in refused}
 
 
-def _linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
+def linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    inside = {id(module) for layer in _layers(model)[-last:] for module in layer.modules()}
+    inside = {id(module) for layer in layers(model)[-last:] for module in layer.modules()}
     found = {
         name: module
         for name, module in model.named_modules()
@@ -202,7 +197,7 @@ def _linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     return found
 
 
-def _layers(model: Any) -> list[Any]:
+def layers(model: Any) -> list[Any]:
     """The model's layers, first to last."""
     import torch
 

@@ -120,9 +120,5 @@ def load(file: Path) -> TrainingState | None:
 
 def forget(artifacts: Path, individual: int) -> None:
     """Delete the saved states of an individual that will not be resumed any more."""
-    _forget(artifacts, f"state-{individual}-*")
-
-
-def _forget(folder: Path, pattern: str) -> None:
-    for file in folder.glob(pattern):
+    for file in artifacts.glob(f"state-{individual}-*"):
         file.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fitness.data.sources import TokenFile
-from fitness.evaluate.held_out import held_out_loss, pair_accuracy
+from fitness.evaluate.held_out import chosen_likelier, held_out_loss
 from fitness.inference.likelihood import likelihoods
 from fitness.models.base import Base
 from tests.fitness.evaluate.test_held_out import file as file
@@ -73,5 +73,5 @@ def test_a_pair_is_right_where_its_chosen_answer_has_the_likelier_tokens(
             each = logps.gather(1, ids[0, 1:, None])[:, 0]
             sums.append(float(each[-len(answer) :].sum()))
         right += sums[0] > sums[1]
-    found = pair_accuracy(base.model, record_file(records, "preference", tmp_path), length)
-    assert found == right / len(records)
+    found = chosen_likelier(base.model, record_file(records, "preference", tmp_path), length)
+    assert sum(found) / len(found) == right / len(records)

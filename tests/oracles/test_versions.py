@@ -1,6 +1,5 @@
 """An exported model is the same one in transformers 4.57 as in the version that trained it."""
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from fitness.models import weights
 from fitness.models.base import Base
 from fitness.recipe import Recipe
+from tests.fitness.models.architectures import tiny_models
 from tests.fitness.quickstart import MODEL
 from tests.oracles.older import in_older, older_python  # noqa: F401 (a fixture)
 
-CASES = Path(__file__).parents[1] / "cases" / "models" / "tiny_models.py"
 TEXT = "chairman: n. one who presides <|endoftext|> bug"
 ROWS = torch.arange(2, 120).reshape(2, 59)
 ROTARY: Mapping[str, Mapping[str, Any]] = {  # settings that differ from the defaults of 4.57
@@ -73,16 +72,6 @@ print(json.dumps(tokens))
 """
 
 
-def tiny() -> Any:
-    """The tiny random models of real architectures."""
-    spec = importlib.util.spec_from_file_location("tiny_models", CASES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
         found: torch.Tensor = model(ROWS).logits.clone()
@@ -135,8 +124,9 @@ def test_every_tiny_architecture_is_exported_to_both_versions(
     tmp_path: Path,
 ) -> None:
     wanted: dict[Path, torch.Tensor] = {}
-    for kind in tiny().KINDS:
-        tiny().save(kind, tmp_path / kind, MODEL, **ROTARY.get(kind, {}))
+    tiny = tiny_models()
+    for kind in tiny.KINDS:
+        tiny.save(kind, tmp_path / kind, MODEL, **ROTARY.get(kind, {}))
         adapters = ["none", "lora"] if kind in ADAPTED else ["none"]
         wanted |= exports(tmp_path / kind, tmp_path / "to", adapters)
     compared(older_python, wanted, tmp_path)

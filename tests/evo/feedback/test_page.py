@@ -1,8 +1,6 @@
 """The page in a real browser, as people use it."""
 
 import json
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,25 +11,12 @@ from typing import Any
 import pytest
 
 from fitness.feedback.items import Draft, Item
+from tests.evo.browsing import needs_chromium
 from tests.evo.feedback.sitting import facts, opened, run_with_samples, served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)"
-)
+pytestmark = needs_chromium
 SINGLES = [Item(f"prompt {n}", (Draft(f"draft {n}"),)) for n in range(4)]
 PAIRS = [Item(f"question {n}", (Draft("left one"), Draft("right one"))) for n in range(6)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # chromium refuses root otherwise
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -90,6 +90,11 @@ def search(
     return winner
 
 
+def evaluations_by(config: SearchConfig, ledger: Ledger, asked: InProcess) -> Evaluations:
+    key = configuration.space(config).key
+    return Evaluations(config, ledger, asked, StopRequests(), lambda fact: None, key)  # type: ignore[arg-type]
+
+
 def cluster(prepared: Prepared, run: Path, number: int = 0, size: int = 2) -> InProcess:
     task = replace(prepared.task, artifacts=run / "artifacts")
     return InProcess(task, random.Random(number), size=size)
@@ -232,14 +237,7 @@ def test_equal_genomes_share_an_evaluation_only_if_they_began_alike(
     heir = heirs(run)[0]["individual"]
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
-        evaluations = Evaluations(  # type: ignore[arg-type]
-            config,
-            ledger,
-            asked,
-            StopRequests(),
-            lambda fact: None,
-            configuration.space(config).key,
-        )
+        evaluations = evaluations_by(config, ledger, asked)
         known = evaluations.individual(heir)
         evaluations.request(Job(known, config.seed))
         twin = replace(known, id=100)
@@ -361,14 +359,7 @@ def test_the_winner_meets_its_recipe_from_scratch_only_if_it_inherited(
     run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
-        evaluations = Evaluations(  # type: ignore[arg-type]
-            config,
-            ledger,
-            asked,
-            StopRequests(),
-            lambda fact: None,
-            configuration.space(config).key,
-        )
+        evaluations = evaluations_by(config, ledger, asked)
         compare(config, evaluations.individual(heir), evaluations)
     longer = [f for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] > 1]
     (wanted,) = {

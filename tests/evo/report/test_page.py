@@ -1,7 +1,5 @@
 """The report in a browser: nothing runs off a phone's screen, tables sort, text can be copied."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,12 @@ import pytest
 
 from evo import history
 from evo.report import write
+from tests.evo.browsing import needs_chromium
 from tests.evo.synthetic_ledger import ledger
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)"
-    ),
+    needs_chromium,
 ]
 
 # Of what is neither within something that scrolls by itself nor inside a drawing.
@@ -36,17 +32,6 @@ PANELS = """() => [...document.querySelectorAll("#comparison .bglayer .bg")]
     .map((one) => one.getBoundingClientRect()).map(({left, width}) => [left, width])"""
 COLUMN = """(place) => [...document.querySelectorAll("#individuals tbody tr")]
     .map((row) => row.cells[place].dataset.value)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # chromium refuses root otherwise
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ MLA = {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_hea
 EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
 
-def _tiny() -> Any:
+def tiny_models() -> Any:
+    """A module of its own of the tiny random models of real architectures."""
     spec = importlib.util.spec_from_file_location("tiny_models", CASES)
     assert spec is not None
     assert spec.loader is not None
@@ -23,7 +24,7 @@ def _tiny() -> Any:
     return module
 
 
-tiny = _tiny()
+tiny = tiny_models()
 SHARED = {**tiny.BASE, **EXPERTS, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1}
 tiny.KINDS |= {
     "glm4_moe": ("glm4_moe", {**SHARED, "head_dim": 8, "topk_group": 1}),

@@ -12,6 +12,8 @@ from fitness.evaluation import Task
 from fitness.models import base as base_module
 from fitness.models.adapters import is_target, targeted
 from fitness.models.base import Base
+from fitness.models.heads import CAUSAL
+from fitness.models.loading import skeleton
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
 from tests.fitness.models.test_base import gpt2
@@ -88,7 +90,8 @@ def test_another_architecture_has_its_groups_too(gpt2: Path) -> None:
 
 def test_linear_modules_are_told_without_loading_weights(base: Base) -> None:
     before = torch.get_rng_state()
-    assert base_module.linear_modules(MODEL) == list(base_module._linear_modules(base.model, 0))
+    found = list(base_module.linear_modules(skeleton(MODEL, CAUSAL)))
+    assert found == list(base_module.linear_modules(base.model))
     assert torch.equal(torch.get_rng_state(), before)
 
 

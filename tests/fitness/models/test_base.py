@@ -234,7 +234,7 @@ def test_a_model_without_linear_modules_to_adapt_is_refused(base: Base) -> None:
         config = base.model.config
 
     with pytest.raises(InputError, match="Layerless has no layers of linear modules"):
-        base_module._linear_modules(Layerless(), 0)
+        base_module.linear_modules(Layerless(), 0)
 
 
 # ---------------------------------------------------------------- what is refused
