@@ -5,6 +5,7 @@ loaded.
 """
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from evo.cli import main
 from tests.evo.synthetic_ledger import ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-INPUTS = 300
+INPUTS = int(os.environ.get("EVOMIX_FUZZ", "120"))
 SEED = 12
 ODD = [None, "", "\x1b[2J", "x", [], {}, [[]], [None], {"": None}, True, False]
 NUMBERS = [0, -1, 1, 7, 0.5, 2**31, 2**40, 2**70, 1e300, -1e300, float("nan"), float("inf")]

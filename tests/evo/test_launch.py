@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from evo.record.ledger import read
+from fitness.evaluation import Task
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
-from tests.evo.search.test_loop import outcome
-from tests.evo.test_kills import KILLS
+from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import write_spec
 
 pytestmark = pytest.mark.slow
@@ -24,42 +24,9 @@ EVALUATIONS = 24
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The outcome of the toy search that nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    run = folder / "run"
-    done = evo("launch", write_spec(folder, evaluations=EVALUATIONS), "--run", run)
-    assert done.returncode == 0, done.stderr
-    return outcome(run)
-
-
-@pytest.mark.filterwarnings("ignore:.*torn last line")
-def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
-    tmp_path: Path, undisturbed: list[str]
-) -> None:
-    """Each kill comes at a random number of facts later; every other one inside a line."""
-    rng, workers, kills = random.Random(2), 2, KILLS // 3
-    run, calls = tmp_path / "run", tmp_path / "calls"
-    calls.mkdir()
-    spec = write_spec(tmp_path, evaluations=EVALUATIONS, workers=workers)
-    line = ("launch", spec, "--run", run)
-    for kill in range(kills):
-        target = facts_written(run) + rng.randint(1, 3)
-        driver = start(*line, TOY_SECONDS=0.02, TOY_CALLS=calls)
-        wait_until(driver, run, '"fact":', target)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.communicate()
-        if kill % 2:
-            whole = (run / "ledger.jsonl").read_bytes()
-            start_of_last = whole[:-1].rfind(b"\n") + 1
-            cut = rng.randint(start_of_last + 1, len(whole) - 1)
-            (run / "ledger.jsonl").write_bytes(whole[:cut])
-        line = ("resume", run)
-    finished = evo(*line, TOY_CALLS=calls)
-    assert finished.returncode == 0, finished.stderr
-    assert outcome(run) == undisturbed
-    recorded = [fact for fact in read(run) if fact["fact"] == "evaluation"]
-    assert len(recorded) == len(
-        {(f["individual"], f["seed"], f["fidelity"], f["split"]) for f in recorded}
-    )
-    assert len(list(calls.iterdir())) <= len(recorded) + kills * (workers + 1)
+    spec = write_spec(folder, evaluations=EVALUATIONS)
+    search(folder / "run", spec, InProcess(Task("tests.evo.toy:score")))
+    return outcome(folder / "run")
 
 
 def test_more_workers_than_the_clock_is_made_for_make_the_same_run_and_are_told(
@@ -146,7 +113,7 @@ def test_a_full_disk_stops_the_search_cleanly_and_room_lets_it_resume(
 ) -> None:
     spec = write_spec(tmp_path, evaluations=120)
     whole, run = tmp_path / "whole", small_disk / "run"
-    assert evo("launch", spec, "--run", whole).returncode == 0
+    search(whole, spec, InProcess(Task("tests.evo.toy:score")))
     assert (whole / "ledger.jsonl").stat().st_size > 64 * 1024
     stopped = evo("launch", spec, "--run", run)
     assert stopped.returncode == 1
@@ -193,12 +160,12 @@ def test_buckets_end_the_same_on_any_workers_and_resume_from_within_one(tmp_path
 
 def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
     """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
-    tiny = ["budget.tokens=12288", "budget.evaluations=10", "search.population=6"]
+    tiny = ["budget.tokens=6144", "budget.evaluations=7", "search.population=4"]
     tiny += ["comparison.seeds=1"]
     tiny += [
-        f"domains.{d}.{s}.limit=9" for d in ("target", "general") for s in ("selection", "test")
+        f"domains.{d}.{s}.limit=4" for d in ("target", "general") for s in ("selection", "test")
     ]
-    tiny += [f"prompts.{name}.limit=9" for name in ("jargon", "categories")]
+    tiny += [f"prompts.{name}.limit=3" for name in ("jargon", "categories")]
     settings = [word for override in tiny for word in ("--set", override)]
     whole, run = tmp_path / "whole", tmp_path / "run"
     undisturbed = evo("launch", "quickstart", "--run", whole, *settings)
@@ -207,7 +174,7 @@ def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path:
     wait_until(driver, run, '"fact":"evaluation"', 3)
     workers_of(driver)[0].kill()
     wait_until(driver, run, '"fact":"lost"', 1)
-    wait_until(driver, run, '"fact":"evaluation"', 6)
+    wait_until(driver, run, '"fact":"evaluation"', 5)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
     resumed = evo("resume", run)
