@@ -39,7 +39,7 @@ def test_a_driver_killed_again_and_again_resumes_to_the_same_run(
     run, calls = tmp_path / "run", tmp_path / "calls"
     calls.mkdir()
     spec = write_spec(tmp_path, evaluations=EVALUATIONS, workers=workers)
-    line = ("launch", spec, "--run", run)
+    line: tuple[object, ...] = ("launch", spec, "--run", run)
     for kill in range(kills):
         target = facts_written(run) + rng.randint(1, 3)
         driver = start(*line, TOY_SECONDS=0.02, TOY_CALLS=calls)

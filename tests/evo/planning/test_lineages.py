@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
 from fitness.models import weights
 from population.individual import Individual
+from population.space import Genome
 from tests.evo.driving import evo, start, wait_until
 from tests.evo.search.test_loop import InProcess, outcome
 
@@ -70,7 +72,7 @@ def search(
     run: Path,
     config: SearchConfig,
     prepared: Prepared,
-    cluster: InProcess,
+    cluster: Any,
     watch: Callable[[Fact], None] = lambda fact: None,
 ) -> Individual:
     """Launch, or resume where there is a ledger, to the end."""
@@ -83,16 +85,16 @@ def search(
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
         key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, cluster, StopRequests(), watch, key)  # type: ignore[arg-type]
+        evaluations = Evaluations(config, ledger, cluster, StopRequests(), watch, key)
         artifacts = Artifacts(run / "artifacts")
         winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
         compare(config, winner, evaluations)
     return winner
 
 
-def evaluations_by(config: SearchConfig, ledger: Ledger, asked: InProcess) -> Evaluations:
+def evaluations_by(config: SearchConfig, ledger: Ledger, asked: Any) -> Evaluations:
     key = configuration.space(config).key
-    return Evaluations(config, ledger, asked, StopRequests(), lambda fact: None, key)  # type: ignore[arg-type]
+    return Evaluations(config, ledger, asked, StopRequests(), lambda fact: None, key)
 
 
 def cluster(prepared: Prepared, run: Path, number: int = 0, size: int = 2) -> InProcess:
@@ -220,7 +222,8 @@ def test_an_heir_takes_its_share_of_budget_and_virtual_time(
     )
     assert 7 <= spent < 8
     assert history.status(facts)["done"] == spent
-    genome = {"mixture": {"jargon": 1.0, "wordnet": 0.0}, "learning_rate": 1e-3, "adapter": "none"}
+    mixture = {"jargon": 1.0, "wordnet": 0.0}
+    genome: Genome = {"mixture": mixture, "learning_rate": 1e-3, "adapter": "none"}
     child = Individual(5, {**genome, "start": "parent"}, parents=(3,))
     assert portion(config, child) == 0.25
     cost = cost_of(prepared.task)
@@ -302,7 +305,7 @@ def compared(folder: Path, cold: float) -> list[Fact]:
 
     def evaluated(number: int, seed: int, fidelity: float, split: str, loss: float) -> None:
         heir = number == 1 and fidelity == 1
-        tokens = {0: 0, 1: 960 if heir else 768}.get(fidelity, 960)
+        tokens = {0.0: 0, 1.0: 960 if heir else 768}.get(fidelity, 960)
         details = {"cumulative_tokens": {"jargon": tokens}}
         facts.append(
             {

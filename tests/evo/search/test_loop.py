@@ -265,6 +265,7 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
     search(tmp_path / "whole", spec, InProcess(task))
     config = configuration.load(spec)
     asked = StopRequests()
+    cluster: Any = InProcess(task)  # in its place
 
     def watch(fact: Fact) -> None:
         asked.times = int(fact["fact"] == "evaluation" and fact["individual"] == 9)
@@ -272,7 +273,7 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
     with Ledger.create(tmp_path / "run", header) as ledger:
         key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, InProcess(task), asked, watch, key)
+        evaluations = Evaluations(config, ledger, cluster, asked, watch, key)
         with pytest.raises(Stopped):
             evolve(config, {}, cost_of(task), evaluations, Artifacts(tmp_path / "artifacts"))
     assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")
