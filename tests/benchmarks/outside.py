@@ -44,6 +44,9 @@ class _Generational(ABC):
             self._queue = self.offspring(rng)
         return Individual(slot, self.space.decode(self._queue.pop(0)), operator="offspring")
 
+    def possible_parents(self) -> frozenset[int]:
+        return frozenset()  # its children do not name their parents
+
     def tell(self, individual: Individual) -> None:
         if individual.losses is None:
             return
