@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,14 +21,14 @@ from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
 from evo.report import page
 from evo.report.contents import comparison_table
-from evo.search.evaluations import Evaluations, Job, StopRequests
+from evo.search.evaluations import Job
 from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
 from fitness.models import weights
 from population.individual import Individual
 from population.space import Genome
 from tests.evo.driving import evo, start, wait_until
-from tests.evo.search.test_loop import InProcess, outcome
+from tests.evo.search.test_loop import InProcess, evaluations_by, outcome
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent
 SPEC = f"""\
@@ -72,7 +71,7 @@ def search(
     run: Path,
     config: SearchConfig,
     prepared: Prepared,
-    cluster: Any,
+    cluster: InProcess,
     watch: Callable[[Fact], None] = lambda fact: None,
 ) -> Individual:
     """Launch, or resume where there is a ledger, to the end."""
@@ -84,17 +83,11 @@ def search(
         }
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, cluster, StopRequests(), watch, key)
+        evaluations = evaluations_by(config, ledger, cluster, watch=watch)
         artifacts = Artifacts(run / "artifacts")
         winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
         compare(config, winner, evaluations)
     return winner
-
-
-def evaluations_by(config: SearchConfig, ledger: Ledger, asked: Any) -> Evaluations:
-    key = configuration.space(config).key
-    return Evaluations(config, ledger, asked, StopRequests(), lambda fact: None, key)
 
 
 def cluster(prepared: Prepared, run: Path, number: int = 0, size: int = 2) -> InProcess:
