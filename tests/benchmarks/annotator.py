@@ -145,13 +145,8 @@ class Trainer:
         mixture = {name: (1 - share) * part for name, part in REAL.items()}
         whole = sum(PEOPLE[name] for name in said)
         mixture |= {name: share * PEOPLE[name] / whole for name in said}
-        recipe = Recipe(
-            mixture=mixture,
-            method="preference",
-            learning_rate=2e-3,
-            decay="linear",
-            keep_reward=KEPT,
-        )
+        settings = {"method": "preference", "learning_rate": 2e-3, "decay": "linear"}
+        recipe = Recipe.model_validate({"mixture": mixture, **settings, "keep_reward": KEPT})
         task = replace(self._task, sources={**self._real, **said})
         spec = EvaluationSpec(0, recipe.model_dump(mode="json"), seed)
         found = Evaluator(task).evaluate(spec)
@@ -173,7 +168,7 @@ class Trainer:
             if lines:
                 path = self._folder / f"{shape}.jsonl"
                 path.write_text("".join(lines))
-                source = Source(path=str(path), kind=shape)  # type: ignore[arg-type]
+                source = Source(path=str(path), kind=shape)
                 found[shape] = tokenise(shape, source, self._folder, MODEL, self._folder)
         return found
 
@@ -314,8 +309,8 @@ def main() -> None:
     nearer = [
         mean_error(one) for one in zip(*np.subtract(alone["active"], alone["random"]), strict=True)
     ]
-    for choice, told in {**ranking, "active less random": nearer}.items():
-        steps = zip(STEPS, told, strict=True)
+    for choice, errors in {**ranking, "active less random": nearer}.items():
+        steps = zip(STEPS, errors, strict=True)
         print(
             f"the reward model alone, {choice}: "
             + ", ".join(f"{count}: {mean:.3f} ± {error:.3f}" for count, (mean, error) in steps)

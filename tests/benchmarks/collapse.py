@@ -157,8 +157,8 @@ def trained(
     assert written.status == "ok", written.message
     samples = [sample_in(record, "here") for record in written.details["samples"]]
     weights.assemble(model, weights.folder_of(own, 0), own / "model")
-    losses = (one.measurements["target/loss"] for one in (done, tested))
-    return (*losses, own / "model"), samples
+    selected_loss, tested_loss = (one.measurements["target/loss"] for one in (done, tested))
+    return (selected_loss, tested_loss, own / "model"), samples
 
 
 def _spec(model: Path, pool: Path | None) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from sklearn.metrics import roc_auc_score
 from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.data.samples import Sample
-from fitness.data.thresholds import score
-from fitness.filters import FILTERS, needs
+from fitness.filters import CONTAMINATION, FILTERS, filter_of, needs
 from fitness.inference.sampling import generate
 from fitness.models.base import Base
 from fitness.samples.contamination import CONTAMINATED, contamination
@@ -63,7 +62,7 @@ def changed(text: str, pool: Sequence[str], rng: np.random.Generator) -> str:
     said = text.split()
     count = max(1, round(CHANGED * len(said)))
     for place in rng.choice(len(said), count, replace=False):
-        said[place] = pool[rng.integers(len(pool))]
+        said[place] = pool[int(rng.integers(len(pool)))]
     return " ".join(said)
 
 
@@ -182,7 +181,8 @@ EVALUATED = evaluated_texts(
 def preference(name: str, values: np.ndarray) -> np.ndarray:
     """Higher is better. Of a band, lower is: an area below one half is badness on its low side."""
     known = name.split()[0]
-    return values if score(known).keeps == "highest" and known != "contamination" else -values
+    highest = filter_of(known).keeps == "highest" and known != CONTAMINATION
+    return values if highest else -values
 
 
 def main() -> None:

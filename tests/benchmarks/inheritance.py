@@ -135,14 +135,14 @@ def outcome(run: Path) -> Outcome:
     scores = history.scores(facts).set_index("individual")
     closing = history.comparison(facts).query("measurement == @OBJECTIVE").set_index("contender")
     rows = history.search_rows(facts)
-    test = float(closing.loc[WINNER, "mean"])
-    cold = float(closing.loc[COLD, "mean"]) if COLD in closing.index else test
+    means = closing["mean"].to_dict()
+    test = float(means[WINNER])
     return Outcome(
-        float(scores.loc[won, OBJECTIVE]),
+        float(scores[OBJECTIVE].to_dict()[won]),
         test,
         float(rows["tokens"].sum()),
-        float(closing.loc[WINNER, "tokens"]),
-        cold,
+        float(closing["tokens"].to_dict()[WINNER]),
+        float(means.get(COLD, test)),
         len(rows),
     )
 

@@ -143,8 +143,8 @@ def main() -> None:
     print(f"shares that obey the rule of {WORDS} words: {obeyed(kinds[BY_RULE])}")
     print(f"drafts and critiques {written - began:.0f} s, refinements {done - written:.0f} s")
     ranked = sorted((o for o in refined if o.odds), key=lambda o: max(o.odds) - o.draft_odds)
-    for one in (ranked[-1], ranked[len(ranked) // 2], ranked[0])[:EXAMPLES]:
-        print(shown(one) + "\n")
+    for example in (ranked[-1], ranked[len(ranked) // 2], ranked[0])[:EXAMPLES]:
+        print(shown(example) + "\n")
     rate = sum(one.accepted() is not None for one in refined) / len(refined)
     print(f"acceptance rate {rate:.2f}; below {HOPELESS} corrections are used instead")
     if options.keep:

@@ -10,7 +10,7 @@ it, the weights on disk, of which those off the front are deleted as in a search
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import numpy as np
 import psutil
 
 from evo.record.artifacts import Artifacts
+from fitness.data.sources import TokenFile
 from fitness.evaluate.evaluator import Evaluator
-from fitness.evaluation import EvaluationSpec, Status
+from fitness.evaluation import EvaluationSpec, Split, Status
 from population.individual import Individual
 from tests.fitness.quickstart import small_recipe, small_task, token_file
 
@@ -39,7 +40,7 @@ def recipe_of(rng: np.random.Generator) -> dict[str, Any]:
         "sequence_length": (24, 48),
         "learning_rate": (*10.0 ** rng.uniform(-4, -2, 9), 10.0),
     }
-    chosen = {name: options[rng.integers(len(options))] for name, options in drawn.items()}
+    chosen = {name: options[int(rng.integers(len(options)))] for name, options in drawn.items()}
     if chosen["learning_rate"] == 10.0:
         chosen |= {"warmup_share": 0.0, "clip_norm": 0.0}
     return small_recipe(**chosen).model_dump(mode="json")
@@ -54,8 +55,8 @@ def main() -> None:
         folder, cache = Path(temporary) / "artifacts", Path(temporary) / "cache"
         task = small_task(cache, artifacts=folder)
         general = token_file("held_out/general.selection.jsonl", cache, limit=20)
-        domains = {**task.domains, "general": {"selection": general, "test": general}}
-        task = replace(task, domains=domains)
+        held_out: Mapping[Split, TokenFile] = {"selection": general, "test": general}
+        task = replace(task, domains={**task.domains, "general": held_out})
         evaluators = [
             Evaluator(task),
             Evaluator(replace(task, micro_batch=2, checkpointing=True)),
@@ -68,7 +69,7 @@ def main() -> None:
             failed += done.status is Status.DIVERGED
             if done.status not in (Status.OK, Status.DIVERGED):
                 raise SystemExit(done.message)
-            scores = tuple(done.measurements.get(f"{name}/loss", np.inf) for name in domains)
+            scores = tuple(done.measurements.get(f"{name}/loss", np.inf) for name in task.domains)
             artifacts.keep_or_delete(Individual(number, {}, losses=scores))
             kept = len(list(folder.iterdir())) if folder.exists() else 0
             most = max(most, kept)

@@ -7,7 +7,7 @@ those libraries have it. pymoo is no dependency of the project: `pip install pym
 
 import importlib.util
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from deap import algorithms, base, tools
@@ -24,6 +24,9 @@ ETA = 20.0
 
 class _Generational(ABC):
     """Children are handed out one by one; a generation is learned from once all of it was told."""
+
+    breeds: ClassVar[bool] = False
+    planned: ClassVar[bool] = False
 
     def __init__(
         self, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
@@ -43,6 +46,9 @@ class _Generational(ABC):
         if not self._queue:
             self._queue = self.offspring(rng)
         return Individual(slot, self.space.decode(self._queue.pop(0)), operator="offspring")
+
+    def possible_parents(self) -> frozenset[int]:
+        return frozenset()  # its children do not name their parents
 
     def tell(self, individual: Individual) -> None:
         if individual.losses is None:

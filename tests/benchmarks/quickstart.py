@@ -80,7 +80,7 @@ def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves
                     for place in chosen
                 ]
             ),
-            [t.tests[OBJECTIVE][0] for t in traces],
+            [t.tests[OBJECTIVE].mean for t in traces],
             [int((t.hours <= shortest).sum()) for t in traces],
         )
     return 3600 * moments, by_strategy

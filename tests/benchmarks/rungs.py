@@ -121,7 +121,8 @@ def run(
     curves: Curves, policy: Policy, order: Sequence[int], budget: float = float("inf")
 ) -> Outcome:
     """A search in virtual time: promote who is worth it, else breed the next of `order`."""
-    outcome, left, coming = Outcome(), set(), list(order)[::-1]
+    outcome, coming = Outcome(), list(order)[::-1]
+    left: set[tuple[int, float]] = set()
     told: dict[float, list[Individual]] = {rung: [] for rung in curves.rungs}
     running: list[tuple[float, int, int]] = []  # when it ends, individual, place of its rung
     now = 0.0

@@ -22,6 +22,7 @@ def measure(micro_batch: int, checkpointing: int) -> dict[str, float]:
     import numpy as np
     import torch
 
+    from fitness.mixture.mixing import Batch
     from fitness.models.base import Base
     from fitness.training.supervised import finetune
     from tests.fitness.quickstart import MODEL, small_recipe
@@ -35,7 +36,7 @@ def measure(micro_batch: int, checkpointing: int) -> dict[str, float]:
         finetune(
             model,
             recipe,
-            [(tokens, tokens)] * STEPS,
+            [Batch(tokens, tokens)] * STEPS,
             steps=STEPS,
             seed=0,
             micro_batch=micro_batch or None,

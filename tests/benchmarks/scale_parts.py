@@ -9,6 +9,7 @@ import types
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def long_run(folder: str, count: str) -> dict[str, float]:
     }
     for name, part in parts.items():
         facts = read(run)
-        found[f"{name}_seconds"], value = _timed(lambda part=part, facts=facts: part(facts))
+        found[f"{name}_seconds"], value = _timed(partial(part, facts))
         if name == "page":
             found["page_megabytes"] = len(value) / 2**20
     return found
@@ -150,13 +151,16 @@ def nsga2(count: str) -> dict[str, float]:
     from population.genes import Choice, Float, Simplex
     from population.space import SearchSpace
     from population.strategies import make
+    from tests.population.genomes import mixture, number
 
-    genes = {
-        "mixture": Simplex(over=tuple("abcdefg")),
-        "rate": Float(1e-4, 1e-1, log=True),
-        "kind": Choice(("x", "y")),
-    }
-    strategy = make("nsga2", SearchSpace(genes), population=16, budget=int(count))
+    space = SearchSpace(
+        {
+            "mixture": Simplex(over=tuple("abcdefg")),
+            "rate": Float(1e-4, 1e-1, log=True),
+            "kind": Choice(("x", "y")),
+        }
+    )
+    strategy = make("nsga2", space, population=16, budget=int(count))
     spent = np.zeros(int(count))
     for slot in range(int(count)):
         rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(slot,)))
@@ -164,7 +168,8 @@ def nsga2(count: str) -> dict[str, float]:
         individual = strategy.ask(slot, rng)
         strategy.tell(individual)
         spent[slot] = time.perf_counter() - begun
-        share, rate = individual.genome["mixture"], np.log10(individual.genome["rate"])
+        share = mixture(individual.genome)
+        rate = np.log10(number(individual.genome, "rate"))
         losses = (float((share["a"] - 0.5) ** 2 + abs(rate + 2)), float(share["a"] + share["b"]))
         begun = time.perf_counter()
         strategy.tell(replace(individual, losses=losses))

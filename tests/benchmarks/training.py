@@ -68,7 +68,7 @@ class Individual:
     """One case in a process of its own: its recipe, its data, and three ways to train on them."""
 
     def __init__(self, case: Case) -> None:
-        from tests.fitness.quickstart import small_recipe, token_file
+        from tests.fitness.quickstart import small_recipe, token_file, tokens_of
 
         self.case = case
         self.recipe = small_recipe(**case.recipe)
@@ -79,7 +79,7 @@ class Individual:
                     name: token_file(f"sources/{name}.jsonl", Path(cache))
                     for name in self.recipe.mixture
                 }
-                self.tokens = {name: file.open() for name, file in files.items()}
+                self.tokens = {name: tokens_of(file) for name, file in files.items()}
             else:
                 self.tokens = dict.fromkeys(self.recipe.mixture, self._text())
 
@@ -246,8 +246,12 @@ def bare_loop(model: Any, batches: list[Any], recipe: Any) -> None:
     model.train()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     matrices, vectors = ([w for w in trained if (w.ndim > 1) == big] for big in (True, False))
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     adam = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        groups,
         lr=recipe.learning_rate,
         betas=(0.9, recipe.beta2),
         weight_decay=recipe.weight_decay,

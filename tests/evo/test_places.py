@@ -3,7 +3,9 @@
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,12 +111,13 @@ def test_a_name_that_is_not_utf8_is_a_name(run: Path) -> None:
 def test_a_path_in_a_spec_that_cannot_be_is_one_line_and_bad_input(
     text: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = {"target": {"path": f"{CORPUS}/sources/jargon.jsonl", "limit": 10}}
-    for changes in (
+    good: dict[str, object] = {"target": {"path": f"{CORPUS}/sources/jargon.jsonl", "limit": 10}}
+    wrong: tuple[dict[str, Any], ...] = (
         {"model": {"base": text}},
         {"sources": {"a": {"path": text}}},
         {"evaluator": {"command": [text, "x"]}},
-    ):
+    )
+    for changes in wrong:
         spec = spec_of(run.parent, **{"sources": good, **changes})
         assert main(["launch", str(spec), "--dry-run"]) == 2
         (said,) = capsys.readouterr().err.splitlines()
@@ -214,7 +217,7 @@ def test_the_loser_that_comes_to_the_ledger_writes_no_config(
     place = run.parent / "new"
 
     @contextmanager
-    def slow(*_: object):  # type: ignore[no-untyped-def]
+    def slow(*_: object) -> Iterator[SimpleNamespace]:
         (place / "ledger.jsonl").write_bytes(as_line(ledger(evaluations=4)[0]))
         (place / "config.yaml").write_text("the winner's\n")
         yield SimpleNamespace(size=1, bfloat16_cost=lambda: 1.0)

@@ -107,9 +107,9 @@ def test_the_live_table_and_plain_lines_print_no_escape_sequence(
         for fact in facts:
             progress(fact)
         progress.enter(f"phase {HOSTILE}")
-        screen = Screen(file=io.StringIO(), width=200)
-        screen.print(live_table(progress))
-    table = screen.file.getvalue()  # type: ignore[attr-defined]
+        file = io.StringIO()
+        Screen(file=file, width=200).print(live_table(progress))
+    table = file.getvalue()
     said = capsys.readouterr().err
     assert SHOWN in table
     assert SHOWN in said
@@ -119,15 +119,16 @@ def test_the_live_table_and_plain_lines_print_no_escape_sequence(
 def test_a_screen_keeps_its_own_control_codes_and_no_markup() -> None:
     from rich.table import Table
 
-    screen = Screen(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    file = io.StringIO()
+    screen = Screen(file=file, force_terminal=True, width=60, color_system=None)
     table = Table(f"head {CLIPBOARD}")
     table.add_row(f"[red]{CLIPBOARD}[/red]")
     screen.print(table)
-    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    shown = file.getvalue()
     assert raw(shown) == set()
     assert f"[red]{SHOWN}" in shown
     screen.show_cursor(show=False)
-    assert "\x1b[?25l" in screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[?25l" in file.getvalue()
 
 
 def test_control_characters_are_escaped_and_long_lines_are_clipped() -> None:
@@ -160,10 +161,11 @@ def test_an_option_of_any_length_and_kind_is_a_short_error(
     line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = str(write_spec(tmp_path))
+    code: object
     try:
         code = main([spec if word == "SPEC" else word for word in line])
     except SystemExit as ended:  # of argparse
-        code = ended.code  # type: ignore[assignment]
+        code = ended.code
     said = capsys.readouterr().err
     assert code in (1, 2)
     assert 0 < len(said) < 6000
@@ -177,7 +179,7 @@ def test_the_cost_of_a_fault_does_not_grow_with_their_number(
     """Counted in what each with each would take: the comparisons of keys."""
     from evo.config.file import Problem, SpecFile
 
-    class Counted(tuple):  # type: ignore[type-arg]
+    class Counted(tuple[str, ...]):
         compared = 0
 
         def __getitem__(self, at: Any) -> Any:

@@ -21,8 +21,11 @@ from evo.cli import BAD_INPUT, DONE, main
 from evo.replay import Answers, Scale, Table, by_chance, read_table, replay
 from evo.replay.summary import checkpoints
 from population.individual import Individual
+from population.space import Choice, Float
 from population.strategies import STRATEGIES
+from population.strategies.random import Random
 from tests.evo.driving import ROOT
+from tests.population.genomes import mixture
 
 MIXED = {
     "simplex": {"mixture": "w_*"},
@@ -43,8 +46,8 @@ def mixed_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
         adapter = str(rng.choice(["none", "lora", "dora"]))
         loss = (weights[0] - 0.6) ** 2 + 0.05 * math.log10(rate / 1e-3) ** 2
         loss += 0.1 * (adapter != "lora")
-        row = {f"w_{name}": round(float(w), 3) for name, w in zip("abc", weights, strict=True)}
-        row |= {"rate": rate, "batch": int(rng.choice([4, 8, 16, 32])), "adapter": adapter}
+        shares = {f"w_{name}": round(float(w), 3) for name, w in zip("abc", weights, strict=True)}
+        row = {**shares, "rate": rate, "batch": int(rng.choice([4, 8, 16, 32])), "adapter": adapter}
         rows.append({"run": number, **row, "loss": loss, "speed": 3 - weights[0] + rate})
     return rows
 
@@ -78,15 +81,17 @@ def test_rows_become_genomes_of_the_space_and_oriented_losses(table: Table) -> N
     assert list(table.space.genes) == ["mixture", "rate", "batch", "adapter"]
     for row, genome, losses in zip(rows, table.genomes, table.losses, strict=True):
         assert table.space.repair(genome) == genome
-        assert sum(genome["mixture"].values()) == pytest.approx(1, abs=1e-12)
+        assert sum(mixture(genome).values()) == pytest.approx(1, abs=1e-12)
         total = row["w_a"] + row["w_b"] + row["w_c"]
-        assert genome["mixture"]["w_b"] == pytest.approx(row["w_b"] / total)
+        assert mixture(genome)["w_b"] == pytest.approx(row["w_b"] / total)
         assert (genome["rate"], genome["batch"]) == (row["rate"], row["batch"])
         assert genome["adapter"] == row["adapter"]
         assert losses.tolist() == [row["loss"], -row["speed"]]
-    rate = table.space.genes["rate"]
+    rate, adapter = table.space.genes["rate"], table.space.genes["adapter"]
+    assert isinstance(rate, Float)
     assert (rate.low, rate.high) == (min(r["rate"] for r in rows), max(r["rate"] for r in rows))
-    assert table.space.genes["adapter"].options == ("dora", "lora", "none")
+    assert isinstance(adapter, Choice)
+    assert adapter.options == ("dora", "lora", "none")
 
 
 def test_short_forms_of_roles_mean_the_same(tmp_path: Path, table: Table) -> None:
@@ -169,7 +174,7 @@ def test_a_strategy_is_told_the_row_that_answered(
 ) -> None:
     told: list[Individual] = []
 
-    class Watched(STRATEGIES["random"]):  # type: ignore[name-defined, misc]
+    class Watched(Random):
         def tell(self, individual: Individual) -> None:
             told.append(individual)
             super().tell(individual)
@@ -282,10 +287,13 @@ def test_a_truth_value_is_one_option_however_it_is_written(tmp_path: Path) -> No
     for number, row in enumerate(rows):
         row["adapter"] = ("True", "true", "TRUE", "False")[number % 4]
     path = write_table(tmp_path / "runs.csv", rows)
-    for choice in ({}, [True, False]):  # as found, and as YAML writes them
+    choices: tuple[object, object] = ({}, [True, False])  # as found, and as YAML writes them
+    for choice in choices:
         roles = write_roles(tmp_path / "roles.yaml", {**MIXED, "choice": {"adapter": choice}})
         table = read_table(path, roles)
-        assert table.space.genes["adapter"].options == ("false", "true")
+        adapter = table.space.genes["adapter"]
+        assert isinstance(adapter, Choice)
+        assert adapter.options == ("false", "true")
         assert len(table.genomes) == 12
 
 
@@ -299,7 +307,9 @@ def test_bounds_and_options_narrow_the_table(tmp_path: Path) -> None:
         found = table_of(tmp_path, mixed_rows(60), narrow)
     kept = [row for row in mixed_rows(60) if row["rate"] >= 1e-4 and row["adapter"] == "lora"]
     assert [genome["rate"] for genome in found.genomes] == [row["rate"] for row in kept]
-    assert found.space.genes["rate"].low == 1e-4
+    rate = found.space.genes["rate"]
+    assert isinstance(rate, Float)
+    assert rate.low == 1e-4
     assert "adapter" not in found.space.genes  # what is left of it is the same in every row
 
 

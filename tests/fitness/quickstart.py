@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import evo.quickstart
 from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet
@@ -47,6 +49,13 @@ def small_task(cache: Path, **changes: Any) -> Task:
         "held_out_length": LENGTH,
     }
     return Task("builtin", **{**values, **changes})
+
+
+def tokens_of(file: TokenFile) -> np.ndarray:
+    """The tokens of a source of text, (tokens,)."""
+    tokens = file.open()
+    assert isinstance(tokens, np.ndarray)
+    return tokens
 
 
 def small_recipe(**changes: Any) -> Recipe:

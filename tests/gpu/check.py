@@ -37,12 +37,12 @@ AGREE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative: sums in another order; 
 ROUNDED = 1e-2  # relative, of a loss in bfloat16 to the same in float32
 TOGETHER = 1e-4  # nats, of a member of a bucket to its solo run: sums in another order
 INDIVIDUALS = 20
-MEMBERS = (
+MEMBERS: tuple[dict[str, Any], ...] = (
     {},
     {"lora_rank": 4, "learning_rate": 3e-3, "dropout": 0.1},
     {"lora_rank": 16, "decay": "linear", "mixture": {"jargon": 0.2, "wordnet": 0.8}},
 )
-REPEATED = {
+REPEATED: dict[str, dict[str, Any]] = {
     "lora": {**work.LORA, "dropout": 0.3},
     "all weights": {"dropout": 0.3},
     "dpo": work.PAIRED,

@@ -49,7 +49,8 @@ def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
         batch_size=shape.rows,
         sequence_length=shape.length,
     )
-    ours, bare = [], []
+    ours: list[float] = []
+    bare: list[float] = []
     for _ in range(REPETITIONS):
         for loop, seconds in ((_ours, ours), (_bare, bare)):
             with base.prepared(recipe, seed=0) as model:

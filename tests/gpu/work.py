@@ -8,7 +8,7 @@ from typing import Any
 from fitness.data.documents import Source
 from fitness.data.sources import tokenise
 from fitness.evaluate.evaluator import Evaluator
-from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status, Task
 from fitness.models.heads import Head
 from tests.fitness.classes import HEAD, encoder, labelled
 from tests.fitness.quickstart import (
@@ -24,7 +24,7 @@ from tests.fitness.records import PAIRS, rated, record_file
 
 HELD_OUT = Source(path="held_out/jargon.selection.jsonl", limit=4)
 JARGON = Source(path="sources/jargon.jsonl", limit=20)
-LORA = {"adapter": "lora", "learning_rate": 1e-2}
+LORA: dict[str, Any] = {"adapter": "lora", "learning_rate": 1e-2}
 PAIRED = {**LORA, "method": "preference", "mixture": {"jargon": 0.5, "pairs": 0.5}}
 REINFORCED = {
     **LORA,
@@ -68,7 +68,8 @@ def heads(folder: Path) -> dict[str, Task]:
     bert = folder / "bert"
     if not bert.exists():
         encoder(bert)
-    split = {name: labelled(folder, bert, first=0, last=12) for name in ("selection", "test")}
+    halves: tuple[Split, Split] = ("selection", "test")
+    split = {half: labelled(folder, bert, first=0, last=12) for half in halves}
     texts = Task(
         "builtin",
         bert,

@@ -32,8 +32,12 @@ def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tens
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
     matrices = [w for w in model.parameters() if w.ndim > 1]
     vectors = [w for w in model.parameters() if w.ndim == 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     adam = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        groups,
         betas=(0.9, recipe.beta2),
         weight_decay=recipe.weight_decay,
         fused=True,

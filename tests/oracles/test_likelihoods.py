@@ -12,6 +12,7 @@ from fitness.inference.likelihood import likelihoods
 from fitness.models.base import Base
 from tests.fitness.evaluate.test_held_out import file as file
 from tests.fitness.preferences import case
+from tests.fitness.quickstart import tokens_of
 from tests.fitness.records import record_file
 from tests.fitness.samples.pools import good, sample
 
@@ -20,7 +21,7 @@ from tests.fitness.samples.pools import good, sample
 def test_the_loss_is_the_mean_over_every_token_but_the_first(
     base: Base, file: TokenFile, length: int
 ) -> None:
-    tokens = torch.tensor(file.open()[:200].astype(int))
+    tokens = torch.tensor(tokens_of(file)[:200].astype(int))
     short = replace(file, tokens=200)
     total = 0.0
     with torch.no_grad():

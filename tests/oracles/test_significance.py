@@ -104,7 +104,8 @@ def test_5_of_11_prompts_instead_of_4_is_no_leap_however_sure_the_seeds_are() ->
     assert found.margin == pytest.approx(1 / 11)
     assert found.p > 0.3
     assert found.clear == "unclear"
-    alone = difference(*(Result(side.values) for side in sides), -1.0)
+    without_items = [Result(side.values) for side in sides]
+    alone = difference(without_items[0], without_items[1], -1.0)
     assert alone.clear == "better"  # which seeds alone would have claimed
 
 

@@ -15,6 +15,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.inference.likelihood import _tokens
 from fitness.inference.sampling import decoded
 from fitness.samples.passages import seen
+from tests.fitness.quickstart import tokens_of
 from tests.oracles.tokenizers import KINDS, OPENS_THINKING, TEXTS, tokenizer_of
 
 CASES = Path(__file__).parents[1] / "cases" / "chats"
@@ -31,7 +32,7 @@ def of_file(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (CASES / name).read_text().splitlines()]
 
 
-TOLD = [
+TOLD: list[dict[str, Any]] = [
     {"prompt": "Question: what is late?", "completion": " The dog, of course."},
     {"prompt": "Question: what is late? ", "completion": "The dog"},
     {"prompt": "Hello\n", "completion": "there\n"},
@@ -119,7 +120,7 @@ def test_pairs_have_the_tokens_of_trl(folder: Path, tmp_path: Path) -> None:
     from trl import DPOTrainer
 
     tokenizer = load_tokenizer(folder)
-    records = [
+    records: list[dict[str, Any]] = [
         {"prompt": "Question: ", "chosen": "Paris", "rejected": " the dog"},
         {"prompt": "the qui", "chosen": "ck fox", "rejected": " lazy dog"},
         {"prompt": "Question: ", "chosen": "Paris", "rejected": ""},
@@ -176,8 +177,8 @@ def test_what_continues_a_text_has_the_tokens_and_the_text_that_it_has_in_the_wh
     sample = Sample(prompt, completion, 1, 0, suffix=suffix)
     base: Any = SimpleNamespace(tokenizer=tokenizer)
     row = _tokens(base, sample, 99)
-    assert row.tokens.tolist() == whole
-    assert (row.begin, row.end) == (len(asked), len(answered))
+    assert row.tokens.tolist() == answered
+    assert row.begin == len(asked)
 
 
 LONG = {
@@ -215,5 +216,5 @@ def check_long(folder: Path, text: str, place: Path) -> None:
 
     end = [tokenizer.eos_token_id]
     expected = tokenizer(text, verbose=False)["input_ids"] + end
-    assert whole.open().tolist() == expected
-    assert lines.open().tolist() == expected + tokenizer("short")["input_ids"] + end
+    assert tokens_of(whole).tolist() == expected
+    assert tokens_of(lines).tolist() == expected + tokenizer("short")["input_ids"] + end

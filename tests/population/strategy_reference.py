@@ -10,6 +10,8 @@ import pytest
 from population.individual import Individual
 from population.space import Choice, Float, Genome, Int, SearchSpace, Simplex
 from population.strategies import Strategy, check, make
+from tests.population.genomes import losses_of, mixture, number
+from tests.randomness import global_states
 
 SOURCES = ("jargon", "wordnet", "python", "austen")
 SPACE = SearchSpace(
@@ -36,10 +38,9 @@ def slot_rng(seed: int, slot: int) -> np.random.Generator:
 def losses(genome: Genome) -> tuple[float, float]:
     """Two losses at odds over the mixture, with a best learning rate of 3e-3."""
     wanted = {"jargon": 0.6, "wordnet": 0.4}, {"jargon": 0.1, "python": 0.9}
-    rate = np.log10(float(genome["learning_rate"]) / 3e-3) ** 2
-    away = [
-        sum((genome["mixture"].get(s, 0.0) - w.get(s, 0.0)) ** 2 for s in SOURCES) for w in wanted
-    ]
+    rate = np.log10(number(genome, "learning_rate") / 3e-3) ** 2
+    shares = mixture(genome)
+    away = [sum((shares.get(s, 0.0) - w.get(s, 0.0)) ** 2 for s in SOURCES) for w in wanted]
     return float(away[0] + rate), float(away[1] + rate)
 
 
@@ -115,9 +116,9 @@ class StrategyReference:
     def test_global_random_states_are_neither_read_nor_changed(self):
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
-        before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        before = global_states()
         first = self.search(self.build(), 24, seed=6)
-        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+        assert global_states() == before
         random.seed(2)
         np.random.seed(2)  # noqa: NPY002
         assert self.search(self.build(), 24, seed=6) == first
@@ -136,7 +137,7 @@ class StrategyReference:
                 strategy.tell(asked[-1])
             for one in asked:
                 keys.append(space.key(one.genome))
-                strategy.tell(replace(one, losses=(float(one.genome["a"]),)))
+                strategy.tell(replace(one, losses=(float(number(one.genome, "a")),)))
         assert len(set(keys)) == len(keys) == 24
 
     def test_an_exhausted_space_still_answers(self):
@@ -162,7 +163,7 @@ class StrategyReference:
         for seed in range(3):
             found = self.search(self.build(), 40, seed=seed)
             for objective in range(self.objectives):
-                best = min(one.losses[objective] for one in found)
+                best = min(losses_of(one)[objective] for one in found)
                 assert best < min(losses(genome)[objective] for _, genome in ANCHORS)
 
     def test_a_population_that_is_too_small_is_refused(self):

@@ -6,8 +6,9 @@ from hypothesis import given
 
 from population.logratio import Coordinates, logratios, shares
 from population.selection import hypervolume
-from population.space import Choice, Float, SearchSpace, Simplex
+from population.space import Choice, Float, Genome, SearchSpace, Simplex
 from population.strategies import make
+from tests.population.genomes import losses_of, mixture, number
 from tests.population.strategy_reference import (
     StrategyReference,
     search,
@@ -56,7 +57,8 @@ def test_it_follows_an_oblique_valley_to_its_end():
     best = []
     for seed in range(3):
         strategy = make("cmaes", OBLIQUE, population=12, budget=360)
-        best.append(min(one.losses[0] for one in search(strategy, 360, seed=seed, score=oblique)))
+        told = search(strategy, 360, seed=seed, score=oblique)
+        best.append(min(losses_of(one)[0] for one in told))
     assert np.median(best) < 2e-3
 
 
@@ -64,7 +66,7 @@ def test_it_learns_from_what_was_evaluated_even_if_that_is_never_what_it_asked_f
     """Evaluate as in a replay: at one of a few rows, whatever was proposed."""
     space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
     rows = [space.sample(np.random.default_rng(row)) for row in range(400)]
-    losses = [(row["x"] - 0.9) ** 2 + (row["y"] - 0.1) ** 2 for row in rows]
+    losses = [(number(row, "x") - 0.9) ** 2 + (number(row, "y") - 0.1) ** 2 for row in rows]
     free = set(range(400))
     strategy = make("cmaes", space, population=8, budget=80)
     for slot in range(80):
@@ -103,16 +105,18 @@ def test_constraints_come_before_losses(objectives):
         return replace(one, losses=losses[:objectives], violation=max(0.0, 0.5 - x))
 
     told = search(strategy, 96, seed=4, score=constrained)
-    best = min(one.losses[0] for one in told if one.violation == 0)
+    best = min(losses_of(one)[0] for one in told if one.violation == 0)
     assert 0.5 <= best < 0.52
 
 
 def test_more_anchors_than_a_population_are_all_evaluated_and_learned_from():
-    anchors = [(str(n), {"x": 0.8 + n / 100, "y": 0.8, "m": {"a": 1.0}}) for n in range(10)]
+    anchors: list[tuple[str, Genome]] = [
+        (str(n), {"x": 0.8 + n / 100, "y": 0.8, "m": {"a": 1.0}}) for n in range(10)
+    ]
     strategy = make("cmaes", OBLIQUE, population=4, budget=40, anchors=anchors)
     told = search(strategy, 40, seed=0, score=oblique)
     assert [one.operator for one in told[:11]] == [str(n) for n in range(10)] + ["cmaes"]
-    assert told[10].genome["m"]["a"] > 0.5
+    assert mixture(told[10].genome, "m")["a"] > 0.5
 
 
 def test_a_search_that_has_converged_starts_afresh():
@@ -124,5 +128,5 @@ def test_a_search_that_has_converged_starts_afresh():
         seed=0,
         score=lambda one: replace(one, losses=(abs(one.genome["x"] - 0.5),)),
     )
-    late = [one.genome["x"] for one in told[400:] if one.operator == "cmaes"]
+    late = [number(one.genome, "x") for one in told[400:] if one.operator == "cmaes"]
     assert np.ptp(late) > 0.5

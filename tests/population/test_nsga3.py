@@ -7,7 +7,8 @@ from population.individual import Individual
 from population.selection import hypervolume
 from population.space import Float, SearchSpace
 from population.strategies import make
-from population.strategies.nsga3 import reference_points
+from population.strategies.nsga3 import NSGA3, reference_points
+from tests.population.genomes import number
 from tests.population.strategy_reference import (
     ANCHORS,
     POPULATION,
@@ -48,6 +49,7 @@ def test_it_covers_more_of_the_front_than_random_search():
 def test_the_directions_of_the_reference_points_are_all_kept():
     """A crowd around one direction and one individual at each end, told last."""
     strategy = make("nsga3", SPACE, population=POPULATION, budget=80)
+    assert isinstance(strategy, NSGA3)
     crowd = [(0.5 + n / 100, 0.5 - n / 100) for n in range(POPULATION)]
     for slot, losses in enumerate([*crowd, (0.0, 1.0), (1.0, 0.0)]):
         genome = SPACE.sample(np.random.default_rng(slot))
@@ -59,11 +61,12 @@ def test_the_directions_of_the_reference_points_are_all_kept():
 def test_who_misses_a_constraint_gives_way_to_all_who_meet_it():
     space = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
     strategy = make("nsga3", space, population=8, budget=80)
+    assert isinstance(strategy, NSGA3)
 
     def constrained(one: Individual) -> Individual:
-        x, y = one.genome["x"], one.genome["y"]
+        x, y = number(one.genome, "x"), number(one.genome, "y")
         return replace(one, losses=(x, 1 - x + y), violation=max(0.0, 0.5 - y))
 
     told = search(strategy, 80, seed=0, score=constrained)
     assert all(one.violation == 0 for one in strategy._parents)
-    assert min(one.genome["y"] for one in told if one.violation == 0) < 0.52
+    assert min(number(one.genome, "y") for one in told if one.violation == 0) < 0.52

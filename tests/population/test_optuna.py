@@ -9,6 +9,7 @@ from population.individual import Individual
 from population.space import Float, SearchSpace
 from population.strategies import check, make
 from population.strategies.optuna import SAMPLERS
+from tests.population.genomes import losses_of, number
 from tests.population.strategy_reference import (
     ANCHORS,
     POPULATION,
@@ -92,9 +93,10 @@ def test_it_proposes_what_optuna_itself_would(name):
     strategy = make(f"optuna:{name}", SPHERE, population=10, budget=40)
     kind = getattr(optuna.samplers, SAMPLERS[name])
     options = {"population_size": 10} if name == "nsga2" else {}
-    distributions = {
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
         gene: optuna.distributions.FloatDistribution(it.low, it.high, log=it.log)
         for gene, it in SPHERE.genes.items()
+        if isinstance(it, Float)
     }
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study()
@@ -123,12 +125,12 @@ def test_constraints_are_taken_into_account(name):
     told = []
     for slot in range(16 if name == "gp" else 60):
         asked = strategy.ask(slot, slot_rng(2, slot))
-        x = asked.genome["x"]
+        x = number(asked.genome, "x")
         told.append(replace(asked, losses=(x,), violation=max(0.0, 0.5 - x)))
         strategy.tell(told[-1])
     late = told[-(len(told) // 3) :]
     assert sum(one.violation == 0 for one in late) >= 0.6 * len(late)
-    assert min(one.losses[0] for one in told if one.violation == 0) < 0.56
+    assert min(losses_of(one)[0] for one in told if one.violation == 0) < 0.56
 
 
 def test_pending_individuals_change_what_tpe_proposes_next():
@@ -145,7 +147,7 @@ def test_cmaes_still_samples_from_its_distribution_after_conditional_genes_come_
     strategy = make("optuna:cmaes", SPACE, population=POPULATION, budget=40, anchors=ANCHORS)
     told = search(strategy, 80, seed=1, score=lambda one: score(one, objectives=1))[2:]
     assert len({one.genome["adapter"] for one in told}) == 2
-    rates = [np.log10(one.genome["learning_rate"] / 3e-3) for one in told]
+    rates = [np.log10(number(one.genome, "learning_rate") / 3e-3) for one in told]
     assert np.std(rates[-20:]) < np.std(rates[:20]) / 1.5
 
 

@@ -25,7 +25,7 @@ def test_trust_goes_to_whoever_predicts_better():
     rng = np.random.default_rng(0)
     points = rng.random((80, 4))
     smooth = standardised(np.sin(4 * points[:, 0]) + points[:, 1])
-    steps = standardised((points[:, 0] > 0.6) * 1.0 + (points[:, 1] > 0.3) + (points[:, 2] > 0.7))
+    steps = standardised(np.sum(points[:, :3] > [0.6, 0.3, 0.7], axis=1, dtype=float))
     ones = np.ones(80)
     assert estimate(points, smooth, ones).trust > 0.8
     assert 0.2 < estimate(points, steps, ones).trust < 0.6

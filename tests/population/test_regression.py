@@ -5,6 +5,7 @@ import pytest
 
 from population.space import Float, SearchSpace
 from population.strategies import make
+from tests.population.genomes import number
 from tests.population.strategy_reference import StrategyReference, search, slot_rng
 
 SQUARE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
@@ -51,8 +52,8 @@ def test_several_objectives_spread_the_proposals_over_the_front():
         return replace(one, losses=(x + y, 1 - x + y))
 
     proposed = search(strategy, 100, seed=0, score=both)[90:100]
-    assert max(one.genome["y"] for one in proposed) < 0.2
-    assert np.ptp([one.genome["x"] for one in proposed]) > 0.4
+    assert max(number(one.genome, "y") for one in proposed) < 0.2
+    assert np.ptp([number(one.genome, "x") for one in proposed]) > 0.4
 
 
 def test_constraints_come_before_losses():
@@ -63,5 +64,5 @@ def test_constraints_come_before_losses():
         return replace(one, losses=(x,), violation=max(0.0, 0.5 - x))
 
     proposed = search(strategy, 60, seed=2, score=constrained)[54:60]
-    assert all(0.4 < one.genome["x"] < 0.65 for one in proposed)
+    assert all(0.4 < number(one.genome, "x") < 0.65 for one in proposed)
     assert any(one.violation == 0 for one in proposed)

@@ -25,7 +25,7 @@ def told(fidelity, rows, first=0):
 
 def promotions(scored, rungs=RUNGS, share=0.25):
     """(id, rung) of all that are promoted before another one is bred."""
-    left = []
+    left: list[tuple[int, float]] = []
     while (one := promote(scored, rungs, left, share=share)) is not None:
         left.append((one.id, one.fidelity))
     return left
@@ -214,7 +214,7 @@ def test_the_eventual_best_is_dropped_less_often_than_the_bound(correlation):
         rng = np.random.default_rng(seed)
         curves = history(rng, n, correlation)
         best = min(curves[FULL], key=lambda one: one.losses).id
-        scored = {LOW: [], FULL: []}
+        scored: dict[float, list[Individual]] = {LOW: [], FULL: []}
         for rung, final in zip(curves[LOW], curves[FULL], strict=True):
             scored[LOW].append(rung)
             if hopeless(rung, scored, TWO):
@@ -228,14 +228,14 @@ def test_the_eventual_best_is_dropped_less_often_than_the_bound(correlation):
 
 def test_the_chance_is_as_often_right_as_it_says():
     rng = np.random.default_rng(0)
-    told_chance, came_true = [], []
+    chances, outcomes = [], []
     for _ in range(2000):
         known = rng.normal(size=(10, 1))
         ended = 0.7 * known + rng.normal(size=(10, 1))
         losses, best = rng.normal(size=(1, 1)), np.array([[-1.0]])
-        told_chance.append(chance(losses, known, ended, best)[0])
-        came_true.append(0.7 * losses[0, 0] + rng.normal() < -1.0)
-    told_chance, came_true = np.array(told_chance), np.array(came_true)
+        chances.append(chance(losses, known, ended, best)[0])
+        outcomes.append(0.7 * losses[0, 0] + rng.normal() < -1.0)
+    told_chance, came_true = np.array(chances), np.array(outcomes)
     for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0)):
         these = (told_chance >= low) & (told_chance < high)
         assert these.sum() > 100

@@ -123,7 +123,7 @@ def test_the_hypervolume_counts_the_cells_of_a_grid(m, data):
     points = np.array(data.draw(st.lists(cell, min_size=1, max_size=8)), dtype=float)
     reference = np.full(m, 5.0)
     corners = np.stack(np.meshgrid(*[np.arange(5)] * m, indexing="ij"), axis=-1).reshape(-1, m)
-    covered = (points[None] <= corners[:, None]).all(axis=2).any(axis=1)
+    covered = np.less_equal(points[None], corners[:, None]).all(axis=2).any(axis=1)
     assert hypervolume(points, reference) == pytest.approx(covered.sum())
 
 

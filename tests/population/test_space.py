@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from population.space import Choice, Float, Gene, Int, SearchSpace, Simplex
 
+WITH_RANK: Any = {"adapter": ["lora", "dora"]}  # a list, as YAML gives it
 SPACE = SearchSpace(
     {
-        "lora_rank": Int(1, 64, log=True, when={"adapter": ["lora", "dora"]}),
+        "lora_rank": Int(1, 64, log=True, when=WITH_RANK),
         "scaling": Choice(("plain", "stable"), when={"lora_rank": (8, 16), "adapter": "lora"}),
         "adapter": Choice(("none", "lora", "dora")),
         "mixture": Simplex(("a", "b", "c"), floor={"a": 0.1}, cap=0.7),
@@ -91,8 +93,12 @@ def test_distance_is_symmetric_and_zero_only_for_equals(a, b):
 
 def test_each_gene_adds_at_most_one_to_the_squared_distance_and_inactive_genes_nothing():
     space = SearchSpace(
-        {"m": Simplex(("a", "b")), "x": Float(1, 100, log=True), "c": Choice(("p", "q"))}
-        | {"y": Int(0, 4, when={"c": "q"})}
+        {
+            "m": Simplex(("a", "b")),
+            "x": Float(1, 100, log=True),
+            "c": Choice(("p", "q")),
+            "y": Int(0, 4, when={"c": "q"}),
+        }
     )
     a = {"m": {"a": 1.0, "b": 0.0}, "x": 1.0, "c": "p"}
     assert space.distance(a, a | {"x": 10.0}) == pytest.approx(0.5)
@@ -202,7 +208,7 @@ def test_genes_survive_json_and_can_be_filled_in_later():
         ({"x": Int(1, 2, when={"adaptor": "lora"}), "adapter": Choice(("lora",))}, "did you mean"),
         ({"x": Int(1, 2, when={"c": "r"}), "c": Choice(("p", "q"))}, r"'c' is 'r' never holds"),
         ({"x": Int(1, 2, when={"c": 5}), "c": Int(1, 4)}, "it runs from 1 to 4"),
-        ({"x": Int(1, 2, when={"c": []}), "c": Int(1, 4)}, "no values"),
+        ({"x": Int(1, 2, when={"c": ()}), "c": Int(1, 4)}, "no values"),
         ({"x": Int(1, 2, when={"c": 0.5}), "c": Float(0, 1)}, "a choice or an int gene"),
         ({"x": Int(1, 2, when={"x": 1})}, "depend on each other"),
         (

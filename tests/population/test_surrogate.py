@@ -6,6 +6,7 @@ from population.individual import Individual
 from population.space import Choice, Float, SearchSpace, Simplex
 from population.strategies import make
 from population.strategies.surrogate import Parts, Surrogate, leading, targets
+from tests.population.genomes import losses_of, number
 from tests.population.strategy_reference import StrategyReference, slot_rng
 
 MIXTURE = SearchSpace({"mixture": Simplex(("a", "b", "c", "d"))})
@@ -110,13 +111,14 @@ def test_only_the_highest_rung_is_to_be_improved_on_but_all_are_learned_from():
 
 def test_memory_is_bounded_and_the_best_are_kept():
     strategy = make("surrogate", PLANE, population=10, budget=2000)
+    assert isinstance(strategy, Surrogate)
     rng = np.random.default_rng(0)
     for slot in range(1500):
         genome = PLANE.sample(rng)
-        strategy.tell(Individual(slot, genome, losses=(genome["x"],)))
+        strategy.tell(Individual(slot, genome, losses=(number(genome, "x"),)))
     known = strategy._known()
     assert len(known) <= 500
-    assert min(one.losses for one in known)[0] < 0.01
+    assert min(losses_of(one) for one in known)[0] < 0.01
     assert len(strategy._places) < 1000
 
 

@@ -189,11 +189,12 @@ def test_every_kind_of_address_gives_the_local_outcome_and_a_wrong_token_an_erro
     spec = write_spec(tmp_path, evaluations=12)
     expected = toy_in_process(tmp_path / "local", spec)
     client = f"ray://127.0.0.1:{machines.client_port}"
-    for address, variables in (
+    reached: tuple[tuple[str, dict[str, Any]], ...] = (
         (machines.address, {}),
         (client, {}),
         ("auto", {"RAY_ADDRESS": machines.address}),
-    ):
+    )
+    for address, variables in reached:
         run = tmp_path / address.replace("/", "")
         line = ("launch", spec, "--run", run, "--json", "--address", address)
         done = evo(*line, RAY_AUTH_TOKEN=machines.token, **variables)
@@ -229,7 +230,7 @@ def test_a_machine_without_the_files_gives_the_same_measurements(
         2, hidden=(cache, own, QUICKSTART, ROOT / "tests"), EVOMIX_CACHE=str(theirs)
     )
     assert not os.listdir(f"/proc/{raylet.pid}/root{QUICKSTART}")
-    there = {"RAY_AUTH_TOKEN": machines.token, "EVOMIX_CACHE": cache}
+    there: dict[str, Any] = {"RAY_AUTH_TOKEN": machines.token, "EVOMIX_CACHE": cache}
     line = ("launch", "quickstart", *SHORT, "--run")
     local = evo(*line, tmp_path / "local", EVOMIX_CACHE=cache)
     assert local.returncode == 0, local.stderr
@@ -291,7 +292,7 @@ def test_a_search_outlives_a_machine_and_without_any_or_a_head_it_ends_resumable
     expected = toy_in_process(tmp_path / "local", spec)
     first, second = (machines.add(1, TOY_SECONDS="0.5") for _ in range(2))
     run = tmp_path / "run"
-    there = {"RAY_AUTH_TOKEN": machines.token}
+    there: dict[str, Any] = {"RAY_AUTH_TOKEN": machines.token}
     driver = start("launch", spec, "--run", run, "--address", machines.address, **there)
     evaluations = 2
     wait_until(driver, run, '"fact":"evaluation"', 1)

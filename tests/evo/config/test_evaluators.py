@@ -178,7 +178,8 @@ def test_trl_that_is_not_installed_is_told_with_the_remedy(
 
 def test_the_schema_tells_every_form_of_an_evaluator() -> None:
     schema = configuration.json_schema()
-    for form in ("builtin", "a:b", {"python": "a:b"}, {"command": ["sh"]}, {"trl": {}}):
+    forms: list[object] = ["builtin", "a:b", {"python": "a:b"}, {"command": ["sh"]}, {"trl": {}}]
+    for form in forms:
         part = {**schema, "required": [], "additionalProperties": True}
         assert list(Draft202012Validator(part).iter_errors({"evaluator": form})) == []
     bad = {"evaluator": {"comand": ["sh"]}}

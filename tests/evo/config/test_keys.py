@@ -1,6 +1,7 @@
 """Groups of keys, such as `lora: {rank: 8}`, and keys that earlier versions had."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_a_recipe_of_ones_own_keeps_its_groups(tmp_path: Path) -> None:
 
 def test_a_recorded_spec_with_removed_keys_is_that_without_them(tmp_path: Path) -> None:
     config = load(written(tmp_path, FLAT))
-    plain = to_plain(config)
+    plain: dict[Any, Any] = to_plain(config)
     for section, name in REMOVED:
         if plain[section] is not None:
             plain[section] = {name: REMOVED[section, name], **plain[section]}

@@ -1,6 +1,7 @@
 """The choice of items to judge, of many drafts or a pool: random, or the most informative ones."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,10 +38,11 @@ def judged_run(folder: Path, count: int = 60) -> Path:
     return run
 
 
-def added(run: Path, **options: object) -> list[Item]:
+def added(run: Path, **options: Any) -> list[Item]:
     """The items that a call adds."""
     before = read_items(feedback_of(run))
-    new, _ = collect(run, **{"named": ["front"], "pairs": 3, "seed": 0, **options})  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"named": ["front"], "pairs": 3, "seed": 0, **options}
+    new, _ = collect(run, **settings)
     found = [item for id, item in read_items(feedback_of(run)).items() if id not in before]
     assert len(found) == new
     return found

@@ -248,8 +248,14 @@ def test_html_and_a_text_of_100_kb_are_shown_as_text(
     items = [Item(html, (Draft(html),)), Item(long, (Draft(long), Draft(html)))]
     with served(tmp_path, items, labels=(html,)) as server:
         page = visit(server.url, "<b>Ada</b>")
-        alerts, asked = [], []
-        page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        alerts: list[str] = []
+        asked: list[str] = []
+
+        def refuse(dialog: Any) -> None:
+            alerts.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", refuse)
         page.on("request", lambda request: asked.append(request.url))
         assert page.text_content("#prompt") == page.text_content("#draft-a") == html
         assert page.locator("#judge img, #judge b, #judge script").count() == 0

@@ -102,7 +102,7 @@ def test_accepted_refinements_become_records_that_a_search_can_learn(
         assert CRITIQUE not in completion["prompt"] + completion["completion"]
         assert (completion["annotator"], completion["by"]) == ("Ada", MODEL_NAME)
     for name, kind, rows in (("refinements", "completion", 3), ("pairs", "preference", 6)):
-        source = Source(path=str(to / f"{name}.jsonl"), kind=kind)  # type: ignore[arg-type]
+        source = Source(path=str(to / f"{name}.jsonl"), kind=kind)
         assert tokenise("sources.refined", source, to, MODEL, tmp_path).documents == rows // (
             2 if kind == "preference" else 1
         )

@@ -96,7 +96,7 @@ def test_another_origin_or_host_is_refused(tmp_path: Path, headers: dict[str, st
             server, "POST", place, body, **{"Content_Type": "application/json", **headers}
         )
         assert status == 403
-        assert call(server, "GET", f"/{server.token}/", **headers)[0] == 403
+        assert call(server, "GET", f"/{server.token}/", b"", **headers)[0] == 403
         assert not server.store.standing.holders
 
 

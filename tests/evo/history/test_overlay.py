@@ -89,17 +89,23 @@ def test_the_winners_of_runs_are_told_apart_as_contenders_are(tmp_path):
                 }
         written(tmp_path, name, facts)
     paired = overlay([tmp_path / "same", tmp_path / "other"])
-    assert paired.lead("target/loss", *paired.runs).paired
+    same = paired.lead("target/loss", *paired.runs)
+    assert same is not None
+    assert same.paired
     assert to_json(paired)["runs"][0]["test"]["target/loss"]["items"] == 3
     poor[0]["fingerprints"]["domains"] = {"target": "another"}
     apart = overlay([tmp_path / "same", written(tmp_path, "elsewhere", poor)])
-    assert not apart.lead("target/loss", *apart.runs).paired
+    other = apart.lead("target/loss", *apart.runs)
+    assert other is not None
+    assert not other.paired
 
 
 def test_the_hypervolume_of_all_runs_together_is_one(runs):
     found = overlay([runs[0], runs[0]])
+    assert found.hypervolume is not None
     assert found.hypervolume[0][-1] == pytest.approx(1)
     apart = overlay(runs)
+    assert apart.hypervolume is not None
     counted = [run.points[np.isfinite(run.points).all(axis=1)] for run in apart.runs]
     points = np.concatenate(counted)
     high, low = points.max(axis=0), points.min(axis=0)
@@ -155,7 +161,9 @@ def test_the_command_writes_the_page_and_prints_the_tables(tmp_path, runs, capsy
     assert "evolved" in capsys.readouterr().out
     page = Path("compare.html").read_text()
     assert not re.search(r"(src|href)=", page.partition("<script nonce")[0])
-    figure = json.loads(re.search(r'id="overlay-figure">(.*?)</script>', page).group(1))
+    drawn = re.search(r'id="overlay-figure">(.*?)</script>', page)
+    assert drawn is not None
+    figure = json.loads(drawn[1])
     assert {trace["name"] for trace in figure["data"]} == {"evolved", "chance"}
     assert len(figure["data"]) == 2 * 3 * 2  # runs, panels, evaluations and hours
 

@@ -98,6 +98,6 @@ def test_before_there_is_anything_to_compare_nothing_is_claimed(rounds: int, sai
 
 
 def test_what_collapsed_is_told():
-    pool = {"collapsed": True, "diversity": {"distinct_ratio": 0.31}, "pool": 0}
+    pool: dict[str, Any] = {"collapsed": True, "diversity": {"distinct_ratio": 0.31}, "pool": 0}
     found = verdict([round_of(1, **FIRST, **pool)])
     assert "31% of the distinct pairs of words" in found.notes[0]

@@ -1,6 +1,7 @@
 import io
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def test_a_key_that_an_old_ledger_lacks_has_the_default_of_the_spec():
     facts = ledger()
     assert "replicates" not in facts[0]["config"]["search"]
     for name, of in (("replicates", "search"), ("inherit_share", "budget"), ("task", "model")):
-        section = SearchConfig.model_fields[of].annotation
+        section: Any = SearchConfig.model_fields[of].annotation
         assert history.setting(facts, name, of=of) == section.model_fields[name].default
     assert history.setting(facts, "seed") == 0
     thrice = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == 20]
@@ -160,7 +161,9 @@ def test_the_hypervolume_never_falls_and_rises_with_the_front():
 
 def test_the_lineage_holds_every_ancestor_once_at_its_shortest_distance():
     facts = ledger()
-    line = history.lineage(facts, history.winner(facts)).set_index("individual")
+    winner = history.winner(facts)
+    assert winner is not None
+    line = history.lineage(facts, winner).set_index("individual")
     assert line.index.is_unique
     assert line.iloc[0]["distance"] == 0
     for individual, row in line.iterrows():
@@ -179,8 +182,9 @@ def test_importance_finds_a_planted_gene_and_rejects_noise():
             facts = measured(facts, fact["id"], **{"target/loss": 4 + (planted - 0.5) ** 2})
     found = history.importance(facts).set_index("gene")
     assert found.index[0] == "planted"  # although no rank correlation would show it
-    assert found.loc["planted", "explained"] > 0.9
-    assert found.loc["noise", "explained"] < 0.15
+    explained = found["explained"].to_dict()
+    assert explained["planted"] > 0.9
+    assert explained["noise"] < 0.15
 
 
 def test_no_gene_is_said_to_matter_by_fewer_than_20_distinct_recipes():
@@ -201,7 +205,7 @@ def test_the_comparison_agrees_with_welch_by_hand():
     winner = rows[rows["individual"] == history.winner(facts)]["target/loss"]
     uniform = rows.query("name == 'uniform'")["target/loss"]
     spread = np.sqrt(winner.var() / 5 + uniform.var() / 5)
-    row = result.loc[("uniform", "target/loss")]
+    row: Any = result.loc[("uniform", "target/loss")]
     assert row["margin"] == pytest.approx(uniform.mean() - winner.mean())
     assert row["margin_se"] == pytest.approx((uniform.mean() - winner.mean()) / spread)
     assert result.loc[("winner", "target/loss"), "n"] == 5
@@ -212,7 +216,8 @@ def test_the_comparison_agrees_with_welch_by_hand():
 
 def test_a_higher_chrf_is_a_positive_margin_though_no_objective_names_it():
     result = history.comparison(ledger()).set_index(["contender", "measurement"])
-    base, best = (result.loc[(who, "jargon/chrf"), "mean"] for who in ("base", "winner"))
+    means = result["mean"].to_dict()
+    base, best = (means[who, "jargon/chrf"] for who in ("base", "winner"))
     assert result.loc[("base", "jargon/chrf"), "margin"] == pytest.approx(best - base)
 
 

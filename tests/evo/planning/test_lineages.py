@@ -21,13 +21,14 @@ from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
 from evo.report import page
 from evo.report.contents import comparison_table
-from evo.search.evaluations import Evaluations, Job, StopRequests
+from evo.search.evaluations import Job
 from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
 from fitness.models import weights
 from population.individual import Individual
+from population.space import Genome
 from tests.evo.driving import evo, start, wait_until
-from tests.evo.search.test_loop import InProcess, outcome
+from tests.evo.search.test_loop import InProcess, evaluations_by, outcome
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent
 SPEC = f"""\
@@ -82,17 +83,11 @@ def search(
         }
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, cluster, StopRequests(), watch, key)  # type: ignore[arg-type]
+        evaluations = evaluations_by(config, ledger, cluster, watch=watch)
         artifacts = Artifacts(run / "artifacts")
         winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
         compare(config, winner, evaluations)
     return winner
-
-
-def evaluations_by(config: SearchConfig, ledger: Ledger, asked: InProcess) -> Evaluations:
-    key = configuration.space(config).key
-    return Evaluations(config, ledger, asked, StopRequests(), lambda fact: None, key)  # type: ignore[arg-type]
 
 
 def cluster(prepared: Prepared, run: Path, number: int = 0, size: int = 2) -> InProcess:
@@ -220,7 +215,8 @@ def test_an_heir_takes_its_share_of_budget_and_virtual_time(
     )
     assert 7 <= spent < 8
     assert history.status(facts)["done"] == spent
-    genome = {"mixture": {"jargon": 1.0, "wordnet": 0.0}, "learning_rate": 1e-3, "adapter": "none"}
+    mixture = {"jargon": 1.0, "wordnet": 0.0}
+    genome: Genome = {"mixture": mixture, "learning_rate": 1e-3, "adapter": "none"}
     child = Individual(5, {**genome, "start": "parent"}, parents=(3,))
     assert portion(config, child) == 0.25
     cost = cost_of(prepared.task)
@@ -302,7 +298,7 @@ def compared(folder: Path, cold: float) -> list[Fact]:
 
     def evaluated(number: int, seed: int, fidelity: float, split: str, loss: float) -> None:
         heir = number == 1 and fidelity == 1
-        tokens = {0: 0, 1: 960 if heir else 768}.get(fidelity, 960)
+        tokens = {0.0: 0, 1.0: 960 if heir else 768}.get(fidelity, 960)
         details = {"cumulative_tokens": {"jargon": tokens}}
         facts.append(
             {

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -92,9 +93,9 @@ def test_of_thousands_of_faulty_sources_the_first_are_told_and_no_others_are_loo
     looked_at = []
     tokenise = preparing.tokenise
 
-    def counted(name: str, *arguments: object, **settings: object) -> object:
+    def counted(name: str, *arguments: Any, **settings: Any) -> object:
         looked_at.append(name)
-        return tokenise(name, *arguments, **settings)  # type: ignore[arg-type]
+        return tokenise(name, *arguments, **settings)
 
     monkeypatch.setattr(preparing, "tokenise", counted)
     sources = {f"s{n}": {"path": f"{tmp_path}/gone{n}.jsonl"} for n in range(200)}
@@ -121,7 +122,7 @@ def test_the_dry_run_names_the_columns_that_nothing_reads(tmp_path: Path) -> Non
 
 def test_the_dry_run_says_how_many_records_are_cut_and_to_what(tmp_path: Path) -> None:
     pairs = Path(__file__).parents[2] / "cases" / "answers" / "long_prompts.jsonl"
-    sources = {"case": {"path": str(pairs), "kind": "preference"}}
+    sources: dict[str, object] = {"case": {"path": str(pairs), "kind": "preference"}}
     genome = {
         "sequence_length": {"type": "choice", "options": [32, 400]},
         "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2},

@@ -236,8 +236,8 @@ def test_rounds_show_those_that_are_over_and_the_one_under_way(
     facts = read(runs / "whole")
     for number, source in ((1, "whole"), (2, "cut")):
         (run / f"round-{number}").mkdir(parents=True)
-        ledger = (runs / source / "ledger.jsonl").read_bytes()
-        (run / f"round-{number}/ledger.jsonl").write_bytes(ledger)
+        copied = (runs / source / "ledger.jsonl").read_bytes()
+        (run / f"round-{number}/ledger.jsonl").write_bytes(copied)
     config = {**facts[0]["config"], "rounds": {"limit": 3}}
     winner = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
     header = {"config": config, "fingerprints": {}, "time": 5.0}

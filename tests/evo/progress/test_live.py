@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,13 @@ def test_the_time_left_counts_what_runs_and_the_comparison_and_falls_as_time_pas
     idle = tally.seconds_left(200.0, [], 2, 2.0)
     assert idle == pytest.approx(20 * 10 / 2 + (2 * 10 + 2 * 4) / 2)
     two = [running(4, 200.0), running(5, 200.0)]
-    left = [tally.seconds_left(200.0 + gone, two, 2, 2.0) for gone in range(0, 600, 2)]
+    left: list[float] = []
+    for gone in range(0, 600, 2):
+        seconds = tally.seconds_left(200.0 + gone, two, 2, 2.0)
+        assert seconds is not None
+        left.append(seconds)
     assert left[0] == idle
-    assert left[3] == pytest.approx(idle - 6)
+    assert left[3] == pytest.approx(left[0] - 6)
     assert all(later <= earlier for earlier, later in pairwise(left))
     assert left[-1] > 100  # however long they run on, the others are still to come
     lost = tallied(config, [*first, {"fact": "lost"}])
@@ -159,6 +163,10 @@ def shown(config: SearchConfig, folder: Path, mode: Mode) -> Progress:
     return Progress(config, folder, mode)
 
 
+def always(workers: list[Doing]) -> Callable[[], list[Doing]]:
+    return lambda: workers
+
+
 STARTING = [
     ([Doing("", "starting", 0.0)] * 2, "starting 2 workers"),
     (
@@ -179,7 +187,7 @@ def test_every_phase_of_a_start_is_said_once_in_a_pipe(
     with told:
         told.enter("starting Ray")
         for workers, _ in STARTING:
-            told.follow(lambda workers=workers: workers)
+            told.follow(always(workers))
             told.look()
             told.look()
         told(evaluation(0, 1.0, fidelity=0.0))
@@ -200,7 +208,7 @@ def test_a_pipe_gets_no_control_sequence_and_no_line_twice(
     with shown(config_of(facts), tmp_path, "plain") as told:
         for place, fact in enumerate(facts):
             workers = [running(place, told.begun), Doing("a/2", "idle", told.begun)]
-            told.follow(lambda workers=workers: workers)
+            told.follow(always(workers))
             told(fact)
             told.look()
     out, err = capsys.readouterr()

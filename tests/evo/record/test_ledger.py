@@ -5,6 +5,7 @@ import os
 import signal
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from evo.record.ledger import Ledger, read
 from fitness.data.documents import Source
 from fitness.errors import InputError
 from population.individual import Individual
+from population.space import Genome
 
 EARLIER = '{"fact":"search","format":1,"config":{},"time":0.0}\n'  # as written without checksums
 
@@ -91,7 +93,7 @@ def test_a_ledger_without_checksums_is_read_and_goes_on_with_them(tmp_path: Path
     assert (run / "ledger.jsonl").read_text().count('"crc"') == 1
 
 
-GOOD = {
+GOOD: dict[str, dict[str, Any]] = {
     "individual": {"id": 0, "genome": {"x": 0.1}, "parents": [], "operator": "random",
                    "generation": 0, "learned_from": None},
     "evaluation": {"individual": 0, "seed": 0, "fidelity": 1.0, "split": "selection",
@@ -246,7 +248,7 @@ def test_the_driver_keeps_no_samples_and_nothing_of_what_it_appends(tmp_path: Pa
 
 def test_a_control_and_its_evaluation_are_read_back(tmp_path: Path) -> None:
     config = load(QUICKSTART_FOLDER / "search.yaml")
-    genome = {"mixture": {"jargon": 0.5, "wordnet": 0.5}}
+    genome: Genome = {"mixture": {"jargon": 0.5, "wordnet": 0.5}}
     mixed = config.model_copy(
         update={"sources": {**config.sources, "jargon": Source(path="pool.jsonl", kind="sample")}}
     )

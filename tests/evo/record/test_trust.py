@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import pytest
 
 from evo import config as configuration
 from evo.cli import main
+from evo.config import SearchConfig
 from evo.export.model import export
+from evo.progress.live import Progress
 from evo.record import trust
 from evo.record.ledger import read
 from fitness.errors import InputError
@@ -239,7 +240,11 @@ def test_a_launch_remembers_what_its_spec_names(
     altered(strange, rewarded)
     config = configuration.of(read(strange))
     monkeypatch.setattr(search, "launch", lambda *given: True)
-    assert launch(config, Path("new"), lambda *given: nullcontext())
+
+    def plainly(config: SearchConfig, folder: Path) -> Progress:
+        return Progress(config, folder, "plain")
+
+    assert launch(config, Path("new"), plainly)
     export(strange, str(FULL), Path("to"))
 
 

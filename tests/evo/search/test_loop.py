@@ -9,6 +9,7 @@ import pytest
 
 from evo import config as configuration
 from evo.cluster.queue import ClusterError, Lost
+from evo.config import SearchConfig
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
 from evo.search.evaluations import Evaluations, Stopped, StopRequests
@@ -16,6 +17,7 @@ from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
+from population.individual import Individual
 from tests.evo.toy import write_spec
 
 TIMES = ("time", "started", "finished", "worker", "cost", "busy_seconds")
@@ -56,17 +58,28 @@ class InProcess:
         return [self._evaluator.evaluate(spec)]
 
 
-def search(run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] | None = None) -> Any:
+def evaluations_by(
+    config: SearchConfig,
+    ledger: Ledger,
+    cluster: Any,
+    stop: StopRequests | None = None,
+    watch: Callable[[Fact], None] = lambda fact: None,
+) -> Evaluations:
+    """Evaluations of a search by what stands in for the cluster, such as `InProcess`."""
+    key = configuration.space(config).key
+    return Evaluations(config, ledger, cluster, stop or StopRequests(), watch, key)
+
+
+def search(
+    run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] = lambda fact: None
+) -> Individual:
     """Launch, or resume where there is a ledger, to the end."""
     config = configuration.load(spec)
     if not (run / "ledger.jsonl").exists():
         header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(
-            config, ledger, cluster, StopRequests(), watch or (lambda fact: None), key
-        )
+        evaluations = evaluations_by(config, ledger, cluster, watch=watch)
         cost = cost_of(Task(config.evaluator))
         winner = evolve(config, {}, cost, evaluations, Artifacts(run / "artifacts"))
         compare(config, winner, evaluations)
@@ -271,8 +284,7 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
 
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
     with Ledger.create(tmp_path / "run", header) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, InProcess(task), asked, watch, key)
+        evaluations = evaluations_by(config, ledger, InProcess(task), asked, watch)
         with pytest.raises(Stopped):
             evolve(config, {}, cost_of(task), evaluations, Artifacts(tmp_path / "artifacts"))
     assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")

@@ -14,7 +14,7 @@ from evo import config as configuration
 from evo import history
 from evo.record.ledger import read
 from evo.search.replicates import Noise, closing, seed_of
-from fitness.evaluation import Task
+from fitness.evaluation import Evaluation, Task
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import score, write_spec
 
@@ -110,8 +110,9 @@ class ByItem(InProcess):
     def poll(self, seconds: float) -> list[Any]:
         results = []
         for result in super().poll(seconds):
-            target = getattr(result, "measurements", {}).get("target")
-            if target is not None and result.spec.fidelity:
+            scored = isinstance(result, Evaluation) and "target" in result.measurements
+            if isinstance(result, Evaluation) and scored and result.spec.fidelity:
+                target = result.measurements["target"]
                 noise = random.Random(result.spec.individual).choices((-4, 4), k=30)
                 sums = [target + by - sum(noise) / 30 for by in noise]
                 item = {"unit": "document", "count": 30, "sums": sums}

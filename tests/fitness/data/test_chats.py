@@ -170,7 +170,7 @@ def test_a_template_that_writes_a_prompt_otherwise_with_an_answer_is_refused() -
 
 
 def test_columns_that_nothing_reads_are_named_once(folder: Path, tmp_path: Path) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"prompt": "a", "completion": "b", "id": n, "tools": [], "empty": None} for n in range(9)
     ]
     path = tmp_path / "a.jsonl"

@@ -218,7 +218,7 @@ def test_what_a_user_wrote_at_length_is_not_repeated_at_length(tmp_path: Path) -
     (tmp_path / "a.jsonl").write_text(json.dumps({long: 1, "text": [long]}) + "\n" + long)
     for settings in ({"text": long + "y"}, {"text": "text"}, {"kind": "completion"}):
         with pytest.raises(InputError) as caught:
-            list(documents(Source(path=str(tmp_path / "a.jsonl"), **settings), Path()))  # type: ignore[arg-type]
+            list(documents(Source(path=str(tmp_path / "a.jsonl"), **settings), Path()))
         assert len(str(caught.value)) < 1000
     for path in (long, f"hub:{long}", f"{long}/a.jsonl", "~" + long):
         with pytest.raises(InputError) as caught:

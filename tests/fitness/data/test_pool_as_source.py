@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,8 @@ def test_scores_are_stored_beside_the_index_and_travel_through_json(tmp_path: Pa
 
 def test_a_deck_visits_only_what_passes_each_sample_once_an_epoch(tmp_path: Path) -> None:
     records = opened(pool_file([*POOL, sample("", "nothing came", realness=1.0)], tmp_path))
-    deck = deck_of(records, Recipe(keep_realness=0.5, sequence_length=512), 0)
+    recipe = Recipe.model_validate({"keep_realness": 0.5, "sequence_length": 512})
+    deck = deck_of(records, recipe, 0)
     assert isinstance(deck, RecordDeck)
     assert deck.rows.tolist() == [6, 7, 8, 9, 10, 11], "and what has no completion is not learned"
     numbers = deck.numbers(0, "pool")
@@ -150,7 +152,7 @@ def test_a_fine_tune_learns_from_a_pool_beside_real_text_and_says_how_much_was_k
     assert half.details["shares"]["pool"] == pytest.approx(0.5, abs=0.05)
     assert whole.measurements != half.measurements
 
-    nothing = {"keep_realness": 0.4, "keep_likelihood": 0.4}
+    nothing: dict[str, Any] = {"keep_realness": 0.4, "keep_likelihood": 0.4}
     failed = evaluate(evaluator, mixture=mixture, **nothing)
     assert failed.status is Status.INFEASIBLE
     assert "source 'pool': no sample passes all" in failed.message

@@ -25,6 +25,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder
 from tests.fitness.conftest import END, byte_tokenizer
+from tests.fitness.quickstart import tokens_of
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -393,7 +394,7 @@ def test_tokens_are_the_documents_each_closed_by_the_end_token(
     found = tokenised(write("a.jsonl", jsonl(*texts)), tokenizer_folder, cache)
     tokenizer = load_tokenizer(tokenizer_folder)
 
-    tokens = found.open()
+    tokens = tokens_of(found)
 
     expected = [t for text in texts for t in [*tokenizer(text)["input_ids"], 0]]
     assert tokens.tolist() == expected
@@ -410,7 +411,7 @@ def test_a_token_file_survives_json(write: Write, tokenizer_folder: Path, cache:
 
     assert again == found
     assert Path(again.path).is_absolute()
-    assert (again.open() == found.open()).all()
+    assert np.array_equal(tokens_of(again), tokens_of(found))
 
 
 def test_a_tokenizer_that_begins_texts_with_a_token_begins_documents_with_it(
@@ -427,7 +428,7 @@ def test_a_tokenizer_that_begins_texts_with_a_token_begins_documents_with_it(
 
     found = tokenised(write("a.txt", "word " * 80_000), tmp_path / "bos", cache)
 
-    tokens = found.open()
+    tokens = tokens_of(found)
     assert tokens[0] == begin
     assert tokens[-1] == 0
     assert (tokens == begin).sum() == (tokens == 0).sum() == 1
@@ -438,11 +439,11 @@ def test_tokenising_in_batches_and_pieces_gives_the_same_tokens(
 ) -> None:
     texts = [f"document {n} the quick fox\n" * (n % 7 + 1) for n in range(500)]
     path = write("a.jsonl", jsonl(*texts))
-    whole = tokenised(path, tokenizer_folder, cache).open()
+    whole = tokens_of(tokenised(path, tokenizer_folder, cache))
     monkeypatch.setattr("fitness.data.sources.BATCH_CHARACTERS", 100)
     monkeypatch.setattr("fitness.data.documents.PIECE_CHARACTERS", (20, 60))
 
-    parts = tokenised(path, tokenizer_folder, cache / "other").open()
+    parts = tokens_of(tokenised(path, tokenizer_folder, cache / "other"))
 
     assert whole.tolist() == parts.tolist()
 
@@ -497,7 +498,7 @@ def test_a_damaged_cache_is_built_again(
 ) -> None:
     path = write("a.jsonl", jsonl("the quick fox"))
     found = tokenised(path, tokenizer_folder, cache)
-    tokens, tokens_path = found.open().tolist(), Path(found.path)
+    tokens, tokens_path = tokens_of(found).tolist(), Path(found.path)
     facts = tokens_path.with_suffix(".json")
     if damage == "truncated":
         tokens_path.write_bytes(tokens_path.read_bytes()[:-1])
@@ -520,7 +521,7 @@ def test_a_damaged_cache_is_built_again(
         with pytest.raises(InputError, match=r"^mine: .* damaged.* tokenises"):
             found.open()
     assert tokenised(path, tokenizer_folder, cache) == found
-    assert found.open().tolist() == tokens
+    assert tokens_of(found).tolist() == tokens
 
 
 def test_a_cache_from_before_checksums_is_read(
@@ -535,7 +536,7 @@ def test_a_cache_from_before_checksums_is_read(
     monkeypatch.setattr("fitness.data.sources.load_tokenizer", lambda _: pytest.fail("tokenised"))
 
     assert tokenised(path, tokenizer_folder, cache) == found
-    assert len(found.open()) == found.tokens
+    assert len(tokens_of(found)) == found.tokens
 
 
 def test_a_checksum_is_computed_once_a_process_and_file(

@@ -32,6 +32,7 @@ from tests.fitness.quickstart import (
     small_recipe,
     small_task,
 )
+from tests.randomness import global_states
 
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
@@ -83,11 +84,10 @@ def test_no_global_randomness_is_read_or_left_changed(evaluator: Evaluator) -> N
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)  # noqa: NPY002 - the state that must not count
         random.seed(global_seed)
-        states = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+        torch_state, states = torch.get_rng_state(), global_states()
         results.append([found(evaluate(evaluator, **variant)) for variant in VARIANTS])
-        assert torch.equal(torch.get_rng_state(), states[0])
-        assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
-        assert random.getstate() == states[2]
+        assert torch.equal(torch.get_rng_state(), torch_state)
+        assert global_states() == states
     assert results[0] == results[1]
 
 

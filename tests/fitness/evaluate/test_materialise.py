@@ -10,7 +10,16 @@ import pytest
 from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluate import materialise
 from fitness.evaluation import Task
-from tests.fitness.quickstart import BATCH, LENGTH, MIXTURE, MODEL, STEPS, batches_of, small_recipe
+from tests.fitness.quickstart import (
+    BATCH,
+    LENGTH,
+    MIXTURE,
+    MODEL,
+    STEPS,
+    batches_of,
+    small_recipe,
+    tokens_of,
+)
 
 RECIPE = small_recipe(mixture={"jargon": 0.3, "wordnet": 0.7}).model_dump(mode="json")
 
@@ -33,7 +42,7 @@ def test_the_windows_are_those_of_the_builtin_trainer(
 ) -> None:
     drawn = list(materialise.drawn(task, RECIPE, seed=seed, fidelity=fidelity))
     assert [window.tokens.tolist() for window in drawn] == rows_of(task, seed, steps)
-    texts = {name: task.sources[name].open().astype(np.int64) for name in MIXTURE}
+    texts = {name: tokens_of(task.sources[name]).astype(np.int64) for name in MIXTURE}
     for window in drawn:
         source = np.lib.stride_tricks.sliding_window_view(texts[window.source], LENGTH)
         assert (source == window.tokens).all(axis=1).any()

@@ -22,11 +22,11 @@ ADAPTERS = {
 }
 
 
-def asked(recipe: dict[str, object], **changes: object) -> EvaluationSpec:
+def asked(recipe: dict[str, object]) -> EvaluationSpec:
     writing = Writing(SETTINGS, round=2, real=TEXTS, filters=("perplexity",))
     ancestors = (Ancestor(7, recipe, 0),)
     spec = EvaluationSpec(7, recipe, 3, split="samples", parents=(7,), ancestors=ancestors)
-    return replace(spec, writing=writing, **changes)
+    return replace(spec, writing=writing)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,7 +125,12 @@ def test_reinforced_answers_end_with_the_token_that_ended_them(
     recipe = Recipe(method="reinforce", reinforce_new_tokens=4)
     rowed: list[list[int]] = []
     row = reinforce._row
-    monkeypatch.setattr(reinforce, "_row", lambda p, a: (rowed.append([*a]), row(p, a))[1])
+
+    def recorded(prompt: Any, answer: Any) -> Any:
+        rowed.append([*answer])
+        return row(prompt, answer)
+
+    monkeypatch.setattr(reinforce, "_row", recorded)
     with turning.prepared(recipe, seed=0) as model:
         reinforce.reinforced(
             model, [asked.draw("a", 0, 32)], recipe, Reference(turning), turning.tokenizer, seed=0

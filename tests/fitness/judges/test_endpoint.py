@@ -4,6 +4,7 @@ import json
 import math
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -246,7 +247,7 @@ def test_strange_log_probabilities_do_no_harm(served: Served) -> None:
     told = [("Yes", 1e6), ("No", -1e6), ("Nope", "x"), ("no", math.nan), ("yes", -math.inf)]
     for top in (told[:2], [*told[:2], *told[3:]]):
         found = [{"token": token, "logprob": logp} for token, logp in top]
-        choice = {"logprobs": {"content": [{"top_logprobs": found}]}}
+        choice: dict[str, Any] = {"logprobs": {"content": [{"top_logprobs": found}]}}
         served.body = json.dumps({"choices": [choice]}).encode()
         assert served.endpoint().odds([CHAT], "Yes", "No") == [1e6]
     found = [{"token": token, "logprob": logp} for token, logp in told]

@@ -37,10 +37,10 @@ class Counted:
     given: Sequence[str] = ()
     name: str = "counted"
     calls: list[str] = field(default_factory=list)
+    identity: str = field(init=False)
 
-    @property
-    def identity(self) -> str:
-        return self.inner.identity
+    def __post_init__(self) -> None:
+        self.identity = self.inner.identity
 
     def answers(self, chats: Any, samples: int, **settings: Any) -> list[list[Answer]]:
         self.calls.append(f"answers {chats[0][0]['content']}")

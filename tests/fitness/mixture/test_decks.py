@@ -27,7 +27,7 @@ from fitness.mixture.mixing import Mixing, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from tests.fitness.preferences import case
-from tests.fitness.quickstart import MODEL, token_file
+from tests.fitness.quickstart import MODEL, token_file, tokens_of
 from tests.fitness.records import PAIRS, deck, rated, record_file
 
 ASKED = [{"prompt": f"{n}?", "completion": " so it is, " * n} for n in range(1, 6)]
@@ -76,7 +76,7 @@ def test_no_record_of_a_sequence_sees_another_one(tmp_path: Path, base: Base) ->
 
 
 def test_isolated_documents_of_a_window_begin_at_their_own_zero(tmp_path: Path, base: Base) -> None:
-    tokens = token_file("sources/jargon.jsonl", tmp_path).open()
+    tokens = tokens_of(token_file("sources/jargon.jsonl", tmp_path))
     end = TOKENIZER.eos_token_id
     border = int(np.flatnonzero(tokens == end)[3])
     window = Windows(tokens, 64, separator=end).draw("a", border - 30, 64).sequences[0]

@@ -95,7 +95,8 @@ def test_a_base_is_given_back_as_it_was_when_an_adapter_could_not_be_built(
 ) -> None:
     from peft.tuners.lora import LoraModel
 
-    before, placed = state(base.model), []
+    before = state(base.model)
+    placed: list[object] = []
     replace = LoraModel._replace_module
 
     def out_of_memory(*arguments: Any) -> None:

@@ -21,7 +21,7 @@ OF_4 = {  # what transformers 4 writes, and 5 would write otherwise
     "transformers_version": "4.51.0",
     "a_key_of_its_own": [1, {"x": None}],
 }
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "add_bos_token": False,
     "additional_special_tokens": ["<|padding|>"],
     "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}",
@@ -45,7 +45,7 @@ def older(tmp_path: Path) -> Path:
     told = settings(MODEL, "tokenizer_config.json")
     (folder / "tokenizer_config.json").write_text(json.dumps({**told, **TOKENIZER}))
     (folder / "special_tokens_map.json").write_text('{"eos_token": "<|endoftext|>"}')
-    (folder / "chat_template.jinja").write_text(TOKENIZER["chat_template"])  # type: ignore[arg-type]
+    (folder / "chat_template.jinja").write_text(TOKENIZER["chat_template"])
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
     generation = {"eos_token_id": [0, 7], "temperature": 0.6, "top_k": 20}

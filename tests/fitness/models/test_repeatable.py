@@ -24,6 +24,9 @@ class Model(torch.nn.Module):
         return SimpleNamespace(logits=self.embedding(input_ids))
 
 
+SETTINGS: Any = torch.utils.deterministic  # a module with a property, which type checkers miss
+
+
 class Unordered(Model):
     """A model with an operation that PyTorch has no deterministic algorithm for, on any device."""
 
@@ -36,14 +39,14 @@ def mode_within(model: Model) -> int:
     with repeatable(model, list(model.parameters()), rows=3):
         assert model.embedding.weight.grad is None
         if model.embedding.weight.device.type != "cpu":
-            assert not torch.utils.deterministic.fill_uninitialized_memory
+            assert not SETTINGS.fill_uninitialized_memory
         return torch.get_deterministic_debug_mode()
 
 
 def test_a_gpu_is_held_to_deterministic_algorithms_while_it_trains_and_no_longer() -> None:
     assert mode_within(Model("meta")) == STRICT
     assert torch.get_deterministic_debug_mode() == NOT
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert SETTINGS.fill_uninitialized_memory
 
 
 def test_a_cpu_is_left_as_it_is() -> None:

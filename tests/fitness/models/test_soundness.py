@@ -259,7 +259,7 @@ def test_a_model_that_sees_what_comes_is_refused(kinds: Path) -> None:
             refused()
 
 
-TYPES = [None, "", "\x1b[2J", [], {}, [[]], True]
+TYPES: list[object] = [None, "", "\x1b[2J", [], {}, [[]], True]
 CHANGES: tuple[Callable[[random.Random, dict[str, Any], str], Any], ...] = (
     lambda rng, told, key: told.pop(key),
     lambda rng, told, key: told.update({key: rng.choice([0, -1, 2**40, 1e300, 7])}),

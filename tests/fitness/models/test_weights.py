@@ -106,7 +106,7 @@ def test_an_assembled_model_loses_what_was_measured(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     evaluator = Evaluator(replace(task, artifacts=tmp_path, dtype=dtype))
-    scaled = {"lora_scaling": "rank_stabilised", "lora_targets": "attention"}
+    scaled: dict[str, Any] = {"lora_scaling": "rank_stabilised", "lora_targets": "attention"}
     evaluation = evaluate(evaluator, adapter=adapter, learning_rate=5e-3, **scaled)
     kept, to = weights.folder_of(tmp_path, 0), tmp_path / "assembled"
     assert (kept / weights.ADAPTER).is_file() == (adapter != "none")

@@ -1,13 +1,14 @@
 """The reward model: what it learns from, what it makes of texts it has not seen, what it knows."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from fitness.feedback.items import Draft, Item
-from fitness.feedback.judgements import Judgement
+from fitness.feedback.judgements import Judgement, Kind
 from fitness.models.base import Base
 from fitness.reward.comparisons import said
 from fitness.reward.model import LEAST, Reward, enough, fitted, folds_of
@@ -26,8 +27,8 @@ from tests.fitness.feedback.people import (
 UNSEEN = texts(220)[160:]
 
 
-def reward_of(items: list[Item], judgements: list[Judgement], **settings: object) -> Reward:
-    found = fitted(known(items), judgements, **{"seed": 0, **settings})  # type: ignore[arg-type]
+def reward_of(items: list[Item], judgements: list[Judgement], **settings: Any) -> Reward:
+    found = fitted(known(items), judgements, **{"seed": 0, **settings})
     assert found is not None
     return found
 
@@ -74,11 +75,12 @@ def test_one_who_is_lenient_and_one_who_is_strict_are_understood() -> None:
 
 def test_skips_critiques_and_labels_say_nothing() -> None:
     items = singles(60)
-    others = [
-        Judgement(one.id, "Bob", kind, value)
-        for one in items
-        for kind, value in (("critique", "bad"), ("labels", ["off"]), ("skip", None))
-    ]
+    empty: tuple[tuple[Kind, Any], ...] = (
+        ("critique", "bad"),
+        ("labels", ["off"]),
+        ("skip", None),
+    )
+    others = [Judgement(one.id, "Bob", kind, value) for one in items for kind, value in empty]
     one, same = (reward_of(items, [*rated(items), *more]) for more in ([], others))
     assert one.judgements == same.judgements == 60
     assert not enough(known(items), others)

@@ -1,5 +1,6 @@
 """Batches in parts and activations computed anew: less memory, the same training."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_what_is_compared_is_split_by_draws(base: Base, tmp_path: Path, padded: 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_an_evaluation_in_parts_measures_the_same(task: Task, adapter: str) -> None:
     uneven = replace(task, budget_tokens=STEPS * BATCH * LENGTH - 20)
-    recipe = {"adapter": adapter, "learning_rate": 3e-3}
+    recipe: dict[str, Any] = {"adapter": adapter, "learning_rate": 3e-3}
     whole = evaluate(Evaluator(uneven), **recipe)
     in_parts = evaluate(Evaluator(replace(uneven, micro_batch=3)), **recipe)
     assert whole.status is in_parts.status is Status.OK
@@ -114,7 +115,7 @@ def test_activations_computed_anew_give_the_same_weights_to_the_last_bit(
     task: Task, changes: dict[str, Any], dtype: str
 ) -> None:
     base, recipe = Base(MODEL, dtype), small_recipe(**changes)
-    passes = []
+    passes: list[int] = []
 
     def trained(checkpointing: bool) -> tuple[int, dict[str, torch.Tensor]]:
         passes.clear()
@@ -133,13 +134,14 @@ def test_activations_computed_anew_give_the_same_weights_to_the_last_bit(
 def test_an_evaluation_does_as_its_resources_say(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[dict[str, Any]] = []
     prepared = Base.prepared
-    monkeypatch.setattr(
-        Base,
-        "prepared",
-        lambda self, recipe, **how: asked.append(how) or prepared(self, recipe, **how),
-    )
+
+    def recorded(base: Base, recipe: Recipe, **how: Any) -> AbstractContextManager[Any]:
+        asked.append(how)
+        return prepared(base, recipe, **how)
+
+    monkeypatch.setattr(Base, "prepared", recorded)
     whole = evaluate(Evaluator(task))
     anew = evaluate(Evaluator(replace(task, checkpointing=True)))
     assert [how["checkpointing"] for how in asked] == [False, True]

@@ -92,6 +92,7 @@ def test_what_was_best_is_measured_and_kept_and_the_cost_is_of_what_was_done(
     assert early.cost["tokens"] == (best + 4) * BATCH * LENGTH < whole.cost["tokens"]
     assert early.measurements["target/loss"] < whole.measurements["target/loss"]
     assert early.details["learning_curve"] == whole.details["learning_curve"][: best + 4]
+    assert patient.model is not None
     weights.assemble(patient.model, weights.folder_of(tmp_path, 0), tmp_path / "to")
     loss = held_out_loss(
         Base(tmp_path / "to").model, patient.domains["target"]["selection"], LENGTH

@@ -203,7 +203,10 @@ def test_the_reference_is_the_base_whatever_was_trained_before(
 def test_each_part_of_a_batch_counts_by_its_draws(base: Base, tmp_path: Path) -> None:
     pairs = draws(PAIRS, "preference", tmp_path, 3)
     text = deck(PAIRS, "preference", tmp_path, sequence_length=LENGTH).draw("own", 0, LENGTH)
-    tokens, labels, positions = (array[None] for array in text.sequences[0])
+    sequence = text.sequences[0]
+    assert sequence.positions is not None
+    tokens, labels = sequence.tokens[None], sequence.labels[None]
+    positions = sequence.positions[None]
     recipe = Recipe(method="preference", sequence_length=LENGTH)
     loss_of = objective(recipe, Reference(base), base.tokenizer, seed=0)
 

@@ -115,8 +115,8 @@ def test_two_processes_train_as_one(alone: Trained, both: Trained, name: str) ->
         assert evaluation.status is Status.OK, evaluation.message
     assert by_two[name].cost["tokens"] == by_one[name].cost["tokens"] == TOKENS
     assert by_two[name].measurements == pytest.approx(by_one[name].measurements, rel=1e-5)
-    curves = [np.array(by[name].details["learning_curve"]) for by in (by_one, by_two)]
-    np.testing.assert_allclose(*curves, rtol=1e-5)
+    curve, same = (by[name].details["learning_curve"] for by in (by_one, by_two))
+    np.testing.assert_allclose(curve, same, rtol=1e-5)
     single, shared = kept(one, name), kept(two, name)
     assert single.keys() == shared.keys()
     for weight in single:

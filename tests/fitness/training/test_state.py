@@ -68,9 +68,9 @@ def test_going_on_after_pauses_is_the_uninterrupted_run_to_the_last_bit(
     assert torch.equal(torch.get_rng_state(), before)
     for one, other in zip(parts, at_once, strict=True):
         assert result(one) == result(other)
-    one, other = trained(tmp_path, 0), trained(tmp_path, 1)
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    paused, straight = trained(tmp_path, 0), trained(tmp_path, 1)
+    assert paused.keys() == straight.keys()
+    assert [name for name in paused if not torch.equal(paused[name], straight[name])] == []
 
 
 def test_the_cost_is_of_what_was_really_done_and_the_details_say_where_it_went_on(

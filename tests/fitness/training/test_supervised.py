@@ -55,7 +55,8 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_bfloat16_stays_close_to_float32(base: Base, longer: Task, adapter: str) -> None:
     """It would not if each step saw the weights of the first one."""
-    settings = {"adapter": adapter, "learning_rate": 5e-3, "warmup_share": 0, "decay": "constant"}
+    settings: dict[str, Any] = {"adapter": adapter, "learning_rate": 5e-3, "warmup_share": 0}
+    settings["decay"] = "constant"
     _, exact = finetuned(base, longer, **settings)
     weights, rounded = finetuned(base, longer, precision="bfloat16", **settings)
     assert {w.dtype for w in weights.values()} == {torch.float32}
