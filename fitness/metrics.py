@@ -20,6 +20,8 @@ from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, plain, repeated, share
 
+Direction = Literal["minimize", "maximize"]
+SIGN: Mapping[Direction, int] = {"minimize": 1, "maximize": -1}  # sign * measurement is a loss
 Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
 
 
@@ -29,8 +31,13 @@ class Measurement:
 
     name: str
     unit: str
-    direction: Literal["minimize", "maximize"] | None  # None: the spec must give it
+    direction: Direction | None  # None: the spec must give it
     description: str
+
+    @property
+    def sign(self) -> int:
+        """1 if lower is better, -1 if higher is, 0 if the spec must say it."""
+        return 0 if self.direction is None else SIGN[self.direction]
 
 
 MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
