@@ -25,7 +25,6 @@ from evo.history.tables import (
     once,
     scores,
     search_rows,
-    setting,
     sign,
     spec,
     table,
@@ -60,7 +59,6 @@ __all__ = [
     "objectives",
     "scores",
     "search_rows",
-    "setting",
     "sign",
     "spec",
     "status",
@@ -77,8 +75,7 @@ __all__ = [
 def best(facts: Facts) -> int | None:
     """Id of the best individual so far, as the search would name it; None before there is one."""
     population = _population(scores(facts), loss_columns(facts))
-    wanted = setting(facts, "replicates", of="search")
-    leader = selection.best(population, seeds=wanted)
+    leader = selection.best(population, seeds=spec(facts).search.replicates)
     return None if leader is None else leader.id
 
 
@@ -211,10 +208,10 @@ def status(
     shown = leader if feasible else None
     closing = table(facts).query("split == 'test'")
     return {
-        "name": spec(facts).get("name"),
+        "name": spec(facts).name or None,
         "state": "stopped" if state == "running" and not alive else state,
         "done": _spent(facts, rows),
-        "total": (spec(facts).get("budget") or {}).get("evaluations"),
+        "total": spec(facts).budget.evaluations or None,
         "failures": {str(name): int(count) for name, count in failed.items()},
         "lost_and_retried": used["lost"],
         "best": {
@@ -233,8 +230,8 @@ def status(
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
     """Budget spent by the rows of a search, in full fine-tunes; see `evo.search.rungs.share`."""
-    rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
-    resumes = setting(facts, "evaluator") == BUILTIN
+    rungs, first_seed = spec(facts).search.rungs, spec(facts).seed
+    resumes = spec(facts).evaluator == BUILTIN
     below = {
         rung: max([r for r in rungs if r < rung], default=0.0) if resumes else 0
         for rung in rows["fidelity"].unique()
@@ -247,8 +244,7 @@ def _spent(facts: Facts, rows: pd.DataFrame) -> float:
 
 def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
     """Cost of each individual's fine-tune, as a share of a full one; see `lineages.portion`."""
-    recipe = spec(facts).get("recipe") or {}
-    share = setting(facts, "inherit_share", of="budget")
+    recipe, share = spec(facts).recipe, spec(facts).budget.inherit_share
     return {
         f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
         for f in facts

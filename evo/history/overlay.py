@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evo import history
+from evo.config import Objective
 from evo.history.comparison import WINNER, result
 from evo.history.tables import FULL
 from evo.record.ledger import read
@@ -204,7 +205,7 @@ def final(run: Trace, objective: str) -> float:
 
 
 def _directions(objectives: Mapping[str, int]) -> dict[str, str]:
-    return {name: "maximize" if sign < 0 else "minimize" for name, sign in objectives.items()}
+    return {name: Objective(name, sign).direction for name, sign in objectives.items()}
 
 
 def _at(
@@ -224,7 +225,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
     rows = history.search_rows(facts)
     objectives = history.objectives(facts)
     spec = history.spec(facts)
-    full = float((spec.get("budget") or {}).get("tokens") or 0)
+    full = float(spec.budget.tokens)
     tokens = history.Columns.of(facts).costs.get("tokens")
     trained = rows["fidelity"].where(rows["same_as"].isna(), 0.0).to_numpy(float)
     if tokens and full:
@@ -243,7 +244,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
         {
             "base model": fingerprints.get("model"),
             HELD_OUT: fingerprints.get("domains"),
-            "constraints": list(spec.get("constraints") or ()),
+            "constraints": list(spec.constraints),
             "token budget of a fine-tune": full,
         },
     )

@@ -87,7 +87,7 @@ def table(found: Sequence[Round]) -> pd.DataFrame:
 
 def has(facts: Sequence[Fact]) -> bool:
     """True for the facts of a run with rounds, False for those of one search."""
-    return bool(history.spec(facts).get("rounds"))
+    return history.spec(facts).rounds is not None
 
 
 def search_of(run: Path) -> Path:
@@ -114,15 +114,15 @@ def status(
     ended = [one for one in found if one.fact]
     ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
     state = ends[-1] if ends and ends[-1] != "resumed" else "running"
-    last = facts[-1]
+    last, planned = facts[-1], history.spec(facts).rounds
     return {
-        "name": history.spec(facts).get("name"),
+        "name": history.spec(facts).name or None,
         "state": "stopped" if state == "running" and not alive else state,
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
         "elapsed_seconds": _elapsed(facts, found, now if alive else None),
         "rounds_over": len(ended),
-        "rounds_at_most": history.spec(facts)["rounds"]["limit"],
+        "rounds_at_most": planned.limit if planned else None,
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended

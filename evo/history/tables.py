@@ -17,9 +17,8 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 
+from evo import config as configuration
 from evo.config import Constraint, SearchConfig
-from evo.config.section import Section
-from evo.config.sections import Budget, Model, Search
 from evo.printable import escaped
 from fitness import metrics
 from fitness.files import write_whole
@@ -31,8 +30,6 @@ Facts = Sequence[Fact]
 FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
-
-SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model": Model}
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -116,27 +113,14 @@ def _columns(facts: Facts) -> Columns:
 
 
 @once
-def spec(facts: Facts) -> Mapping[str, Any]:
-    """The resolved search spec; a resume may have changed the run's budget or resources."""
-    return next(f["config"] for f in reversed(facts) if f.get("config"))
-
-
-def setting(facts: Facts, name: str, of: str | None = None) -> Any:
-    """Value of a key in the spec, or in its section `of`, else the default.
-
-    A ledger holds the resolved spec, but one of an earlier version lacks the keys that came later.
-    """
-    given: Mapping[str, Any] = spec(facts)
-    fields = SearchConfig.model_fields
-    if of is not None:
-        given, fields = given.get(of) or {}, SECTIONS[of].model_fields
-    return given[name] if given.get(name) is not None else fields[name].default
+def spec(facts: Facts) -> SearchConfig:
+    """The spec of a run of any version, to read its results by; see `evo.config.recorded`."""
+    return configuration.recorded(configuration.recorded_in(facts))
 
 
 def objectives(facts: Facts) -> dict[str, int]:
     """Sign by objective, in the spec's order: 1 is minimised, -1 maximised."""
-    directions = spec(facts).get("objectives") or {}
-    return {name: -1 if how == "maximize" else 1 for name, how in directions.items()}
+    return {one.name: one.sign for one in configuration.objectives(spec(facts))}
 
 
 def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
@@ -144,9 +128,9 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
 
     On the test split, where it is measured under several seeds, that is its mean.
     """
-    parsed = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
-    if all(constraint.factor is None for constraint in parsed):
-        return parsed
+    absolute = configuration.constraints(spec(facts))
+    if all(constraint.factor is None for constraint in absolute):
+        return list(absolute)
     base = [
         fact["measurements"]
         for fact in facts
@@ -154,13 +138,12 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
         and (fact["fidelity"], fact["split"], fact["status"]) == (0, split, "ok")
     ]
     means = {name: fmean(one[name] for one in base) for name in (base[0] if base else {})}
-    return [constraint.against(means) for constraint in parsed]
+    return list(configuration.constraints(spec(facts), means))
 
 
 def sign(facts: Facts, measurement: str) -> int:
     """Sign of a measurement: 1 if lower is better, -1 if higher is, 0 if unknown."""
-    default = {"minimize": 1, "maximize": -1, None: 0}[metrics.measurement(measurement).direction]
-    return objectives(facts).get(measurement, default)
+    return objectives(facts).get(measurement, metrics.measurement(measurement).sign)
 
 
 def loss_columns(facts: Facts) -> list[str]:

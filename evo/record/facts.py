@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from evo.config import Constraint
 from fitness.errors import InputError
 from fitness.evaluation import Purpose, Status
+from fitness.metrics import Direction
 
 Id = Annotated[int, Field(ge=0, lt=2**31)]  # number of the slot in which an individual was bred
 AnyId = Annotated[int, Field(gt=-(2**31), lt=2**31)]  # or of a control, which has none: negative
@@ -31,19 +32,53 @@ Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat]  # as popu
 Genome = dict[str, Gene]
 
 
+class ModelSection(TypedDict):
+    """The model task, of a resolved spec."""
+
+    task: NotRequired[str | None]
+
+
+class SourceSection(TypedDict):
+    """The kind of a source, of a resolved spec."""
+
+    kind: NotRequired[str | None]
+
+
+class SearchSection(TypedDict):
+    """Rungs and replicates, of a resolved spec."""
+
+    rungs: NotRequired[list[FiniteFloat] | None]
+    replicates: NotRequired[Count | None]
+
+
+class BudgetSection(TypedDict):
+    """The budget, of a resolved spec."""
+
+    evaluations: NotRequired[Count | None]
+    tokens: NotRequired[Count | None]
+    inherit_share: NotRequired[FiniteFloat | None]
+
+
+class RoundsSection(TypedDict):
+    """The number of rounds, of a resolved spec."""
+
+    limit: NotRequired[Count | None]
+
+
 class Config(TypedDict):
-    """A resolved spec, as far as it is read without being validated as a spec."""
+    """A resolved spec, as far as `evo.config.recorded` is read without validating it as a spec."""
 
     name: NotRequired[str]
     seed: NotRequired[Seed]
-    objectives: NotRequired[dict[str, Literal["minimize", "maximize"]]]
+    objectives: NotRequired[dict[str, Direction]]
     constraints: NotRequired[list[str] | None]
     genome: NotRequired[dict[str, dict[str, Any]]]
     recipe: NotRequired[dict[str, Any]]
-    sources: NotRequired[dict[str, dict[str, Any]]]
-    search: NotRequired[dict[str, Any] | None]
-    budget: NotRequired[dict[str, Any] | None]
-    model: NotRequired[dict[str, Any] | None]
+    sources: NotRequired[dict[str, SourceSection]]
+    search: NotRequired[SearchSection | None]
+    budget: NotRequired[BudgetSection | None]
+    model: NotRequired[ModelSection | None]
+    rounds: NotRequired[RoundsSection | None]
     comparison: NotRequired[dict[str, Any] | None]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evo import config as configuration
 from evo import history
 from evo.config import as_yaml
 from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, signed
@@ -16,7 +17,6 @@ from evo.history.tables import FULL
 from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
 from evo.significance import chance
-from fitness.data.documents import Source
 from fitness.recipe import Recipe, idle
 
 SAMPLES = 6
@@ -30,9 +30,9 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
     """Words and tables of the page; `run` is the run's folder, for commands to copy."""
     facts = view.facts
     status = history.status(facts)
-    spec = history.spec(facts)
+    plain = configuration.recorded_in(facts)
     return {
-        "name": spec.get("name") or "run",
+        "name": history.spec(facts).name or "run",
         "verdict": history.verdict(facts),
         "status": status,
         "tiles": _tiles(status),
@@ -47,7 +47,7 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
         "usage": history.usage(facts),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts[0]["time"])),
         "versions": facts[0].get("versions") or {},
-        "spec": json.dumps(spec, indent=2, ensure_ascii=False),
+        "spec": json.dumps(plain, indent=2, ensure_ascii=False),
         "placed": PLACED,
     }
 
@@ -121,11 +121,10 @@ def recipe(view: View) -> dict[str, Any]:
         {},
     )
     spec = history.spec(view.facts)
-    fixed = spec.get("recipe") or {}
-    merging = {"start": "merge"} if spec.get("parts") else {}
-    task = {"task": history.setting(view.facts, "task", of="model")}
-    plain = Source.model_fields["kind"].default
-    kinds = {source.get("kind", plain) for source in (spec.get("sources") or {}).values()}
+    fixed = spec.recipe
+    merging = {"start": "merge"} if spec.parts else {}
+    task = {"task": spec.model.task}
+    kinds = {source.kind for source in spec.sources.values()}
     source = {"source": "sample" if "sample" in kinds else "text"}
     unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
@@ -147,7 +146,7 @@ def _commands(view: View, run: str) -> list[tuple[str, str]]:
     genome = _genome(view)
     if not genome:
         return []
-    fixed = history.spec(view.facts).get("recipe") or {}
+    fixed = history.spec(view.facts).recipe
     defaults = Recipe().model_dump(mode="json")
     changed = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
     whole = {**changed, **genome}

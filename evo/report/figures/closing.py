@@ -226,7 +226,7 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
     objective = next(iter(view.objectives))
     if not objective.endswith("/loss"):
         return []
-    budget = history.setting(view.facts, "tokens", of="budget") or 0
+    budget = history.spec(view.facts).budget.tokens
     base: list[tuple[float, float]] = []
     points: dict[int, list[tuple[float, float]]] = {}
     for f in view.facts:
