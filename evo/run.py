@@ -19,7 +19,8 @@ from evo.progress.live import Progress
 from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
-from evo.record.ledger import FILE, Fact, Ledger, read
+from evo.record.ledger import FILE, Ledger, read
+from evo.record.state import state
 from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
 from evo.search.loop import compare, evolve
 from fitness.cost import cost_of
@@ -96,7 +97,7 @@ def go_on(
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
     _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
-    if finished(facts) and config == begun and not again:
+    if state(facts) == "finished" and config == begun and not again:
         return True
     if config != begun:  # else the launch printed the warnings
         _foreseen(config, prepared, watch)
@@ -192,10 +193,6 @@ def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> Search
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})
     return config.model_copy(update={"search": search})
-
-
-def finished(facts: Sequence[Fact]) -> bool:
-    return facts[-1]["fact"] == "finished"
 
 
 @contextmanager

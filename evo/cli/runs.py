@@ -192,8 +192,9 @@ def report(options: argparse.Namespace) -> int:
 def _next(run: Path, facts: "Sequence[Fact]") -> str:
     """The command that is most likely wanted next, after the summary."""
     from evo.record.ledger import in_use
+    from evo.record.state import state
 
-    if facts[-1]["fact"] == "finished":
+    if state(facts) == "finished":
         return f"evo export {run} --to DIR    or: evo report {run} --open"
     if in_use(run):
         return f"evo status {run} --watch"

@@ -32,9 +32,10 @@ from evo.history.tables import (
     to_parquet,
     winner,
 )
-from evo.planning.lineages import origins
+from evo.planning.lineages import from_fact, portion
+from evo.planning.spending import share
 from evo.record.elapsed import running_time, sessions, with_present
-from fitness.evaluators import BUILTIN
+from evo.record.state import state
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
@@ -200,8 +201,6 @@ def status(
     and `begun` its start, if known.
     """
     rows = search_rows(facts)
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
-    state = {"finished": "finished", "stopped": "stopped"}.get(ends[-1] if ends else "", "running")
     used = usage(facts, now if alive else None, begun)
     failed = rows.loc[rows["status"] != "ok", "status"].value_counts()
     leader, feasible = _leader(facts)
@@ -209,7 +208,7 @@ def status(
     closing = table(facts).query("split == 'test'")
     return {
         "name": spec(facts).name or None,
-        "state": "stopped" if state == "running" and not alive else state,
+        "state": state(facts, alive=alive),
         "done": _spent(facts, rows),
         "total": spec(facts).budget.evaluations or None,
         "failures": {str(name): int(count) for name, count in failed.items()},
@@ -229,27 +228,17 @@ def status(
 
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
-    """Budget spent by the rows of a search, in full fine-tunes; see `evo.search.rungs.share`."""
-    rungs, first_seed = spec(facts).search.rungs, spec(facts).seed
-    resumes = spec(facts).evaluator == BUILTIN
-    below = {
-        rung: max([r for r in rungs if r < rung], default=0.0) if resumes else 0
-        for rung in rows["fidelity"].unique()
-    }
-    begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
-    portion = rows["individual"].map(_portions(facts, resumes))
-    spent = round(float(((rows["fidelity"] - begun) * portion).sum()), 3)
+    """Budget spent by the rows of a search, in full fine-tunes."""
+    config = spec(facts)
+    portions = {f["id"]: portion(config, from_fact(f)) for f in facts if f["fact"] == "individual"}
+    tried = zip(rows["individual"], rows["seed"], rows["fidelity"], strict=True)
+    shares = [
+        share(config, portions[individual], seed, fidelity, "selection")
+        for individual, seed, fidelity in tried
+        if individual in portions
+    ]
+    spent = round(float(np.sum(shares)), 3)
     return int(spent) if spent.is_integer() else spent
-
-
-def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
-    """Cost of each individual's fine-tune, as a share of a full one; see `lineages.portion`."""
-    recipe, share = spec(facts).recipe, spec(facts).budget.inherit_share
-    return {
-        f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
-        for f in facts
-        if f["fact"] == "individual"
-    }
 
 
 def _leader(facts: Facts) -> tuple[int | None, bool]:

@@ -23,6 +23,7 @@ from evo.history.tables import (
     table,
     winner,
 )
+from evo.record.state import state
 from evo.significance import CLEAR, FEW, Difference, Result, Sample, chance, difference
 
 WINNER = "winner"
@@ -244,7 +245,9 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
     base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
     known = [f" The untouched base: {primary} {number(value)}." for value in base[measured]]
     untouched = "".join(known[:1])
-    stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
+    stopped = (
+        " The run was stopped; `evo resume` continues it." if state(facts) == "stopped" else ""
+    )
     if rows.empty:
         return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")
     if not (rows["status"] == "ok").any():
@@ -266,12 +269,6 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
         f"of many flatters, only the closing comparison on the test split counts.{stopped}"
     )
     return Verdict("open", text)
-
-
-def _stopped(facts: Facts) -> bool:
-    """True if the last session was stopped by the user."""
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
-    return ends[-1:] == ["stopped"]
 
 
 @once

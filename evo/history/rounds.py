@@ -13,6 +13,7 @@ from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.record.elapsed import running_time, sessions, with_present
 from evo.record.ledger import FILE, Fact, read
+from evo.record.state import state
 from evo.significance import chance, difference
 from fitness.errors import InputError
 
@@ -112,12 +113,10 @@ def status(
     """Status of the rounds, finished and running, as JSON values."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
-    state = ends[-1] if ends and ends[-1] != "resumed" else "running"
     last, planned = facts[-1], history.spec(facts).rounds
     return {
         "name": history.spec(facts).name or None,
-        "state": "stopped" if state == "running" and not alive else state,
+        "state": state(facts, alive=alive),
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
         "elapsed_seconds": _elapsed(facts, found, now if alive else None),

@@ -9,9 +9,9 @@ import numpy as np
 
 from evo.cluster.doing import Doing
 from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
+from evo.planning import spending
 from evo.planning.lineages import from_fact, portion
 from evo.record.ledger import Fact
-from evo.search.evaluations import continued_from
 from evo.search.replicates import score
 from population import selection
 from population.front import joined
@@ -109,9 +109,9 @@ class Tally:
         self._learned(fact["individual"], fact["measurements"])
 
     def share(self, individual: int, seed: int, fidelity: float, split: str) -> float:
-        """Share of a full fine-tune that an evaluation takes of the budget; see `rungs.share`."""
-        begun = continued_from(self.config, seed, fidelity, split)
-        return (fidelity - begun) * self._portions.get(individual, 1.0)
+        """Share of a full fine-tune that an evaluation takes of the budget."""
+        portion = self._portions.get(individual, 1.0)
+        return spending.share(self.config, portion, seed, fidelity, split)
 
     def _learned(self, individual: int, measurements: Mapping[str, float]) -> None:
         measured = self._measured.setdefault(individual, [])

@@ -28,6 +28,7 @@ from evo.prepare.task import prepare, versions
 from evo.progress.live import Progress
 from evo.record import run_folder
 from evo.record.ledger import FILE, Fact, Ledger, read
+from evo.record.state import state
 from evo.rounds import judging, pooling
 from evo.rounds.recall import Recall
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
@@ -64,7 +65,7 @@ def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
         configuration.write_config(begun, folder / "config.yaml")
     config = configuration.load(folder / "config.yaml", overrides)
     run.check_changes(folder, begun, config)
-    if run.finished(facts) and config == begun:
+    if state(facts) == "finished" and config == begun:
         return True
     with Ledger(folder) as ledger, importing_from(Path(config.import_from)):
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
@@ -205,7 +206,7 @@ def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
 
 def _owes_samples(config: SearchConfig, facts: Sequence[Fact], done: Sequence[Fact]) -> bool:
     """True if a round finished as the last one, and a raised limit now needs its samples."""
-    if not run.finished(facts) or _ended(config, [*done, _outcome(facts, done)]):
+    if state(facts) != "finished" or _ended(config, [*done, _outcome(facts, done)]):
         return False
     return not pooling.written(facts)
 

@@ -14,8 +14,9 @@ from evo.config import SearchConfig, baselines, decode, known_genomes, space, wa
 from evo.planning import schedule
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
+from evo.planning.spending import continued_from
 from evo.record.artifacts import Artifacts
-from evo.search.evaluations import Evaluations, Job, continued_from
+from evo.search.evaluations import Evaluations, Job
 from evo.search.replicates import Replicates, closing, seed_of
 from evo.search.rungs import Rungs, ladder, share
 from fitness.cost import Cost
