@@ -19,6 +19,7 @@ from evo.progress.live import Progress
 from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
+from evo.record.facts import launch_of
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
 from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
@@ -96,7 +97,7 @@ def go_on(
     begun = configuration.of(facts)
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
-    _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
+    _check_data(run, launch_of(facts)["fingerprints"], prepared.fingerprints)
     if state(facts) == "finished" and config == begun and not again:
         return True
     if config != begun:  # else the launch printed the warnings

@@ -16,7 +16,6 @@ from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
     Columns,
-    Fact,
     Facts,
     baselines,
     constraints,
@@ -42,7 +41,6 @@ from population.individual import Individual
 
 __all__ = [
     "Columns",
-    "Fact",
     "Facts",
     "Verdict",
     "alike",
@@ -158,7 +156,8 @@ def usage(facts: Facts, now: float | None = None, begun: float | None = None) ->
     rows = table(facts)
     periods = with_present(sessions(facts), now, begun)
     ready = sum(one.end - one.ready for one in periods)
-    configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
+    starts = [f for f in facts if f["fact"] == "search" or f["fact"] == "resumed"]
+    configured = next((n for f in starts[::-1] if (n := f.get("workers"))), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
     workers = int(configured or concurrent)

@@ -23,6 +23,7 @@ from evo.history.tables import (
     table,
     winner,
 )
+from evo.record.facts import Details, details
 from evo.record.state import state
 from evo.significance import CLEAR, FEW, Difference, Result, Sample, chance, difference
 
@@ -76,18 +77,18 @@ def result(facts: Facts, contender: str, measurement: str) -> Result:
     if group is None or column is None:
         return Result(())
     fine = group[(group["status"] == "ok") & group[column].notna()]
-    details = _details(facts)
+    recorded = _details(facts)
     keys = zip(fine["individual"], fine["seed"], fine["fidelity"], strict=True)
-    samples = [Sample.of(details[key], measurement) for key in keys]
+    samples = [Sample.of(recorded[key], measurement) for key in keys]
     untouched = bool((group["fidelity"] == UNTOUCHED).all())
     return Result(tuple(fine[column].tolist()), Sample.mean(samples), untouched)
 
 
 @once
-def _details(facts: Facts) -> dict[tuple[int, int, float], dict[str, Any]]:
+def _details(facts: Facts) -> dict[tuple[int, int, float], Details]:
     """Details of the evaluations on the test split, by individual, seed and fidelity."""
     return {
-        (f["individual"], f["seed"], f["fidelity"]): f.get("details") or {}
+        (f["individual"], f["seed"], f["fidelity"]): details(f)
         for f in facts
         if f["fact"] == "evaluation" and f["split"] == "test"
     }
@@ -286,7 +287,7 @@ def alike(facts: Facts, leader: int) -> frozenset[int]:
         if f["fact"] != "evaluation" or f["status"] != "ok" or f["split"] != "selection":
             continue
         if f["fidelity"] == FULL:
-            sample = Sample.of(f.get("details") or {}, first)
+            sample = Sample.of(details(f), first)
             samples.setdefault(f["individual"], []).append(sample)
     own = Sample.mean(samples.get(leader, []))
     losses = scores(facts).set_index("individual")[f"losses.{first}"]

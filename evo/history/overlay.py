@@ -18,6 +18,7 @@ from evo import history
 from evo.config import Objective
 from evo.history.comparison import WINNER, result
 from evo.history.tables import FULL
+from evo.record.facts import launch_of
 from evo.record.ledger import read
 from evo.significance import Difference, Result, difference
 from fitness.errors import InputError
@@ -232,7 +233,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
         trained = rows[tokens].fillna(0.0).to_numpy(float) / full
     counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL)
     tested = {name: result(facts, WINNER, name) for name in objectives}
-    fingerprints: Mapping[str, Any] = facts[0].get("fingerprints") or {}
+    fingerprints = launch_of(facts).get("fingerprints") or {}
     return Trace(
         name,
         objectives,

@@ -1,6 +1,5 @@
 """Generation of samples after a round: the individuals that generate, and the workers' jobs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from evo import history
 from evo.config import SearchConfig, decode
 from evo.config.sections import SEED_STEP
-from evo.record.ledger import Fact
+from evo.record.facts import Facts
 from evo.rounds import pooling
 from evo.samples.generate import prompts_in
 from evo.search.evaluations import Evaluations, Job
@@ -20,7 +19,7 @@ from fitness.models import folders
 CHUNK = 64  # samples that a worker generates in one job
 
 
-def writers(facts: Sequence[Fact]) -> list[int]:
+def writers(facts: Facts) -> list[int]:
     """Individuals that generate samples: the winner, then the others of the front, best first."""
     winner = history.winner(facts)
     assert winner is not None
@@ -30,7 +29,7 @@ def writers(facts: Sequence[Fact]) -> list[int]:
 def jobs_of(
     config: SearchConfig,
     spec: SearchConfig,
-    facts: Sequence[Fact],
+    facts: Facts,
     number: int,
     evaluations: Evaluations,
 ) -> list[Job]:
