@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.config.section import Name, Section
 from fitness.data.kinds import Kind
-from fitness.samples.filters import DEFAULT_FILTERS
+from fitness.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation
 
 POOL = "pool"  # name of the source of generated samples
@@ -74,11 +74,6 @@ class Rounds(Section):
         le=1,
         description="Threshold for collapse: distinct word pairs in a round's samples, as a share "
         "of those in as much real text. Below it the round's samples are left out of the pool.",
-    )
-    general: bool = Field(
-        default=True,
-        description="If the spec has only one objective, make the losses of its other domains "
-        "objectives too, so that forgetting is measured.",
     )
     judgements: int = Field(
         default=0,

@@ -12,7 +12,6 @@ from evo.prepare.foresight import duration
 from evo.record.facts import Facts, cost, details
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
-from fitness.evaluators import BUILTIN
 from fitness.merging.lineage import needed
 from fitness.models import folders, weights
 
@@ -118,9 +117,7 @@ def _seconds(facts: Facts, config: SearchConfig, individuals: Sequence[int]) -> 
             and (fact["individual"], fact["seed"]) == (same, config.seed)
             and fact["split"] == "selection"
             and fact["status"] == "ok"
-            and (
-                0 < fact["fidelity"] <= 1 if config.evaluator == BUILTIN else fact["fidelity"] == 1
-            )
+            and (0 < fact["fidelity"] <= 1 if config.form.trains else fact["fidelity"] == 1)
         ]
         seconds = [part for part in parts if part is not None]
         if not parts or len(seconds) < len(parts):

@@ -33,6 +33,7 @@ from evo.record.facts import (
     cost,
     details,
 )
+from evo.record.spec import recorded
 from fitness import metrics
 from fitness.files import write_whole
 from population.individual import ANCHOR
@@ -123,8 +124,8 @@ def _columns(facts: Facts) -> Columns:
 
 @once
 def spec(facts: Facts) -> SearchConfig:
-    """The spec of a run of any version, to read its results by; see `evo.config.recorded`."""
-    return configuration.recorded(configuration.recorded_in(facts))
+    """The spec of a run of any version, to read its results by; see `evo.record.spec`."""
+    return recorded(configuration.recorded_in(facts))
 
 
 def objectives(facts: Facts) -> dict[str, int]:

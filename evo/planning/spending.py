@@ -1,7 +1,6 @@
 """Cost of evaluations to the budget, in full fine-tunes."""
 
 from evo.config import SearchConfig
-from fitness.evaluators import BUILTIN
 
 
 def continued_from(config: SearchConfig, seed: int, fidelity: float, split: str) -> float:
@@ -9,7 +8,7 @@ def continued_from(config: SearchConfig, seed: int, fidelity: float, split: str)
 
     It resumes from the rung below, and only in the search, under the seed of the first evaluation.
     """
-    if config.evaluator != BUILTIN or seed != config.seed or split != "selection":
+    if not config.form.trains or seed != config.seed or split != "selection":
         return 0.0
     return max((rung for rung in config.search.rungs if rung < fidelity), default=0.0)
 

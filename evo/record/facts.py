@@ -74,7 +74,7 @@ class RoundsSection(TypedDict):
 
 
 class Config(TypedDict):
-    """A resolved spec, as far as `evo.config.recorded` is read without validating it as a spec."""
+    """A resolved spec, as far as `evo.record.spec` is read without validating it as a spec."""
 
     name: NotRequired[str]
     seed: NotRequired[Seed]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from evo import history, report
 from evo.config import decode
-from evo.config import of as config_of
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
@@ -36,7 +35,7 @@ def write(run: Path, facts: Facts) -> None:
         report.write(one.facts, one.folder / "report.html")
     verdict = told.verdict(found)
     said = {
-        "name": config_of(facts).name,
+        "name": history.spec(facts).name,
         "verdict": verdict,
         "notes": (),
         "tables": tables(found),
@@ -143,7 +142,7 @@ def _yields(one: Round, over: Sequence[Round]) -> Table | None:
         or not (one.folder / POOL_FILE).is_file()
     ):
         return None
-    recipe = Recipe.model_validate(decode(config_of(after.facts), after.outcome["genome"]))
+    recipe = Recipe.model_validate(decode(history.spec(after.facts), after.outcome["genome"]))
     found = yields(list(read_samples(one.folder / POOL_FILE)), recipe)
     rows = [
         [

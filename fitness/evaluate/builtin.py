@@ -24,8 +24,8 @@ from fitness.training import rounding, state
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
 from fitness.training.objective import objective
-from fitness.training.preference import Reference
 from fitness.training.ranks import ALONE
+from fitness.training.reference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Loss, cross_entropy, finetune, precise
 
@@ -49,7 +49,7 @@ class Builtin:
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
 
-    def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
+    def __call__(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """Train and measure one individual, or generate its samples. Raises Diverged.
 
         `trained` is given if it was trained in a bucket already.

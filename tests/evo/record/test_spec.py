@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.config import SearchConfig, recorded, to_plain
+from evo.config import SearchConfig, to_plain
 from evo.config.sections import Budget, Search
 from evo.config.starter import QUICKSTART_FOLDER
+from evo.record.spec import recorded
 from population.space import Float
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from evo.config.evaluator import Evaluator
 from evo.config.sections import SearchConfig
 from population.space import Gene
 
@@ -19,11 +20,13 @@ def recorded(plain: Plain) -> SearchConfig:
 
     Keys that this version does not know are left out, and so are genes of other kinds. A key that
     is not recorded has the default of its section; one that has no default is empty: 0, "" or {}.
-    Nothing else is validated: `evo.record.facts` checks what is read of it.
+    Values are as recorded and not validated: `evo.record.facts` checks those that are read.
     """
     config = _made(SearchConfig, plain)
-    genes = {name: _gene(value) for name, value in config.genome.items()}
-    return config.model_copy(update={"genome": {n: gene for n, gene in genes.items() if gene}})
+    genes = {name: _as(Gene, value) for name, value in config.genome.items()}
+    known = {name: gene for name, gene in genes.items() if gene is not None}
+    evaluator = _as(Evaluator, config.evaluator) or ""
+    return config.model_copy(update={"genome": known, "evaluator": evaluator})
 
 
 def _made(model: type[Model], plain: Plain) -> Model:
@@ -62,13 +65,13 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 @cache
-def _genes() -> TypeAdapter[Gene]:
-    return TypeAdapter(Gene)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
-def _gene(value: Any) -> Gene | None:
-    """The recorded gene; None if this version has none of its kind."""
+def _as(kind: Any, value: Any) -> Any:
+    """A recorded value as a gene or an evaluator; None if this version has none of its form."""
     try:
-        return _genes().validate_python(value)
+        return _adapter(kind).validate_python(value)
     except ValidationError:
         return None
