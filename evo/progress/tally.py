@@ -11,7 +11,7 @@ from evo.cluster.doing import Doing
 from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
 from evo.planning.lineages import from_fact, portion
 from evo.record.ledger import Fact
-from evo.search.evaluations import continued_from
+from evo.search.jobs import continued_from
 from evo.search.replicates import score
 from population import selection
 from population.front import joined

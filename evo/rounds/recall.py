@@ -12,7 +12,7 @@ from evo.config import SearchConfig, decode
 from evo.config import of as config_of
 from evo.record.ledger import Fact, read
 from evo.rounds.spec import different
-from evo.search.evaluations import from_fact
+from evo.search.results import from_fact
 from fitness.evaluation import Evaluation, EvaluationSpec
 from fitness.files import appearing
 from fitness.models import weights

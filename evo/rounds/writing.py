@@ -9,10 +9,11 @@ import numpy as np
 from evo import history
 from evo.config import SearchConfig, decode
 from evo.config.sections import SEED_STEP
+from evo.planning.lineages import from_fact
 from evo.record.ledger import Fact
 from evo.rounds import pooling
 from evo.samples.generate import prompts_in
-from evo.search.evaluations import Evaluations, Job
+from evo.search.jobs import Job
 from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Writing
 from fitness.models import folders
@@ -28,11 +29,7 @@ def writers(facts: Sequence[Fact]) -> list[int]:
 
 
 def jobs_of(
-    config: SearchConfig,
-    spec: SearchConfig,
-    facts: Sequence[Fact],
-    number: int,
-    evaluations: Evaluations,
+    config: SearchConfig, spec: SearchConfig, facts: Sequence[Fact], number: int
 ) -> list[Job]:
     """Jobs that generate a round's samples in chunks, each with its own seed and real texts."""
     rounds = config.rounds
@@ -40,12 +37,13 @@ def jobs_of(
     base = folders.locate(config.model.base)
     prompts = tuple(prompts_in(Path(rounds.prompts), base)) if rounds.prompts else ()
     best = writers(facts)[: rounds.writers]
+    bred = {fact["id"]: from_fact(fact) for fact in facts if fact["fact"] == "individual"}
     total = rounds.writing.samples
     size = max(CHUNK, -(-total // SEED_STEP))
     sizes = [min(size, total - first) for first in range(0, total, size)]
     found = []
     for chunk, count in enumerate(sizes):
-        writer = evaluations.individual(best[chunk % len(best)])
+        writer = bred[best[chunk % len(best)]]
         seed = (config.seed + number) * SEED_STEP + chunk
         rng = np.random.default_rng(seed)
         mixture: Any = writer.genome["mixture"]

@@ -8,7 +8,7 @@ the results so far.
 from evo.config import SearchConfig
 from evo.planning.lineages import portion
 from evo.record.artifacts import Artifacts
-from evo.search.evaluations import Job, continued_from
+from evo.search.jobs import Job, continued_from
 from evo.search.replicates import FULL
 from population.individual import Individual
 from population.rungs import SHARE, hopeless, promote, within_reach
