@@ -11,12 +11,12 @@ from evo.cli import CALLS
 from evo.cli.arguments import parser
 from evo.config import json_schema
 from evo.record import facts
-from fitness.data.thresholds import SCORES, score_of_field
+from fitness.data.thresholds import score_of_field
 from fitness.evaluators import PLACEHOLDERS
+from fitness.filters import DEFAULT_FILTERS, FILTERS
+from fitness.methods import METHODS, use_of
 from fitness.metrics import HELD_OUT, MEASUREMENTS, METRICS
-from fitness.mixture.decks import use_of
-from fitness.recipe import USES, Recipe
-from fitness.samples.filters import DEFAULT_FILTERS, FILTERS
+from fitness.recipe import APPLIES, Recipe
 from fitness.training.rewards import REWARDS
 from population.strategies import BREEDING, PLANNED, STRATEGIES
 
@@ -145,18 +145,18 @@ def recipe() -> str:
     schema = Recipe.model_json_schema()
     rows = []
     for name, value in schema["properties"].items():
-        use = USES[name]
+        applies = APPLIES[name]
         *key, meaning = _key(name, value, schema)
-        if use.where:
-            field, values = use.where
+        if applies.where:
+            field, values = applies.where
             named = {"source": "the kind of a source", "task": "`model.task`"}.get(
                 field, f"`{field}`"
             )
             given = " or ".join(f"`{one}`" for one in values)
             meaning = f"{meaning} Has an effect where {named} is {given}."
-        others = ["`trl`"] * use.trl + ["`command` data"] * use.draws
-        if use.bucket != "default":
-            others += ["buckets, one value for all" if use.bucket == "shared" else "buckets"]
+        others = ["`trl`"] * applies.trl + ["`command` data"] * applies.draws
+        if applies.bucket != "default":
+            others += ["buckets, one value for all" if applies.bucket == "shared" else "buckets"]
         rows.append([*key, meaning, ", ".join(others)])
     return _narrow(table((*HEAD, "also honoured by"), rows))
 
@@ -266,22 +266,25 @@ def measurements() -> str:
 
 
 def filters() -> str:
-    """The filters, what each needs, and whether it runs by default."""
-    rows = [
-        [f"`{name}`", NEEDS[one.needs], "yes" if name in DEFAULT_FILTERS else ""]
-        for name, one in FILTERS.items()
-    ]
-    return table(("filter", "needs besides the samples", "by default"), rows)
-
-
-def scores() -> str:
-    """The scores that filters give, and the fields of a recipe that cut by them."""
+    """The filters: their scores, what each needs, and the thresholds of a recipe on them."""
+    side = {"highest": "highest", "lowest": "lowest", "band": "between two quantiles"}
     rows = []
-    for name, one in SCORES.items():
+    for name, one in FILTERS.items():
         fields = [f"`{field}`" for field in Recipe.model_fields if score_of_field(field) == name]
-        side = {"highest": "highest", "lowest": "lowest", "band": "between two quantiles"}
-        rows.append([f"`{name}`", one.unit, side[one.keeps], " ".join(fields), one.description])
-    return table(("score", "unit", "kept", "recipe", "meaning"), rows)
+        default = "yes" if name in DEFAULT_FILTERS else ""
+        unit, kept = one.unit, side[one.keeps] if fields else "always: contaminated ones are not"
+        needs, threshold = NEEDS[one.needs], " ".join(fields)
+        rows.append([f"`{name}`", one.description, unit, kept, threshold, needs, default])
+    head = (
+        "filter",
+        "score",
+        "unit",
+        "kept",
+        "threshold",
+        "needs besides the samples",
+        "by default",
+    )
+    return table(head, rows)
 
 
 def rewards() -> str:
@@ -324,9 +327,8 @@ def _first(module: str) -> str:
 def uses() -> str:
     """What each method does with each kind of source."""
     kinds = ("text", "completion", "preference", "rating", "prompt", "sample")
-    methods = ("supervised", "preference", "reinforce")
-    rows = [[f"`{kind}`", *(use_of(kind, method) for method in methods)] for kind in kinds]
-    return table(("kind of source", *(f"`{method}`" for method in methods)), rows)
+    rows = [[f"`{kind}`", *(use_of(kind, method) for method in METHODS)] for kind in kinds]
+    return table(("kind of source", *(f"`{method}`" for method in METHODS)), rows)
 
 
 def placeholders() -> str:
@@ -390,7 +392,6 @@ PARTS: dict[str, Callable[[], str]] = {
         recipe,
         measurements,
         filters,
-        scores,
         rewards,
         strategies,
         uses,

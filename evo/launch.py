@@ -55,6 +55,6 @@ def _check_code(
     code = trust.code_of_run(folder, facts, configuration.to_plain(config))
     trust.check(folder, code, config.import_from, trust=trusted)
     if (folder / CONFIG).is_file():
-        spec = read_spec(folder / CONFIG, ()).data
+        spec = read_spec(folder / CONFIG).data
         named = str(spec.get("import_from", "."))
         trust.check(folder, trust.code_in(spec), str(folder / named), trust=trusted)

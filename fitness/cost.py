@@ -17,15 +17,12 @@ from fitness.data.kinds import Kind
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
-from fitness.mixture.decks import Use, use_of
+from fitness.methods import LEARN, USES, use_of
 from fitness.models import folders
 from fitness.models.adapters import is_target
 from fitness.models.heads import CAUSAL, Head
 from fitness.recipe import Recipe
 
-# Forward passes besides the one that is trained through: of the reference model, for KTO also of
-# both models on mismatched answers, and to generate answers.
-BESIDES: Mapping[Use, int] = {"learn": 0, "compare": 1, "rate": 3, "answer": 2, "classify": 0}
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
 Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
 
@@ -83,7 +80,7 @@ def training_flops(
     """
     forward = shape.forward(recipe.sequence_length)
     uses = {name: use_of(kind, recipe.method) for name, kind in (kinds or {}).items()}
-    besides = sum(s * BESIDES[uses.get(name, "learn")] for name, s in recipe.mixture.items())
+    besides = sum(s * USES[uses.get(name, LEARN)].passes for name, s in recipe.mixture.items())
     if recipe.adapter == "none":
         return (3.0 + besides) * forward * tokens
     adapted = min(1.0, recipe.lora_layers / shape.layers) if recipe.lora_layers else 1.0

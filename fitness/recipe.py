@@ -3,14 +3,21 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from pydantic.fields import FieldInfo
 
-SHARE_TOLERANCE = 1e-6
+from fitness.filters import FILTERS, OWN
+from fitness.methods import METHODS
 
-Method = Literal["supervised", "preference", "reinforce"]
+SHARE_TOLERANCE = 1e-6
+KEEP = "keep_"  # prefix of the thresholds
+
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(METHODS)]
 Where = tuple[str, tuple[str, ...]]  # a setting, and values of it under which a field counts
 
 PREFERENCE: Where = ("method", ("preference",))
@@ -22,7 +29,7 @@ SAMPLES: Where = ("source", ("sample",))  # the kind of one of them
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Applies:
     """Where a field of a recipe counts, and which trainers besides the builtin one honour it."""
 
     where: Where | None = None  # None: everywhere
@@ -32,15 +39,15 @@ class Use:
     bucket: Literal["own", "shared", "default"] = "default"
 
 
-class Recipe(BaseModel):
-    """One fine-tune. Every field may be fixed in the spec or be a gene of the same name."""
+class _Settings(BaseModel):
+    """The settings of one fine-tune, without the thresholds of the filters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mixture: Annotated[
         dict[str, float],
         Field(description="Share of the token budget by source, or of a merge by part; sums to 1."),
-        Use(draws=True, trl=True, bucket="own"),
+        Applies(draws=True, trl=True, bucket="own"),
     ] = Field(default_factory=dict)
 
     method: Annotated[
@@ -57,79 +64,71 @@ class Recipe(BaseModel):
             description="DPO's loss of a pair, its hinge (margin ranking), IPO, or KTO, which "
             "takes each side alone. Ratings always go by KTO."
         ),
-        Use(where=PREFERENCE),
+        Applies(where=PREFERENCE),
     ] = "sigmoid"
     preference_beta: Annotated[
         float,
         Field(gt=0, le=100, description="Strength of the pull towards the base (beta)."),
-        Use(where=PREFERENCE),
+        Applies(where=PREFERENCE),
     ] = 0.1
-    preference_margin: Annotated[
-        float, Field(ge=0, le=100, description="Margin of the hinge."), Use(where=PREFERENCE)
-    ] = 1.0
     preference_sft: Annotated[
         float,
         Field(
             ge=0, le=100, description="Weight of cross-entropy on chosen answers beside their loss."
         ),
-        Use(where=PREFERENCE),
+        Applies(where=PREFERENCE),
     ] = 0.1
     reinforce_group: Annotated[
         int,
         Field(ge=2, le=1024, description="Answers per prompt, compared with their mean."),
-        Use(where=REINFORCE),
+        Applies(where=REINFORCE),
     ] = 4
     reinforce_new_tokens: Annotated[
-        int, Field(ge=1, description="Longest answer, in tokens."), Use(where=REINFORCE)
+        int, Field(ge=1, description="Longest answer, in tokens."), Applies(where=REINFORCE)
     ] = 32
     reinforce_temperature: Annotated[
         float,
         Field(gt=0, le=10, description="Sampling temperature of the rewarded answers."),
-        Use(where=REINFORCE),
+        Applies(where=REINFORCE),
     ] = 1.0
     reinforce_kl: Annotated[
         float,
         Field(ge=0, le=100, description="Weight of the divergence from the base, in nats."),
-        Use(where=REINFORCE),
+        Applies(where=REINFORCE),
     ] = 0.05
-    reinforce_clip: Annotated[
-        float,
-        Field(gt=0, description="Rewards are clipped to plus or minus this."),
-        Use(where=REINFORCE),
-    ] = 10.0
     rewards: Annotated[
         dict[str, float],
         Field(
             description="Weights of what `reinforce` rewards: fluency, relevance, diversity, "
             "exact_match, and length and repetition, which count against; your own module:function."
         ),
-        Use(where=REINFORCE),
+        Applies(where=REINFORCE),
     ] = Field(default_factory=lambda: {"fluency": 1.0, "diversity": 1.0, "repetition": 1.0})
 
     adapter: Annotated[
         Literal["none", "lora", "dora"],
         Field(description="`none` trains all weights, `lora` or `dora` an adapter."),
-        Use(trl=True, bucket="shared"),
+        Applies(trl=True, bucket="shared"),
     ] = "none"
     lora_rank: Annotated[
         int,
         Field(ge=1, le=4096, description="Rank r of the adapter."),
-        Use(where=LORA, trl=True, bucket="own"),
+        Applies(where=LORA, trl=True, bucket="own"),
     ] = 8
     lora_alpha: Annotated[
         float,
         Field(gt=0, description="The update is scaled by alpha / r, see `lora_scaling`."),
-        Use(where=LORA, trl=True, bucket="own"),
+        Applies(where=LORA, trl=True, bucket="own"),
     ] = 16.0
     lora_scaling: Annotated[
         Literal["standard", "rank_stabilised"],
         Field(description="By alpha / r, or by alpha / sqrt(r)."),
-        Use(where=LORA, trl=True, bucket="own"),
+        Applies(where=LORA, trl=True, bucket="own"),
     ] = "standard"
     lora_layers: Annotated[
         int,
         Field(ge=0, description="Only the last so many layers get an adapter; 0 is all."),
-        Use(where=LORA, trl=True, bucket="shared"),
+        Applies(where=LORA, trl=True, bucket="shared"),
     ] = 0
     lora_targets: Annotated[
         str,
@@ -138,90 +137,13 @@ class Recipe(BaseModel):
             description="Which linear modules of a layer get an adapter: `all`, `attention`, `mlp` "
             "(all others), or ends of module names, such as `q_proj,v_proj`.",
         ),
-        Use(where=LORA, trl=True, bucket="shared"),
+        Applies(where=LORA, trl=True, bucket="shared"),
     ] = "all"
     lora_dropout: Annotated[
         float | None,
         Field(ge=0, lt=1, description="Dropout rate of the adapter; left out, that of `dropout`."),
-        Use(where=LORA, trl=True),
+        Applies(where=LORA, trl=True),
     ] = None
-
-    keep_perplexity_low: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=0.5,
-            description="Threshold of a source of kind `sample`, as are all keep_ fields, in "
-            "quantiles or shares of its samples by a score: lowest quantile of the completion's "
-            "perplexity under the base; below is repetition.",
-        ),
-        Use(where=SAMPLES),
-    ] = 0.0
-    keep_perplexity_high: Annotated[
-        float,
-        Field(ge=0.5, le=1, description="Up to this quantile of it; above is noise."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_text_perplexity_low: Annotated[
-        float,
-        Field(ge=0, le=0.5, description="From this quantile of the whole text's."),
-        Use(where=SAMPLES),
-    ] = 0.0
-    keep_text_perplexity_high: Annotated[
-        float, Field(ge=0.5, le=1, description="Up to this quantile of it."), Use(where=SAMPLES)
-    ] = 1.0
-    keep_likelihood: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share of samples likeliest under the second model."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_realness: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share of samples that a discriminator finds most real."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_duplicate: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share of samples least like an earlier one."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_copied: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share of samples least copied from a source."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_repetition: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share of samples that repeat themselves least."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_length_low: Annotated[
-        float,
-        Field(ge=0, le=0.5, description="From this quantile of the length in words."),
-        Use(where=SAMPLES),
-    ] = 0.0
-    keep_length_high: Annotated[
-        float, Field(ge=0.5, le=1, description="Up to this quantile of it."), Use(where=SAMPLES)
-    ] = 1.0
-    keep_reward: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share that people would like best, by a reward model."),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_rating: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            description="Of the samples that people rated, the share rated best; others are kept.",
-        ),
-        Use(where=SAMPLES),
-    ] = 1.0
-    keep_own: Annotated[
-        float,
-        Field(gt=0, le=1, description="The share highest by each filter of your own."),
-        Use(where=SAMPLES),
-    ] = 1.0
 
     start: Annotated[
         Literal["scratch", "parent", "merge"],
@@ -233,58 +155,58 @@ class Recipe(BaseModel):
     merge_method: Annotated[
         Literal["linear", "svd", "ties", "dare_linear", "dare_ties"],
         Field(description="How the weights of parents or parts are merged; `svd`: exact mean."),
-        Use(where=MERGE),
+        Applies(where=MERGE),
     ] = "svd"
     merge_weight: Annotated[
         float,
         Field(ge=0, le=1, description="The first parent's share in a merge."),
-        Use(where=MERGE),
+        Applies(where=MERGE),
     ] = 0.5
     merge_density: Annotated[
         float,
         Field(gt=0, le=1, description="Share of the changes that ties and dare keep."),
-        Use(where=MERGE),
+        Applies(where=MERGE),
     ] = 0.5
     merge_scale: Annotated[
         float,
         Field(gt=0, le=10, description="Times the merged change of the base."),
-        Use(where=MERGE),
+        Applies(where=MERGE),
     ] = 1.0
 
     learning_rate: Annotated[
         float,
         Field(gt=0, le=10, description="Peak of AdamW's step size."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 1e-3
     warmup_share: Annotated[
         float,
         Field(ge=0, le=1, description="Share of the steps in which the rate rises linearly."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 0.1
     decay: Annotated[
         Literal["constant", "linear", "cosine"],
         Field(description="Shape after the warm-up."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = "cosine"
     beta2: Annotated[
         float,
         Field(gt=0, lt=1, description="AdamW's second-moment decay."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 0.98
     weight_decay: Annotated[
         float,
         Field(ge=0, le=10, description="Decoupled, on matrices only."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 0.01
     clip_norm: Annotated[
         float,
         Field(ge=0, description="Largest gradient norm; 0 is no clipping."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 1.0
     dropout: Annotated[
         float,
         Field(ge=0, lt=1, description="Every dropout rate of the architecture."),
-        Use(trl=True, bucket="own"),
+        Applies(trl=True, bucket="own"),
     ] = 0.0
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"],
@@ -292,17 +214,17 @@ class Recipe(BaseModel):
             description="Precision of computation; trained weights stay float32. `auto` measures "
             "at the launch which is faster on the machine, and records the choice."
         ),
-        Use(trl=True, bucket="shared"),
+        Applies(trl=True, bucket="shared"),
     ] = "float32"
     batch_size: Annotated[
         int,
         Field(ge=1, description="Sequences per optimiser step."),
-        Use(draws=True, trl=True, bucket="shared"),
+        Applies(draws=True, trl=True, bucket="shared"),
     ] = 16
     sequence_length: Annotated[
         int,
         Field(ge=2, description="Tokens per training sequence."),
-        Use(draws=True, trl=True, bucket="shared"),
+        Applies(draws=True, trl=True, bucket="shared"),
     ] = 96
     infill_share: Annotated[
         float,
@@ -312,12 +234,12 @@ class Recipe(BaseModel):
             description="Share of the documents of kind `text` that are learned in the form that "
             "teaches to fill in a middle: prefix, suffix, middle.",
         ),
-        Use(draws=True, trl=True, bucket="own"),
+        Applies(draws=True, trl=True, bucket="own"),
     ] = 0.0
     mask_share: Annotated[
         float,
         Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),
-        Use(where=MASKED),
+        Applies(where=MASKED),
     ] = 0.15
     isolate_documents: Annotated[
         bool, Field(description="Documents that share a sequence do not attend to one another.")
@@ -343,23 +265,53 @@ class Recipe(BaseModel):
         return mixture
 
 
-def fields(wanted: Callable[[Use], bool]) -> frozenset[str]:
-    """Names of the recipe's fields whose use is as wanted."""
-    return frozenset(name for name, use in USES.items() if wanted(use))
+def _thresholds() -> dict[str, Any]:
+    """Fields for the thresholds of the filters: shares of the samples, or quantiles of a score."""
+    fields: dict[str, Any] = {}
+    for name, one in FILTERS.items():
+        if one.threshold and one.keeps == "band":
+            low, high = f"From this quantile of {one.threshold}.", "Up to this quantile of it."
+            fields[f"{KEEP}{name}_low"] = _threshold(low, 0.0, ge=0, le=0.5)
+            fields[f"{KEEP}{name}_high"] = _threshold(high, 1.0, ge=0.5, le=1)
+        elif one.threshold:
+            fields[f"{KEEP}{name}"] = _threshold(one.threshold, 1.0, gt=0, le=1)
+    own = "The share highest by each filter of your own."
+    return fields | {f"{KEEP}{OWN}": _threshold(own, 1.0, gt=0, le=1)}
+
+
+def _threshold(description: str, default: float, **limits: Any) -> Any:
+    field: Any = Field(description=description, **limits)
+    return Annotated[float, field, Applies(where=SAMPLES)], default
+
+
+if TYPE_CHECKING:
+
+    class Recipe(_Settings):
+        """One fine-tune. Every field may be fixed in the spec or be a gene of the same name."""
+
+else:
+    Recipe = create_model("Recipe", __base__=_Settings, __module__=__name__, **_thresholds())
+
+
+def fields(wanted: Callable[[Applies], bool]) -> frozenset[str]:
+    """Names of the recipe's fields that apply as wanted."""
+    return frozenset(name for name, applies in APPLIES.items() if wanted(applies))
 
 
 def idle(recipe: Mapping[str, Any]) -> set[str]:
     """Names of a recipe's fields that have no effect, given its other fields."""
     return {
         name
-        for name in recipe.keys() & USES.keys()
-        if (where := USES[name].where) and recipe.get(where[0], where[1][0]) not in where[1]
+        for name in recipe.keys() & APPLIES.keys()
+        if (where := APPLIES[name].where) and recipe.get(where[0], where[1][0]) not in where[1]
     }
 
 
-def _use(field: FieldInfo) -> Use:
-    return next((one for one in field.metadata if isinstance(one, Use)), Use())
+def _applies(field: FieldInfo) -> Applies:
+    return next((one for one in field.metadata if isinstance(one, Applies)), Applies())
 
 
-USES: Mapping[str, Use] = {name: _use(field) for name, field in Recipe.model_fields.items()}
-DRAWS = fields(lambda use: use.draws)
+APPLIES: Mapping[str, Applies] = {
+    name: _applies(field) for name, field in Recipe.model_fields.items()
+}
+DRAWS = fields(lambda applies: applies.draws)

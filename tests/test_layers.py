@@ -17,7 +17,9 @@ from tests.test_imports import ROOT, modules
 LAYERS = {
     "fitness": """
         errors evaluators quiet secrets suggest
-        facts files plugins recipe text
+        facts files plugins text
+        filters methods
+        recipe
         data
         mixture
         metrics

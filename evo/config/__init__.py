@@ -36,6 +36,7 @@ from evo.config.genomes import (
     violation,
     warm_starts,
 )
+from evo.config.keys import with_flat_keys, without_removed
 from evo.config.resolve import resolve_spec, resolved, with_population
 from evo.config.section import NAME_PATTERN
 from evo.config.sections import Resources, SearchConfig, json_schema
@@ -91,10 +92,11 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     problem errors, each with its line.
     """
     path = resolve_spec(spec)
-    file = read(path, overrides)
+    file = with_flat_keys(read(path), overrides)
     if errors := impossible_texts(file.data):
         raise file.error(errors)
-    errors = list(file.problems)
+    file.data, errors = without_removed(file.data)
+    errors += file.problems
     try:
         config = SearchConfig.model_validate(file.data)
     except ValidationError as error:
@@ -139,6 +141,9 @@ def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
     recorded = SpecFile("", origin={(): "the recorded spec"})
     if errors := impossible_texts(plain):
         raise recorded.error(errors)
+    plain, errors = without_removed(plain)
+    if errors:
+        raise recorded.error(errors)
     try:
         return SearchConfig.model_validate(plain)
     except ValidationError as error:
@@ -153,7 +158,8 @@ def of(facts: Sequence[Mapping[str, Any]]) -> SearchConfig:
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Differences of two plain configs, a line each: `search.population: 10 -> 24`; order counts.
 
-    The order of sources, genes and objectives decides coordinates, random draws and `best`.
+    The order of sources, genes and objectives decides coordinates, random draws and `best`; that
+    of a recipe's fields decides nothing.
     """
     return list(_differences("", old, new))
 
@@ -163,7 +169,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
         if old != new or type(old) is not type(new):
             yield f"{key}: {_as_json(old)} -> {_as_json(new)}"
         return
-    if old.keys() == new.keys() and list(old) != list(new):
+    if key != "recipe" and old.keys() == new.keys() and list(old) != list(new):
         yield f"{key or 'sections'}: order {', '.join(old)} -> {', '.join(new)}"
     for name in [*old, *(name for name in new if name not in old)]:
         inner = f"{key}.{name}" if key else name

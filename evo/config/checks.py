@@ -16,8 +16,8 @@ from evo.config.task_checks import tasks
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
+from fitness.methods import METHODS
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
-from fitness.mixture.decks import USES
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population
@@ -192,7 +192,7 @@ def _methods(config: SearchConfig) -> Problems:
     methods = possible(config, "method")
     key = _key_of(config, "method")
     kinds = {source.kind for source in config.sources.values()}
-    for method, uses in USES.items():
+    for method, uses in METHODS.items():
         if method in methods and method != "supervised" and not kinds & uses.keys():
             yield Problem(key, f"{method} needs a source of kind {' or '.join(uses)}")
     if "reinforce" in methods:

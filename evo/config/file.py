@@ -1,7 +1,7 @@
 """Reading a spec: YAML 1.2 with the line of each key, `--set` overrides, a screenful of errors."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,11 @@ class SpecFile:
             key = key[:-1]
         return self.origin[key]
 
-    def override(self, text: str) -> None:
-        """Apply an override such as `search.population=24`; the value is YAML."""
+    def override(self, text: str, flat: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        """Apply an override such as `search.population=24`; the value is YAML.
+
+        `flat` turns the path of a key in a group into that of its flat name.
+        """
         origin = f"--set {text}"
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
@@ -87,12 +90,17 @@ class SpecFile:
         parsed = _parse(value, origin)
         if parsed.problems:
             raise ConfigError("\n".join(f"{origin}: {p.message}" for p in parsed.problems))
-        container, key = self._descend(path.strip().split("."), origin)
+        container, key = self._descend(list(flat(tuple(path.strip().split(".")))), origin)
         if container is None:
             return
         container[key[-1]] = parsed.data
         self.origin = {k: v for k, v in self.origin.items() if k[: len(key)] != key}
         self.origin[key] = origin
+        self.drop_empty()
+
+    def drop_empty(self) -> None:
+        """Drop sections whose entries are all commented out: they are as good as left out."""
+        self.data = {section: value for section, value in self.data.items() if value is not None}
 
     def _descend(self, parts: list[str], origin: str) -> tuple[Any, Key]:
         """The container of the last part, and the whole key; None if there is no such key."""
@@ -135,8 +143,8 @@ class Kind:
 SPEC = Kind()
 
 
-def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFile:
-    """Read a file and apply overrides; ConfigError if it is not YAML, else errors in `problems`."""
+def read(path: Path, kind: Kind = SPEC) -> SpecFile:
+    """Read a file; ConfigError if it is not YAML, else errors in `problems`."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -156,10 +164,7 @@ def read(path: Path, overrides: Sequence[str] = (), kind: Kind = SPEC) -> SpecFi
         this = "a list" if isinstance(parsed.data, list) else "a single value"
         raise ConfigError(f"{path}:1: {kind.what}, this is {this}; {kind.remedy}")
     spec = SpecFile(str(path), parsed.data, parsed.origin, parsed.problems)
-    for override in overrides:
-        spec.override(override)
-    # A section whose entries are all commented out is as good as left out.
-    spec.data = {section: value for section, value in spec.data.items() if value is not None}
+    spec.drop_empty()
     return spec
 
 

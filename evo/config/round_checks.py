@@ -5,16 +5,14 @@ from evo.config.genome_checks import Problems
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
-from fitness.data.thresholds import SCORES, score_of_field
+from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN
 from fitness.feedback.judgements import by_judge
+from fitness.filters import FILTERS, check_filter
 from fitness.metrics import measured_names
 from fitness.plugins import load_function
 from fitness.recipe import Recipe
-from fitness.samples.filters import check_filter
-
-SCORED_BY = {"perplexity": ("perplexity", "text_perplexity")}  # by filter, if not its own name
 
 
 def rounds(config: SearchConfig) -> Problems:
@@ -65,14 +63,14 @@ def filters(config: SearchConfig) -> Problems:
     if "likelihood" in section.filters and not section.second:
         message = "missing; the filter likelihood needs it: name a model, or leave the filter out"
         yield Problem(("rounds", "second"), message)
-    scores = {score for name in section.filters for score in SCORED_BY.get(name, (name,))}
-    scores |= {"reward", "rating"} if section.judgements else set()
+    judged = ("reward", "rating") if section.judgements else ()
+    scores = {*section.filters, *judged}
     for place in ("genome", "recipe"):
         for name in getattr(config, place):
             score = score_of_field(name)
             default = Recipe.model_fields[name].default if name in Recipe.model_fields else None
             idle = place == "recipe" and config.recipe[name] == default
-            if score in SCORES and score not in scores and not idle:
+            if score in FILTERS and score not in scores and not idle:
                 message = f"no filter gives this score; add {score!r} to rounds.filters"
                 if score in ("reward", "rating"):
                     message = "needs people's judgements, and there are none: set rounds.judgements"

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evo.config.section import Name, Section
 from fitness.data.kinds import Kind
-from fitness.samples.filters import DEFAULT_FILTERS
+from fitness.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation
 
 POOL = "pool"  # name of the source of generated samples

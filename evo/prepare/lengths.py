@@ -11,9 +11,10 @@ from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.evaluators import knows_recipe
-from fitness.mixture.decks import Cuts, RecordDeck, Use, use_of
+from fitness.methods import use_of
+from fitness.mixture.decks import Cuts, RecordDeck
 
-SCORED: dict[Kind, Use] = {"preference": "compare", "label": "classify"}  # else `learn`
+SCORED: dict[Kind, str] = {"preference": "compare", "label": "classify"}  # else `learn`
 PROMPTS = "prompts lose their beginning, answers without room for it their end"
 LOSES: dict[Kind, str] = {
     "label": "texts lose their end",
@@ -27,7 +28,7 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
         return
     low, high = (int(limit) for limit in bounds(config, "sequence_length"))
     for name, file in task.sources.items():
-        uses: set[Use] = {use_of(file.kind, method) for method in possible(config, "method")}
+        uses: set[str] = {use_of(file.kind, method) for method in possible(config, "method")}
         clause = _clause(file, uses, high)
         short = _cuts(file, uses, low)
         if low < high and short is not None and short.cut:
@@ -43,7 +44,7 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
                 )
 
 
-def _clause(file: TokenFile, uses: set[Use], length: int) -> str:
+def _clause(file: TokenFile, uses: set[str], length: int) -> str:
     """A clause on the records that are cut; empty where none is."""
     cuts = _cuts(file, uses, length)
     if cuts is None or not cuts.cut:
@@ -55,7 +56,7 @@ def _clause(file: TokenFile, uses: set[Use], length: int) -> str:
     )
 
 
-def _cuts(file: TokenFile, uses: set[Use], length: int) -> Cuts | None:
+def _cuts(file: TokenFile, uses: set[str], length: int) -> Cuts | None:
     """Truncation under the use that truncates most; None for plain text."""
     content = file.open()
     if not isinstance(content, Records):

@@ -19,7 +19,8 @@ from fitness.evaluation import Split, Task
 from fitness.evaluators import Command, knows_recipe, mixes
 from fitness.files import cache_folder, file_digest
 from fitness.merging.merge import check_part, fingerprint_of
-from fitness.mixture.decks import RecordDeck, use_of
+from fitness.methods import LEARN, use_of
+from fitness.mixture.decks import RecordDeck
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import Head
@@ -226,7 +227,7 @@ def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
     """Raise InputError if a method learns from a source's records and none can be learned."""
     content = file.open()
-    learning = [one for one in _methods(config) if use_of(file.kind, one) == "learn"]
+    learning = [one for one in _methods(config) if use_of(file.kind, one) == LEARN]
     if not (learning and isinstance(content, Records)):
         return
     if not len(RecordDeck(content, "learn", 2).rows):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fitness.data.samples import read_samples
-from fitness.data.thresholds import KEEP
 from fitness.errors import InputError
-from fitness.recipe import Recipe
+from fitness.recipe import KEEP, Recipe
 from fitness.samples.yields import yields
 from fitness.suggest import did_you_mean
 

@@ -11,12 +11,13 @@ from evo.config import SearchConfig
 from evo.config.rounds import Rounds
 from evo.samples import texts
 from evo.samples.generate import DOCUMENTS
-from fitness.data.samples import CONTAMINATION, Sample, read_samples, sample_in, to_lines
+from fitness.data.samples import Sample, read_samples, sample_in, to_lines
 from fitness.files import write_whole
+from fitness.filters import CONTAMINATION, needs
 from fitness.models import folders
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.diversity import diversity
-from fitness.samples.filters import Given, needs, scored
+from fitness.samples.filters import Given, scored
 
 DUPLICATE = "duplicate"  # the filter that compares a sample with the whole pool
 

@@ -10,7 +10,8 @@ from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, POOL
 from fitness.data.documents import Source
 from fitness.data.kinds import Kind
-from fitness.data.thresholds import SCORES, score_of_field
+from fitness.data.thresholds import score_of_field
+from fitness.filters import FILTERS
 from population.space import Simplex
 
 CARRIED = 0.5  # largest share of the first population that genomes of earlier rounds may fill
@@ -73,7 +74,7 @@ def absent(field: str, scores: Collection[str]) -> bool:
     name = score_of_field(field)
     if name is None:
         return False
-    return name not in scores if name in SCORES else not scores
+    return name not in scores if name in FILTERS else not scores
 
 
 def widened(gene: Simplex, new: Sequence[str], most: float) -> Simplex:

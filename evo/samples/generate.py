@@ -18,10 +18,11 @@ from fitness.data.prompts import prompt_records
 from fitness.data.samples import Sample, to_lines
 from fitness.errors import InputError
 from fitness.files import write_whole
+from fitness.filters import DEFAULT_FILTERS, check_filter
 from fitness.models import folders
 from fitness.reward.model import check_enough
 from fitness.samples.contamination import is_contaminated
-from fitness.samples.filters import DEFAULT_FILTERS, Given, check_filter, scored
+from fitness.samples.filters import Given, scored
 from fitness.samples.write import Generation, write
 from fitness.samples.yields import columns
 

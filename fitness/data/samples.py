@@ -16,8 +16,6 @@ from fitness.suggest import shortened
 Way = Literal["forward", "infill"]
 Begun = Literal["prompt", "document", "nothing"]
 
-CONTAMINATION = "contamination"  # no threshold applies to it: a sample with this score is excluded
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -24,8 +24,8 @@ from fitness.training import rounding, state
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
 from fitness.training.objective import objective
-from fitness.training.preference import Reference
 from fitness.training.ranks import ALONE
+from fitness.training.reference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Loss, cross_entropy, finetune, precise
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
+from fitness.filters import needs
 from fitness.merging import lineage
 from fitness.models import weights
 from fitness.recipe import Recipe
-from fitness.samples.filters import Given, needs, scored
+from fitness.samples.filters import Given, scored
 from fitness.samples.write import write
 from fitness.training.supervised import precise
 

@@ -16,21 +16,12 @@ from fitness.models.base import Base
 LONGEST = 2048  # tokens of a sample that count, or the model's context if that is less
 
 
-class Likelihood(NamedTuple):
-    """Mean log-probability of a token, nats: of the completion after its prompt, of the whole text.
+def likelihoods(base: Base, samples: Sequence[Sample]) -> list[float]:
+    """Mean log-probability of each completion's tokens after its prompt, nats, under the base.
 
-    NaN where there is no token.
-    """
-
-    completion: float
-    text: float
-
-
-def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
-    """Likelihoods under the base model; up to rounding, independent of the other samples.
-
-    Where prompt and completion exceed the model's context, the prompt loses its beginning and the
-    completion its end. The first token counts only where another one precedes it.
+    Up to rounding, independent of the other samples; NaN where there is no token. Where prompt and
+    completion exceed the model's context, the prompt loses its beginning and the completion its
+    end.
     """
     import torch
 
@@ -38,7 +29,7 @@ def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
     longest = min(LONGEST, context or LONGEST)
     rows = [_tokens(base, sample, longest) for sample in samples]
     waiting = sorted(range(len(rows)), key=lambda place: -len(rows[place].tokens))
-    by_place: dict[int, Likelihood] = {}
+    by_place: dict[int, float] = {}
     with base.untouched() as model, torch.inference_mode():
         while waiting:
             size = sequences_at_once(model, len(rows[waiting[0]].tokens))
@@ -46,10 +37,8 @@ def likelihoods(base: Base, samples: Sequence[Sample]) -> list[Likelihood]:
             tokens = [rows[place].tokens for place in some]
             logps = token_logps(model, stacked([Tokens(ids, ids) for ids in tokens]))
             for place, each in zip(some, logps.double().cpu().numpy(), strict=True):
-                ids, begin, end = rows[place]
-                by_place[place] = Likelihood(
-                    _mean(each[begin - 1 : end - 1]), _mean(each[: len(ids) - 1])
-                )
+                ids, begin = rows[place]
+                by_place[place] = _mean(each[begin - 1 : len(ids) - 1])
     return [by_place[place] for place in range(len(rows))]
 
 
@@ -59,11 +48,10 @@ def perplexity(logp: float) -> float:
 
 
 class _Row(NamedTuple):
-    """All of a sample's tokens, int64 (n,), and where its completion begins and ends in them."""
+    """Tokens of a sample's prompt and completion, int64 (n,), and where the completion begins."""
 
     tokens: np.ndarray
     begin: int
-    end: int
 
 
 def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
@@ -77,11 +65,10 @@ def _tokens(base: Base, sample: Sample, longest: int) -> _Row:
     begin = shared(prompt, answered)
     end = max(begin, shared(answered, whole))
     prompt = opening + whole[:begin] or [separator(base.tokenizer)]
-    completion, suffix = whole[begin:end][: longest - 1], whole[end:]
+    completion = whole[begin:end][: longest - 1]
     prompt = prompt[-(longest - len(completion)) :]
-    end = len(prompt) + len(completion)
-    tokens = np.array([*prompt, *completion, *suffix][:longest], dtype=np.int64)
-    return _Row(tokens, len(prompt), end)
+    tokens = np.array([*prompt, *completion], dtype=np.int64)
+    return _Row(tokens, len(prompt))
 
 
 def _mean(logps: np.ndarray) -> float:

@@ -4,39 +4,23 @@ A deck is visited in a pseudo-random order that is computed, not stored, and tha
 source and epoch alone; each draw comes once an epoch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fitness.data.kinds import Kind
 from fitness.data.records import ROWS, Records
 from fitness.data.thresholds import passing_all
+from fitness.methods import LEARN, USES, Shape, use_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.permutation import keys_of, permute
-from fitness.recipe import Method, Recipe
+from fitness.recipe import Recipe
 
 NO_LABEL = -100  # the label that torch's cross-entropy ignores by default
 BLOCK = 4096  # permuted positions computed at once
-
-Use = Literal["learn", "compare", "rate", "answer", "classify"]
-
-# The use of a source by method and kind. `learn` is cross-entropy: on all of a text, on the answer
-# to a prompt, on chosen and well rated answers. `compare` and `rate` are for the preference losses,
-# `answer` has the model generate answers, which are rewarded, `classify` is for classifiers.
-USES: Mapping[Method, Mapping[Kind, Use]] = {
-    "supervised": {"label": "classify"},
-    "preference": {"preference": "compare", "rating": "rate"},
-    "reinforce": {"prompt": "answer"},
-}
-
-
-def use_of(kind: Kind, method: Method) -> Use:
-    """The use that a method makes of a kind of source; `learn` where nothing else is listed."""
-    return USES[method].get(kind, "learn")
 
 
 class Sequence(NamedTuple):
@@ -59,7 +43,7 @@ class Draw(NamedTuple):
     answer. `answers` are the numbers of the answers packed into a sequence, within their source.
     """
 
-    use: Use
+    use: str
     source: str
     number: int
     sequences: tuple[Sequence, ...]
@@ -108,7 +92,7 @@ class Windows:
         if self.separator is not None:
             begins = np.flatnonzero(tokens[:-1] == self.separator) + 1
             positions = positions_from(begins, len(tokens))
-        return Draw("learn", source, number, (Sequence(tokens, tokens, positions),))
+        return Draw(LEARN, source, number, (Sequence(tokens, tokens, positions),))
 
 
 @dataclass(frozen=True)
@@ -119,10 +103,15 @@ class RecordDeck:
     """
 
     records: Records
-    use: Use
+    use: str
     length: int
     cost: int = 1
     among: np.ndarray | None = None  # (rows,) bool: rows that may be drawn; None: all of them
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the draws, by the use that is made of the records."""
+        return USES[self.use].shape
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -130,7 +119,7 @@ class RecordDeck:
         index = self.records.index
         if self.records.kind == "preference":
             return np.arange(0, len(index), 2)
-        if self.use == "learn":
+        if self.shape == "packed":
             learned = (index[:, 3] == 1) & (index[:, 2] > index[:, 1])
             return np.flatnonzero(learned if self.among is None else learned & self.among)
         return np.arange(len(index))
@@ -153,12 +142,12 @@ class RecordDeck:
 
     def cuts(self) -> Cuts:
         """Count the records that are truncated; a comparison's two answers are one record."""
-        rows = self.rows[:, None] + np.arange(2 if self.use == "compare" else 1)
+        rows = self.rows[:, None] + np.arange(2 if self.shape == "pair" else 1)
         first, answer, end = (self.records.index[rows, column] for column in range(3))
         prompts, answers = answer - first, end - answer  # (records, rows) tokens
-        if self.use == "answer":
+        if self.shape == "prompt":
             whole, left = prompts, np.minimum(prompts, self.length)
-        elif self.use == "classify":
+        elif self.shape == "class":
             whole, left = prompts + answers, np.minimum(prompts + answers, self.length)
         else:  # as in `Records.truncated`
             longest = answers.max(axis=1, keepdims=True, initial=0)
@@ -171,7 +160,7 @@ class RecordDeck:
     @property
     def draws(self) -> int:
         """Number of draws in an epoch."""
-        return len(self.packed) - 1 if self.use == "learn" else len(self.rows)
+        return len(self.packed) - 1 if self.shape == "packed" else len(self.rows)
 
     @property
     def available(self) -> int:
@@ -185,7 +174,7 @@ class RecordDeck:
 
     def draw(self, source: str, number: int, length: int) -> Draw:
         """A draw by its number; never truncated to the `length` that the budget has left."""
-        if self.use == "learn":
+        if self.shape == "packed":
             first, end = self.packed[number : number + 2]
             parts = [self._sequence(int(row)) for row in self.rows[first:end]]
             begins = np.cumsum([0, *(len(part.tokens) for part in parts[:-1])])
@@ -195,19 +184,19 @@ class RecordDeck:
             answers = self.rows[first:end] // ROWS[self.records.kind]
             return Draw(self.use, source, number, (whole,), answers=tuple(answers.tolist()))
         row = int(self.rows[number])
-        if self.use == "answer":
+        if self.shape == "prompt":
             prompt = self.records.prompt(row)[-self.length :].astype(np.int64)
             reference = self.records.answer(row).astype(np.int64)
             sequences = tuple(Sequence(part, part) for part in (prompt, reference))
-        elif self.use == "classify":
+        elif self.shape == "class":
             text = self.records.text(row, self.length)
             sequences = (Sequence(text, np.full_like(text, NO_LABEL)),)
-        elif self.use == "compare":
+        elif self.shape == "pair":
             longest = max(len(self.records.answer(side)) for side in (row, row + 1))
             sequences = (self._sequence(row, longest), self._sequence(row + 1, longest))
         else:
             sequences = (self._sequence(row),)
-        elsewhere = self._answer_beside(row) if self.use == "rate" else None
+        elsewhere = self._answer_beside(row) if self.shape == "rated" else None
         return Draw(self.use, source, number, sequences, self.records.label(row), elsewhere)
 
     def _answer_beside(self, row: int) -> np.ndarray:
@@ -243,7 +232,7 @@ def deck_of(
         apart = separator if recipe.isolate_documents else None
         return Windows(np.asarray(content), recipe.sequence_length, apart, infilling)
     use = use_of(content.kind, recipe.method)
-    cost = {"compare": 2, "answer": recipe.reinforce_group}.get(use, 1)
+    cost = {"pair": 2, "prompt": recipe.reinforce_group}.get(USES[use].shape, 1)
     among = None
     if content.kind == "sample":
         among = passing_all(recipe, content.scores, len(content.index))

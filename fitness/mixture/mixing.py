@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fitness.errors import InputError
+from fitness.methods import LEARN
 from fitness.mixture.decks import NO_LABEL, Deck, Draw, Sequence
 from fitness.mixture.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
@@ -279,9 +280,9 @@ def _chairmen(shares: Mapping[str, float], costs: Mapping[str, int]) -> Iterator
 
 
 def _stacked(draws: list[tuple[Draw, int]], packs: bool) -> Batch:
-    drawn = tuple(draw for draw, _ in draws if draw.use == "learn")
+    drawn = tuple(draw for draw, _ in draws if draw.use == LEARN)
     learned = [draw.sequences[0] for draw in drawn]
-    others = tuple(draw for draw, _ in draws if draw.use != "learn")
+    others = tuple(draw for draw, _ in draws if draw.use != LEARN)
     tokens = sum(count for _, count in draws)
     if packs or all(one.positions is None for one in learned):
         return Batch(*stacked(learned), tokens, others, draws=drawn)

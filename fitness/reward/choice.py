@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from fitness.data.samples import CONTAMINATION
-from fitness.data.thresholds import score
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
+from fitness.filters import CONTAMINATION, filter_of
 from fitness.reward.model import Reward, fitted
 from fitness.text import Gram, likeness, shingles, words
 
@@ -123,10 +122,10 @@ def disagreement(scores: Sequence[Mapping[str, float]]) -> np.ndarray:
     from scipy.stats import rankdata
 
     every = {name for one in scores for name in one} - {CONTAMINATION}
-    names = sorted(name for name in every if score(name).keeps != "band")
+    names = sorted(name for name in every if filter_of(name).keeps != "band")
     ranks = np.full((len(names), len(scores)), np.nan)
     for line, name in enumerate(names):
-        sign = -1 if score(name).keeps == "lowest" else 1
+        sign = -1 if filter_of(name).keeps == "lowest" else 1
         values = np.array([sign * one.get(name, np.nan) for one in scores])
         told = ~np.isnan(values)
         if np.ptp(values[told]) > 0:

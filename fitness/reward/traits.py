@@ -91,8 +91,7 @@ def _measures(
     samples = [
         Sample(*both, individual=0, seed=0) for both in zip(prompts, completions, strict=True)
     ]
-    likely = [one.completion for one in likelihoods(base, samples)]  # NaN of nothing
-    return np.column_stack([found, likely])
+    return np.column_stack([found, likelihoods(base, samples)])  # NaN of an empty completion
 
 
 def _measured(prompt: str, text: str) -> list[float]:

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from fitness.data.samples import CONTAMINATION, Sample
+from fitness.data.samples import Sample
+from fitness.filters import CONTAMINATION
 from fitness.samples.duplicates import completion_shingles, copied, holders_of
 from fitness.text import SHINGLE, grams, shingles, words
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fitness.data.samples import CONTAMINATION, Sample
-from fitness.data.thresholds import band, passing, score
+from fitness.data.samples import Sample
+from fitness.data.thresholds import band, passing
+from fitness.filters import CONTAMINATION, filter_of
 from fitness.recipe import Recipe
 from fitness.samples.contamination import CONTAMINATED, is_contaminated
 
@@ -43,7 +44,7 @@ def yields(samples: Sequence[Sample], recipe: Recipe) -> dict[str, Any]:
         rows.append(
             {
                 "filter": name,
-                "unit": score(name).unit,
+                "unit": filter_of(name).unit,
                 "quantiles": list(band(recipe, name)),
                 "dropped": int((~mask).sum()),
                 "dropped_alone": int(alone.sum()),

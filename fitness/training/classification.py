@@ -28,8 +28,8 @@ def class_logits(model: Any, texts: Listed[Sequence]) -> Any:
     ).logits.float()
 
 
-def classification_loss(model: Any, draws: Listed[Draw]) -> Any:
-    """Mean cross-entropy of the draws' classes, nats per text."""
+def loss(model: Any, draws: Listed[Draw], learning: object = None) -> Any:
+    """Mean cross-entropy of the draws' classes, nats per text; the loss of the use `classify`."""
     import torch
 
     logits = class_logits(model, [draw.sequences[0] for draw in draws])

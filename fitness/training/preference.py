@@ -1,60 +1,32 @@
-"""Preference losses: DPO, hinge and IPO on comparisons; KTO on single ratings.
-
-The reference model is the untouched base. Its log-probabilities of a record are computed once per
-worker, from the record alone, so that they do not depend on the other draws of a batch.
-"""
+"""Preference losses: DPO, hinge and IPO on comparisons; KTO on single ratings."""
 
 from collections.abc import Sequence as Listed
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fitness.inference.log_probabilities import token_logps
 from fitness.mixture.decks import NO_LABEL, Draw, Sequence
-from fitness.mixture.mixing import Rows, stacked
-from fitness.models.base import Base
+from fitness.mixture.mixing import stacked
 from fitness.recipe import Recipe
+from fitness.training.reference import Reference
 
-Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, precision
+if TYPE_CHECKING:
+    from fitness.training.objective import Learning
+
+HINGE_MARGIN = 1.0  # as in SLiC-HF; a gain of beta times the log-ratios scales it away
 
 
-class Reference:
-    """The reference model: summed log-probabilities of records under the untouched base, nats."""
-
-    def __init__(self, base: Base) -> None:
-        self._base = base
-        self._cache: dict[Key, list[float]] = {}
-
-    def of(self, draws: Listed[Draw], recipe: Recipe) -> Any:
-        """Cached sums, (sequences of a draw, draws), during a fine-tune under the recipe."""
-        import torch
-
-        keys = [self._key(draw, recipe) for draw in draws]
-        missing = [place for place, key in enumerate(keys) if key not in self._cache]
-        if missing:
-            with self._base.untouched() as model, torch.no_grad():
-                for place in missing:
-                    rows = stacked(list(draws[place].sequences))
-                    self._cache[keys[place]] = token_logps(model, rows).sum(1).tolist()
-        sums = [self._cache[key] for key in keys]
-        return torch.tensor(sums, device=self._base.device).T
-
-    def now(self, rows: Rows) -> Any:
-        """Uncached sums, (b,), for rows that do not recur."""
-        import torch
-
-        with self._base.untouched() as model, torch.no_grad():
-            return token_logps(model, rows).sum(1)
-
-    def _key(self, draw: Draw, recipe: Recipe) -> Key:
-        return (draw.use, draw.source, draw.number, recipe.sequence_length, recipe.precision)
+def loss(model: Any, draws: Listed[Draw], learning: "Learning") -> Any:
+    """Mean loss of comparisons or of ratings; the loss of the uses `compare` and `rate`."""
+    return preference_loss(model, draws, learning.recipe, learning.reference)
 
 
 def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
     """Mean loss of comparisons under the recipe's loss, or of ratings under KTO's."""
-    if draws[0].use == "compare" and recipe.preference_loss != "kto":
+    if len(draws[0].sequences) == 2 and recipe.preference_loss != "kto":
         return compare(model, draws, recipe, reference)
-    if draws[0].use == "compare":
+    if len(draws[0].sequences) == 2:
         draws = [_half(draw, side) for side in (0, 1) for draw in draws]
     return kto(model, draws, recipe, reference)
 
@@ -74,8 +46,8 @@ def _half(draw: Draw, side: int) -> Draw:
 def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
     """Mean loss of (chosen, rejected) draws, plus weighted cross-entropy on the chosen answers.
 
-    Sigmoid: Rafailov et al. 2023, eq. 7. Hinge: Zhao et al. 2023 (SLiC) on the same ratio, with the
-    recipe's margin. IPO: Azar et al. 2024, eq. 17, per token as its authors have it.
+    Sigmoid: Rafailov et al. 2023, eq. 7. Hinge: Zhao et al. 2023 (SLiC) on the same ratio, with
+    HINGE_MARGIN. IPO: Azar et al. 2024, eq. 17, per token as its authors have it.
     """
     import torch
     from torch.nn.functional import logsigmoid
@@ -87,7 +59,7 @@ def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Referenc
     gained, lost = chosen - wanted, rejected - unwanted
     beta = recipe.preference_beta
     if recipe.preference_loss == "hinge":
-        losses = torch.relu(recipe.preference_margin - beta * (gained - lost))
+        losses = torch.relu(HINGE_MARGIN - beta * (gained - lost))
     elif recipe.preference_loss == "ipo":
         counts = [[max(1, _labels(one)) for one in side] for side in sides]
         first, second = torch.tensor(counts, device=logps.device)

@@ -16,11 +16,19 @@ from fitness.inference.sampling import continued
 from fitness.mixture.decks import NO_LABEL, Draw, Sequence
 from fitness.mixture.mixing import stacked
 from fitness.recipe import Recipe
-from fitness.training.preference import Reference
+from fitness.training.reference import Reference
 from fitness.training.rewards import Group, rewards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from fitness.training.objective import Learning
+
+
+def loss(model: Any, draws: Listed[Draw], learning: "Learning") -> Any:
+    """Policy-gradient loss of answers to prompts; the loss of the use `answer`."""
+    recipe, reference, tokenizer = learning.recipe, learning.reference, learning.tokenizer
+    return reinforced(model, draws, recipe, reference, tokenizer, seed=learning.seed)
 
 
 def reinforced(
@@ -69,7 +77,7 @@ def reinforced(
             fluency=_mean(frozen[these].tolist(), counts[these]),
             plain=_mean(plain[these].tolist(), counts[these]),
         )
-        scored += rewards(group, recipe.rewards, clip=recipe.reinforce_clip)
+        scored += rewards(group, recipe.rewards)
     reward = torch.tensor(scored, device=logps.device)
     reward = reward - recipe.reinforce_kl * (logps.detach() - frozen)
     return policy_loss(logps, reward.view(-1, size))

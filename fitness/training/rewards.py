@@ -72,7 +72,10 @@ def check_reward(name: str) -> None:
     load_function(name, "reward")
 
 
-def rewards(group: Group, weights: dict[str, float], *, clip: float) -> list[float]:
+CLIP = 10.0  # of the sum either way, so that one answer does not outweigh its batch
+
+
+def rewards(group: Group, weights: dict[str, float], *, clip: float = CLIP) -> list[float]:
     """The weighted sum of each answer's rewards, clipped to [-clip, clip]."""
     total = [0.0] * len(group.outputs)
     for name, weight in weights.items():

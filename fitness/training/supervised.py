@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, separate, stacked
 from fitness.models.base import cuda_devices
@@ -211,7 +212,7 @@ def _each(batch: Batch) -> Iterator[tuple[str, Batch]]:
             if (part.labels[1:] != NO_LABEL).any():  # else its mean loss would be no number
                 yield f"{name} of source {draw.source!r}", Batch(*stacked([part]))
     for draw in batch.others:
-        if draw.use != "answer":
+        if USES[draw.use].shape != "prompt":
             empty = batch.input_ids[:0], batch.labels[:0]
             yield (
                 f"record {draw.number + 1} of source {draw.source!r}",

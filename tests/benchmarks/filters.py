@@ -19,10 +19,11 @@ from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.data.samples import Sample
 from fitness.data.thresholds import score
+from fitness.filters import FILTERS, needs
 from fitness.inference.sampling import generate
 from fitness.models.base import Base
 from fitness.samples.contamination import CONTAMINATED, contamination
-from fitness.samples.filters import FILTERS, Given, needs, scored
+from fitness.samples.filters import Given, scored
 from fitness.samples.references import evaluated_texts, texts_of
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import CORPUS, MODEL, batches_of, small_recipe, small_task
@@ -31,7 +32,7 @@ PROMPT, COMPLETION = 6, 40  # words
 CHANGED = 0.1  # of the words of a copy
 OTHERS = ("devil", "wordnet", "python", "austen", "licences", "factbook")
 SCORES = (
-    *("perplexity", "text_perplexity", "likelihood", "realness", "realness of the target"),
+    *("perplexity", "likelihood", "realness", "realness of the target"),
     *("duplicate", "copied", "contamination", "repetition", "length"),
 )
 Draw = Callable[[list[Sample], np.random.Generator], list[Sample]]

@@ -10,7 +10,8 @@ import torch
 from fitness.mixture.decks import Draw
 from fitness.models.base import Base
 from fitness.recipe import Recipe
-from fitness.training.preference import Reference, preference_loss
+from fitness.training.preference import preference_loss
+from fitness.training.reference import Reference
 from tests.fitness.records import deck
 
 LENGTH = 64

@@ -7,7 +7,7 @@ import torch
 
 from fitness.data.tokenizer import load_tokenizer
 from fitness.models.base import Base
-from fitness.training.classification import class_logits, classification_loss
+from fitness.training.classification import class_logits, loss
 from tests.fitness.classes import LENGTH, NAMES, passages
 from tests.fitness.training.test_classification import bert as bert
 from tests.fitness.training.test_classification import classifier as classifier
@@ -40,9 +40,7 @@ def test_the_loss_of_classes_is_that_of_transformers(
             attention_mask=torch.tensor(rows["attention_mask"]),
             labels=torch.tensor([draw.label for draw in draws]),
         ).loss
-        assert classification_loss(classifier.model, draws).item() == pytest.approx(
-            told.item(), abs=1e-5
-        )
+        assert loss(classifier.model, draws).item() == pytest.approx(told.item(), abs=1e-5)
 
 
 def test_a_text_is_given_as_the_tokenizer_writes_it(folder: Path, tmp_path: Path) -> None:

@@ -42,8 +42,7 @@ def test_a_completion_is_scored_after_its_prompt_and_alone_as_in_a_pool(base: Ba
         logps = base.model(ids).logits.log_softmax(-1)[0, :-1]
     each = logps.gather(1, ids[0, 1:, None])[:, 0]
     [alone] = likelihoods(base, [one])
-    assert alone.completion == pytest.approx(float(each[len(tokens[0]) - 1 :].mean()), abs=1e-5)
-    assert alone.text == pytest.approx(float(each.mean()), abs=1e-5)
+    assert alone == pytest.approx(float(each[len(tokens[0]) - 1 :].mean()), abs=1e-5)
     assert likelihoods(base, [*good(5), one])[5] == pytest.approx(alone, abs=1e-5)
 
 

@@ -13,7 +13,7 @@ from fitness.mixture.mixing import stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training import reinforce
-from fitness.training.preference import Reference
+from fitness.training.reference import Reference
 from fitness.training.reinforce import reinforced
 from tests.fitness.preferences import LENGTH, case, draws, own_loss, shaken
 from tests.fitness.quickstart import MODEL
@@ -181,7 +181,6 @@ def test_the_policy_gradient_is_trls(
         reinforce_group=GROUP,
         reinforce_kl=0.1,
         reinforce_new_tokens=16,
-        reinforce_clip=9,
     )
     records = [{"prompt": prompt} for prompt in PROMPTS]
     found = deck(records, "prompt", tmp_path, method="reinforce", sequence_length=48)

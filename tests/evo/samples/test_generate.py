@@ -51,7 +51,7 @@ def test_a_pool_is_written_scored_and_can_be_a_source(
     samples = list(read_samples(pool))
     assert {one.individual for one in samples} == {LORA}
     names = {name for one in samples for name in one.scores}
-    assert names == {*DEFAULT_FILTERS, "text_perplexity"}
+    assert names == set(DEFAULT_FILTERS)
     again = pool_of(run, tmp_path / "again.jsonl", "--individual", str(LORA))
     assert again.read_text() == pool.read_text()
 
@@ -78,7 +78,7 @@ def test_a_run_that_people_judged_scores_by_what_they_said(
         store.take_in("told", items, rated(items))
     pool = pool_of(run, tmp_path / "b.jsonl", "--individual", "0")
     names = [one.scores.keys() for one in read_samples(pool)]
-    assert all(one == {*DEFAULT_FILTERS, "text_perplexity", "reward"} for one in names)
+    assert all(one == {*DEFAULT_FILTERS, "reward"} for one in names)
 
 
 def test_what_cuts_would_leave_of_a_pool_is_told(

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fitness.data.thresholds import SCORES, band, missing_scores, passing, passing_all
+from fitness.data.thresholds import band, missing_scores, passing, passing_all
 from fitness.errors import InputError
+from fitness.filters import CONTAMINATION, FILTERS
 from fitness.recipe import Recipe, idle
 from fitness.samples.yields import EXAMPLES, columns, yields
 from tests.fitness.samples.pools import good, numbered, sample
@@ -27,7 +28,7 @@ def of(recipe: Recipe, name: str, values: list[float] | np.ndarray) -> list[bool
 def test_the_defaults_keep_every_sample_whatever_it_scored() -> None:
     assert of(Recipe(), "realness", [0.1, float("nan"), 0.9]) == [True] * 3
     assert passing_all(Recipe(), {}, 2).tolist() == [True, True]
-    assert all(band(Recipe(), name) == (0, 1) for name in [*SCORES, "rhyme"])
+    assert all(band(Recipe(), name) == (0, 1) for name in {*FILTERS, "rhyme"} - {CONTAMINATION})
 
 
 def test_shares_keep_the_side_that_is_better() -> None:
@@ -119,7 +120,7 @@ def test_without_a_pool_the_cuts_decide_nothing() -> None:
     fields = Recipe().model_dump()
     unused = idle({**fields, "source": "text"}) - idle({**fields, "source": "sample"})
     assert unused == {name for name in fields if name.startswith("keep_")}
-    assert len(unused) == 14
+    assert len(unused) == 12
 
 
 def test_the_table_tells_what_each_filter_dropped_with_the_furthest_examples() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Ancestor, EvaluationSpec, Writing
-from fitness.samples.filters import FILTERS
+from fitness.filters import FILTERS
 from fitness.samples.write import Generation
 from tests.fitness.quickstart import small_recipe, small_task
 

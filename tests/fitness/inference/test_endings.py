@@ -115,7 +115,7 @@ def test_reinforced_answers_end_with_the_token_that_ended_them(
 ) -> None:
     from fitness.recipe import Recipe
     from fitness.training import reinforce
-    from fitness.training.preference import Reference
+    from fitness.training.reference import Reference
     from tests.fitness.records import deck
 
     asked = deck(

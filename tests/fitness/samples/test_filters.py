@@ -11,14 +11,14 @@ import pytest
 from fitness.data.documents import Source
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample
-from fitness.data.thresholds import CONTAMINATION, SCORES
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
+from fitness.filters import CONTAMINATION, FILTERS, MODELS, needs
 from fitness.inference.likelihood import perplexity
 from fitness.models.base import Base
 from fitness.reward.model import LEAST
-from fitness.samples.filters import FILTERS, MODELS, Given, needs, scored
+from fitness.samples.filters import Given, scored
 from fitness.samples.references import drawn, evaluated_texts, texts_of
 from tests.fitness.feedback.people import known, liking, rated, singles, texts
 from tests.fitness.quickstart import CORPUS
@@ -41,7 +41,7 @@ def test_every_filter_scores_every_sample_and_each_score_is_one_that_recipes_kno
         judgements=rated([*judged, *drafts]),
     )
     found = scored(pool, FILTERS, given)
-    assert all(one.scores.keys() == SCORES.keys() | {CONTAMINATION} for one in found)
+    assert all(one.scores.keys() == FILTERS.keys() for one in found)
     assert found[0].scores[CONTAMINATION] == 1
     assert found[0].scores["likelihood"] == pytest.approx(-math.log(found[0].scores["perplexity"]))
     assert [(one.prompt, one.completion) for one in found] == [
@@ -55,7 +55,7 @@ def test_worker_and_driver_each_add_their_own_scores(base: Base) -> None:
     assert with_model == ["perplexity", "likelihood"]
     first = scored(pool, ["perplexity"], Given(base=base))
     both = scored(first, ["length", "repetition"], Given())
-    assert both[1].scores.keys() == {"perplexity", "text_perplexity", "length", "repetition"}
+    assert both[1].scores.keys() == {"perplexity", "length", "repetition"}
 
 
 def test_a_loop_has_a_low_perplexity_and_shuffled_words_a_high_one(base: Base) -> None:

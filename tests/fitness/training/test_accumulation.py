@@ -18,7 +18,7 @@ from fitness.models.checkpointing import checkpointed
 from fitness.recipe import Recipe
 from fitness.training.accumulation import parts
 from fitness.training.objective import objective
-from fitness.training.preference import Reference
+from fitness.training.reference import Reference
 from fitness.training.supervised import cross_entropy, finetune
 from tests.fitness.quickstart import BATCH, LENGTH, MODEL, STEPS, batches_of, evaluate, small_recipe
 from tests.fitness.records import PAIRS, deck

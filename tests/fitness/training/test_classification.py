@@ -28,7 +28,7 @@ from fitness.models.loading import own_parts
 from fitness.recipe import Recipe
 from fitness.training.classification import class_logits
 from fitness.training.objective import objective
-from fitness.training.preference import Reference
+from fitness.training.reference import Reference
 from fitness.training.supervised import finetune
 from tests.fitness.classes import HEAD, LENGTH, NAMES, classifying, encoder, labelled, passages
 from tests.fitness.models.test_base import assert_same, state

@@ -14,8 +14,9 @@ from fitness.mixture.mixing import Batch, Mixing, separate, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
-from fitness.training.preference import Reference, _answered, preference_loss
+from fitness.training.preference import _answered, preference_loss
 from fitness.training.ranks import Ranks
+from fitness.training.reference import Reference
 from fitness.training.supervised import Diverged, Loss, finetune, precise
 from tests.fitness.preferences import EMPTY, LENGTH, case, draws, own_loss, shaken
 from tests.fitness.records import PAIRS, deck
@@ -179,15 +180,6 @@ def test_at_the_base_each_pair_costs_log_two_and_has_a_gradient(
         gradients = [w.grad for w in model.parameters() if w.requires_grad and w.grad is not None]
     assert loss.item() == pytest.approx(math.log(2), abs=2e-2 if precision == "bfloat16" else 1e-6)
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-3
-
-
-def test_the_margin_is_where_the_hinge_begins(base: Base, tmp_path: Path) -> None:
-    pairs = draws(PAIRS, "preference", tmp_path, 3)
-    settings: dict[str, Any] = {"preference_loss": "hinge", "preference_sft": 0}
-    near = own_loss(base, pairs, preference_margin=50, **settings)
-    far = own_loss(base, pairs, preference_margin=60, **settings)
-    assert far - near == pytest.approx(10, abs=1e-3)
-    assert own_loss(base, pairs, preference_margin=0, preference_beta=1e-9, **settings) < 1e-6
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

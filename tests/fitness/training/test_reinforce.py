@@ -13,7 +13,7 @@ from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.objective import objective
-from fitness.training.preference import Reference
+from fitness.training.reference import Reference
 from fitness.training.reinforce import policy_loss, reinforced
 from fitness.training.rewards import Group, check_reward, rewards
 from fitness.training.supervised import finetune

@@ -1,0 +1,122 @@
+"""Other forms of a spec's keys: groups such as `lora: {rank: 8}`, and keys of earlier versions.
+
+Inside evomix a field of the recipe has one flat name, `lora_rank`, which the ledger records.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evo.config.file import Key, Problem, SpecFile
+from fitness.evaluators import BUILTIN
+from fitness.filters import FILTERS
+from fitness.recipe import KEEP
+
+GROUPS = {
+    "lora": "lora_",
+    "preference": "preference_",
+    "reinforce": "reinforce_",
+    "merge": "merge_",
+    "thresholds": KEEP,
+}
+
+# Keys that were removed, each with the value that it always has now.
+REMOVED: Mapping[Key, Any] = {
+    ("recipe", "keep_text_perplexity_low"): 0.0,
+    ("recipe", "keep_text_perplexity_high"): 1.0,
+    ("recipe", "preference_margin"): 1.0,
+    ("recipe", "reinforce_clip"): 10.0,
+}
+
+
+def with_flat_keys(file: SpecFile, overrides: Sequence[str]) -> SpecFile:
+    """Flatten the groups of a spec and apply overrides; groups are part of builtin recipes alone.
+
+    The recipe of a function or a command may have anything under any name.
+    """
+    evaluator = file.data.get("evaluator", BUILTIN)
+    own = isinstance(evaluator, str) and evaluator != BUILTIN
+    if own or (isinstance(evaluator, Mapping) and "command" in evaluator):
+        for text in overrides:
+            file.override(text, tuple)
+        return file
+    file.problems += _flatten(file)
+    for text in overrides:
+        file.override(text, flat)
+        _flatten(file)
+    return file
+
+
+def flat(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The flat form of a key's path: (recipe, lora, rank) is (recipe, lora_rank)."""
+    head = 2 if path[:1] == ("known",) else 1
+    section, inner = path[:head], path[head:]
+    if section[:1] not in (("recipe",), ("genome",), ("known",)) or len(inner) < 2:
+        return path
+    group, name, *rest = inner
+    if group not in GROUPS:
+        return path
+    if group == "thresholds" and _is_band(name) and rest[:1] in (["low"], ["high"]):
+        name, rest = f"{name}_{rest[0]}", rest[1:]
+    return (*section, f"{GROUPS[group]}{name}", *rest)
+
+
+def _flatten(file: SpecFile) -> list[Problem]:
+    """Put flat names in place of groups; a problem for each field that is there in both forms."""
+    problems = []
+    parts: list[tuple[Any, Any, Key]] = [
+        (file.data, name, (name,)) for name in ("recipe", "genome")
+    ]
+    known = file.data.get("known")
+    if isinstance(known, list):
+        parts += [(known, place, ("known", place)) for place in range(len(known))]
+    for container, name, section in parts:
+        fields = container[name] if isinstance(container, list) else container.get(name)
+        if not isinstance(fields, Mapping) or not fields.keys() & GROUPS.keys():
+            continue
+        container[name] = found = {}
+        for path, value in _leaves(fields):
+            *_, field = flat((*map(str, section), *path))
+            if field in found:
+                problems.append(Problem((*section, field), "given twice; keep one of them"))
+            _renamed(file, (*section, *path), (*section, field))
+            found[field] = value
+    return problems
+
+
+def _renamed(file: SpecFile, old: Key, new: Key) -> None:
+    """Give a key and all inside of it the line that they have under their old name."""
+    for key, place in list(file.origin.items()):
+        if key[: len(old)] == old:
+            file.origin[(*new, *key[len(old) :])] = place
+
+
+def _leaves(fields: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Paths and values of a section's fields; a field is not split, a band of a threshold is."""
+    for group, value in fields.items():
+        if group not in GROUPS or not isinstance(value, Mapping):
+            yield (group,), value
+            continue
+        for name, inner in value.items():
+            ends = inner if isinstance(inner, Mapping) and "type" not in inner else {}
+            if group == "thresholds" and _is_band(name) and ends.keys() <= {"low", "high"} and ends:
+                yield from (((group, name, end), part) for end, part in ends.items())
+            else:
+                yield (group, name), inner
+
+
+def _is_band(name: str) -> bool:
+    return name in FILTERS and FILTERS[name].keeps == "band"
+
+
+def without_removed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """A spec without removed keys, and a problem for each that had another value than now."""
+    spec, problems = dict(data), []
+    for key, value in REMOVED.items():
+        section, name = str(key[0]), key[1]
+        fields = spec.get(section)
+        if not isinstance(fields, Mapping) or name not in fields:
+            continue
+        spec[section] = {other: one for other, one in fields.items() if other != name}
+        if fields[name] != value:
+            problems.append(Problem(key, f"is no longer a key, it is always {value}; leave it out"))
+    return spec, problems

@@ -1,0 +1,155 @@
+"""The filters of generated samples, a record each: a score, its inputs, and what a threshold keeps.
+
+To add one: its function in a file of `fitness/samples/`, and its record in FILTERS. The recipe's
+threshold, `evo pool`, the checks and the reference page follow from the record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fitness.errors import InputError
+from fitness.plugins import load_function
+from fitness.suggest import did_you_mean, listed
+
+Needs = Literal["base", "second", "real", "training", "evaluated", "judgements", "samples"]
+MODELS: tuple[Needs, ...] = ("base", "second")
+Side = Literal["highest", "lowest", "band"]
+CONTAMINATION = "contamination"  # of samples that contain evaluation text; no threshold applies
+OWN = "own"  # the threshold on scores by users' own functions
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A score of samples: its function, the input that it needs, its unit, and the side to keep."""
+
+    function: str
+    """`module:function`, called as function(samples, given), with `samples.filters.Given`; returns
+    a number for each sample, NaN where it has none."""
+    needs: Needs
+    keeps: Side
+    """The samples that a threshold keeps: the share highest or lowest, or between two quantiles."""
+    unit: str
+    description: str
+    threshold: str = ""
+    """Description of the recipe's threshold; "" if there is none."""
+    partial: bool = False
+    """True: few samples have this score, and those without it pass."""
+
+
+FILTERS: Mapping[str, Filter] = {
+    "perplexity": Filter(
+        "fitness.samples.scores:base_perplexity",
+        needs="base",
+        keeps="band",
+        unit="",
+        description="of the completion after its prompt, under the base",
+        threshold="the completion's perplexity under the base; below is repetition, above is noise",
+    ),
+    "likelihood": Filter(
+        "fitness.samples.scores:second_likelihood",
+        needs="second",
+        keeps="highest",
+        unit="nats per token",
+        description="of the completion, under a second model",
+        threshold="The share of samples likeliest under the second model.",
+    ),
+    "realness": Filter(
+        "fitness.samples.scores:real_by_discriminator",
+        needs="real",
+        keeps="highest",
+        unit="probability",
+        description="of being real text, by a discriminator",
+        threshold="The share of samples that a discriminator finds most real.",
+    ),
+    "duplicate": Filter(
+        "fitness.samples.scores:nearest_duplicate",
+        needs="samples",
+        keeps="lowest",
+        unit="share",
+        description="likeness to the nearest sample before it in the pool",
+        threshold="The share of samples least like an earlier one.",
+    ),
+    "copied": Filter(
+        "fitness.samples.scores:copied_from_sources",
+        needs="training",
+        keeps="lowest",
+        unit="share",
+        description="of the completion that stands in one place of a source",
+        threshold="The share of samples least copied from a source.",
+    ),
+    CONTAMINATION: Filter(
+        "fitness.samples.scores:contaminated_by_evaluation",
+        needs="evaluated",
+        keeps="lowest",
+        unit="share",
+        description="of the sample in one evaluation text; contaminated ones are never kept",
+    ),
+    "reward": Filter(
+        "fitness.samples.scores:predicted_reward",
+        needs="judgements",
+        keeps="highest",
+        unit="log-odds",
+        description="that people prefer it to the average draft, predicted",
+        threshold="The share that people would like best, by a reward model.",
+    ),
+    "rating": Filter(
+        "fitness.samples.scores:mean_rating",
+        needs="judgements",
+        keeps="highest",
+        unit="1 to 5",
+        description="by people, of this very sample: the mean",
+        threshold="Of the samples that people rated, the share rated best; others are kept.",
+        partial=True,
+    ),
+    "repetition": Filter(
+        "fitness.samples.scores:repeated_words",
+        needs="samples",
+        keeps="lowest",
+        unit="share",
+        description="4-grams of words that the completion has had before",
+        threshold="The share of samples that repeat themselves least.",
+    ),
+    "length": Filter(
+        "fitness.samples.scores:words_of_completion",
+        needs="samples",
+        keeps="band",
+        unit="words",
+        description="of the completion",
+        threshold="the length in words",
+    ),
+}
+DEFAULT_FILTERS = tuple(  # without those that need a second model, or people's judgements
+    name for name, one in FILTERS.items() if one.needs not in ("second", "judgements")
+)
+OF_USERS = Filter("", "samples", "highest", "", "as its own function defines it")
+
+
+def filter_of(name: str) -> Filter:
+    """The filter that gives a score; for a user's own function, higher is better."""
+    return FILTERS.get(name, OF_USERS)
+
+
+def needs(name: str) -> Needs:
+    """Input that a filter needs besides samples. Raises InputError for an unknown filter."""
+    check_filter(name)
+    return filter_of(name).needs
+
+
+def score_name(name: str) -> str:
+    """Name of a filter's score: `vowels` for `own:vowels`."""
+    return name.rpartition(":")[2]
+
+
+def check_filter(name: str) -> None:
+    """Raise InputError unless it is a known filter or a function that can be imported."""
+    if name in FILTERS:
+        return
+    if ":" not in name:
+        raise InputError(
+            f"filter {name!r}: unknown; choose one of {listed(FILTERS)}, or your own as "
+            f"module:function{did_you_mean(name, FILTERS)}"
+        )
+    load_function(name, "filter")
+    if score_name(name) in FILTERS:
+        raise InputError(f"filter {name!r}: there is one of this name already; rename the function")

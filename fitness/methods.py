@@ -1,0 +1,52 @@
+"""The training methods: the use that each makes of a kind of source, and the loss of each use.
+
+To add one: its loss in a file of `fitness/training/`, the record of its use in USES, and its line
+in METHODS. Genes, checks, cost and the reference page follow from these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fitness.data.kinds import Kind
+
+# A draw is a sequence packed from several records, or one record: two answers to a prompt, one
+# rated answer, a prompt to be answered, or a text with its class.
+Shape = Literal["packed", "pair", "rated", "prompt", "class"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A use of a source's records: the shape of a draw, its loss, and the passes it takes."""
+
+    shape: Shape
+    loss: str
+    """`module:function`, called as function(model, draws, `training.objective.Learning`); returns
+    the mean loss of the draws. Packed sequences go by the loss of the model's task instead."""
+    passes: int = 0
+    """Forward passes besides the one that is trained through, for the cost of an evaluation."""
+
+
+LEARN = "learn"  # cross-entropy: on all of a text, on the answer to a prompt, on the chosen answer
+USES: Mapping[str, Use] = {
+    LEARN: Use("packed", ""),
+    # of the reference model
+    "compare": Use("pair", "fitness.training.preference:loss", passes=1),
+    # of the reference model, and of both models on mismatched answers
+    "rate": Use("rated", "fitness.training.preference:loss", passes=3),
+    # of the reference model, and to generate the answers
+    "answer": Use("prompt", "fitness.training.reinforce:loss", passes=2),
+    "classify": Use("class", "fitness.training.classification:loss"),
+}
+
+METHODS: Mapping[str, Mapping["Kind", str]] = {  # method -> kind of source -> use; else LEARN
+    "supervised": {"label": "classify"},
+    "preference": {"preference": "compare", "rating": "rate"},
+    "reinforce": {"prompt": "answer"},
+}
+
+
+def use_of(kind: "Kind", method: str) -> str:
+    """The use that a method makes of a kind of source; `learn` where nothing else is listed."""
+    return METHODS[method].get(kind, LEARN)

@@ -1,0 +1,95 @@
+"""Functions of the filters, by the records in `fitness.filters`: a score for each sample."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fitness.data.samples import Sample
+from fitness.errors import InputError
+from fitness.samples.contamination import contamination
+from fitness.samples.discriminator import realness
+from fitness.samples.duplicates import completion_shingles, copied, duplicates
+from fitness.text import repeated
+
+if TYPE_CHECKING:
+    from fitness.models.base import Base
+    from fitness.samples.filters import Given
+
+Samples = Sequence[Sample]
+Scores = Sequence[float]
+
+
+def base_perplexity(samples: Samples, given: "Given") -> Scores:
+    """Perplexity of each completion after its prompt, under the base."""
+    from fitness.inference.likelihood import likelihoods, perplexity
+
+    return [perplexity(logp) for logp in likelihoods(_loaded(given.base, "perplexity"), samples)]
+
+
+def second_likelihood(samples: Samples, given: "Given") -> Scores:
+    """Mean log-probability of a completion's tokens under a second model, nats."""
+    from fitness.inference.likelihood import likelihoods
+
+    return likelihoods(_loaded(given.second, "likelihood"), samples)
+
+
+def real_by_discriminator(samples: Samples, given: "Given") -> Scores:
+    """Probability of being real text, see `discriminator.realness`."""
+    return realness(samples, given.real, seed=given.seed)
+
+
+def nearest_duplicate(samples: Samples, given: "Given") -> Scores:
+    """Likeness to the nearest sample before it, see `duplicates.duplicates`."""
+    return duplicates(samples, seed=given.seed)
+
+
+def copied_from_sources(samples: Samples, given: "Given") -> Scores:
+    """Share of the completion in one place of a training document, see `duplicates.copied`."""
+    return copied([completion_shingles(one) for one in samples], given.training())
+
+
+def contaminated_by_evaluation(samples: Samples, given: "Given") -> Scores:
+    """Share of the sample in one evaluation text, see `contamination`."""
+    return contamination(samples, given.evaluated)
+
+
+def predicted_reward(samples: Samples, given: "Given") -> Scores:
+    """Log-odds that people prefer it, by a reward model fitted to their judgements."""
+    from fitness.reward.model import check_enough, fitted
+
+    check_enough(given.items, given.judgements)
+    reward = fitted(given.items, given.judgements, seed=given.seed, base=given.base)
+    assert reward is not None
+    means, _ = reward.scores([one.prompt for one in samples], [one.completion for one in samples])
+    scores: list[float] = means.tolist()
+    return scores
+
+
+def mean_rating(samples: Samples, given: "Given") -> Scores:
+    """Mean of people's ratings of this very text; NaN where nobody rated it."""
+    rated: dict[tuple[str, str], list[float]] = {}
+    for one in given.judgements:
+        if one.kind == "rating":
+            item = given.items[one.item]
+            rated.setdefault((item.prompt, item.drafts[0].text), []).append(one.value)
+    means = {text: sum(values) / len(values) for text, values in rated.items()}
+    return [
+        math.nan if one.suffix else means.get((one.prompt, one.completion), math.nan)
+        for one in samples
+    ]
+
+
+def repeated_words(samples: Samples, given: "Given") -> Scores:
+    """Share of the completion's 4-grams of words that it has had before."""
+    return [repeated(one.completion.split()) for one in samples]
+
+
+def words_of_completion(samples: Samples, given: "Given") -> Scores:
+    """Words of the completion."""
+    return [float(len(one.completion.split())) for one in samples]
+
+
+def _loaded(base: "Base | None", name: str) -> "Base":
+    if base is None:
+        raise InputError(f"filter {name!r}: needs a model; give it one, or leave the filter out")
+    return base
