@@ -25,7 +25,6 @@ from evo.search.loop import compare, evolve
 from evo.search.requests import Recalled, Requests, Stopped, StopRequests, unknown
 from fitness.cost import cost_of
 from fitness.errors import InputError
-from fitness.evaluators import BUILTIN
 from population.strategies import PLANNED
 
 
@@ -178,7 +177,7 @@ def _foreseen(
 
 def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:
     """The config with `auto` precision and bucket size set to what a worker measures as fastest."""
-    builtin = config.evaluator == BUILTIN
+    builtin = config.form.trains
     elsewhere = config.resources.address != "local" and not config.resources.gpus
     wary = builtin and elsewhere and rounds(config)
     if wary or config.recipe.get("precision") == AUTO:

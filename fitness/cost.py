@@ -16,7 +16,6 @@ from typing import Any, Self
 from fitness.data.kinds import Kind
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
-from fitness.evaluators import knows_recipe
 from fitness.methods import LEARN, USES, use_of
 from fitness.models import folders
 from fitness.models.adapters import is_target
@@ -139,7 +138,7 @@ def _read(file: TokenFile, task: Task) -> int:
 
 def cost_of(task: Task) -> Cost:
     """Cost function of a recipe and a fidelity: FLOPs, or the fidelity under a user's evaluator."""
-    if task.model is None or not knows_recipe(task.evaluator):
+    if task.model is None or not task.form.reads_recipe:
         return lambda recipe, fidelity: fidelity
     shape = Shape.of(task.model, task.head)
     scoring = scoring_flops(shape, task)

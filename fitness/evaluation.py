@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.data.sources import TokenFile
-from fitness.evaluators import EvaluatorChoice
+from fitness.evaluators import EvaluatorChoice, Form, form_of
 from fitness.models.heads import CAUSAL, Head
 from fitness.samples.write import Generation
 from fitness.secrets import without_secrets
@@ -142,6 +142,11 @@ class Task:
     checkpointing: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops
     stop_on: str = ""  # the domain whose selection split is checked
+
+    @property
+    def form(self) -> Form:
+        """The form of the evaluator, with what it can do."""
+        return form_of(self.evaluator)
 
     @property
     def kinds(self) -> dict[str, Kind]:

@@ -1,6 +1,8 @@
 """Evaluators that train and measure a recipe: the builtin one, a function, a command, or TRL."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -79,14 +81,36 @@ class Trl(BaseModel):
 EvaluatorChoice = str | Command | Trl  # a text is `builtin` or `module:function`
 
 
-def knows_recipe(evaluator: EvaluatorChoice) -> bool:
-    """True if recipes are `fitness.recipe.Recipe`, and domains and prompts are measured."""
-    return evaluator == BUILTIN or isinstance(evaluator, Trl)
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of evaluator: what evaluates, and what it can do."""
+
+    maker: str
+    """`module:function`, called as maker(task); returns function(spec) -> Evaluation."""
+    reads_recipe: bool = False
+    """Recipes are `fitness.recipe.Recipe`, and domains and prompts are measured."""
+    mixes: bool = False
+    """evomix draws the mixture, from the spec's sources."""
+    trains: bool = False
+    """evomix trains: methods, model tasks, checkpoints to resume and to start from, buckets."""
 
 
-def mixes(evaluator: EvaluatorChoice) -> bool:
-    """True if evomix draws the mixture, from the spec's sources."""
-    return knows_recipe(evaluator) or (isinstance(evaluator, Command) and bool(evaluator.data))
+FORMS: Mapping[str, Form] = {
+    "builtin": Form("fitness.evaluate.builtin:Builtin", reads_recipe=True, mixes=True, trains=True),
+    "trl": Form("fitness.evaluate.trl:by_trl", reads_recipe=True, mixes=True),
+    "command": Form("fitness.evaluate.command:by_command"),
+    "command with data": Form("fitness.evaluate.command:by_command", mixes=True),
+    "function": Form("fitness.evaluate.function:by_function"),
+}
+
+
+def form_of(evaluator: EvaluatorChoice) -> Form:
+    """The form of an evaluator, with what it can do."""
+    if isinstance(evaluator, Trl):
+        return FORMS["trl"]
+    if isinstance(evaluator, Command):
+        return FORMS["command with data" if evaluator.data else "command"]
+    return FORMS["builtin" if evaluator == BUILTIN else "function"]
 
 
 def filled_in(argument: str, values: dict[str, str]) -> str:

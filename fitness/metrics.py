@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
@@ -20,7 +21,9 @@ from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, plain, repeated, share
 
-Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
+Array = npt.NDArray[np.float64]
+Texts = Sequence[str]
+Function = Callable[[Texts, Texts, Texts], Any]  # of prompts, references, outputs
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,22 @@ class Measurement:
     description: str
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the answers to prompts: its meaning, the function, and its scores by prompt."""
+
+    unit: str
+    direction: Literal["minimize", "maximize"] | None
+    description: str
+    function: Function
+    """Called with prompts, references and outputs; returns a finite number."""
+    by_prompt: Function | None = None
+    """Called alike; returns (n,) values whose mean is the metric, or pseudo-values of the
+    jackknife. None if there are none, as for distinct n-grams, of which a resample has fewer."""
+
+
 MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
-_TABLE = (
+_HELD_OUT = (
     Measurement(
         "loss",
         "nats",
@@ -55,16 +72,7 @@ _TABLE = (
         "recall", "share", "maximize", f"texts of a class that are predicted as it, {MACRO}"
     ),
     Measurement("f1", "share", "maximize", f"harmonic mean of precision and recall, {MACRO}"),
-    Measurement("chrf", "0 to 100", "maximize", "chrF2 of all answers against the references"),
-    Measurement("exact_match", "share", "maximize", "answers equal to their reference"),
-    Measurement("distinct_1", "share", "maximize", "distinct words among all words"),
-    Measurement("distinct_2", "share", "maximize", "distinct pairs of words among all pairs"),
-    Measurement(
-        "repetition", "share", "minimize", "4-grams of words that occurred before in the answer"
-    ),
-    Measurement("mean_length", "words", None, "mean length of the answers"),
 )
-MEASUREMENTS = {measurement.name: measurement for measurement in _TABLE}
 HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
     "completion": ("loss", "perplexity"),
@@ -129,13 +137,80 @@ def mean_length(outputs: Sequence[str]) -> float:
     return share(sum(len(output.split()) for output in outputs), len(outputs))
 
 
-METRICS: dict[str, Metric] = {
-    "chrf": lambda prompts, references, outputs: chrf(outputs, references),
-    "exact_match": lambda prompts, references, outputs: exact_match(outputs, references),
-    "distinct_1": lambda prompts, references, outputs: distinct_n(outputs, 1),
-    "distinct_2": lambda prompts, references, outputs: distinct_n(outputs, 2),
-    "repetition": lambda prompts, references, outputs: repetition(outputs),
-    "mean_length": lambda prompts, references, outputs: mean_length(outputs),
+def _each(measure: Callable[[Texts, Texts], float]) -> Function:
+    """The values by prompt of a metric that is a mean over them."""
+
+    def by_prompt(prompts: Texts, references: Texts, outputs: Texts) -> list[float]:
+        pairs = zip(references, outputs, strict=True)
+        return [measure([output], [wanted]) for wanted, output in pairs]
+
+    return by_prompt
+
+
+def _chrf_by_prompt(prompts: Texts, references: Texts, outputs: Texts) -> Array:
+    """Pseudo-values of the corpus's chrF2, which sums the counts of n-grams over segments."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric = CHRF()
+    counts = np.array(metric._extract_corpus_statistics(list(outputs), [list(references)]), float)
+    return jackknife(counts, lambda total: float(metric._compute_f_score(total.tolist())))
+
+
+def jackknife(statistics: Array, measure: Callable[[Array], float]) -> Array:
+    """Pseudo-values, (n,), of a measure of sums over items, whose statistics are (n, ...).
+
+    n f(all) - (n - 1) f(all but one); their mean estimates the measure, without the bias of 1/n.
+    """
+    count, total = len(statistics), statistics.sum(axis=0)
+    whole = measure(total)
+    return np.array([count * whole - (count - 1) * measure(total - one) for one in statistics])
+
+
+METRICS: Mapping[str, Metric] = {
+    "chrf": Metric(
+        "0 to 100",
+        "maximize",
+        "chrF2 of all answers against the references",
+        lambda prompts, references, outputs: chrf(outputs, references),
+        _chrf_by_prompt,
+    ),
+    "exact_match": Metric(
+        "share",
+        "maximize",
+        "answers equal to their reference",
+        lambda prompts, references, outputs: exact_match(outputs, references),
+        _each(exact_match),
+    ),
+    "distinct_1": Metric(
+        "share",
+        "maximize",
+        "distinct words among all words",
+        lambda prompts, references, outputs: distinct_n(outputs, 1),
+    ),
+    "distinct_2": Metric(
+        "share",
+        "maximize",
+        "distinct pairs of words among all pairs",
+        lambda prompts, references, outputs: distinct_n(outputs, 2),
+    ),
+    "repetition": Metric(
+        "share",
+        "minimize",
+        "4-grams of words that occurred before in the answer",
+        lambda prompts, references, outputs: repetition(outputs),
+        _each(lambda outputs, _: repetition(outputs)),
+    ),
+    "mean_length": Metric(
+        "words",
+        None,
+        "mean length of the answers",
+        lambda prompts, references, outputs: mean_length(outputs),
+        _each(lambda outputs, _: mean_length(outputs)),
+    ),
+}
+MEASUREMENTS = {one.name: one for one in _HELD_OUT} | {
+    name: Measurement(name, one.unit, one.direction, one.description)
+    for name, one in METRICS.items()
 }
 
 
@@ -153,10 +228,10 @@ def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> d
     return scores
 
 
-def resolve(metric: str) -> Metric:
+def resolve(metric: str) -> Function:
     """The function behind a metric's name, or behind `module:function`; InputError if none."""
     if metric in METRICS:
-        return METRICS[metric]
+        return METRICS[metric].function
     if ":" not in metric:
         raise InputError(
             f"metric {metric!r}: unknown; choose one of {listed(METRICS)}, or your own as "

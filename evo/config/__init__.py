@@ -141,6 +141,8 @@ def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
     recorded = SpecFile("", origin={(): "the recorded spec"})
     if errors := impossible_texts(plain):
         raise recorded.error(errors)
+    if (rounds := plain.get("rounds")) and "general" in rounds:  # its objectives are recorded
+        plain = {**plain, "rounds": {**rounds, "general": False}}
     plain, errors = without_removed(plain)
     if errors:
         raise recorded.error(errors)

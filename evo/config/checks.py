@@ -15,7 +15,7 @@ from evo.config.sections import SearchConfig
 from evo.config.task_checks import tasks
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
-from fitness.evaluators import BUILTIN, Command, knows_recipe, mixes
+from fitness.evaluators import Command
 from fitness.methods import METHODS
 from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
 from fitness.recipe import Recipe
@@ -56,13 +56,13 @@ def importing_from(folder: Path) -> Iterator[None]:
 
 def _complete(config: SearchConfig) -> Problems:
     """Missing sections that only an evaluator of one's own can do without."""
-    if not mixes(config.evaluator):
+    if not config.form.mixes:
         return
     if not config.model.base:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
     if not config.sources and not config.parts:
         yield Problem(("sources",), "missing; name at least one data set to train on")
-    if not config.domains and knows_recipe(config.evaluator):
+    if not config.domains and config.form.reads_recipe:
         yield Problem(
             ("domains",), "missing; name held-out text, e.g. target: {path: held_out.txt}"
         )
@@ -74,7 +74,7 @@ def _evaluator(config: SearchConfig, *, folder: Path) -> Problems:
 
 def _parts(config: SearchConfig) -> Problems:
     """Consistency of `parts`: a merge trains nothing; without parts there is a token budget."""
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         return
     if not config.parts:
         if config.budget.tokens < 1:
@@ -143,7 +143,7 @@ def _measured(config: SearchConfig) -> Problems:
     for index, text in enumerate(config.constraints):
         with suppress(ValueError):
             used.append((("constraints", index), Constraint.parse(text).name))
-    if not knows_recipe(config.evaluator):
+    if not config.form.reads_recipe:
         return
     try:
         kinds = {name: domain.kind for name, domain in config.domains.items()}
@@ -177,7 +177,7 @@ def _key_of(config: SearchConfig, field: str) -> Key:
 
 def _kinds(config: SearchConfig) -> Problems:
     """Sources of records with a trainer that reads only windows of text (TRL, a command)."""
-    if config.evaluator == BUILTIN or not mixes(config.evaluator):
+    if config.form.trains or not config.form.mixes:
         return
     for name, source in config.sources.items():
         if source.kind != "text":
@@ -187,7 +187,7 @@ def _kinds(config: SearchConfig) -> Problems:
 
 def _methods(config: SearchConfig) -> Problems:
     """Methods that the search may use without a source of the kind they need; unknown rewards."""
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         return
     methods = possible(config, "method")
     key = _key_of(config, "method")
@@ -207,7 +207,7 @@ def _methods(config: SearchConfig) -> Problems:
 def _thresholds(config: SearchConfig) -> Problems:
     """Thresholds for samples (`keep_` fields) in a spec without a source of samples."""
     kinds = {source.kind for source in config.sources.values()}
-    if not knows_recipe(config.evaluator) or "sample" in kinds or config.rounds:
+    if not config.form.reads_recipe or "sample" in kinds or config.rounds:
         return
     fields = {name: field for name, field in Recipe.model_fields.items() if score_of_field(name)}
     active = [name for name in fields if config.recipe.get(name, 1) != fields[name].default]
@@ -219,7 +219,7 @@ def _thresholds(config: SearchConfig) -> Problems:
 
 def _infilling(config: SearchConfig) -> Problems:
     """An `infill_share` without a source of text, whose documents it would rearrange."""
-    if not mixes(config.evaluator) or not largest(config, "infill_share"):
+    if not config.form.mixes or not largest(config, "infill_share"):
         return
     if not any(source.kind == "text" for source in config.sources.values()):
         message = "applies to documents of text, and no source is of kind text; leave it out"
@@ -248,7 +248,7 @@ def _processes(config: SearchConfig) -> Problems:
     command = isinstance(config.evaluator, Command)
     against = {
         "a command, which gets all its GPUs by resources.gpus": command,
-        "an evaluator other than builtin": config.evaluator != BUILTIN and not command,
+        "an evaluator other than builtin": not config.form.trains and not command,
         "parts": bool(config.parts),
         "search.bucket": config.search.bucket != 1,
     }
@@ -270,7 +270,6 @@ def _population(config: SearchConfig) -> Problems:
     anchors = len(baseline_names(config)) + len(config.known)
     population, evaluations = config.search.population, config.budget.evaluations
     sizes = {"objectives": len(config.objectives), "anchors": anchors}
-    sizes["islands"] = config.search.islands
     least = 1
     try:
         least = least_population(config.search.strategy, **sizes)
@@ -321,7 +320,7 @@ def _inheritance(config: SearchConfig) -> Problems:
 
 def _steps(config: SearchConfig) -> Problems:
     """A token budget below one step of the largest batch."""
-    if not knows_recipe(config.evaluator) or config.parts:
+    if not config.form.reads_recipe or config.parts:
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     if config.budget.tokens < batch * length:
@@ -338,7 +337,7 @@ def _patience(config: SearchConfig) -> Problems:
         return
     key, first = ("budget", "patience"), next(iter(config.objectives))
     domain, _, measured = first.partition("/")
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         yield Problem(key, "only the builtin evaluator can stop early; leave it out")
     elif domain not in config.domains or measured not in ("loss", "perplexity"):
         message = f"stops on a domain's loss, but the first objective is {first}; name a loss first"

@@ -11,7 +11,7 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluate.trl import HONOURED, unhonoured
-from fitness.evaluators import Command, Trl, knows_recipe, mixes
+from fitness.evaluators import Command, Trl
 from fitness.recipe import DRAWS, Recipe
 from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
 
@@ -48,7 +48,7 @@ def genes(config: SearchConfig) -> Problems:
 
 def _is_read(config: SearchConfig, name: str) -> bool:
     """True where evomix itself reads this field of a recipe, with any trainer."""
-    return knows_recipe(config.evaluator) or (mixes(config.evaluator) and name in DRAWS)
+    return config.form.reads_recipe or (config.form.mixes and name in DRAWS)
 
 
 def _as_recipe(value: Mapping[str, Any], key: Key) -> Problems:
@@ -67,11 +67,11 @@ def mixtures(config: SearchConfig) -> Problems:
         key: Key = ("genome", name)
         known = mixable(config)
         if not (gene.over or known):
-            if not mixes(config.evaluator):
+            if not config.form.mixes:
                 yield Problem(key, "over is empty and there are no sources; list the names")
             continue
         for index, source in enumerate(gene.over):
-            if mixes(config.evaluator) and source not in known:
+            if config.form.mixes and source not in known:
                 message = unknown(source, known, "there are", f"{kind(config)} {source!r}")
                 yield Problem((*key, "over", index), message)
         try:
@@ -154,7 +154,7 @@ def _value(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Problem
 
 def fixed_mixture(config: SearchConfig) -> Problems:
     """A missing mixture over several sources, or one with unknown names."""
-    if not mixes(config.evaluator) or "mixture" in config.genome:
+    if not config.form.mixes or "mixture" in config.genome:
         return
     mixture = config.recipe.get("mixture")
     known = mixable(config)
@@ -194,7 +194,7 @@ def baselines(config: SearchConfig) -> Problems:
 def counted(config: SearchConfig) -> Problems:
     """A `proportional` baseline where the tokens of the sources cannot be counted."""
     named = isinstance(config.evaluator, Command) and bool(config.model.base)
-    if mixes(config.evaluator) or named or len(mixed_sources(config)) < 2:
+    if config.form.mixes or named or len(mixed_sources(config)) < 2:
         return
     for index, name in enumerate(config.baselines):
         if name == "proportional":

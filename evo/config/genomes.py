@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from evo.config.sections import ONLY, SearchConfig
-from fitness.evaluators import BUILTIN, knows_recipe
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
@@ -99,7 +98,7 @@ def known_genomes(config: SearchConfig) -> list[Genome]:
 
 def warm_starts(config: SearchConfig) -> bool:
     """True where children of this search may start from their parents' weights."""
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         return False
     gene = config.genome.get("start")
     options = gene.options if isinstance(gene, Choice) else (config.recipe.get("start", SCRATCH),)
@@ -109,7 +108,7 @@ def warm_starts(config: SearchConfig) -> bool:
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
     """The complete recipe of a genome; with all defaults if the evaluator reads recipes."""
     recipe = {**config.recipe, **genome}
-    if knows_recipe(config.evaluator):
+    if config.form.reads_recipe:
         return Recipe.model_validate(recipe).model_dump(mode="json")
     return recipe
 

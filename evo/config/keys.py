@@ -25,6 +25,8 @@ REMOVED: Mapping[Key, Any] = {
     ("recipe", "keep_text_perplexity_high"): 1.0,
     ("recipe", "preference_margin"): 1.0,
     ("recipe", "reinforce_clip"): 10.0,
+    ("search", "islands"): 1,
+    ("rounds", "general"): False,  # the losses of other domains as objectives, which are named now
 }
 
 

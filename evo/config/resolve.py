@@ -12,7 +12,7 @@ from evo.config.rounds import Rounds
 from evo.config.sections import QUICKSTART, Search, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.data.documents import Source, is_on_hub
-from fitness.evaluators import Command, knows_recipe, mixes
+from fitness.evaluators import Command
 from fitness.models.gguf import is_gguf
 from fitness.recipe import Recipe
 from population.strategies import least_population
@@ -56,7 +56,6 @@ def fitting_population(config: SearchConfig) -> int:
             config.search.strategy,
             objectives=len(config.objectives),
             anchors=len(baseline_names(config)) + len(config.known),
-            islands=config.search.islands,
         )
     except ValueError:  # reported by evo.config.checks
         return default
@@ -75,9 +74,9 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
     """Make paths absolute and fill in everything that the spec may leave out."""
     recipe = dict(config.recipe)
     known = mixable(config)
-    if mixes(config.evaluator) and len(known) == 1 and "mixture" not in config.genome:
+    if config.form.mixes and len(known) == 1 and "mixture" not in config.genome:
         recipe.setdefault("mixture", dict.fromkeys(known, 1.0))
-    if knows_recipe(config.evaluator):
+    if config.form.reads_recipe:
         whole = Recipe.model_validate(recipe).model_dump(mode="json")
         genes = config.genome.keys() - recipe.keys()  # these start in the middle of their range
         recipe = {name: value for name, value in whole.items() if name not in genes}

@@ -7,7 +7,6 @@ from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
-from fitness.evaluators import BUILTIN
 from fitness.feedback.judgements import by_judge
 from fitness.filters import FILTERS, check_filter
 from fitness.metrics import measured_names
@@ -22,7 +21,7 @@ def rounds(config: SearchConfig) -> Problems:
         return
     key = ("rounds",)
     against = {
-        "an evaluator of its own": config.evaluator != BUILTIN,
+        "an evaluator of its own": not config.form.trains,
         "parts, which are merged without training": bool(config.parts),
         f"model.task {config.model.task}, which generates no text": config.model.task != "causal",
         "search.bucket, which does not train on samples": config.search.bucket != 1,

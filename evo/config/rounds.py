@@ -75,11 +75,6 @@ class Rounds(Section):
         description="Threshold for collapse: distinct word pairs in a round's samples, as a share "
         "of those in as much real text. Below it the round's samples are left out of the pool.",
     )
-    general: bool = Field(
-        default=True,
-        description="If the spec has only one objective, make the losses of its other domains "
-        "objectives too, so that forgetting is measured.",
-    )
     judgements: int = Field(
         default=0,
         ge=0,

@@ -21,7 +21,7 @@ from evo.config.section import Name, Section
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
-from fitness.evaluators import BUILTIN
+from fitness.evaluators import BUILTIN, Form, form_of
 from fitness.models.heads import ModelTask
 from fitness.recipe import Recipe
 from population.space import Gene
@@ -130,12 +130,6 @@ class Search(Section):
         ge=1,
         description="Individuals to breed from, and in a generation; the first are the baselines. "
         "Default: 16, or half of a smaller budget, and at least what the strategy needs.",
-    )
-    islands: int = Field(
-        default=1,
-        ge=1,
-        description="Subpopulations that breed separately and now and then send an individual of "
-        "their front to the next one; 1: one population.",
     )
     schedule: Literal["clock", "asynchronous", "generational"] = Field(
         default="clock",
@@ -372,19 +366,10 @@ class SearchConfig(Section):
         "source. Default: one search.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _general_domains(cls, spec: Any) -> Any:
-        """Add the losses of the other domains to a spec with rounds and only one objective."""
-        if not (isinstance(spec, Mapping) and isinstance(rounds := spec.get("rounds"), Mapping)):
-            return spec
-        named, domains = spec.get("objectives"), spec.get("domains")
-        if not (isinstance(named, Mapping) and isinstance(domains, Mapping)):
-            return spec
-        if len(named) != 1 or rounds.get("general") is False:
-            return spec
-        others = [one for one in domains if not str(next(iter(named))).startswith(f"{one}/")]
-        return {**spec, "objectives": {**named, **{f"{one}/loss": "minimize" for one in others}}}
+    @property
+    def form(self) -> Form:
+        """The form of the evaluator, with what it can do."""
+        return form_of(self.evaluator)
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from evo.config.file import Problem
 from evo.config.genomes import possible, warm_starts
 from evo.config.sections import SearchConfig
-from fitness.evaluators import BUILTIN
 from fitness.models.heads import LEARNS
 
 
@@ -21,7 +20,7 @@ def tasks(config: SearchConfig) -> Iterator[Problem]:
         yield Problem(("genome", "mask_share"), message)
     if task == "causal":
         return
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         message = f"{task} is supported only by evomix's own trainer; leave `evaluator` out"
         yield Problem(("model", "task"), message)
         return

@@ -12,7 +12,6 @@ from evo.prepare.foresight import duration
 from evo.record.ledger import Fact
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
-from fitness.evaluators import BUILTIN
 from fitness.merging.lineage import needed
 from fitness.models import folders, weights
 
@@ -119,9 +118,7 @@ def _seconds(
             and (fact["individual"], fact["seed"]) == (same, config.seed)
             and fact["split"] == "selection"
             and fact["status"] == "ok"
-            and (
-                0 < fact["fidelity"] <= 1 if config.evaluator == BUILTIN else fact["fidelity"] == 1
-            )
+            and (0 < fact["fidelity"] <= 1 if config.form.trains else fact["fidelity"] == 1)
         ]
         if not parts or None in parts:
             return None

@@ -26,7 +26,6 @@ from evo.record.ledger import Fact, read
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task
-from fitness.evaluators import knows_recipe
 from fitness.files import appearing
 from fitness.merging.lineage import unmeasured
 from fitness.models import folders, weights
@@ -132,7 +131,7 @@ def chosen(
     Raises InputError for code that the run names, unless it was launched here or is `trusted`.
     """
     config = configuration.of(facts)
-    if not knows_recipe(config.evaluator):
+    if not config.form.reads_recipe:
         named = config.evaluator if isinstance(config.evaluator, str) else "command"
         raise InputError(f"{run}: its evaluator {named} trains models of its own")
     code = trust.code_of_run(run, facts, configuration.to_plain(config))

@@ -13,7 +13,6 @@ from typing import Any
 from evo.config import SearchConfig, decode
 from evo.config.genomes import SCRATCH
 from fitness.evaluation import Ancestor
-from fitness.evaluators import BUILTIN
 from fitness.merging.lineage import added
 from population.individual import Individual
 
@@ -37,7 +36,7 @@ def origins_of(config: SearchConfig, individual: Individual) -> tuple[int, ...]:
 
     None under a user's own evaluator, which decides itself where training starts.
     """
-    if config.evaluator != BUILTIN:
+    if not config.form.trains:
         return ()
     return origins(config.recipe, individual.genome, individual.parents)
 

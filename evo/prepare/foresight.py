@@ -20,7 +20,6 @@ from evo.prepare.task import Prepared
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.evaluators import knows_recipe
 from fitness.training import rounding
 
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
@@ -67,7 +66,7 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
     """Predict problems and work of a launch. Raises InputError if this machine cannot run it."""
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
-    rounded = knows_recipe(config.evaluator) and (rounds(config) or _open(config))
+    rounded = config.form.reads_recipe and (rounds(config) or _open(config))
     cost = rounding.bfloat16_cost() if here and rounded else math.nan
     slow = slow_bfloat16(config, cost)
     warnings = [slow] if slow else []
@@ -138,7 +137,7 @@ def _check_machine(config: SearchConfig) -> None:
     if resources.address != "local":
         return
     there = float(rounding.gpus()) if resources.gpus else 0.0
-    if not there and not knows_recipe(config.evaluator):
+    if not there and not config.form.reads_recipe:
         there = math.inf if any(map(Path.exists, map(Path, DRIVERS))) else 0.0
     if resources.gpus and not there:
         raise InputError(
@@ -161,7 +160,7 @@ def rounds(config: SearchConfig) -> bool:
 
 def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | None:
     """Estimate of the work of the default recipe at the full budget."""
-    if task.model is None or not knows_recipe(task.evaluator):
+    if task.model is None or not task.form.reads_recipe:
         return None
     cost = cost_of(task)
     scoring = cost(config.recipe, 0.0)

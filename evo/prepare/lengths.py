@@ -10,7 +10,6 @@ from fitness.data.kinds import Kind
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
-from fitness.evaluators import knows_recipe
 from fitness.methods import use_of
 from fitness.mixture.decks import Cuts, RecordDeck
 
@@ -24,7 +23,7 @@ LOSES: dict[Kind, str] = {
 
 def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
     """Sentences on sources at the longest and the shortest sequences, and on held-out records."""
-    if not knows_recipe(config.evaluator):
+    if not config.form.reads_recipe:
         return
     low, high = (int(limit) for limit in bounds(config, "sequence_length"))
     for name, file in task.sources.items():

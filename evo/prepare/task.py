@@ -16,7 +16,7 @@ from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
-from fitness.evaluators import Command, knows_recipe, mixes
+from fitness.evaluators import Command
 from fitness.files import cache_folder, file_digest
 from fitness.merging.merge import check_part, fingerprint_of
 from fitness.methods import LEARN, use_of
@@ -71,13 +71,13 @@ def prepare(config: SearchConfig) -> Prepared:
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)
     head = head_of(config, folder)
-    sound = soundness.check(folder, head) if knows_recipe(evaluator) else Soundness()
+    sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
     _check_targets(config, sound)
     cache = cache_folder()
     here = Path.cwd()
     faults = Faults(shown=FAULTY, most=FAULTY)
     domains: dict[str, dict[Split, TokenFile]] = {}
-    for name, domain in (config.domains if knows_recipe(evaluator) else {}).items():
+    for name, domain in (config.domains if config.form.reads_recipe else {}).items():
         domains[name] = {}
         for split, (source, half) in domain.splits().items():
             with faults.noted():
@@ -110,7 +110,7 @@ def prepare(config: SearchConfig) -> Prepared:
                 labels=head.labels,
                 without=(unclean or {}).get(name, ()),
             )
-    longest = int(largest(config, "sequence_length")) if mixes(evaluator) else 0
+    longest = int(largest(config, "sequence_length")) if config.form.mixes else 0
     for name, file in sources.items():
         with faults.noted():
             _check_source(config, name, file, longest)
@@ -137,7 +137,7 @@ def prepare(config: SearchConfig) -> Prepared:
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
         check_part(f"parts.{name}", part, folder)
-    prompt_sets = config.prompts if knows_recipe(evaluator) else {}
+    prompt_sets = config.prompts if config.form.reads_recipe else {}
     task = Task(
         evaluator,
         folder,
@@ -182,7 +182,7 @@ def prepare(config: SearchConfig) -> Prepared:
 def head_of(config: SearchConfig, folder: Path) -> Head:
     """The head that a search trains, with its class labels. Raises InputError if unsupported."""
     task = config.model.task
-    if knows_recipe(config.evaluator):
+    if config.form.reads_recipe:
         head_checks.check(folder, task)
     if task == "masked":
         Masking.of(load_tokenizer(folder))
@@ -200,7 +200,7 @@ def _methods(config: SearchConfig) -> list[Method]:
 def _prompts(config: SearchConfig, folder: Path, faults: Faults) -> dict[str, dict[Split, Prompts]]:
     """Prompts by set and split; none under a user's own evaluator, which measures itself."""
     prompts: dict[str, dict[Split, Prompts]] = {}
-    for name, prompt_set in (config.prompts if knows_recipe(config.evaluator) else {}).items():
+    for name, prompt_set in (config.prompts if config.form.reads_recipe else {}).items():
         prompts[name] = {}
         for split, path in prompt_set.files().items():
             subject = f"prompts.{name}.{split}"
@@ -218,7 +218,7 @@ def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int
         )
     if file.kind in ("prompt", "rating", "sample"):
         _check_answers(config, name, file)
-    if file.kind in ("preference", "rating") and knows_recipe(config.evaluator):
+    if file.kind in ("preference", "rating") and config.form.reads_recipe:
         _check_divergence(config, name, file)
     if file.kind == "sample":
         pools.check_scores(config, name, file)
@@ -260,7 +260,7 @@ def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
 
 def _check_targets(config: SearchConfig, sound: Soundness) -> None:
     """Raise InputError for lora_targets that the base model does not have or PEFT cannot adapt."""
-    if knows_recipe(config.evaluator) and set(possible(config, "adapter")) != {"none"}:
+    if config.form.reads_recipe and set(possible(config, "adapter")) != {"none"}:
         for targets in sorted(set(possible(config, "lora_targets"))):
             sound.share(targets)
 
@@ -268,7 +268,7 @@ def _check_targets(config: SearchConfig, sound: Soundness) -> None:
 def _reads_model(config: SearchConfig) -> bool:
     """True if model and sources are read: a command may need neither."""
     named = isinstance(config.evaluator, Command) and bool(config.model.base)
-    return mixes(config.evaluator) or named
+    return config.form.mixes or named
 
 
 def versions() -> dict[str, str]:

@@ -92,7 +92,7 @@ def check(config: SearchConfig) -> None:
     if config.domains and len(config.objectives) == 1:
         warnings.warn(
             "rounds measure only the objective that they improve, so that forgetting is not "
-            "noticed; add a domain of general text, or another objective",
+            "noticed; add the loss of a domain of general text to objectives",
             stacklevel=2,
         )
 

@@ -42,7 +42,6 @@ def evolve(
         population=config.search.population,
         budget=config.budget.evaluations,
         anchors=anchors,
-        islands=config.search.islands,
         warm_start=warm_starts(config),
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)

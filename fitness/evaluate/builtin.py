@@ -49,7 +49,7 @@ class Builtin:
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
 
-    def evaluate(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
+    def __call__(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """Train and measure one individual, or generate its samples. Raises Diverged.
 
         `trained` is given if it was trained in a bucket already.

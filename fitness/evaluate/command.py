@@ -51,8 +51,10 @@ class Unusable(Exception):
         self.status = status
 
 
-def by_command(task: Task, command: Command) -> Callable[[EvaluationSpec], Evaluation]:
+def by_command(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     """Evaluation function that runs the command; any failure of it becomes a status."""
+    command = task.evaluator
+    assert isinstance(command, Command)
     tokenizer = load_tokenizer(task.model) if command.data and task.model else None
 
     def run(spec: EvaluationSpec) -> Evaluation:

@@ -4,22 +4,16 @@ import gc
 import math
 import multiprocessing
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from numbers import Real
 from typing import Any
 
 from fitness.buckets.together import Trained
 from fitness.errors import Infeasible, InputError
 from fitness.evaluate.builtin import Builtin
-from fitness.evaluate.command import by_command
-from fitness.evaluate.trl import by_trl
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
-from fitness.evaluators import BUILTIN, Command, Trl
 from fitness.plugins import load_function
-from fitness.secrets import quoted, without_secrets
 from fitness.training.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.training.supervised import Diverged
 
@@ -32,16 +26,8 @@ class Evaluator:
 
     def __init__(self, task: Task) -> None:
         self._run: Callable[..., Evaluation]
-        self._builtin: Builtin | None = None
-        if task.evaluator == BUILTIN:
-            self._builtin = Builtin(task)
-            self._run = self._builtin.evaluate
-        elif isinstance(task.evaluator, Command):
-            self._run = by_command(task, task.evaluator)
-        elif isinstance(task.evaluator, Trl):
-            self._run = by_trl(task, task.evaluator)
-        else:
-            self._run = _custom(load_function(task.evaluator, "evaluator"))
+        self._run = load_function(task.form.maker, "evaluator")(task)
+        self._builtin = self._run if isinstance(self._run, Builtin) else None
 
     def join(self, ranks: Ranks) -> None:
         """Train together with other processes from now on."""
@@ -152,34 +138,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     of_device = type(error).__name__ == "OutOfMemoryError"
     allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     return isinstance(error, MemoryError) or of_device or allocator
-
-
-def _custom(function: Callable[..., Any]) -> Callable[[EvaluationSpec], Evaluation]:
-    """Evaluation by `function(recipe, *, seed, fidelity, split)`, which returns measurements."""
-
-    def run(spec: EvaluationSpec) -> Evaluation:
-        started = time.perf_counter()
-        values = function(
-            dict(spec.recipe), seed=spec.seed, fidelity=spec.fidelity, split=spec.split
-        )
-        if not isinstance(values, Mapping):
-            raise InputError(
-                f"the evaluator must return a dict of numbers, got {quoted(values, 80)}"
-            )
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise InputError(
-                    f"the evaluator must return numbers, got {_named(name)}={quoted(value, 80)}"
-                )
-        measurements = {_named(name): float(value) for name, value in values.items()}
-        cost = {"train_seconds": time.perf_counter() - started}
-        return Evaluation(spec, Status.OK, measurements, cost)
-
-    return run
-
-
-def _named(measurement: object) -> str:
-    return without_secrets(str(measurement))
 
 
 def _checked(evaluation: Evaluation) -> Evaluation:

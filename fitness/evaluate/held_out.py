@@ -65,7 +65,7 @@ def measure(
             outputs = generate(model, tokenizer, prompts.prompts, **sampling, seed=spec.seed)
         for metric, value in score(settings.metrics, prompts, outputs).items():
             measurements[f"{name}/{metric}"] = value
-        each = answer_items(settings.metrics, prompts.references, outputs)
+        each = answer_items(settings.metrics, prompts, outputs)
         by_item |= {f"{name}/{metric}": value for metric, value in each.items()}
         triples = zip(prompts.prompts, prompts.references, outputs, strict=True)
         samples[name] = [

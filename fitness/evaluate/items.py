@@ -6,15 +6,14 @@ prompt. If a measurement is no such mean (chrF, F1), its items have the pseudo-v
 jackknife (Tukey 1958), whose mean and spread estimate the measurement and its error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fitness.metrics import exact_match, mean_length, repetition
-
-Array = npt.NDArray[np.float64]
+from fitness.data.prompts import Prompts
+from fitness.metrics import METRICS, Array
 
 MOST = 200  # sums in the ledger for each measurement; with more items, neighbours are added up
 DIGITS = 6
@@ -35,16 +34,6 @@ def items(unit: str, sums: npt.ArrayLike, weights: npt.ArrayLike | None = None) 
     if weights is not None or len(values) > MOST:
         found["weights"] = [float(f"{x:.{DIGITS}g}") for x in np.bincount(block, own)]
     return found
-
-
-def jackknife(statistics: Array, measure: Callable[[Array], float]) -> Array:
-    """Pseudo-values, (n,), of a measure of sums over items, whose statistics are (n, ...).
-
-    n f(all) - (n - 1) f(all but one); their mean estimates the measure, without the bias of 1/n.
-    """
-    count, total = len(statistics), statistics.sum(axis=0)
-    whole = measure(total)
-    return np.array([count * whole - (count - 1) * measure(total - one) for one in statistics])
 
 
 def text_items(losses: Array, tokens: npt.NDArray[Any], end: int, length: int) -> dict[str, Any]:
@@ -87,30 +76,15 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
 
 
 def answer_items(
-    metrics: Sequence[str], references: Sequence[str], outputs: Sequence[str]
+    metrics: Sequence[str], prompts: Prompts, outputs: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Item scores of answers to prompts, by metric; only of metrics that are sums over prompts.
-
-    Left out are distinct n-grams, of which a resample with repeats has fewer, and users' own
-    functions.
-    """
-    pairs = list(zip(references, outputs, strict=True))
-    each: dict[str, Callable[[], Any]] = {
-        "exact_match": lambda: [exact_match([output], [wanted]) for wanted, output in pairs],
-        "repetition": lambda: [repetition([output]) for output in outputs],
-        "mean_length": lambda: [mean_length([output]) for output in outputs],
-        "chrf": lambda: _chrf(references, outputs),
+    """Item scores of answers to prompts, by metric; only of metrics that have scores by prompt."""
+    functions = {name: METRICS[name].by_prompt for name in metrics if name in METRICS}
+    return {
+        name: items("prompt", by_prompt(prompts.prompts, prompts.references, outputs))
+        for name, by_prompt in functions.items()
+        if by_prompt is not None
     }
-    return {name: items("prompt", each[name]()) for name in metrics if name in each}
-
-
-def _chrf(references: Sequence[str], outputs: Sequence[str]) -> Array:
-    """Pseudo-values of the corpus's chrF2, which sums the counts of n-grams over segments."""
-    from sacrebleu.metrics.chrf import CHRF
-
-    metric = CHRF()
-    counts = np.array(metric._extract_corpus_statistics(list(outputs), [list(references)]), float)
-    return jackknife(counts, lambda total: float(metric._compute_f_score(total.tolist())))
 
 
 def _precision(confusion: Array) -> float:

@@ -78,10 +78,12 @@ def sft_arguments(
     }
 
 
-def by_trl(task: Task, evaluator: Trl) -> Callable[[EvaluationSpec], Evaluation]:
+def by_trl(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     """Evaluation function that trains by TRL and scores as the builtin evaluator does."""
     import torch
 
+    evaluator = task.evaluator
+    assert isinstance(evaluator, Trl)
     check_installed()
     if task.model is None:
         raise InputError("the evaluator trl needs `model.base`")

@@ -10,7 +10,6 @@ from population.individual import Individual
 from population.space import Genome, SearchSpace
 from population.strategies import optuna
 from population.strategies.cmaes import CMAES
-from population.strategies.islands import on
 from population.strategies.nsga2 import NSGA2
 from population.strategies.nsga3 import NSGA3
 from population.strategies.random import Random
@@ -65,7 +64,6 @@ def make(
     population: int,
     budget: int,
     anchors: Anchors = (),
-    islands: int = 1,
     warm_start: bool = False,
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
@@ -73,31 +71,25 @@ def make(
     Anchors are pairs of operator and genome. With `warm_start`, where children start from their
     parents' weights, there are at most `population` possible parents. Raises as `check` does.
     """
-    check(name, population=population, objectives=1, anchors=len(anchors), islands=islands)
-    kind = _on(name, islands, warm_start=warm_start)
+    check(name, population=population, objectives=1, anchors=len(anchors))
+    kind = bounded() if warm_start and name == "surrogate" else STRATEGIES[name]
     return kind(space, population=population, budget=budget, anchors=anchors)
 
 
-def _on(name: str, islands: int, *, warm_start: bool = False) -> type[Strategy]:
-    kind = bounded() if warm_start and name == "surrogate" else STRATEGIES[name]
-    return kind if islands == 1 else on(kind, islands=islands)
-
-
-def least_population(name: str, *, objectives: int, anchors: int, islands: int = 1) -> int:
+def least_population(name: str, *, objectives: int, anchors: int) -> int:
     """The smallest population that a strategy works with. Raises ValueError as `check` does."""
     if name not in STRATEGIES:
         close = difflib.get_close_matches(name, STRATEGIES, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STRATEGIES)}"
         raise ValueError(f"strategy {name!r} is unknown; {remedy}")
-    return _on(name, islands).minimum_population(objectives=objectives, anchors=anchors)
+    return STRATEGIES[name].minimum_population(objectives=objectives, anchors=anchors)
 
 
-def check(name: str, *, population: int, objectives: int, anchors: int, islands: int = 1) -> None:
+def check(name: str, *, population: int, objectives: int, anchors: int) -> None:
     """Raise ValueError when there is no such strategy or the population is too small for it."""
-    minimum = least_population(name, objectives=objectives, anchors=anchors, islands=islands)
+    minimum = least_population(name, objectives=objectives, anchors=anchors)
     if population < minimum:
-        divided = f" on {islands} islands" if islands > 1 else ""
         raise ValueError(
-            f"population {population} is too small for {name}{divided}: with {anchors} anchors and"
+            f"population {population} is too small for {name}: with {anchors} anchors and"
             f" {objectives} objectives it needs at least {minimum}; raise it"
         )

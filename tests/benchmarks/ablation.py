@@ -11,7 +11,6 @@ from typing import Any
 
 from population.space import SearchSpace
 from population.strategies import STRATEGIES, Strategy
-from population.strategies.islands import on
 from population.strategies.nsga2 import NSGA2
 from population.strategies.surrogate import Parts, Surrogate
 from tests.benchmarks.comparison import Comparison, one_objective
@@ -48,8 +47,6 @@ PARTS: dict[str, dict[str, type[Strategy]]] = {
     "nsga2": {
         "population of 8": variant(NSGA2, population=8),
         "population of 32": variant(NSGA2, population=32),
-        "two islands": on(NSGA2, islands=2),
-        "four islands": on(NSGA2, islands=4),
     },
 }
 

@@ -2,13 +2,14 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness.evaluate.evaluator import _custom
+from fitness.evaluate.function import by_function
 from fitness.evaluate.transcript import READ, Transcript
 from fitness.evaluation import EvaluationSpec, Status, Task, failed
 from fitness.secrets import Filter, quoted, secrets_of, without_secrets
@@ -153,11 +154,16 @@ def test_what_a_function_returns_is_shown_without_secrets(monkeypatch: pytest.Mo
     secret = "0123456789" * 8
     monkeypatch.setenv("SOME_KEY", secret)
     assert quoted("x" * 20 + secret, 60) == "'" + "x" * 20 + "***'"
+    plugin = sys.modules[__name__]
     for value in ([secret], {"loss": secret}, {secret: "x"}):
-        run = _custom(lambda recipe, value=value, **given: value)
+        monkeypatch.setattr(
+            plugin, "given", lambda recipe, value=value, **more: value, raising=False
+        )
+        run = by_function(Task(f"{__name__}:given"))
         with pytest.raises(Exception, match=r"must return .*\*\*\*") as caught:
             run(EvaluationSpec(0, {}, 0))
         assert "0123" not in str(caught.value)
-    named = _custom(lambda recipe, **given: {f"loss {secret}": 1})(EvaluationSpec(0, {}, 0))
+    monkeypatch.setattr(plugin, "given", lambda recipe, **more: {f"loss {secret}": 1})
+    named = by_function(Task(f"{__name__}:given"))(EvaluationSpec(0, {}, 0))
     assert named.measurements == {"loss ***": 1.0}
     assert Task("builtin").kinds == {}

@@ -6,19 +6,17 @@ from population.strategies import BREEDING, make
 from tests.population.strategy_reference import ANCHORS, POPULATION, SPACE, score, slot_rng
 
 
-@pytest.mark.parametrize("islands", [1, 2])
 @pytest.mark.parametrize("name", BREEDING)
 def test_only_possible_parents_are_bred_from_and_with_warm_start_they_are_at_most_a_population(
-    name: str, islands: int
+    name: str,
 ) -> None:
-    population = islands * POPULATION
+    population = POPULATION
     strategy = make(
         name,
         SPACE,
         population=population,
         budget=64,
         anchors=ANCHORS,
-        islands=islands,
         warm_start=True,
     )
     bred = 0

@@ -21,7 +21,7 @@ class Watched:
         self._config, self.read = config, set[str]()
 
     def __getattr__(self, name: str) -> Any:
-        self.read.add(name)
+        self.read.add("evaluator" if name == "form" else name)
         return getattr(self._config, name)
 
 

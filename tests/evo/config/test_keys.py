@@ -11,6 +11,7 @@ from fitness.recipe import Recipe
 from population.space import Float
 from tests.evo.config.conftest import edited, errors_of
 
+ROUNDS = Path(configuration.__file__).parents[2] / "runs" / "self_improvement.yaml"
 FLAT = """
 recipe: {adapter: lora, lora_rank: 4, lora_targets: attention, keep_length_low: 0.1}
 genome:
@@ -110,7 +111,8 @@ def test_a_recorded_spec_with_removed_keys_is_that_without_them(tmp_path: Path) 
     config = load(written(tmp_path, FLAT))
     plain = to_plain(config)
     for section, name in REMOVED:
-        plain[section] = {name: REMOVED[section, name], **plain[section]}
+        if plain[section] is not None:
+            plain[section] = {name: REMOVED[section, name], **plain[section]}
     assert from_plain(plain) == config
     assert configuration.difference(to_plain(from_plain(plain)), to_plain(config)) == []
 
@@ -123,6 +125,12 @@ def test_a_removed_key_with_another_value_is_told(tmp_path: Path, key: tuple[str
     assert f"{key[1]}: is no longer a key, it is always {REMOVED[key]}" in error
     with pytest.raises(ConfigError, match="no longer a key"):
         from_plain({"recipe": {key[1]: 7}})
+
+
+def test_recorded_rounds_have_the_objectives_that_were_added_to_them() -> None:
+    plain = to_plain(load(ROUNDS))
+    older = {**plain, "rounds": {**plain["rounds"], "general": True}}
+    assert from_plain(older) == load(ROUNDS)
 
 
 def test_the_removed_keys_are_no_fields() -> None:

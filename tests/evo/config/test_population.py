@@ -24,7 +24,6 @@ def spec(tmp_path: Path) -> Path:
         (["budget.evaluations=6"], 3),
         (["budget.evaluations=1"], 1),
         (["budget.evaluations=6", "search.strategy=nsga2"], 4),
-        (["budget.evaluations=40", "search.strategy=nsga2", "search.islands=5"], 20),
         (["budget.evaluations=6", "search.population=5"], 5),
     ],
 )

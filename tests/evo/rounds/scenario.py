@@ -24,7 +24,7 @@ recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
 genome:
   mixture: {{type: simplex}}
   keep_realness: {{type: float, low: 0.3, high: 1}}
-objectives: {{target/loss: minimize}}
+objectives: {{target/loss: minimize, general/loss: minimize}}
 baselines: [uniform]
 search: {{population: 4, replicates: 1, parallel: 2}}
 budget: {{evaluations: 5, tokens: 576}}

@@ -48,11 +48,6 @@ def test_the_first_round_has_no_pool_and_nothing_to_cut(tmp_path: Path):
     assert list(first.sources) == ["jargon", "devil"]
 
 
-def test_rounds_measure_what_is_forgotten_unless_told_otherwise(tmp_path: Path):
-    assert list(load(tmp_path).objectives) == ["target/loss", "general/loss"]
-    assert list(load(tmp_path, "  general: false\n").objectives) == ["target/loss"]
-
-
 def test_a_later_round_mixes_the_pool_in_up_to_what_must_be_real(tmp_path: Path):
     config = load(tmp_path, "  real_share: 0.7\n")
     files = {"pool": tmp_path / "pool.jsonl", "corrections": tmp_path / "corrections.jsonl"}
