@@ -288,21 +288,9 @@ def filters() -> str:
 
 
 def rewards() -> str:
-    """The rewards, by the first line of what computes them or their description."""
-    missing = REWARDS.keys() ^ REWARDED.keys()
-    if missing:
-        raise KeyError(f"REWARDED in {__file__} and the rewards differ by {', '.join(missing)}")
-    return table(("reward", "value of an answer"), [[f"`{n}`", t] for n, t in REWARDED.items()])
-
-
-REWARDED = {
-    "fluency": "mean log-probability of its tokens under the untouched base, after the prompt",
-    "relevance": "its fluency after the prompt less its fluency after nothing",
-    "diversity": "1 less the share of its token pairs that another answer to the prompt has too",
-    "exact_match": "1 if it equals the reference but for case and white space, else 0",
-    "length": "less its tokens as a share of the longest answer: a penalty",
-    "repetition": "less the share of its 4-grams of tokens that it has had before: a penalty",
-}
+    """The rewards, by the first line of their docstrings."""
+    rows = [[f"`{name}`", (one.__doc__ or "").split("\n")[0]] for name, one in REWARDS.items()]
+    return table(("reward", "value of an answer"), rows)
 
 
 def strategies() -> str:

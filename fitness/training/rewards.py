@@ -1,12 +1,13 @@
 """Rewards: numbers for the answers in a group of answers to one prompt, higher is better.
 
 A user's own reward is `module:function`, called as function(prompts, references, outputs) with
-lists of texts; it returns a number for each output.
+lists of texts; it returns a number for each output. The first line of a reward's docstring is its
+entry in the reference.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -34,29 +35,40 @@ class Group:
     plain: Sequence[float]
 
 
-def _diversity(group: Group) -> list[float]:
-    """1 - the share of an answer's token bigrams that another answer has too (leave-one-out)."""
+def fluency(group: Group) -> Sequence[float]:
+    """Mean log-probability of its tokens under the untouched base, after the prompt."""
+    return group.fluency
+
+
+def relevance(group: Group) -> Sequence[float]:
+    """Its fluency after the prompt less its fluency after nothing."""
+    return [after - alone for after, alone in zip(group.fluency, group.plain, strict=True)]
+
+
+def diversity(group: Group) -> Sequence[float]:
+    """1 less the share of its token pairs that another answer to the prompt has too."""
     pairs = [set(grams(tokens, 2)) for tokens in group.tokens]
     had = Counter(pair for one in pairs for pair in one)
     return [1 - share(sum(had[pair] > 1 for pair in one), len(one)) for one in pairs]
 
 
-def _repetition(group: Group) -> list[float]:
-    """Minus the share of an answer's token 4-grams that occur earlier in it."""
+def exact_match(group: Group) -> Sequence[float]:
+    """1 if it equals the reference but for case and white space, else 0."""
+    return [float(plain(output) == plain(group.reference)) for output in group.outputs]
+
+
+def length(group: Group) -> Sequence[float]:
+    """Less its tokens as a share of the longest answer: a penalty."""
+    return [-len(tokens) / group.longest for tokens in group.tokens]
+
+
+def repetition(group: Group) -> Sequence[float]:
+    """Less the share of its 4-grams of tokens that it has had before: a penalty."""
     return [-repeated(tokens) for tokens in group.tokens]
 
 
-REWARDS: dict[str, Callable[[Group], list[float]]] = {
-    "fluency": lambda group: list(group.fluency),
-    "relevance": lambda group: [
-        after - alone for after, alone in zip(group.fluency, group.plain, strict=True)
-    ],
-    "diversity": _diversity,
-    "exact_match": lambda group: [
-        float(plain(output) == plain(group.reference)) for output in group.outputs
-    ],
-    "length": lambda group: [-len(tokens) / group.longest for tokens in group.tokens],
-    "repetition": _repetition,
+REWARDS: Mapping[str, Callable[[Group], Sequence[float]]] = {
+    one.__name__: one for one in (fluency, relevance, diversity, exact_match, length, repetition)
 }
 
 

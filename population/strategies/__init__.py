@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -30,6 +30,9 @@ class Strategy(Protocol):
     may be bred from; one that is dropped returns only if told again.
     """
 
+    breeds: ClassVar[bool]  # children have parents, whose weights they may start from
+    planned: ClassVar[bool]  # the budget decides what is proposed, so that it cannot grow later
+
     def __init__(
         self, space: SearchSpace, *, population: int, budget: int, anchors: Anchors = ()
     ) -> None: ...
@@ -53,8 +56,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "regression": Regression,
     **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
 }
-BREEDING = ("surrogate", "nsga2", "nsga3")  # strategies whose children have `possible_parents`
-PLANNED = {"regression"}  # the budget decides what they propose, so that it cannot grow later
+BREEDING = tuple(name for name, kind in STRATEGIES.items() if kind.breeds)
+PLANNED = frozenset(name for name, kind in STRATEGIES.items() if kind.planned)
 
 
 def make(

@@ -7,7 +7,7 @@ in a replay may be far from the proposal: such steps are shortened as injected s
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from deap import cma
@@ -29,6 +29,9 @@ ATTEMPTS = 8  # draws with growing steps before a duplicate gives way to a fresh
 
 class CMAES:
     """Slots below `population` hold the anchors and a spread of draws, the others samples."""
+
+    breeds: ClassVar[bool] = False
+    planned: ClassVar[bool] = False
 
     def __init__(
         self,

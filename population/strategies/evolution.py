@@ -7,7 +7,7 @@ are asked while others are pending, it is steady state, by the same code.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -32,6 +32,9 @@ class Evolution(ABC):
     at the start, since children of few parents are too similar, and after a restart, when no new
     individual has survived for long.
     """
+
+    breeds: ClassVar[bool] = True
+    planned: ClassVar[bool] = False
 
     def __init__(
         self,

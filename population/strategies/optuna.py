@@ -43,6 +43,8 @@ ATTEMPTS = 3  # proposals before a duplicate gives way to a fresh draw
 class Optuna:
     """The base of one class per sampler (`using`); the first slots hold the anchors."""
 
+    breeds: ClassVar[bool] = False
+    planned: ClassVar[bool] = False
     sampler: ClassVar[str]
 
     def __init__(

@@ -4,6 +4,7 @@ Bergstra and Bengio 2012, Random search for hyper-parameter optimization.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from population.strategies.taken import Taken
 
 class Random:
     """Remembers only the genomes that are taken, to avoid duplicates."""
+
+    breeds: ClassVar[bool] = False
+    planned: ClassVar[bool] = False
 
     def __init__(
         self,

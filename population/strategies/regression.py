@@ -10,7 +10,7 @@ proposals are learned from as well. Several objectives: each proposal has random
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,9 @@ AVERAGED = 20  # of the best predictions, as RegMix takes the mean of its best h
 
 class Regression:
     """Random design, then regression; depends on the budget, which therefore cannot change."""
+
+    breeds: ClassVar[bool] = False
+    planned: ClassVar[bool] = True
 
     def __init__(
         self,

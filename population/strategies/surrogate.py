@@ -59,6 +59,8 @@ class Surrogate:
     Scores at lower fidelities help to predict full ones: fidelity is one more coordinate.
     """
 
+    breeds: ClassVar[bool] = True
+    planned: ClassVar[bool] = False
     bounded: ClassVar[bool] = False  # to a population of mates, see `bounded`
 
     def __init__(

@@ -145,8 +145,8 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "finite number"),
         ("batch_size: 8", "method: preference", ":16: recipe.method: preference needs a source of "
          "kind preference or rating"),
-        ("batch_size: 8", "method: preferance", ":16: recipe.method: must be supervised, "
-         "preference or reinforce, got 'preferance'; did you mean preference?"),
+        ("batch_size: 8", "adapter: lorra", ":16: recipe.adapter: must be none, lora or dora, got "
+         "'lorra'; did you mean lora?"),
         ("decay: {type: choice, options: [linear, cosine]}", "method: {type: choice, options: "
          "[supervised, reinforce]}", ":20: genome.method: reinforce needs a source of kind prompt"),
         ("batch_size: 8", "start: parent\n  adapter: dora", ":17: recipe.adapter: no warm "

@@ -120,7 +120,6 @@ def test_without_a_pool_the_cuts_decide_nothing() -> None:
     fields = Recipe().model_dump()
     unused = idle({**fields, "source": "text"}) - idle({**fields, "source": "sample"})
     assert unused == {name for name in fields if name.startswith("keep_")}
-    assert len(unused) == 12
 
 
 def test_the_table_tells_what_each_filter_dropped_with_the_furthest_examples() -> None:
