@@ -22,8 +22,9 @@ from evo.record.elapsed import running_time, sessions
 from evo.record.facts import launch_of
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
-from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
+from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
+from evo.search.requests import Recalled, Requests, Stopped, StopRequests, unknown
 from fitness.cost import cost_of
 from fitness.errors import InputError
 from population.strategies import PLANNED
@@ -33,7 +34,7 @@ from population.strategies import PLANNED
 class Round:
     """Additions to a search that is one of several rounds."""
 
-    then: Callable[[Evaluations], None]  # called after the comparison, before the run finishes
+    then: Callable[[Requests], None]  # called after the comparison, before the run finishes
     recalled: Recalled  # looks up evaluations of earlier rounds
     first: bool = True
 
@@ -120,28 +121,28 @@ def _drive(
     round: Round | None,
 ) -> bool:
     asked = StopRequests()
-    key = configuration.space(config).key
+    ledger.on_append = watch
     recalled = round.recalled if round else unknown
-    evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
+    decisions = Decisions(config, ledger)
+    requests = Requests(config, ledger, cluster, decisions.individual, asked, recalled)
     if idle := idle_workers(config.search, cluster.size):
         warnings.warn(idle, stacklevel=2)
     with _signals(asked, lambda: watch.interrupted(asked.times, cluster.busy)):
         try:
             cost = cost_of(prepared.task)
-            winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
-            compare(config, winner, evaluations)
+            artifacts = Artifacts(run / "artifacts")
+            winner = evolve(config, prepared.sizes, cost, decisions, requests, artifacts)
+            compare(config, winner, decisions, requests)
             if round is not None:
-                round.then(evaluations)
+                round.then(requests)
         except Stopped:
-            watch(ledger.append("stopped", time=time.time()))
+            ledger.append("stopped", time=time.time())
             return False
-    watch(
-        ledger.append(
-            "finished",
-            time=time.time(),
-            busy_seconds=cluster.busy_seconds,
-            driver_seconds=time.process_time(),
-        )
+    ledger.append(
+        "finished",
+        time=time.time(),
+        busy_seconds=cluster.busy_seconds,
+        driver_seconds=time.process_time(),
     )
     return True
 

@@ -5,6 +5,7 @@ Lines are written, read and locked by `fitness.facts`, as for any file of facts.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,11 +88,13 @@ class Ledger(Closing):
 
     `facts` are those it had when it was opened, without the samples, which only a report reads.
     Appended facts are on disk only, so that the driver's memory does not grow with the run.
+    `on_append` is called with each once it is there.
     """
 
     def __init__(self, run: Path) -> None:
         """Lock and open an existing ledger, cutting a torn tail off the file."""
         self.path = ledger_file(run)
+        self.on_append: Callable[[Fact], None] = lambda fact: None
         self._lock = lock(run, LOCK)
         try:
             self.facts, whole = _read(self.path, samples=False)
@@ -117,11 +120,11 @@ class Ledger(Closing):
     def append(self, fact: str, **values: Any) -> Fact:
         """Write one fact and wait until it is on disk. On a full disk the file stays whole.
 
-        Secrets of this machine's environment are masked in its texts; those of other machines
-        were masked there.
+        Secrets of this machine's environment are masked; those of other machines were there.
         """
         record = _clean({"fact": fact, **values}, Filter(os.environ))
         self._file.append(record)
+        self.on_append(record)
         return record
 
     def close(self) -> None:

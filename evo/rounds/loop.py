@@ -36,7 +36,7 @@ from evo.rounds.recall import Recall
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
 from evo.samples.generate import prompts_in
-from evo.search.evaluations import Evaluations
+from evo.search.requests import Requests
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
 from fitness.models import folders
@@ -220,16 +220,14 @@ def _write(
     spec: SearchConfig,
     own: Path,
     done: Sequence[RoundFact],
-    evaluations: Evaluations,
+    requests: Requests,
 ) -> None:
     """Generate samples with the best individuals of a round, unless it is the last one."""
     facts = read(own)
     if _ended(config, [*done, _outcome(facts, done)]):
         return
-    jobs = jobs_of(config, spec, facts, len(done) + 1, evaluations)
-    for job in jobs:
-        evaluations.request(job)
-    results = [evaluations.result(job) for job in jobs]
+    jobs = jobs_of(config, spec, facts, len(done) + 1)
+    results = requests.all_of(jobs)
     if all(one.status != "ok" for one in results):
         raise InputError(
             f"round {len(done) + 1}: no individual could generate samples: "

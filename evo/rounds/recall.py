@@ -13,7 +13,7 @@ from evo.config import of as config_of
 from evo.record.facts import Evaluated, details
 from evo.record.ledger import read
 from evo.rounds.spec import different
-from evo.search.evaluations import from_fact
+from evo.search.results import from_fact
 from fitness.evaluation import Evaluation, EvaluationSpec
 from fitness.files import appearing
 from fitness.models import weights

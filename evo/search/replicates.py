@@ -16,7 +16,7 @@ from evo.config.genomes import NOTHING, baseline_names
 from evo.config.sections import SEED_STEP
 from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING
-from evo.search.evaluations import Job
+from evo.search.jobs import Job
 from evo.significance import CLEAR, Sample
 from fitness.evaluation import Evaluation, Status
 from population.individual import Individual

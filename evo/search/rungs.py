@@ -9,7 +9,7 @@ from evo.config import SearchConfig
 from evo.planning import spending
 from evo.planning.lineages import portion
 from evo.record.artifacts import Artifacts
-from evo.search.evaluations import Job
+from evo.search.jobs import Job
 from evo.search.replicates import FULL
 from population.individual import Individual
 from population.rungs import SHARE, hopeless, promote, within_reach

@@ -8,7 +8,7 @@ from evo import history
 from evo.planning.lineages import from_fact, portion
 from evo.planning.spending import continued_from, share
 from evo.progress.tally import Tally
-from evo.search.evaluations import Job
+from evo.search.jobs import Job
 from evo.search.rungs import share as share_of_job
 from tests.evo.synthetic_ledger import ledger
 

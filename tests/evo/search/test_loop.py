@@ -11,8 +11,9 @@ from evo import config as configuration
 from evo.cluster.queue import ClusterError, Lost
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger, read
-from evo.search.evaluations import Evaluations, Stopped, StopRequests
+from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
+from evo.search.requests import Requests, Stopped, StopRequests
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -63,13 +64,12 @@ def search(run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] | 
         header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(
-            config, ledger, cluster, StopRequests(), watch or (lambda fact: None), key
-        )
+        ledger.on_append = watch or ledger.on_append
+        decisions = Decisions(config, ledger)
+        requests = Requests(config, ledger, cluster, decisions.individual, StopRequests())
         cost = cost_of(Task(config.evaluator))
-        winner = evolve(config, {}, cost, evaluations, Artifacts(run / "artifacts"))
-        compare(config, winner, evaluations)
+        winner = evolve(config, {}, cost, decisions, requests, Artifacts(run / "artifacts"))
+        compare(config, winner, decisions, requests)
     return winner
 
 
@@ -271,10 +271,13 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
 
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
     with Ledger.create(tmp_path / "run", header) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, InProcess(task), asked, watch, key)
+        ledger.on_append = watch
+        decisions = Decisions(config, ledger)
+        cluster: Any = InProcess(task)
+        requests = Requests(config, ledger, cluster, decisions.individual, asked)
+        artifacts = Artifacts(tmp_path / "artifacts")
         with pytest.raises(Stopped):
-            evolve(config, {}, cost_of(task), evaluations, Artifacts(tmp_path / "artifacts"))
+            evolve(config, {}, cost_of(task), decisions, requests, artifacts)
     assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")
     search(tmp_path / "run", spec, InProcess(task))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")

@@ -9,8 +9,9 @@ import pytest
 
 from evo import config as configuration
 from evo import history
+from evo.planning.spending import continued_from
 from evo.record.ledger import Fact, read
-from evo.search.evaluations import Job, continued_from
+from evo.search.jobs import Job
 from evo.search.rungs import share
 from fitness.evaluation import Task
 from population.individual import Individual
