@@ -8,7 +8,8 @@ from evo import run
 from evo.config import SearchConfig
 from evo.config.file import read as read_spec
 from evo.record import trust
-from evo.record.ledger import Fact, read
+from evo.record.facts import Facts
+from evo.record.ledger import read
 from evo.rounds import loop
 from evo.rounds.loop import Watching
 
@@ -45,9 +46,7 @@ def resume(
         return run.resume(folder, overrides, watch)
 
 
-def _check_code(
-    folder: Path, facts: Sequence[Fact], config: SearchConfig, *, trusted: bool
-) -> None:
+def _check_code(folder: Path, facts: Facts, config: SearchConfig, *, trusted: bool) -> None:
     """Check trust in the code named by the ledger and by the spec file in the run folder.
 
     Overrides on the command line are the user's own and are not checked.

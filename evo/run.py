@@ -19,9 +19,12 @@ from evo.progress.live import Progress
 from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
-from evo.record.ledger import FILE, Fact, Ledger, read
-from evo.search.evaluations import Evaluations, Recalled, Stopped, StopRequests, unknown
+from evo.record.facts import launch_of
+from evo.record.ledger import FILE, Ledger, read
+from evo.record.state import state
+from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
+from evo.search.requests import Recalled, Requests, Stopped, StopRequests, unknown
 from fitness.cost import cost_of
 from fitness.errors import InputError
 from population.strategies import PLANNED
@@ -31,7 +34,7 @@ from population.strategies import PLANNED
 class Round:
     """Additions to a search that is one of several rounds."""
 
-    then: Callable[[Evaluations], None]  # called after the comparison, before the run finishes
+    then: Callable[[Requests], None]  # called after the comparison, before the run finishes
     recalled: Recalled  # looks up evaluations of earlier rounds
     first: bool = True
 
@@ -94,8 +97,8 @@ def go_on(
     begun = configuration.of(facts)
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
-    _check_data(run, facts[0]["fingerprints"], prepared.fingerprints)
-    if finished(facts) and config == begun and not again:
+    _check_data(run, launch_of(facts)["fingerprints"], prepared.fingerprints)
+    if state(facts) == "finished" and config == begun and not again:
         return True
     if config != begun:  # else the launch printed the warnings
         _foreseen(config, prepared, watch)
@@ -118,28 +121,28 @@ def _drive(
     round: Round | None,
 ) -> bool:
     asked = StopRequests()
-    key = configuration.space(config).key
+    ledger.on_append = watch
     recalled = round.recalled if round else unknown
-    evaluations = Evaluations(config, ledger, cluster, asked, watch, key, recalled)
+    decisions = Decisions(config, ledger)
+    requests = Requests(config, ledger, cluster, decisions.individual, asked, recalled)
     if idle := idle_workers(config.search, cluster.size):
         warnings.warn(idle, stacklevel=2)
     with _signals(asked, lambda: watch.interrupted(asked.times, cluster.busy)):
         try:
             cost = cost_of(prepared.task)
-            winner = evolve(config, prepared.sizes, cost, evaluations, Artifacts(run / "artifacts"))
-            compare(config, winner, evaluations)
+            artifacts = Artifacts(run / "artifacts")
+            winner = evolve(config, prepared.sizes, cost, decisions, requests, artifacts)
+            compare(config, winner, decisions, requests)
             if round is not None:
-                round.then(evaluations)
+                round.then(requests)
         except Stopped:
-            watch(ledger.append("stopped", time=time.time()))
+            ledger.append("stopped", time=time.time())
             return False
-    watch(
-        ledger.append(
-            "finished",
-            time=time.time(),
-            busy_seconds=cluster.busy_seconds,
-            driver_seconds=time.process_time(),
-        )
+    ledger.append(
+        "finished",
+        time=time.time(),
+        busy_seconds=cluster.busy_seconds,
+        driver_seconds=time.process_time(),
     )
     return True
 
@@ -191,10 +194,6 @@ def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> Search
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})
     return config.model_copy(update={"search": search})
-
-
-def finished(facts: Sequence[Fact]) -> bool:
-    return facts[-1]["fact"] == "finished"
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, plain, repeated, share
 
+Direction = Literal["minimize", "maximize"]
+SIGN: Mapping[Direction, int] = {"minimize": 1, "maximize": -1}  # sign * measurement is a loss
 Array = npt.NDArray[np.float64]
 Texts = Sequence[str]
 Function = Callable[[Texts, Texts, Texts], Any]  # of prompts, references, outputs
@@ -32,8 +34,13 @@ class Measurement:
 
     name: str
     unit: str
-    direction: Literal["minimize", "maximize"] | None  # None: the spec must give it
+    direction: Direction | None  # None: the spec must give it
     description: str
+
+    @property
+    def sign(self) -> int:
+        """1 if lower is better, -1 if higher is, 0 if the spec must say it."""
+        return 0 if self.direction is None else SIGN[self.direction]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Metric:
     """A metric of the answers to prompts: its meaning, the function, and its scores by prompt."""
 
     unit: str
-    direction: Literal["minimize", "maximize"] | None
+    direction: Direction | None
     description: str
     function: Function
     """Called with prompts, references and outputs; returns a finite number."""

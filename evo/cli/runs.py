@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
     from evo.launch import Watching
-    from evo.record.ledger import Fact
+    from evo.record.facts import Facts
 
 RUNS = Path("runs")  # where launches go unless told otherwise
 
@@ -189,11 +189,12 @@ def report(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _next(run: Path, facts: "Sequence[Fact]") -> str:
+def _next(run: Path, facts: "Facts") -> str:
     """The command that is most likely wanted next, after the summary."""
     from evo.record.ledger import in_use
+    from evo.record.state import state
 
-    if facts[-1]["fact"] == "finished":
+    if state(facts) == "finished":
         return f"evo export {run} --to DIR    or: evo report {run} --open"
     if in_use(run):
         return f"evo status {run} --watch"

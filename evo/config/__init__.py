@@ -66,6 +66,7 @@ __all__ = [
     "objectives",
     "of",
     "possible",
+    "recorded_in",
     "resolve_spec",
     "space",
     "to_plain",
@@ -153,8 +154,14 @@ def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
 
 
 def of(facts: Sequence[Mapping[str, Any]]) -> SearchConfig:
-    """The config of a run, from its ledger; a resume may have changed resources or the budget."""
-    return from_plain(next(fact["config"] for fact in reversed(facts) if fact.get("config")))
+    """The config of a run, from its ledger, to resume or repeat it."""
+    return from_plain(recorded_in(facts))
+
+
+def recorded_in(facts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The resolved spec in a ledger; a resume may have changed resources or the budget."""
+    plain: Mapping[str, Any] = next(f["config"] for f in reversed(facts) if f.get("config"))
+    return plain
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

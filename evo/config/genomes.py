@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from evo.config.sections import ONLY, SearchConfig
+from fitness.metrics import SIGN, Direction
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
@@ -145,6 +146,16 @@ class Objective:
     name: str
     sign: int
 
+    @classmethod
+    def towards(cls, name: str, direction: Direction) -> Self:
+        """The objective to minimise or maximise a measurement."""
+        return cls(name, SIGN[direction])
+
+    @property
+    def direction(self) -> Direction:
+        """The direction as a spec says it."""
+        return next(direction for direction, sign in SIGN.items() if sign == self.sign)
+
     def loss(self, measurements: Mapping[str, float]) -> float:
         """The measurement, oriented so that lower is better. KeyError if it was not measured."""
         return self.sign * measurements[self.name]
@@ -217,8 +228,7 @@ class Constraint:
 def objectives(config: SearchConfig) -> tuple[Objective, ...]:
     """Objectives in the order of the spec; `best` is decided by the first."""
     return tuple(
-        Objective(name, -1 if direction == "maximize" else 1)
-        for name, direction in config.objectives.items()
+        Objective.towards(name, direction) for name, direction in config.objectives.items()
     )
 
 

@@ -22,6 +22,7 @@ from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
 from fitness.evaluators import BUILTIN, Form, form_of
+from fitness.metrics import Direction
 from fitness.models.heads import ModelTask
 from fitness.recipe import Recipe
 from population.space import Gene
@@ -321,7 +322,7 @@ class SearchConfig(Section):
     genome: dict[Name, Gene] = Field(
         min_length=1, description="Genes: fields of the recipe that evolve, with their values."
     )
-    objectives: dict[str, Literal["minimize", "maximize"]] = Field(
+    objectives: dict[str, Direction] = Field(
         min_length=1,
         description="Measurements to improve; the first one decides which individual is best.",
     )

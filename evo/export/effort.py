@@ -9,7 +9,7 @@ from typing import Any
 
 from evo.config import SearchConfig
 from evo.prepare.foresight import duration
-from evo.record.ledger import Fact
+from evo.record.facts import Facts, cost, details
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
 from fitness.merging.lineage import needed
@@ -62,7 +62,7 @@ class Effort:
 
 def effort_of(
     run: Path,
-    facts: Sequence[Fact],
+    facts: Facts,
     config: SearchConfig,
     spec: EvaluationSpec,
     base: Path,
@@ -100,9 +100,7 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _seconds(
-    facts: Sequence[Fact], config: SearchConfig, individuals: Sequence[int]
-) -> float | None:
+def _seconds(facts: Facts, config: SearchConfig, individuals: Sequence[int]) -> float | None:
     """Seconds of training alone, without scoring; None if not recorded.
 
     The builtin trainer trains an individual in parts if it paused at rungs: these are added up.
@@ -110,9 +108,10 @@ def _seconds(
     total = 0.0
     for individual in individuals:
         own = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == individual]
-        same = next((f["details"]["same_as"] for f in own if "same_as" in f["details"]), individual)
+        copied = (details(f)["same_as"] for f in own if "same_as" in details(f))
+        same = next(copied, individual)
         parts = [
-            fact["cost"].get("train_seconds")
+            cost(fact).get("train_seconds")
             for fact in facts
             if fact["fact"] == "evaluation"
             and (fact["individual"], fact["seed"]) == (same, config.seed)
@@ -120,9 +119,10 @@ def _seconds(
             and fact["status"] == "ok"
             and (0 < fact["fidelity"] <= 1 if config.form.trains else fact["fidelity"] == 1)
         ]
-        if not parts or None in parts:
+        seconds = [part for part in parts if part is not None]
+        if not parts or len(seconds) < len(parts):
             return None
-        total += sum(parts)
+        total += sum(seconds)
     return total
 
 

@@ -12,6 +12,7 @@ from evo.config import SearchConfig
 from evo.export.model import check_same, chosen, new_folder, write_recipe
 from evo.export.trainers import DATA, TRAINERS, Fine, Trainer
 from evo.prepare.task import prepare
+from evo.record.facts import launch_of
 from evo.record.ledger import read
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
@@ -38,7 +39,7 @@ def export_as(run: Path, individual: str, name: str, to: Path, *, trusted: bool 
             f"{config.model.task}; `evo export` without --as writes the model itself"
         )
     prepared = prepare(config)
-    check_same(run, facts[0], prepared.fingerprints)
+    check_same(run, launch_of(facts), prepared.fingerprints)
     trainer = TRAINERS[name]
     fine = _fine_tune(config, prepared.task, Recipe.model_validate(plain))
     missing = trainer.missing(fine)

@@ -22,7 +22,8 @@ from evo.places import check_room_for
 from evo.planning.lineages import Lineage, recorded
 from evo.prepare.task import head_of, prepare
 from evo.record import trust
-from evo.record.ledger import Fact, read
+from evo.record.facts import Details, Evaluated, Facts, Search, details, launch_of
+from evo.record.ledger import read
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task
@@ -85,7 +86,7 @@ def export(
         )
     base = folders.locate(config.model.base)
     head = head_of(config, base)
-    check_same(run, facts[0], {"model": folders.fingerprint(base)})
+    check_same(run, launch_of(facts), {"model": folders.fingerprint(base)})
     kept = weights.folder_of(run / "artifacts", number)
     lineage = Lineage() if kept.is_dir() else recorded(config, facts, number)
     spec = EvaluationSpec(
@@ -124,7 +125,7 @@ def new_folder(to: Path) -> Path:
 
 
 def chosen(
-    run: Path, facts: Sequence[Fact], individual: str, *, trusted: bool
+    run: Path, facts: Facts, individual: str, *, trusted: bool
 ) -> tuple[SearchConfig, int, dict[str, Any]]:
     """A run's config, and the number and recipe of an individual by its number or "best".
 
@@ -149,7 +150,7 @@ def chosen(
         ) from None
 
 
-def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
+def _number(run: Path, facts: Facts, individual: str) -> int:
     if individual == "best":
         number = best(facts)
         if number is None:
@@ -162,7 +163,7 @@ def _number(run: Path, facts: Sequence[Fact], individual: str) -> int:
     return int(individual)
 
 
-def check_same(run: Path, search: Fact, now: Mapping[str, Any]) -> None:
+def check_same(run: Path, search: Search, now: Mapping[str, Any]) -> None:
     """Raise InputError if fingerprints differ from those recorded at the launch of the run."""
     then = search["fingerprints"]
     changed = [name for name in now if name in then and now[name] != then[name]]
@@ -185,11 +186,11 @@ def write_recipe(config: SearchConfig, recipe: Mapping[str, Any], path: Path) ->
 
 
 def _trained_again(
-    run: Path, facts: Sequence[Fact], config: SearchConfig, spec: EvaluationSpec, room: Path
+    run: Path, facts: Facts, config: SearchConfig, spec: EvaluationSpec, room: Path
 ) -> Path:
     """Train an individual again, from its ancestors' checkpoints that exist; returns its folder."""
     prepared = prepare(config)
-    check_same(run, facts[0], prepared.fingerprints)
+    check_same(run, launch_of(facts), prepared.fingerprints)
     for ancestor in spec.ancestors:
         there = weights.folder_of(run / "artifacts", ancestor.individual)
         if there.is_dir():
@@ -237,18 +238,18 @@ def _front(base: str, *, adapter: bool) -> str:
 def _card(
     config: SearchConfig,
     number: int,
-    measured: Sequence[Fact],
-    evaluations: Sequence[Fact],
+    measured: Sequence[Evaluated],
+    evaluations: Sequence[Evaluated],
     limits: Sequence[Constraint],
     *,
     adapter: bool,
 ) -> str:
     """Model card; `measured` are the individual's own evaluations among all the run's."""
-    origin = measured[0]["details"].get("same_as", number)  # an equal genome, really trained
-    details = next(
-        fact["details"]
+    origin = details(measured[0]).get("same_as", number)  # an equal genome, really trained
+    data = next(
+        details(fact)
         for fact in evaluations
-        if fact["individual"] == origin and "shares" in fact["details"]
+        if fact["individual"] == origin and "shares" in details(fact)
     )
     base = config.model.base
     name = json.dumps(hub_id(base) or Path(base).name)
@@ -257,16 +258,15 @@ def _card(
         name=config.name,
         individual=number,
         evaluations=sum(
-            fact["split"] == "selection" and "same_as" not in fact["details"]
-            for fact in evaluations
+            fact["split"] == "selection" and "same_as" not in details(fact) for fact in evaluations
         ),
         tried=f"merges of parts, each a fine-tune of {name}"
         if config.parts
         else f"fine-tunes of {name}, {config.budget.tokens:,} tokens each",
-        lineage=_lineage(details),
+        lineage=_lineage(data),
         data="\n".join(
-            f"| {source} | {share:.3f} | {details['epochs'].get(source, 0):.2f} |"
-            for source, share in details["shares"].items()
+            f"| {source} | {share:.3f} | {data['epochs'].get(source, 0):.2f} |"
+            for source, share in data["shares"].items()
         ),
         measurements="\n".join(
             f"| {name} | {_mean(measured, name, 'selection')} | {_mean(measured, name, 'test')} |"
@@ -276,7 +276,7 @@ def _card(
     )
 
 
-def _constraint(limit: Constraint, measured: Sequence[Fact]) -> str:
+def _constraint(limit: Constraint, measured: Sequence[Evaluated]) -> str:
     """Sentence on a constraint of the search: met or not met by the individual."""
     values = [fact["measurements"] for fact in measured if fact["split"] == "selection"]
     mean = {limit.name: fmean(one[limit.name] for one in values)} if values else {}
@@ -284,12 +284,12 @@ def _constraint(limit: Constraint, measured: Sequence[Fact]) -> str:
     return f"Constraint of the search, on the selection split: `{limit}`{met}."
 
 
-def _lineage(details: Mapping[str, Any]) -> str:
+def _lineage(data: Details) -> str:
     """Sentence on the parents it started from and its lineage's tokens; empty from scratch."""
-    if not details.get("inherited_from"):
+    if not data.get("inherited_from"):
         return ""
-    total = details["cumulative_tokens"]
-    named = " and ".join(map(str, details["inherited_from"]))
+    total = data["cumulative_tokens"]
+    named = " and ".join(map(str, data["inherited_from"]))
     by_source = ", ".join(f"{source} {count:,}" for source, count in total.items() if count)
     return (
         f"It started from the weights of individual {named}; its lineage was trained on "
@@ -297,7 +297,7 @@ def _lineage(details: Mapping[str, Any]) -> str:
     )
 
 
-def _mean(evaluations: Sequence[Fact], name: str, split: str) -> str:
+def _mean(evaluations: Sequence[Evaluated], name: str, split: str) -> str:
     values = [
         fact["measurements"][name]
         for fact in evaluations

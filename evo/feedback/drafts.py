@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from evo import history
-from evo.record.ledger import Fact
+from evo.history.tables import FULL
+from evo.record.facts import Evaluated, Facts, details
 from fitness.errors import InputError
 from fitness.feedback.items import Draft
 from fitness.suggest import listed
 
 Answers = dict[tuple[str, str], list[Draft]]  # by prompt set and prompt
-FULL = 1.0
 
 
-def individuals(facts: Sequence[Fact], named: Sequence[str]) -> list[int]:
+def individuals(facts: Facts, named: Sequence[str]) -> list[int]:
     """Individuals given by number, `best` or `front`; each once, in the order given."""
     born = {fact["id"] for fact in facts if fact["fact"] == "individual"}
     chosen: list[int] = []
@@ -32,12 +32,12 @@ def individuals(facts: Sequence[Fact], named: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(chosen))
 
 
-def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
+def answers(facts: Facts, chosen: Iterable[int]) -> Answers:
     """Answers of the chosen individuals on the selection split, by prompt; never of the test split.
 
     Those under the first seed, if an individual was evaluated under several.
     """
-    written: dict[int, Fact] = {}
+    written: dict[int, Evaluated] = {}
     for fact in facts:
         if (
             fact["fact"] == "evaluation"
@@ -47,10 +47,11 @@ def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
             written.setdefault(fact["individual"], fact)
     found: Answers = {}
     for individual in chosen:
-        fact = written.get(individual, {})
-        for origin, samples in _samples(fact).items():
+        if (own := written.get(individual)) is None:
+            continue
+        for origin, samples in _samples(own).items():
             for sample in samples:
-                draft = Draft(sample["output"], individual, fact["seed"])
+                draft = Draft(sample["output"], individual, own["seed"])
                 found.setdefault((origin, sample["prompt"]), []).append(draft)
     if not found:
         raise InputError(
@@ -61,6 +62,6 @@ def answers(facts: Sequence[Fact], chosen: Iterable[int]) -> Answers:
     return found
 
 
-def _samples(fact: Fact) -> dict[str, list[dict[str, str]]]:
-    samples = (fact.get("details") or {}).get("samples")
+def _samples(fact: Evaluated) -> dict[str, list[dict[str, str]]]:
+    samples = details(fact).get("samples")
     return samples if isinstance(samples, dict) else {}

@@ -16,7 +16,6 @@ from evo.history.importance import importance
 from evo.history.tables import (
     FULL,
     Columns,
-    Fact,
     Facts,
     baselines,
     constraints,
@@ -25,7 +24,6 @@ from evo.history.tables import (
     once,
     scores,
     search_rows,
-    setting,
     sign,
     spec,
     table,
@@ -33,16 +31,16 @@ from evo.history.tables import (
     to_parquet,
     winner,
 )
-from evo.planning.lineages import origins
+from evo.planning.lineages import from_fact, portion
+from evo.planning.spending import share
 from evo.record.elapsed import running_time, sessions, with_present
-from fitness.evaluators import BUILTIN
+from evo.record.state import state
 from population import selection
 from population.front import volumes, worst
 from population.individual import Individual
 
 __all__ = [
     "Columns",
-    "Fact",
     "Facts",
     "Verdict",
     "alike",
@@ -60,7 +58,6 @@ __all__ = [
     "objectives",
     "scores",
     "search_rows",
-    "setting",
     "sign",
     "spec",
     "status",
@@ -77,8 +74,7 @@ __all__ = [
 def best(facts: Facts) -> int | None:
     """Id of the best individual so far, as the search would name it; None before there is one."""
     population = _population(scores(facts), loss_columns(facts))
-    wanted = setting(facts, "replicates", of="search")
-    leader = selection.best(population, seeds=wanted)
+    leader = selection.best(population, seeds=spec(facts).search.replicates)
     return None if leader is None else leader.id
 
 
@@ -160,7 +156,8 @@ def usage(facts: Facts, now: float | None = None, begun: float | None = None) ->
     rows = table(facts)
     periods = with_present(sessions(facts), now, begun)
     ready = sum(one.end - one.ready for one in periods)
-    configured = next((f["workers"] for f in reversed(facts) if f.get("workers")), None)
+    starts = [f for f in facts if f["fact"] == "search" or f["fact"] == "resumed"]
+    configured = next((n for f in starts[::-1] if (n := f.get("workers"))), None)
     events = sorted([(t, 1) for t in rows["started"]] + [(t, -1) for t in rows["finished"]])
     concurrent = max(np.cumsum([step for _, step in events]), default=0)
     workers = int(configured or concurrent)
@@ -203,18 +200,16 @@ def status(
     and `begun` its start, if known.
     """
     rows = search_rows(facts)
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
-    state = {"finished": "finished", "stopped": "stopped"}.get(ends[-1] if ends else "", "running")
     used = usage(facts, now if alive else None, begun)
     failed = rows.loc[rows["status"] != "ok", "status"].value_counts()
     leader, feasible = _leader(facts)
     shown = leader if feasible else None
     closing = table(facts).query("split == 'test'")
     return {
-        "name": spec(facts).get("name"),
-        "state": "stopped" if state == "running" and not alive else state,
+        "name": spec(facts).name or None,
+        "state": state(facts, alive=alive),
         "done": _spent(facts, rows),
-        "total": (spec(facts).get("budget") or {}).get("evaluations"),
+        "total": spec(facts).budget.evaluations or None,
         "failures": {str(name): int(count) for name, count in failed.items()},
         "lost_and_retried": used["lost"],
         "best": {
@@ -232,28 +227,17 @@ def status(
 
 
 def _spent(facts: Facts, rows: pd.DataFrame) -> float:
-    """Budget spent by the rows of a search, in full fine-tunes; see `evo.search.rungs.share`."""
-    rungs, first_seed = setting(facts, "rungs", of="search"), setting(facts, "seed")
-    resumes = setting(facts, "evaluator") == BUILTIN
-    below = {
-        rung: max([r for r in rungs if r < rung], default=0.0) if resumes else 0
-        for rung in rows["fidelity"].unique()
-    }
-    begun = rows["fidelity"].map(below).where(rows["seed"] == first_seed, 0.0)
-    portion = rows["individual"].map(_portions(facts, resumes))
-    spent = round(float(((rows["fidelity"] - begun) * portion).sum()), 3)
+    """Budget spent by the rows of a search, in full fine-tunes."""
+    config = spec(facts)
+    portions = {f["id"]: portion(config, from_fact(f)) for f in facts if f["fact"] == "individual"}
+    tried = zip(rows["individual"], rows["seed"], rows["fidelity"], strict=True)
+    shares = [
+        share(config, portions[individual], seed, fidelity, "selection")
+        for individual, seed, fidelity in tried
+        if individual in portions
+    ]
+    spent = round(float(np.sum(shares)), 3)
     return int(spent) if spent.is_integer() else spent
-
-
-def _portions(facts: Facts, builtin: bool) -> dict[int, float]:
-    """Cost of each individual's fine-tune, as a share of a full one; see `lineages.portion`."""
-    recipe = spec(facts).get("recipe") or {}
-    share = setting(facts, "inherit_share", of="budget")
-    return {
-        f["id"]: share if builtin and origins(recipe, f["genome"], f["parents"]) else 1.0
-        for f in facts
-        if f["fact"] == "individual"
-    }
 
 
 def _leader(facts: Facts) -> tuple[int | None, bool]:

@@ -23,6 +23,8 @@ from evo.history.tables import (
     table,
     winner,
 )
+from evo.record.facts import Details, details
+from evo.record.state import state
 from evo.significance import CLEAR, FEW, Difference, Result, Sample, chance, difference
 
 WINNER = "winner"
@@ -75,18 +77,18 @@ def result(facts: Facts, contender: str, measurement: str) -> Result:
     if group is None or column is None:
         return Result(())
     fine = group[(group["status"] == "ok") & group[column].notna()]
-    details = _details(facts)
+    recorded = _details(facts)
     keys = zip(fine["individual"], fine["seed"], fine["fidelity"], strict=True)
-    samples = [Sample.of(details[key], measurement) for key in keys]
+    samples = [Sample.of(recorded[key], measurement) for key in keys]
     untouched = bool((group["fidelity"] == UNTOUCHED).all())
     return Result(tuple(fine[column].tolist()), Sample.mean(samples), untouched)
 
 
 @once
-def _details(facts: Facts) -> dict[tuple[int, int, float], dict[str, Any]]:
+def _details(facts: Facts) -> dict[tuple[int, int, float], Details]:
     """Details of the evaluations on the test split, by individual, seed and fidelity."""
     return {
-        (f["individual"], f["seed"], f["fidelity"]): f.get("details") or {}
+        (f["individual"], f["seed"], f["fidelity"]): details(f)
         for f in facts
         if f["fact"] == "evaluation" and f["split"] == "test"
     }
@@ -244,7 +246,9 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
     base = table(facts).query("name == @BASE and split == 'selection' and status == 'ok'")
     known = [f" The untouched base: {primary} {number(value)}." for value in base[measured]]
     untouched = "".join(known[:1])
-    stopped = " The run was stopped; `evo resume` continues it." if _stopped(facts) else ""
+    stopped = (
+        " The run was stopped; `evo resume` continues it." if state(facts) == "stopped" else ""
+    )
     if rows.empty:
         return Verdict("open", f"No individual has been evaluated yet.{untouched}{stopped}")
     if not (rows["status"] == "ok").any():
@@ -268,12 +272,6 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
     return Verdict("open", text)
 
 
-def _stopped(facts: Facts) -> bool:
-    """True if the last session was stopped by the user."""
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "resumed", "finished")]
-    return ends[-1:] == ["stopped"]
-
-
 @once
 def alike(facts: Facts, leader: int) -> frozenset[int]:
     """Individuals that cannot be distinguished from a leader on the held-out selection items.
@@ -289,7 +287,7 @@ def alike(facts: Facts, leader: int) -> frozenset[int]:
         if f["fact"] != "evaluation" or f["status"] != "ok" or f["split"] != "selection":
             continue
         if f["fidelity"] == FULL:
-            sample = Sample.of(f.get("details") or {}, first)
+            sample = Sample.of(details(f), first)
             samples.setdefault(f["individual"], []).append(sample)
     own = Sample.mean(samples.get(leader, []))
     losses = scores(facts).set_index("individual")[f"losses.{first}"]

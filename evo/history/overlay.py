@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evo import history
+from evo.config import Objective
 from evo.history.comparison import WINNER, result
 from evo.history.tables import FULL
+from evo.record.facts import launch_of
 from evo.record.ledger import read
 from evo.significance import Difference, Result, difference
 from fitness.errors import InputError
@@ -204,7 +206,7 @@ def final(run: Trace, objective: str) -> float:
 
 
 def _directions(objectives: Mapping[str, int]) -> dict[str, str]:
-    return {name: "maximize" if sign < 0 else "minimize" for name, sign in objectives.items()}
+    return {name: Objective(name, sign).direction for name, sign in objectives.items()}
 
 
 def _at(
@@ -224,14 +226,14 @@ def _trace(name: str, facts: history.Facts) -> Trace:
     rows = history.search_rows(facts)
     objectives = history.objectives(facts)
     spec = history.spec(facts)
-    full = float((spec.get("budget") or {}).get("tokens") or 0)
+    full = float(spec.budget.tokens)
     tokens = history.Columns.of(facts).costs.get("tokens")
     trained = rows["fidelity"].where(rows["same_as"].isna(), 0.0).to_numpy(float)
     if tokens and full:
         trained = rows[tokens].fillna(0.0).to_numpy(float) / full
     counts = (rows["violation"] == 0) & (rows["fidelity"] == FULL)
     tested = {name: result(facts, WINNER, name) for name in objectives}
-    fingerprints: Mapping[str, Any] = facts[0].get("fingerprints") or {}
+    fingerprints = launch_of(facts).get("fingerprints") or {}
     return Trace(
         name,
         objectives,
@@ -243,7 +245,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
         {
             "base model": fingerprints.get("model"),
             HELD_OUT: fingerprints.get("domains"),
-            "constraints": list(spec.get("constraints") or ()),
+            "constraints": list(spec.constraints),
             "token budget of a fine-tune": full,
         },
     )

@@ -1,6 +1,6 @@
 """Results of rounds, one after the other, and the effect of generated data on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from evo.config.rounds import JUDGED, POOL
 from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.record.elapsed import running_time, sessions, with_present
-from evo.record.ledger import FILE, Fact, read
+from evo.record.facts import Facts, Pool, mixture
+from evo.record.facts import Round as RoundFact
+from evo.record.ledger import FILE, read
+from evo.record.state import state
 from evo.significance import chance, difference
 from fitness.errors import InputError
 
@@ -20,12 +23,12 @@ HUMAN = tuple(JUDGED)
 POOL_FILE = "pool.jsonl"  # in the folder of a round: all that was written until then
 
 
-def over(facts: Sequence[Fact]) -> list[Fact]:
+def over(facts: Facts) -> list[RoundFact]:
     """Result of each finished round, oldest first; the last fact of a round counts."""
     return list({fact["round"]: fact for fact in facts if fact["fact"] == "round"}.values())
 
 
-def rank(fact: Mapping[str, Any]) -> tuple[float, float]:
+def rank(fact: RoundFact) -> tuple[float, float]:
     """Sort key of a round's winner on the selection split: violation, loss; lower is better."""
     return fact["violation"], fact["loss"]
 
@@ -37,19 +40,25 @@ def folder_of(run: Path, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Round:
-    """A round, from its own ledger; `fact` is its result in the run's ledger, once it is over."""
+    """A round, from its own ledger; `fact` is its result in the run's ledger, or None before."""
 
     number: int
     folder: Path
-    facts: Sequence[Fact]
-    fact: Mapping[str, Any]
+    facts: Facts
+    fact: RoundFact | None
+
+    @property
+    def outcome(self) -> RoundFact:
+        """Result of a round that is over."""
+        assert self.fact is not None
+        return self.fact
 
     @property
     def shares(self) -> dict[str, float]:
         """Shares of the winner's mixture: `real`, `generated`, and from `people`'s feedback."""
-        mixture: Mapping[str, float] = (self.fact.get("genome") or {}).get("mixture") or {}
-        people = sum(mixture.get(name, 0.0) for name in HUMAN)
-        generated = mixture.get(POOL, 0.0)
+        shares = mixture(self.outcome.get("genome") or {})
+        people = sum(shares.get(name, 0.0) for name in HUMAN)
+        generated = shares.get(POOL, 0.0)
         return {"real": 1 - generated - people, "generated": generated, "people": people}
 
     def tested(self, contender: str, measurement: str) -> pd.Series | None:
@@ -62,19 +71,19 @@ class Round:
     def selected(self, measurement: str) -> tuple[float, float]:
         """The winner's mean on the selection split, and its standard error."""
         rows = history.scores(self.facts)
-        row = rows[rows["individual"] == self.fact["individual"]].iloc[0]
+        row = rows[rows["individual"] == self.outcome["individual"]].iloc[0]
         column = history.Columns.of(self.facts).measurements[measurement]
         return float(row[column]), float(row.get(f"errors.{measurement}", float("nan")))
 
 
-def rounds(run: Path, facts: Sequence[Fact]) -> list[Round]:
+def rounds(run: Path, facts: Facts) -> list[Round]:
     """Every round that was started, oldest first."""
     ended = {fact["round"]: fact for fact in over(facts)}
     found = []
     for number in range(1, len(ended) + 2):
         folder = folder_of(run, number)
         if (folder / FILE).is_file():
-            found.append(Round(number, folder, read(folder), ended.get(number, {})))
+            found.append(Round(number, folder, read(folder), ended.get(number)))
     return found
 
 
@@ -85,9 +94,9 @@ def table(found: Sequence[Round]) -> pd.DataFrame:
     return whole[["round", *(name for name in whole if name != "round")]]
 
 
-def has(facts: Sequence[Fact]) -> bool:
+def has(facts: Facts) -> bool:
     """True for the facts of a run with rounds, False for those of one search."""
-    return bool(history.spec(facts).get("rounds"))
+    return history.spec(facts).rounds is not None
 
 
 def search_of(run: Path) -> Path:
@@ -103,7 +112,7 @@ def search_of(run: Path) -> Path:
 
 def status(
     run: Path,
-    facts: Sequence[Fact],
+    facts: Facts,
     *,
     alive: bool,
     now: float | None = None,
@@ -112,17 +121,15 @@ def status(
     """Status of the rounds, finished and running, as JSON values."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
-    ends = [f["fact"] for f in facts if f["fact"] in ("stopped", "waiting", "resumed", "finished")]
-    state = ends[-1] if ends and ends[-1] != "resumed" else "running"
-    last = facts[-1]
+    last, planned = facts[-1], history.spec(facts).rounds
     return {
-        "name": history.spec(facts).get("name"),
-        "state": "stopped" if state == "running" and not alive else state,
+        "name": history.spec(facts).name or None,
+        "state": state(facts, alive=alive),
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
         "elapsed_seconds": _elapsed(facts, found, now if alive else None),
         "rounds_over": len(ended),
-        "rounds_at_most": history.spec(facts)["rounds"]["limit"],
+        "rounds_at_most": planned.limit if planned else None,
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended
@@ -133,7 +140,7 @@ def status(
     }
 
 
-def _elapsed(facts: Sequence[Fact], found: Sequence[Round], now: float | None) -> float:
+def _elapsed(facts: Facts, found: Sequence[Round], now: float | None) -> float:
     """The running time (see `evo.record.elapsed`) of the run and of its rounds, in seconds."""
     own = with_present(sessions(facts), now)
     return running_time([*own, *(period for one in found for period in sessions(one.facts))])
@@ -141,7 +148,7 @@ def _elapsed(facts: Sequence[Fact], found: Sequence[Round], now: float | None) -
 
 def best(ended: Sequence[Round]) -> Round:
     """Round with the best winner on the selection split; the earliest of equal ones."""
-    return min(ended, key=lambda one: rank(one.fact))
+    return min(ended, key=lambda one: rank(one.outcome))
 
 
 def verdict(found: Sequence[Round]) -> Verdict:
@@ -205,7 +212,7 @@ def _controlled(one: Round, name: str) -> list[str]:
 def _warnings(one: Round, name: str) -> list[str]:
     """Warnings of a round: collapsed samples, or overfitting of the selection split."""
     notes = []
-    pool = one.fact.get("pool") or {}
+    pool: Pool = one.outcome.get("pool") or {}
     if pool.get("collapsed"):
         ratio = pool["diversity"]["distinct_ratio"]
         notes.append(
@@ -219,7 +226,7 @@ def _warnings(one: Round, name: str) -> list[str]:
         return notes
     loss = f"losses.{name}"
     without = rivals[(rivals[column] == 0) & (rivals["violation"] == 0)][loss].min()
-    ahead = without - one.fact["loss"]
+    ahead = without - one.outcome["loss"]
     if ahead > 0:
         notes.append(
             f"Warning, round {one.number}: with generated data the winner is {ahead:.4f} better on "

@@ -7,7 +7,8 @@ control (the winner on other data) from one another.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -17,22 +18,28 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 
+from evo import config as configuration
 from evo.config import Constraint, SearchConfig
-from evo.config.section import Section
-from evo.config.sections import Budget, Model, Search
+from evo.planning.lineages import FULL
 from evo.printable import escaped
+from evo.record.facts import (
+    Control,
+    Details,
+    Evaluated,
+    Facts,
+    Gene,
+    Genome,
+    Individual,
+    cost,
+    details,
+)
+from evo.record.spec import recorded
 from fitness import metrics
 from fitness.files import write_whole
 from population.individual import ANCHOR
 
-Fact = Mapping[str, Any]
-Facts = Sequence[Fact]
-
-FULL = 1.0
 UNTOUCHED = 0.0
 BASE = "base"
-
-SECTIONS: dict[str, type[Section]] = {"search": Search, "budget": Budget, "model": Model}
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -106,7 +113,7 @@ class Columns:
                 "measurement",
                 [*objectives(facts), *(c.name for c in constraints(facts)), *measured],
             ),
-            named("cost", [name for f in seen for name in f.get("cost") or {}]),
+            named("cost", [name for f in seen for name in cost(f)]),
         )
 
 
@@ -116,27 +123,14 @@ def _columns(facts: Facts) -> Columns:
 
 
 @once
-def spec(facts: Facts) -> Mapping[str, Any]:
-    """The resolved search spec; a resume may have changed the run's budget or resources."""
-    return next(f["config"] for f in reversed(facts) if f.get("config"))
-
-
-def setting(facts: Facts, name: str, of: str | None = None) -> Any:
-    """Value of a key in the spec, or in its section `of`, else the default.
-
-    A ledger holds the resolved spec, but one of an earlier version lacks the keys that came later.
-    """
-    given: Mapping[str, Any] = spec(facts)
-    fields = SearchConfig.model_fields
-    if of is not None:
-        given, fields = given.get(of) or {}, SECTIONS[of].model_fields
-    return given[name] if given.get(name) is not None else fields[name].default
+def spec(facts: Facts) -> SearchConfig:
+    """The spec of a run of any version, to read its results by; see `evo.record.spec`."""
+    return recorded(configuration.recorded_in(facts))
 
 
 def objectives(facts: Facts) -> dict[str, int]:
     """Sign by objective, in the spec's order: 1 is minimised, -1 maximised."""
-    directions = spec(facts).get("objectives") or {}
-    return {name: -1 if how == "maximize" else 1 for name, how in directions.items()}
+    return {one.name: one.sign for one in configuration.objectives(spec(facts))}
 
 
 def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
@@ -144,9 +138,9 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
 
     On the test split, where it is measured under several seeds, that is its mean.
     """
-    parsed = [Constraint.parse(text) for text in spec(facts).get("constraints") or ()]
-    if all(constraint.factor is None for constraint in parsed):
-        return parsed
+    absolute = configuration.constraints(spec(facts))
+    if all(constraint.factor is None for constraint in absolute):
+        return list(absolute)
     base = [
         fact["measurements"]
         for fact in facts
@@ -154,13 +148,12 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
         and (fact["fidelity"], fact["split"], fact["status"]) == (0, split, "ok")
     ]
     means = {name: fmean(one[name] for one in base) for name in (base[0] if base else {})}
-    return [constraint.against(means) for constraint in parsed]
+    return list(configuration.constraints(spec(facts), means))
 
 
 def sign(facts: Facts, measurement: str) -> int:
     """Sign of a measurement: 1 if lower is better, -1 if higher is, 0 if unknown."""
-    default = {"minimize": 1, "maximize": -1, None: 0}[metrics.measurement(measurement).direction]
-    return objectives(facts).get(measurement, default)
+    return objectives(facts).get(measurement, metrics.measurement(measurement).sign)
 
 
 def loss_columns(facts: Facts) -> list[str]:
@@ -178,32 +171,22 @@ def table(facts: Facts) -> pd.DataFrame:
     weights of individuals, `inherited_from`.
     """
     columns = Columns.of(facts)
-    bred = {f["id"]: f for f in facts if f["fact"] in ("individual", "control")}
+    bred = bred_in(facts)
     genes = {id: _genes(f["genome"], columns.genes) for id, f in bred.items()}
-    lost: dict[tuple[Any, ...], int] = {}
+    lost: Counter[tuple[Any, ...]] = Counter()
     rows = []
     for fact in facts:
-        key = tuple(fact.get(part) for part in ("individual", "seed", "split", "fidelity"))
         if fact["fact"] == "lost":
-            lost[key] = lost.get(key, 0) + 1
+            lost[fact["individual"], fact["seed"], fact["split"], fact.get("fidelity")] += 1
         elif fact["fact"] == "evaluation":
             untouched = fact["fidelity"] == UNTOUCHED
-            details = fact.get("details") or {}
+            own = (fact["individual"], fact["seed"], fact["split"])
             rows.append(
                 {
-                    **_parentage({} if untouched else bred.get(fact["individual"], {}), untouched),
-                    **{name: fact[name] for name in ("individual", "status", "seed")},
-                    **{name: fact[name] for name in ("fidelity", "split")},
-                    "attempts": 1 + lost.get(key, 0) + lost.get((*key[:-1], None), 0),
-                    "same_as": details.get("same_as"),
-                    "inherited_from": " ".join(map(str, details.get("inherited_from", ()))),
-                    "cumulative_tokens": _total(details.get("cumulative_tokens")),
+                    **_parentage(None if untouched else bred.get(fact["individual"]), untouched),
+                    "attempts": 1 + lost[*own, fact["fidelity"]] + lost[*own, None],
                     **({} if untouched else genes.get(fact["individual"], {})),
-                    **_renamed(fact["measurements"], columns.measurements),
-                    **_renamed(fact.get("cost") or {}, columns.costs),
-                    **{name: fact.get(name) for name in ("started", "finished")},
-                    **{name: fact.get(name) for name in ("worker", "message")},
-                    **_realised(details),
+                    **_evaluated(fact, columns),
                 }
             )
     frame = pd.DataFrame(rows)
@@ -264,7 +247,8 @@ def baselines(facts: Facts) -> dict[str, int]:
 @once
 def winner(facts: Facts) -> int | None:
     """The individual named before the test split was read, or None."""
-    return next((f["individual"] for f in reversed(facts) if f["fact"] == "winner"), None)
+    named = [f["individual"] for f in facts if f["fact"] == "winner"]
+    return named[-1] if named else None
 
 
 def oriented(frame: pd.DataFrame, facts: Facts, columns: Columns) -> pd.DataFrame:
@@ -308,7 +292,7 @@ def _write(path: str, content: bytes) -> None:
         write_whole(Path(path), content)
 
 
-def _shape(genome: Mapping[str, Any]) -> tuple[Any, ...]:
+def _shape(genome: Genome) -> tuple[Any, ...]:
     """Names in a genome, each mixture with the names of its sources."""
     return tuple((n, tuple(v)) if isinstance(v, Mapping) else n for n, v in genome.items())
 
@@ -321,14 +305,14 @@ def _flat_names(shape: tuple[Any, ...]) -> list[str]:
     return names
 
 
-def _genes(genome: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _genes(genome: Genome, names: Mapping[str, str]) -> dict[str, Gene]:
     """Value by column; a source that an active mixture leaves out has a share of 0."""
-    found = {}
+    found: dict[str, Gene] = {}
     for name, column in names.items():
         gene, _, source = name.partition(".")
         if name in genome:
             found[column] = genome[name]
-        elif isinstance(value := genome.get(gene), Mapping):
+        elif isinstance(value := genome.get(gene), dict):
             found[column] = value.get(source, 0.0)
     return found
 
@@ -337,37 +321,55 @@ def _whole(genes: Mapping[int, Mapping[str, Any]], column: str) -> bool:
     return all(type(values.get(column, 0)) is int for values in genes.values())
 
 
+def bred_in(facts: Facts) -> dict[int, Individual | Control]:
+    """Individuals and controls by number."""
+    return {f["id"]: f for f in facts if f["fact"] == "individual" or f["fact"] == "control"}
+
+
+def _evaluated(fact: Evaluated, columns: Columns) -> dict[str, Any]:
+    """Values of an evaluation itself, by column."""
+    more = details(fact)
+    return {
+        **{name: fact[name] for name in ("individual", "status", "seed", "fidelity", "split")},
+        "same_as": more.get("same_as"),
+        "inherited_from": " ".join(map(str, more.get("inherited_from", ()))),
+        "cumulative_tokens": _total(more.get("cumulative_tokens")),
+        **_renamed(fact["measurements"], columns.measurements),
+        **_renamed(cost(fact), columns.costs),
+        **{name: fact.get(name) for name in ("started", "finished", "worker", "message")},
+        **_realised(more),
+    }
+
+
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names[name]: value for name, value in values.items()}
 
 
-def _parentage(individual: Fact, untouched: bool) -> dict[str, Any]:
-    operator = str(individual.get("operator", ""))
-    baseline = operator.removeprefix(ANCHOR) if operator.startswith(ANCHOR) else ""
-    baseline = individual["name"] if individual.get("fact") == "control" else baseline
+def _parentage(fact: Individual | Control | None, untouched: bool) -> dict[str, Any]:
+    """How an individual was bred, its name, and its kind, by column."""
+    parentage = {"generation": None, "parents": "", "operator": ""}
+    if untouched or fact is None:
+        name, kind = (BASE, BASE) if untouched else ("", "individual")
+        return {**parentage, "name": name, "kind": kind}
+    if fact["fact"] == "control":
+        return {**parentage, "name": fact["name"], "kind": "control"}
+    operator, anchored = fact["operator"], fact["operator"].startswith(ANCHOR)
     return {
-        "generation": individual.get("generation"),
-        "parents": " ".join(str(parent) for parent in individual.get("parents", ())),
+        "generation": fact["generation"],
+        "parents": " ".join(map(str, fact["parents"])),
         "operator": operator,
-        "name": BASE if untouched else baseline,
-        "kind": _kind(individual, untouched),
+        "name": operator.removeprefix(ANCHOR) if anchored else "",
+        "kind": "baseline" if anchored else "individual",
     }
-
-
-def _kind(individual: Fact, untouched: bool) -> str:
-    if untouched:
-        return BASE
-    if individual.get("fact") == "control":
-        return "control"
-    return "baseline" if str(individual.get("operator", "")).startswith(ANCHOR) else "individual"
 
 
 def _total(tokens: Mapping[str, int] | None) -> int | None:
     return None if tokens is None else sum(tokens.values())
 
 
-def _realised(details: Mapping[str, Any]) -> dict[str, Any]:
-    shares, epochs = details.get("shares") or {}, details.get("epochs") or {}
+def _realised(more: Details) -> dict[str, float]:
+    """Shares and epochs that were trained on, by column."""
+    shares, epochs = more.get("shares") or {}, more.get("epochs") or {}
     return {f"realised.{n}": v for n, v in shares.items()} | {
         f"epochs.{n}": v for n, v in epochs.items()
     }

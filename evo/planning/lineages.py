@@ -17,7 +17,7 @@ from fitness.merging.lineage import added
 from population.individual import Individual
 
 PARENT = "parent"
-FULL = 1.0
+FULL = 1.0  # fidelity of a whole fine-tune
 Tokens = Mapping[str, int]  # by source
 
 

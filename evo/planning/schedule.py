@@ -173,7 +173,7 @@ def asynchronous(
     """Schedule by real time: a slot is bred as soon as fewer than `workers` are running.
 
     It is bred with all results so far. The steps `recorded` before a resume come first.
-    `finished` waits until running slots have finished since its last call, and returns them.
+    `finished` waits for an evaluation, and returns the slots that finished since its last call.
     """
     budget = Budget(evaluations, closing)
     bred = learned = 0

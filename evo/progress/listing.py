@@ -9,6 +9,7 @@ from evo.history.comparison import number
 from evo.progress.live import clock
 from evo.progress.status import status
 from evo.record.elapsed import NAME
+from evo.record.facts import launch_of
 from evo.record.ledger import FILE, read
 from fitness.errors import InputError
 
@@ -34,7 +35,7 @@ def listed(runs: Sequence[Path]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for run in runs:
         try:
-            found.append({"launched": read(run)[0].get("time"), **status(run)})
+            found.append({"launched": launch_of(read(run))["time"], **status(run)})
         except InputError as error:
             found.append(
                 {"run": str(run), "launched": None, "state": "unreadable", "why": str(error)}

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,8 @@ from evo.printable import say
 from evo.progress import now
 from evo.progress.tally import BASE, Tally
 from evo.record.elapsed import NAME
-from evo.record.ledger import FILE, Fact
+from evo.record.facts import Evaluated, Fact, Line, Lines, samples, typed
+from evo.record.ledger import FILE
 
 Mode = Literal["live", "plain", "json"]
 WRITE_SECONDS = 2.0  # between two updates of now.json
@@ -87,19 +88,20 @@ class Progress:
         self._workers = workers
         self.look()
 
-    def recall(self, facts: Iterable[Fact]) -> None:
+    def recall(self, lines: Lines) -> None:
         """Take in the facts of earlier launches and resumes, without showing them."""
-        for fact in facts:
+        for fact in typed(lines):
             self.tally.take(fact)
         self.tally.worked = 0.0
 
-    def __call__(self, fact: Fact) -> None:
-        """Take in a new fact and show it."""
+    def __call__(self, line: Line) -> None:
+        """Take in a new line of the ledger and show it."""
+        [fact] = typed([line])
         self.tally.take(fact)
         if self._mode == "json":
-            print(json.dumps(fact), flush=True)
-        elif line := self._line(fact):
-            self._say(line)
+            print(json.dumps(line), flush=True)
+        elif text := self._line(fact):
+            self._say(text)
 
     def look(self) -> None:
         """Update phase and display from the state of the workers; called regularly."""
@@ -216,17 +218,17 @@ class Progress:
             return f"{done} winner: individual {fact['individual']}; comparing on the test split"
         if fact["fact"] == "round":
             name = next(iter(self.config.objectives))
-            pool = f"; {fact['pool']['pool']} samples in the pool" if "pool" in fact else ""
+            counts = fact.get("pool")
+            pool = f"; {counts['pool']} samples in the pool" if counts is not None else ""
             return (
                 f"round {fact['round']}: individual {fact['individual']}, {name} "
                 f"{fact['measurements'][name]:.4f} on the selection split{pool}"
             )
-        return {
-            "search": f"{done} launched: {self.run}",
-            "resumed": f"{done} resumed: {self.run}",
-        }.get(fact["fact"], "")
+        if fact["fact"] == "search":
+            return f"{done} launched: {self.run}"
+        return f"{done} resumed: {self.run}" if fact["fact"] == "resumed" else ""
 
-    def _evaluation(self, fact: Fact) -> str:
+    def _evaluation(self, fact: Evaluated) -> str:
         name = self.tally.names.get(fact["individual"], "")
         subject = f"individual {fact['individual']}" + (f" ({name})" if name else "")
         if fact["fidelity"] == 0:
@@ -238,7 +240,7 @@ class Progress:
         )
         seconds = fact["finished"] - fact["started"]
         if fact["split"] == "samples":
-            count = len(fact["details"].get("samples", ()))
+            count = sum(map(len, samples(fact).values()))
             return f"{subject} generated {count} samples  {seconds:.1f} s"
         where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
         if fact["split"] == "selection" and fact["seed"] != self.config.seed:

@@ -9,9 +9,9 @@ import numpy as np
 
 from evo.cluster.doing import Doing
 from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
+from evo.planning import spending
 from evo.planning.lineages import from_fact, portion
-from evo.record.ledger import Fact
-from evo.search.evaluations import continued_from
+from evo.record.facts import Evaluated, Fact, details
 from evo.search.replicates import score
 from population import selection
 from population.front import joined
@@ -56,31 +56,31 @@ class Tally:
         self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
         self._scored: dict[int, Individual] = {}
         self._controls = 0
-        self._last: tuple[str, float] = ("", 0.0)  # worker and start of the last evaluation
+        self._last: tuple[str | None, float] = ("", 0.0)  # worker and start of the last evaluation
         self._search, self._test, self._base = Pace(), Pace(), Pace()
         self._tested: Counter[bool] = Counter()  # on the test split, by whether it was trained
 
     def take(self, fact: Fact) -> None:
         """Take in one fact."""
-        kind = fact["fact"]
-        if kind == "individual":
+        if fact["fact"] == "individual":
             self._portions[fact["id"]] = portion(self.config, from_fact(fact))
             if fact["operator"].startswith(ANCHOR):
                 self.names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
-        elif kind == "lost":
+        elif fact["fact"] == "lost":
             self.lost += 1
-        elif kind == "winner":
+        elif fact["fact"] == "winner":
             self.winner = fact["individual"]
-        elif kind == "control":
+        elif fact["fact"] == "control":
             self._controls += 1
-        elif kind == "evaluation":
+        elif fact["fact"] == "evaluation":
             self._evaluated(fact)
 
-    def _evaluated(self, fact: Fact) -> None:
-        copied = "same_as" in fact["details"]
+    def _evaluated(self, fact: Evaluated) -> None:
+        copied = "same_as" in details(fact)
         seconds = 0.0
-        if not copied and (fact["worker"], fact["started"]) != self._last:  # else of one bucket
-            self._last = (fact["worker"], fact["started"])
+        began = (fact.get("worker"), fact["started"])
+        if not copied and began != self._last:  # else of one bucket
+            self._last = began
             seconds = fact["finished"] - fact["started"]
         self.worked += seconds
         if fact["split"] == "samples":
@@ -109,9 +109,9 @@ class Tally:
         self._learned(fact["individual"], fact["measurements"])
 
     def share(self, individual: int, seed: int, fidelity: float, split: str) -> float:
-        """Share of a full fine-tune that an evaluation takes of the budget; see `rungs.share`."""
-        begun = continued_from(self.config, seed, fidelity, split)
-        return (fidelity - begun) * self._portions.get(individual, 1.0)
+        """Share of a full fine-tune that an evaluation takes of the budget."""
+        portion = self._portions.get(individual, 1.0)
+        return spending.share(self.config, portion, seed, fidelity, split)
 
     def _learned(self, individual: int, measurements: Mapping[str, float]) -> None:
         measured = self._measured.setdefault(individual, [])

@@ -1,13 +1,15 @@
-"""The kinds of facts in a ledger: their schemas, and a check that facts do not contradict.
+"""The kinds of facts in a ledger: a type for each, and a check that facts do not contradict.
 
 A ledger may come from a stranger, or from a disk that flipped a bit. All facts are checked here
 when they are read, so that no reader has to check them again. Undeclared keys are kept, as are
 kinds of a later version.
+
+Readers compare `fact["fact"]` with the name of a kind, which tells mypy the keys of the fact.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast, get_args
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -15,6 +17,7 @@ from typing_extensions import TypedDict
 from evo.config import Constraint
 from fitness.errors import InputError
 from fitness.evaluation import Purpose, Status
+from fitness.metrics import Direction
 
 Id = Annotated[int, Field(ge=0, lt=2**31)]  # number of the slot in which an individual was bred
 AnyId = Annotated[int, Field(gt=-(2**31), lt=2**31)]  # or of a control, which has none: negative
@@ -29,22 +32,62 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]  # tokens, nat
 Numbers = dict[str, FiniteFloat]
 Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat]  # as population.genes
 Genome = dict[str, Gene]
+Line = Mapping[str, Any]  # of a ledger, of whatever kind
+Lines = Sequence[Line]
+if TYPE_CHECKING:
+    StatusName = str
+else:
+    StatusName = Literal[tuple(map(str, Status))]
+
+
+class ModelSection(TypedDict):
+    """The model task, of a resolved spec."""
+
+    task: NotRequired[str | None]
+
+
+class SourceSection(TypedDict):
+    """The kind of a source, of a resolved spec."""
+
+    kind: NotRequired[str | None]
+
+
+class SearchSection(TypedDict):
+    """Rungs and replicates, of a resolved spec."""
+
+    rungs: NotRequired[list[FiniteFloat] | None]
+    replicates: NotRequired[Count | None]
+
+
+class BudgetSection(TypedDict):
+    """The budget, of a resolved spec."""
+
+    evaluations: NotRequired[Count | None]
+    tokens: NotRequired[Count | None]
+    inherit_share: NotRequired[FiniteFloat | None]
+
+
+class RoundsSection(TypedDict):
+    """The number of rounds, of a resolved spec."""
+
+    limit: NotRequired[Count | None]
 
 
 class Config(TypedDict):
-    """A resolved spec, as far as it is read without being validated as a spec."""
+    """A resolved spec, as far as `evo.record.spec` is read without validating it as a spec."""
 
     name: NotRequired[str]
     seed: NotRequired[Seed]
-    objectives: NotRequired[dict[str, Literal["minimize", "maximize"]]]
+    objectives: NotRequired[dict[str, Direction]]
     constraints: NotRequired[list[str] | None]
-    genome: NotRequired[dict[str, dict[str, Any]]]
-    recipe: NotRequired[dict[str, Any]]
-    sources: NotRequired[dict[str, dict[str, Any]]]
-    search: NotRequired[dict[str, Any] | None]
-    budget: NotRequired[dict[str, Any] | None]
-    model: NotRequired[dict[str, Any] | None]
-    comparison: NotRequired[dict[str, Any] | None]
+    genome: NotRequired[dict[str, dict[str, object]]]
+    recipe: NotRequired[dict[str, object]]
+    sources: NotRequired[dict[str, SourceSection]]
+    search: NotRequired[SearchSection | None]
+    budget: NotRequired[BudgetSection | None]
+    model: NotRequired[ModelSection | None]
+    rounds: NotRequired[RoundsSection | None]
+    comparison: NotRequired[dict[str, object] | None]
 
 
 class Items(TypedDict):
@@ -63,6 +106,7 @@ class Details(TypedDict):
     epochs: NotRequired[dict[str, Share]]
     cumulative_tokens: NotRequired[dict[str, Count]]
     learning_curve: NotRequired[list[Point]]
+    held_out_curve: NotRequired[list[Point]]  # where early stopping checked
     samples: NotRequired[dict[str, list[dict[str, str]]] | list[dict[str, Any]]]
     samples_kept: NotRequired[dict[str, Count]]
     items: NotRequired[dict[str, Items]]
@@ -73,10 +117,11 @@ class Details(TypedDict):
 class Search(TypedDict):
     """The first fact: the spec, and what identifies model, data and versions."""
 
+    fact: Literal["search"]
     format: int
     config: Config
-    fingerprints: NotRequired[dict[str, Any]]
-    versions: NotRequired[dict[str, Any]]
+    fingerprints: NotRequired[dict[str, object]]
+    versions: NotRequired[dict[str, object]]
     workers: NotRequired[Count]
     begun: NotRequired[Seconds]
     time: Seconds
@@ -85,6 +130,7 @@ class Search(TypedDict):
 class Individual(TypedDict):
     """An individual that was bred in the slot of its number."""
 
+    fact: Literal["individual"]
     id: Id
     genome: Genome
     parents: list[Id]
@@ -96,6 +142,7 @@ class Individual(TypedDict):
 class Repeat(TypedDict):
     """A slot in which an earlier individual is evaluated again, under another seed."""
 
+    fact: Literal["repeat"]
     slot: Id
     individual: Id
     seed: Seed
@@ -106,11 +153,12 @@ class Repeat(TypedDict):
 class Evaluated(TypedDict):
     """An evaluation that has ended."""
 
+    fact: Literal["evaluation"]
     individual: AnyId
     seed: Seed
     fidelity: Fidelity
     split: Purpose
-    status: Literal[tuple(map(str, Status))]  # type: ignore[valid-type]
+    status: StatusName
     measurements: Numbers
     cost: NotRequired[Numbers]
     details: NotRequired[Details | None]
@@ -123,22 +171,26 @@ class Evaluated(TypedDict):
 class Lost(TypedDict):
     """An evaluation that was lost because its worker died."""
 
+    fact: Literal["lost"]
     individual: AnyId
     seed: Seed
     fidelity: NotRequired[Fidelity]
     split: Purpose
     attempt: Count
+    message: NotRequired[str | None]
 
 
 class Winner(TypedDict):
     """The individual that was chosen as best before the test split was read."""
 
+    fact: Literal["winner"]
     individual: Id
 
 
 class Control(TypedDict):
     """A control for the closing comparison: the winner's recipe on other data."""
 
+    fact: Literal["control"]
     id: Annotated[int, Field(gt=-(2**31), lt=0)]
     name: str
     individual: Id
@@ -148,6 +200,7 @@ class Control(TypedDict):
 class Resumed(TypedDict):
     """A resume, with the spec if keys that may change were changed."""
 
+    fact: Literal["resumed"]
     begun: NotRequired[Seconds]
     time: Seconds
     config: NotRequired[Config | None]
@@ -157,6 +210,7 @@ class Resumed(TypedDict):
 class Ended(TypedDict):
     """The end of a launch or resume: stopped, waiting for judgements, or finished."""
 
+    fact: Literal["stopped", "waiting", "finished"]
     time: NotRequired[Seconds]
     busy_seconds: NotRequired[Seconds]
     driver_seconds: NotRequired[Seconds]
@@ -164,32 +218,71 @@ class Ended(TypedDict):
     judgements: NotRequired[Count]
 
 
+class Pool(TypedDict):
+    """Counts of the samples of a round, and of the pool after it."""
+
+    written: NotRequired[Count]
+    contaminated: NotRequired[Count]
+    diversity: NotRequired[dict[str, float]]
+    collapsed: NotRequired[bool]
+    pool: NotRequired[Count]
+    judgements: NotRequired[Count]
+    judged: NotRequired[dict[str, Count]]
+
+
 class Round(TypedDict):
     """A finished round."""
 
+    fact: Literal["round"]
     round: Annotated[int, Field(ge=1, lt=2**31)]
     individual: Id
     loss: NotRequired[FiniteFloat]
     violation: NotRequired[FiniteFloat]
     measurements: NotRequired[Numbers]
     genome: NotRequired[Genome]
-    pool: NotRequired[dict[str, Any]]
+    front: NotRequired[list[Genome]]
+    seeds: NotRequired[Count]
+    pool: NotRequired[Pool]
 
+
+Fact = Search | Individual | Repeat | Evaluated | Lost | Winner | Control | Resumed | Ended | Round
+Facts = Sequence[Fact]
 
 KINDS: Mapping[str, Any] = {
-    "search": Search,
-    "individual": Individual,
-    "repeat": Repeat,
-    "evaluation": Evaluated,
-    "lost": Lost,
-    "winner": Winner,
-    "control": Control,
-    "resumed": Resumed,
-    "stopped": Ended,
-    "waiting": Ended,
-    "finished": Ended,
-    "round": Round,
+    name: kind for kind in get_args(Fact) for name in get_args(kind.__annotations__["fact"])
 }
+
+
+def typed(lines: Lines) -> list[Fact]:
+    """Lines of a ledger, which `check` has passed or this driver wrote, as facts: the same ones."""
+    return cast(list[Fact], lines)
+
+
+def launch_of(facts: Facts) -> Search:
+    """The first fact of a ledger: its launch."""
+    return next(fact for fact in facts if fact["fact"] == "search")
+
+
+def details(fact: Evaluated) -> Details:
+    """Details of an evaluation; empty if it has none."""
+    return fact.get("details") or {}
+
+
+def samples(fact: Evaluated) -> dict[str, list[dict[str, Any]]]:
+    """Samples by prompt set; those that were generated for a pool belong to none, ""."""
+    made = details(fact).get("samples") or {}
+    return dict(made) if isinstance(made, dict) else {"": made}
+
+
+def mixture(genome: Genome) -> dict[str, float]:
+    """The mixture of a genome, by source; empty if it has none."""
+    gene = genome.get("mixture")
+    return gene if isinstance(gene, dict) else {}
+
+
+def cost(fact: Evaluated) -> Numbers:
+    """Seconds, tokens and other costs of an evaluation, by name; empty if it has none."""
+    return fact.get("cost") or {}
 
 
 @cache

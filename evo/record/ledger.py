@@ -1,14 +1,17 @@
 """The append-only run record: one fact a line, on disk before anything else happens.
 
-Lines are written, read and locked by `fitness.facts`, as for any file of facts.
+Lines are written, read and locked by `fitness.facts`, as for any file of facts. Their kinds are in
+`evo.record.facts`; `Fact` here is a line of whatever kind.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from evo.record import facts
 from evo.record.facts import check, check_together
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
@@ -22,14 +25,14 @@ TEXTS = {"message", "why"}  # keys whose text may come from a library or a user'
 REMEDY = "cut it before this line and resume"
 
 
-def read(run: Path) -> list[Fact]:
+def read(run: Path) -> list[facts.Fact]:
     """Read all whole facts of a run folder, in the order written.
 
     Secrets in their texts, which older versions wrote, are masked.
     """
-    facts, _ = _read(ledger_file(run), samples=True)
+    lines, _ = _read(ledger_file(run), samples=True)
     hide = Filter(os.environ)
-    return [_clean(fact, hide) if fact.keys() & TEXTS else fact for fact in facts]
+    return facts.typed([_clean(line, hide) if line.keys() & TEXTS else line for line in lines])
 
 
 def _clean(fact: Fact, hide: Filter) -> Fact:
@@ -49,17 +52,17 @@ def ledger_file(run: Path) -> Path:
 def _read(path: Path, *, samples: bool) -> tuple[list[Fact], int]:
     """Facts, with or without their samples, and the bytes of the whole lines that hold them."""
     passes = [check] if samples else [check, _without_samples]
-    facts, whole = read_facts(path, REMEDY, *passes)
-    if not facts and whole == 0:
+    lines, whole = read_facts(path, REMEDY, *passes)
+    if not lines and whole == 0:
         raise InputError(f"{path}: has no complete line; remove the folder and launch again")
-    if facts[0]["fact"] != "search" or facts[0].get("format") != FORMAT:
+    if lines[0]["fact"] != "search" or lines[0].get("format") != FORMAT:
         raise InputError(
             f"{path}:1: expected the fact `search` in format {FORMAT}, got "
-            f"{facts[0]['fact']!r} in format {facts[0].get('format')!r}; "
+            f"{lines[0]['fact']!r} in format {lines[0].get('format')!r}; "
             "use the version of evomix that wrote this run"
         )
-    check_together(facts, str(path))
-    return facts, whole
+    check_together(lines, str(path))
+    return lines, whole
 
 
 def _without_samples(fact: Fact) -> None:
@@ -85,11 +88,13 @@ class Ledger(Closing):
 
     `facts` are those it had when it was opened, without the samples, which only a report reads.
     Appended facts are on disk only, so that the driver's memory does not grow with the run.
+    `on_append` is called with each once it is there.
     """
 
     def __init__(self, run: Path) -> None:
         """Lock and open an existing ledger, cutting a torn tail off the file."""
         self.path = ledger_file(run)
+        self.on_append: Callable[[Fact], None] = lambda fact: None
         self._lock = lock(run, LOCK)
         try:
             self.facts, whole = _read(self.path, samples=False)
@@ -115,11 +120,11 @@ class Ledger(Closing):
     def append(self, fact: str, **values: Any) -> Fact:
         """Write one fact and wait until it is on disk. On a full disk the file stays whole.
 
-        Secrets of this machine's environment are masked in its texts; those of other machines
-        were masked there.
+        Secrets of this machine's environment are masked; those of other machines were there.
         """
         record = _clean({"fact": fact, **values}, Filter(os.environ))
         self._file.append(record)
+        self.on_append(record)
         return record
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evo.record.ledger import Fact
+from evo.record.facts import Facts
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE
 from fitness.files import cache_folder, write_whole
@@ -56,7 +56,7 @@ def code_in(spec: Mapping[str, Any]) -> list[Code]:
     return list(dict.fromkeys(found))
 
 
-def code_of_run(run: Path, facts: Sequence[Fact], spec: Mapping[str, Any]) -> list[Code]:
+def code_of_run(run: Path, facts: Facts, spec: Mapping[str, Any]) -> list[Code]:
     """Code that a run names: in its spec, its individuals, and its checkpoints."""
     found = code_in(spec)
     for fact in facts:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BeforeValidator,
@@ -20,6 +20,7 @@ from pydantic import (
 from evo.config.errors import problems
 from evo.config.file import Key, Kind, Problem, SpecFile, dotted, nearest, read
 from evo.config.sections import Section
+from fitness.metrics import Direction
 from fitness.suggest import listed
 
 KIND = Kind(
@@ -101,7 +102,7 @@ class Roles(Section):
     choices: Annotated[
         dict[str, Annotated[ChoiceRole, BeforeValidator(_options)]], BeforeValidator(_by_column)
     ] = Field(default_factory=dict, alias="choice", description="Columns of unordered options.")
-    objectives: dict[str, Literal["minimize", "maximize"]] = Field(
+    objectives: dict[str, Direction] = Field(
         min_length=1,
         description="columns to improve, e.g. `loss: minimize`; `best` means best by the first",
     )

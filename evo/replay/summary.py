@@ -75,10 +75,7 @@ def checkpoints(budget: int) -> list[int]:
 
 
 def _objectives(table: Table) -> str:
-    return ", ".join(
-        f"{'minimize' if objective.sign > 0 else 'maximize'} {objective.name}"
-        for objective in table.objectives
-    )
+    return ", ".join(f"{objective.direction} {objective.name}" for objective in table.objectives)
 
 
 def _genes(table: Table) -> str:

@@ -78,8 +78,7 @@ def read_table(path: Path, roles: Path) -> Table:
         raise fitting.file.error(found)
     space = SearchSpace(genes)
     objectives = tuple(
-        Objective(name, -1 if direction == "maximize" else 1)
-        for name, direction in fitting.roles.objectives.items()
+        Objective.towards(name, direction) for name, direction in fitting.roles.objectives.items()
     )
     signs = [objective.sign for objective in objectives]
     return Table(
@@ -184,7 +183,8 @@ def _unsearchable(values: pd.DataFrame, fitting: RolesFile) -> Iterator[Problem]
     """Problems of objectives in which no row is better than another, or than the median row."""
     for index, (column, direction) in enumerate(fitting.roles.objectives.items()):
         outcome = values[column]
-        best = outcome.max() if direction == "maximize" else outcome.min()
+        sign = Objective.towards(column, direction).sign
+        best = sign * (sign * outcome).min()
         key = fitting.keys[column]
         if outcome.nunique() == 1:
             yield Problem(key, f"is {best:g} in every row; there is nothing to find")

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evo import config as configuration
 from evo import history
 from evo.config import as_yaml
 from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, signed
 from evo.history.tables import FULL
+from evo.record.facts import Genome, details, launch_of
+from evo.record.facts import samples as recorded
 from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
 from evo.significance import chance
-from fitness.data.documents import Source
 from fitness.recipe import Recipe, idle
 
 SAMPLES = 6
@@ -30,9 +32,9 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
     """Words and tables of the page; `run` is the run's folder, for commands to copy."""
     facts = view.facts
     status = history.status(facts)
-    spec = history.spec(facts)
+    plain, launch = configuration.recorded_in(facts), launch_of(facts)
     return {
-        "name": spec.get("name") or "run",
+        "name": history.spec(facts).name or "run",
         "verdict": history.verdict(facts),
         "status": status,
         "tiles": _tiles(status),
@@ -45,9 +47,9 @@ def contents(view: View, run: str = "RUN") -> dict[str, Any]:
         "samples": samples(view),
         "failures": _failures(view),
         "usage": history.usage(facts),
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(facts[0]["time"])),
-        "versions": facts[0].get("versions") or {},
-        "spec": json.dumps(spec, indent=2, ensure_ascii=False),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(launch["time"])),
+        "versions": launch.get("versions") or {},
+        "spec": json.dumps(plain, indent=2, ensure_ascii=False),
         "placed": PLACED,
     }
 
@@ -112,20 +114,19 @@ def recipe(view: View) -> dict[str, Any]:
     shares = max(mixtures.values(), key=len, default={})
     epochs: dict[str, float] = next(
         (
-            f["details"]["epochs"]
+            details(f)["epochs"]
             for f in view.facts
             if f["fact"] == "evaluation"
             and (f["individual"], f["fidelity"]) == (view.leader, FULL)
-            and (f.get("details") or {}).get("epochs")
+            and details(f).get("epochs")
         ),
         {},
     )
     spec = history.spec(view.facts)
-    fixed = spec.get("recipe") or {}
-    merging = {"start": "merge"} if spec.get("parts") else {}
-    task = {"task": history.setting(view.facts, "task", of="model")}
-    plain = Source.model_fields["kind"].default
-    kinds = {source.get("kind", plain) for source in (spec.get("sources") or {}).values()}
+    fixed = spec.recipe
+    merging = {"start": "merge"} if spec.parts else {}
+    task = {"task": spec.model.task}
+    kinds = {source.kind for source in spec.sources.values()}
     source = {"source": "sample" if "sample" in kinds else "text"}
     unused = idle({**fixed, **genome, **merging, **task, **source})
     return {
@@ -147,7 +148,7 @@ def _commands(view: View, run: str) -> list[tuple[str, str]]:
     genome = _genome(view)
     if not genome:
         return []
-    fixed = history.spec(view.facts).get("recipe") or {}
+    fixed = history.spec(view.facts).recipe
     defaults = Recipe().model_dump(mode="json")
     changed = {n: v for n, v in fixed.items() if n not in defaults or v != defaults[n]}
     whole = {**changed, **genome}
@@ -160,7 +161,7 @@ def _commands(view: View, run: str) -> list[tuple[str, str]]:
     ]
 
 
-def _genome(view: View) -> dict[str, Any]:
+def _genome(view: View) -> Genome:
     """Genome of the leader; empty before there is one."""
     return next(
         (f["genome"] for f in view.facts if f["fact"] == "individual" and f["id"] == view.leader),
@@ -224,13 +225,14 @@ def samples(view: View) -> list[dict[str, str]]:
     """Samples of leader and untouched base for the same prompts, on the last split evaluated."""
     found: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for fact in view.facts:
-        given = (fact.get("details") or {}).get("samples") if fact["fact"] == "evaluation" else None
-        if not given or fact["fidelity"] > FULL:
+        if fact["fact"] != "evaluation" or fact["fidelity"] > FULL:
+            continue
+        sets = recorded(fact)
+        if not sets:
             continue
         model = BASE if fact["fidelity"] == 0 else fact["individual"]
         if model not in (BASE, view.leader):
             continue
-        sets = given if isinstance(given, dict) else {"": given}
         written = {(name, s["prompt"]): s for name, many in sets.items() for s in many}
         if fact["split"] == "selection" or str(model) + " test" not in found:
             found[f"{model} {fact['split']}"] = written

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from evo import history, report
 from evo.config import decode
-from evo.config import of as config_of
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
-from evo.record.ledger import Fact
+from evo.record.facts import Facts
 from evo.report.contents import samples
 from evo.report.figures.rounds import charts
 from evo.report.figures.style import View
@@ -29,14 +28,14 @@ SHOWN = 6  # samples before and after
 EXAMPLE = 160  # characters
 
 
-def write(run: Path, facts: Sequence[Fact]) -> None:
+def write(run: Path, facts: Facts) -> None:
     """Write report.html of the run, and of each round in its own folder."""
     found = told.rounds(run, facts)
     for one in found:
         report.write(one.facts, one.folder / "report.html")
     verdict = told.verdict(found)
     said = {
-        "name": config_of(facts).name,
+        "name": history.spec(facts).name,
         "verdict": verdict,
         "notes": (),
         "tables": tables(found),
@@ -46,7 +45,7 @@ def write(run: Path, facts: Sequence[Fact]) -> None:
     write_whole(run / "report.html", rendered("tables.html.j2", charts(found), said))
 
 
-def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
+def summary(run: Path, facts: Facts) -> "RenderableType":
     """Verdict and a line for each round, for a terminal of 80 columns."""
     from rich import box
     from rich.console import Group
@@ -72,7 +71,7 @@ def summary(run: Path, facts: Sequence[Fact]) -> "RenderableType":
 def tables(found: Sequence[Round]) -> list[Table]:
     """Tables of quality by round, pools, effects of filters, and samples before and after."""
     over = [one for one in found if one.fact]
-    made = [_quality(found), *([_pools(over)] if any("pool" in o.fact for o in over) else [])]
+    made = [_quality(found), *([_pools(over)] if any("pool" in o.outcome for o in over) else [])]
     made += [table for one in over if (table := _yields(one, over)) is not None]
     if over and (table := _samples(over[0], told.best(over))) is not None:
         made.append(table)
@@ -107,7 +106,7 @@ def _quality(found: Sequence[Round]) -> Table:
 def _pools(over: Sequence[Round]) -> Table:
     rows = []
     for one in over:
-        pool = one.fact.get("pool")
+        pool = one.outcome.get("pool")
         if pool is None:
             continue
         varied = pool["diversity"]
@@ -139,11 +138,11 @@ def _yields(one: Round, over: Sequence[Round]) -> Table | None:
     if (
         after is None
         or not after.shares["generated"]
-        or "pool" not in one.fact
+        or "pool" not in one.outcome
         or not (one.folder / POOL_FILE).is_file()
     ):
         return None
-    recipe = Recipe.model_validate(decode(config_of(after.facts), after.fact["genome"]))
+    recipe = Recipe.model_validate(decode(history.spec(after.facts), after.outcome["genome"]))
     found = yields(list(read_samples(one.folder / POOL_FILE)), recipe)
     rows = [
         [

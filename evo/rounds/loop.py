@@ -7,12 +7,12 @@ a resume are the same code: finished rounds are read, and an unfinished one is r
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -27,13 +27,16 @@ from evo.history.rounds import POOL_FILE, folder_of, over, rank
 from evo.prepare.task import prepare, versions
 from evo.progress.live import Progress
 from evo.record import run_folder
-from evo.record.ledger import FILE, Fact, Ledger, read
+from evo.record.facts import Facts, Pool, mixture, typed
+from evo.record.facts import Round as RoundFact
+from evo.record.ledger import FILE, Ledger, read
+from evo.record.state import state
 from evo.rounds import judging, pooling
 from evo.rounds.recall import Recall
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
 from evo.samples.generate import prompts_in
-from evo.search.evaluations import Evaluations
+from evo.search.requests import Requests
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
 from fitness.models import folders
@@ -64,7 +67,7 @@ def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
         configuration.write_config(begun, folder / "config.yaml")
     config = configuration.load(folder / "config.yaml", overrides)
     run.check_changes(folder, begun, config)
-    if run.finished(facts) and config == begun:
+    if state(facts) == "finished" and config == begun:
         return True
     with Ledger(folder) as ledger, importing_from(Path(config.import_from)):
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
@@ -99,7 +102,7 @@ def check(config: SearchConfig) -> None:
 
 def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
     assert config.rounds is not None
-    done = over(ledger.facts)
+    done = over(typed(ledger.facts))
     if done and "pool" not in done[-1] and not _ended(config, done):
         done.pop()  # it was the last one under the old limit, and has generated no samples yet
     while not (why := _ended(config, done)):
@@ -125,17 +128,18 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
             facts = read(own)
             outcome = _outcome(facts, done)
             if not _ended(config, [*done, outcome]):
-                left, outcome["pool"] = _pool(config, folder, done, facts, outcome)
+                left, pool = _pool(config, folder, done, facts, outcome)
+                outcome["pool"] = pool
                 if left:
                     ledger.append("waiting", round=number, judgements=left, time=time.time())
                     return False
-            done.append(ledger.append(**outcome, time=time.time()))
-            watch(done[-1])
+            done.append(outcome)
+            watch(ledger.append(**outcome, time=time.time()))
     ledger.append("finished", why=why, time=time.time())
     return True
 
 
-def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
+def _ended(config: SearchConfig, done: Sequence[RoundFact]) -> str:
     """Reason why there are no more rounds; empty if there is another."""
     rounds = config.rounds
     assert rounds is not None
@@ -157,7 +161,7 @@ def _ended(config: SearchConfig, done: Sequence[Fact]) -> str:
     return ""
 
 
-def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchConfig:
+def _spec(config: SearchConfig, folder: Path, done: Sequence[RoundFact]) -> SearchConfig:
     """Spec of the next round."""
     if not done:
         return first_spec(config)
@@ -177,15 +181,16 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[Fact]) -> SearchCon
     return spec.model_copy(update={"seed": seed})
 
 
-def _files(own: Path, fact: Fact) -> dict[str, Path]:
+def _files(own: Path, fact: RoundFact) -> dict[str, Path]:
     """Files with a round's pool and judgements as training data, by source."""
     pool = {POOL: own / POOL_FILE} if fact["pool"]["pool"] else {}
     return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
 
 
-def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
+def _outcome(facts: Facts, done: Sequence[RoundFact]) -> RoundFact:
     """Result of a round whose winner is known, as values of the `round` fact."""
     winner = history.winner(facts)
+    assert winner is not None
     row = history.scores(facts).query("individual == @winner").iloc[0].to_dict()
     measurements = history.Columns.of(facts).measurements
     genomes = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
@@ -203,9 +208,9 @@ def _outcome(facts: Sequence[Fact], done: Sequence[Fact]) -> dict[str, Any]:
     }
 
 
-def _owes_samples(config: SearchConfig, facts: Sequence[Fact], done: Sequence[Fact]) -> bool:
+def _owes_samples(config: SearchConfig, facts: Facts, done: Sequence[RoundFact]) -> bool:
     """True if a round finished as the last one, and a raised limit now needs its samples."""
-    if not run.finished(facts) or _ended(config, [*done, _outcome(facts, done)]):
+    if state(facts) != "finished" or _ended(config, [*done, _outcome(facts, done)]):
         return False
     return not pooling.written(facts)
 
@@ -214,17 +219,15 @@ def _write(
     config: SearchConfig,
     spec: SearchConfig,
     own: Path,
-    done: Sequence[Fact],
-    evaluations: Evaluations,
+    done: Sequence[RoundFact],
+    requests: Requests,
 ) -> None:
     """Generate samples with the best individuals of a round, unless it is the last one."""
     facts = read(own)
     if _ended(config, [*done, _outcome(facts, done)]):
         return
-    jobs = jobs_of(config, spec, facts, len(done) + 1, evaluations)
-    for job in jobs:
-        evaluations.request(job)
-    results = [evaluations.result(job) for job in jobs]
+    jobs = jobs_of(config, spec, facts, len(done) + 1)
+    results = requests.all_of(jobs)
     if all(one.status != "ok" for one in results):
         raise InputError(
             f"round {len(done) + 1}: no individual could generate samples: "
@@ -235,10 +238,10 @@ def _write(
 def _pool(
     config: SearchConfig,
     folder: Path,
-    done: Sequence[Fact],
-    facts: Sequence[Fact],
-    outcome: Mapping[str, Any],
-) -> tuple[int, dict[str, Any]]:
+    done: Sequence[RoundFact],
+    facts: Facts,
+    outcome: RoundFact,
+) -> tuple[int, Pool]:
     """Score a round's samples, have them judged, and add them to the pool.
 
     Returns the number of judgements still missing, and the counts for the `round` fact. `facts`
@@ -251,7 +254,7 @@ def _pool(
     before = _files(folder_of(folder, done[-1]["round"]), done[-1]) if done else {}
     earlier = pooling.read_pool(before.get(POOL))
     rng = np.random.default_rng([config.seed, number])
-    real = pooling.real_texts(config, outcome["genome"]["mixture"], rng)
+    real = pooling.real_texts(config, mixture(outcome["genome"]), rng)
     scored = own / "written.jsonl"
     if not scored.exists():
         samples = pooling.score(config, pooling.samples_of(facts, own), earlier, real)
@@ -262,4 +265,4 @@ def _pool(
         return left, {}
     score = partial(judging.score, folder, seed=config.seed)
     counts = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, score)
-    return 0, {**asdict(counts), **judged}
+    return 0, cast(Pool, {**asdict(counts), **judged})

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from evo.config import SearchConfig
 from evo.config.rounds import Rounds
+from evo.record.facts import Evaluated, Facts, samples
 from evo.samples import texts
 from evo.samples.generate import DOCUMENTS
 from fitness.data.samples import Sample, read_samples, sample_in, to_lines
@@ -109,7 +109,7 @@ def read_pool(path: Path | None) -> list[Sample]:
     return list(read_samples(path)) if path is not None else []
 
 
-def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def written(facts: Facts) -> list[Evaluated]:
     """Evaluations in which a round's individuals generated samples, in the order of their seeds."""
     found = [
         fact
@@ -119,10 +119,11 @@ def written(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda fact: fact["seed"])
 
 
-def samples_of(facts: Sequence[Mapping[str, Any]], where: Path) -> list[Sample]:
+def samples_of(facts: Facts, where: Path) -> list[Sample]:
     """Samples that a round's individuals generated, in the order of seeds, from its ledger."""
     return once(
         sample_in(record, f"{where}: individual {fact['individual']}, seed {fact['seed']}")
         for fact in written(facts)
-        for record in fact["details"].get("samples", ())
+        for records in samples(fact).values()
+        for record in records
     )

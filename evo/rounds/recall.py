@@ -10,14 +10,15 @@ from typing import Any
 
 from evo.config import SearchConfig, decode
 from evo.config import of as config_of
-from evo.record.ledger import Fact, read
+from evo.record.facts import Evaluated, details
+from evo.record.ledger import read
 from evo.rounds.spec import different
-from evo.search.evaluations import from_fact
+from evo.search.results import from_fact
 from fitness.evaluation import Evaluation, EvaluationSpec
 from fitness.files import appearing
 from fitness.models import weights
 
-Known = tuple[Path, Fact]  # the folder of its round, and the evaluation
+Known = tuple[Path, Evaluated]  # the folder of its round, and the evaluation
 
 
 class Recall:
@@ -36,7 +37,9 @@ class Recall:
             born = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
             spec = config_of(facts)
             for fact in facts:
-                if not _measured(fact) or fact["individual"] not in born:
+                if fact["fact"] != "evaluation" or fact["individual"] not in born:
+                    continue
+                if not _measured(fact):
                     continue
                 recipe = decode(spec, born[fact["individual"]])
                 where = (fact["seed"], fact["fidelity"], fact["split"])
@@ -61,7 +64,7 @@ class Recall:
                 weights.copy_kept(kept, partial)
                 shutil.rmtree(there, ignore_errors=True)
         now = time.time()
-        known = replace(from_fact(fact), spec=spec, cost={}, started=now, finished=now)
+        known = replace(from_fact(dict(fact)), spec=spec, cost={}, started=now, finished=now)
         return replace(known, details={**known.details, "recalled": str(folder.name)})
 
     def _key(self, recipe: Mapping[str, Any], seed: int, fidelity: float, split: str) -> str | None:
@@ -74,7 +77,8 @@ class Recall:
         return json.dumps([plain, seed, fidelity, split], sort_keys=True)
 
 
-def _measured(fact: Fact) -> bool:
-    if fact["fact"] != "evaluation" or fact["status"] != "ok" or fact["split"] == "samples":
+def _measured(fact: Evaluated) -> bool:
+    """True for a fine-tune from scratch that succeeded, and was not copied."""
+    if fact["status"] != "ok" or fact["split"] == "samples":
         return False
-    return not (fact["details"].get("same_as") or fact["details"].get("inherited_from"))
+    return not (details(fact).get("same_as") or details(fact).get("inherited_from"))

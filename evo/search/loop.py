@@ -14,9 +14,12 @@ from evo.config import SearchConfig, baselines, decode, known_genomes, space, wa
 from evo.planning import schedule
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
+from evo.planning.spending import continued_from
 from evo.record.artifacts import Artifacts
-from evo.search.evaluations import Evaluations, Job, continued_from
+from evo.search.decisions import Decisions
+from evo.search.jobs import Job
 from evo.search.replicates import Replicates, closing, seed_of
+from evo.search.requests import Requests
 from evo.search.rungs import Rungs, ladder, share
 from fitness.cost import Cost
 from population.individual import ANCHOR, KNOWN, Individual
@@ -27,7 +30,8 @@ def evolve(
     config: SearchConfig,
     sizes: Mapping[str, int],
     cost: Cost,
-    evaluations: Evaluations,
+    decisions: Decisions,
+    requests: Requests,
     artifacts: Artifacts,
 ) -> Individual:
     """Run the search and return its winner; `sizes`: tokens by source. ClusterError if all fail."""
@@ -50,12 +54,12 @@ def evolve(
         return replicates.due() or rungs.due()
 
     def begin() -> None:
-        evaluations.request(*bucket)
+        requests.request(*bucket)
         bucket.clear()
 
     def finished() -> list[int]:
         begin()
-        return evaluations.finished()
+        return list(decisions.slots(requests.new()))
 
     for step in schedule.steps(
         config.search,
@@ -63,13 +67,13 @@ def evolve(
         closing=closing(config),
         duration=lambda slot: virtual_duration(config, cost, jobs[slot]),
         share=lambda slot: share(config, jobs[slot]),
-        workers=evaluations.workers,
-        recorded=evaluations.recorded(),
+        workers=requests.workers,
+        recorded=decisions.recorded(requests.results.new),
         finished=finished,
     ):
         if isinstance(step, Breed):
             is_anchor = step.slot < len(anchors)
-            job = None if is_anchor else evaluations.repeated(step.slot, otherwise=again)
+            job = None if is_anchor else decisions.repeated(step.slot, otherwise=again)
             if job is None:
                 rng = np.random.default_rng(
                     np.random.SeedSequence(config.seed, spawn_key=(step.slot,))
@@ -80,24 +84,22 @@ def evolve(
             jobs[step.slot] = job
             replicates.begun(job, share=share(config, job))
             rungs.begun(job)
-            evaluations.decide(step.slot, job, learned_from=last)
+            decisions.decide(step.slot, job, learned_from=last)
             if step.slot == 0:  # the untouched base: the first recipe with none of its budget
-                evaluations.request(replace(job, fidelity=0.0))
+                requests.request(replace(job, fidelity=0.0))
             bucket.append(job)
             if len(bucket) == config.search.together:
                 begin()
         elif isinstance(step, Learn):
             begin()
             job, last = jobs.pop(step.slot), step.slot
-            scored = replicates.learned(job, evaluations.result(job), evaluations.untouched())
+            scored = replicates.learned(job, requests.result(job), requests.untouched())
             strategy.tell(scored)
             rungs.learned(scored)
             if warm_starts(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.keep_also(
-                    evaluations.lineages.needed(strategy.possible_parents(), others)
-                )
+                artifacts.keep_also(requests.lineages.needed(strategy.possible_parents(), others))
             artifacts.keep_or_delete(scored)
     rungs.close()
     winner = replicates.winner()
@@ -105,11 +107,13 @@ def evolve(
         raise ClusterError(
             f"none of {config.budget.evaluations} evaluations succeeded; `evo history` lists why"
         )
-    evaluations.name_winner(winner)
+    decisions.name_winner(winner)
     return winner
 
 
-def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) -> None:
+def compare(
+    config: SearchConfig, winner: Individual, decisions: Decisions, requests: Requests
+) -> None:
     """Evaluate base, baselines and winner on the test split, under new seeds.
 
     A winner trained on generated samples is also compared with its own recipe without any of
@@ -118,17 +122,14 @@ def compare(config: SearchConfig, winner: Individual, evaluations: Evaluations) 
     A winner that started from its parents' weights is also compared with its own recipe from
     scratch, on as many tokens as its whole lineage was trained on.
     """
-    contenders = [(evaluations.individual(0), 0.0)]
-    contenders += [(individual, 1.0) for individual in [*evaluations.baselines(), winner]]
-    if evaluations.lineages.of(winner).parents:
-        contenders.append((winner, evaluations.lineages.tokens(winner) / config.budget.tokens))
-    contenders += [(control, 1.0) for control in evaluations.controls(winner)]
+    contenders = [(decisions.individual(0), 0.0)]
+    contenders += [(individual, 1.0) for individual in [*decisions.baselines(), winner]]
+    if requests.lineages.of(winner).parents:
+        contenders.append((winner, requests.lineages.tokens(winner) / config.budget.tokens))
+    contenders += [(control, 1.0) for control in decisions.controls(winner)]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     jobs = [Job(i, seed, fidelity, "test") for seed in seeds for i, fidelity in contenders]
-    for job in jobs:
-        evaluations.request(job)
-    for job in jobs:
-        evaluations.result(job)
+    requests.all_of(jobs)
 
 
 def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:

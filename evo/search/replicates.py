@@ -14,8 +14,9 @@ from statistics import fmean, variance
 from evo.config import SearchConfig, losses, violation
 from evo.config.genomes import NOTHING, baseline_names
 from evo.config.sections import SEED_STEP
+from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING
-from evo.search.evaluations import Job
+from evo.search.jobs import Job
 from evo.significance import CLEAR, Sample
 from fitness.evaluation import Evaluation, Status
 from population.individual import Individual
@@ -24,7 +25,6 @@ from population.selection import best
 SHARE = 0.05  # largest share of the slots so far that are replicates
 CLOSING = 0.1  # share of all slots, the last ones, that are all replicates
 CONTENDERS = 8
-FULL = 1.0  # fidelity
 
 
 def closing(config: SearchConfig) -> int:

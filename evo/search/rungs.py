@@ -6,9 +6,10 @@ the results so far.
 """
 
 from evo.config import SearchConfig
+from evo.planning import spending
 from evo.planning.lineages import portion
 from evo.record.artifacts import Artifacts
-from evo.search.evaluations import Job, continued_from
+from evo.search.jobs import Job
 from evo.search.replicates import FULL
 from population.individual import Individual
 from population.rungs import SHARE, hopeless, promote, within_reach
@@ -23,8 +24,8 @@ def ladder(config: SearchConfig) -> tuple[float, ...]:
 
 def share(config: SearchConfig, job: Job) -> float:
     """Cost of a job to the budget, in full fine-tunes."""
-    begin = continued_from(config, job.seed, job.fidelity, job.split)
-    return (job.fidelity - begin) * portion(config, job.individual)
+    whole = portion(config, job.individual)
+    return spending.share(config, whole, job.seed, job.fidelity, job.split)
 
 
 class Rungs:

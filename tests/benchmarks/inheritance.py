@@ -30,8 +30,9 @@ from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import FILE as LEDGER
 from evo.record.ledger import Ledger, read
-from evo.search.evaluations import Evaluations, StopRequests
+from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
+from evo.search.requests import Requests, StopRequests
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
@@ -121,11 +122,11 @@ def launched(folder: Path, kind: str, seed: int, options: argparse.Namespace) ->
         Ledger.create(run, header).close()
     here: Any = Here(replace(prepared.task, artifacts=run / "artifacts"))
     with Ledger(run) as ledger:
-        key = configuration.space(config).key
-        evaluations = Evaluations(config, ledger, here, StopRequests(), lambda fact: None, key)
-        artifacts = Artifacts(run / "artifacts")
-        winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
-        compare(config, winner, evaluations)
+        decisions = Decisions(config, ledger)
+        requests = Requests(config, ledger, here, decisions.individual, StopRequests())
+        cost, artifacts = cost_of(prepared.task), Artifacts(run / "artifacts")
+        winner = evolve(config, prepared.sizes, cost, decisions, requests, artifacts)
+        compare(config, winner, decisions, requests)
     return run
 
 

@@ -14,8 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evo.record.ledger import Fact, read
+from evo.record.ledger import Fact
 from tests.evo.driving import evo
+from tests.evo.facts import read
 from tests.evo.toy import write_spec
 
 NO_OPS = 500

@@ -20,10 +20,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from evo.history.overlay import Array, Overlay, at, overlay
-from evo.record.ledger import read
 from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
 from tests.benchmarks.comparison import mean_error
 from tests.evo.driving import LEDGER, command, environment
+from tests.evo.facts import read
 
 STRATEGIES = ("surrogate", "nsga2", "optuna:tpe", "optuna:gp", "random")
 COLOURS = dict(zip(STRATEGIES, (ORANGE, BLUE, *REFERENCES[1:3], REFERENCES[0]), strict=True))

@@ -18,12 +18,14 @@ import numpy as np
 
 from evo import config as configuration
 from evo.record.artifacts import Artifacts
-from evo.record.ledger import Ledger, read
-from evo.search.evaluations import Evaluations, StopRequests
+from evo.record.ledger import Ledger
+from evo.search.decisions import Decisions
 from evo.search.loop import evolve
+from evo.search.requests import Requests, StopRequests
 from fitness.cost import cost_of
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from tests.benchmarks.comparison import mean_error
+from tests.evo.facts import read
 
 NOISE = (0.0, 0.01, 0.03, 0.1, 0.3)  # standard deviation; a random genome has a loss of about 1
 SPEC = """\
@@ -75,13 +77,11 @@ def named(folder: Path, *, seed: int, noise: float, replicates: int, evaluations
     run = Path(tempfile.mkdtemp(dir=folder))
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
     with Ledger.create(run, header) as ledger:
-        key = configuration.space(config).key
         cluster: Any = Noisy(noise)
-        evaluations_of = Evaluations(
-            config, ledger, cluster, StopRequests(), lambda fact: None, key
-        )
+        decisions = Decisions(config, ledger)
+        requests = Requests(config, ledger, cluster, decisions.individual, StopRequests())
         cost = cost_of(Task(config.evaluator))
-        winner = evolve(config, {}, cost, evaluations_of, Artifacts(run / "artifacts"))
+        winner = evolve(config, {}, cost, decisions, requests, Artifacts(run / "artifacts"))
     return true_loss(winner.genome), sum(fact["fact"] == "repeat" for fact in read(run))
 
 

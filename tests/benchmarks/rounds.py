@@ -21,7 +21,6 @@ from evo.config.rounds import POOL
 from evo.history import rounds as told
 from evo.history.comparison import WINNER
 from evo.prepare.task import prepare
-from evo.record.ledger import read
 from evo.rounds.spec import Legacy, spec_after
 from fitness.data.samples import read_samples
 from fitness.data.thresholds import score_of_field
@@ -29,6 +28,7 @@ from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.recipe import Recipe
 from tests.evo.driving import ROOT, command, environment
+from tests.evo.facts import read
 
 SPEC = ROOT / "runs" / "self_improvement.yaml"
 SEEDS = range(11, 16)
@@ -79,7 +79,8 @@ def of_diets(run: Path, name: str) -> dict[str, Any]:
     config = configuration.of(facts)
     over = [one for one in told.rounds(run, facts) if one.fact]
     best = told.best(over)
-    pool = [one.folder / "pool.jsonl" for one in over if "pool" in one.fact][-1]
+    pool = [one.folder / "pool.jsonl" for one in over if "pool" in (one.fact or {})][-1]
+    assert best.fact is not None
     genome = dict(best.fact["genome"])
     shares = {n: s for n, s in genome["mixture"].items() if n in config.sources}
     real = {n: s / sum(shares.values()) for n, s in shares.items()}

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from evo import history
-from evo.record.ledger import Fact, Ledger, read
+from evo.record.ledger import Ledger
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from tests.evo.facts import Fact, read
 from tests.evo.synthetic_ledger import ledger
 
 SAMPLES = 8  # of 250 characters, as many as the quickstart's

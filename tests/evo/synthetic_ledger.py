@@ -29,7 +29,7 @@ def ledger(
     skill: float = 1.0,
     extra_sources: tuple[str, ...] = (),
     seed: int = 0,
-) -> list[Fact]:
+) -> list[Any]:
     """Facts of a finished search. `skill` 0 breeds children at random and names a poor winner."""
     sources = (*SOURCES, *extra_sources)
     rng = np.random.default_rng(seed)

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evo.record.ledger import read
 from tests.evo.driving import evo, start, wait_until
+from tests.evo.facts import read
 from tests.evo.search.test_loop import outcome
 
 pytestmark = pytest.mark.slow

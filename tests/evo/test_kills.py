@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import tests.evo.rounds.scenario as small
-from evo.record.ledger import read
 from fitness.evaluation import Task
 from tests.evo.driving import LEDGER, evo, facts_written, start
+from tests.evo.facts import read
 from tests.evo.rounds.test_loop import plain
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import write_spec

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from evo.record.ledger import read
 from fitness.evaluation import Task
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
+from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import write_spec
 

@@ -8,8 +8,8 @@ import pytest
 from evo import config as configuration
 from evo.cli import main
 from evo.prepare.task import prepare
-from evo.record.ledger import read
 from fitness.errors import InputError
+from tests.evo.facts import read
 from tests.fitness.quickstart import CORPUS
 from tests.fitness.records import PAIRS
 

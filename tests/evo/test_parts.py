@@ -15,12 +15,13 @@ from evo.cluster.shipping import marks, missing, moved, stored
 from evo.config import ConfigError, SearchConfig
 from evo.export.model import export
 from evo.prepare.task import prepare
-from evo.record.ledger import Fact, read
+from evo.record.ledger import Fact
 from fitness.errors import InputError
 from fitness.evaluate.held_out import held_out_loss
 from fitness.merging.lineage import read as weights_of
 from fitness.models import weights
 from fitness.models.base import Base
+from tests.evo.facts import read
 from tests.evo.planning.test_lineages import QUICKSTART, SPEC, cluster, load, search
 from tests.fitness.merging.test_lineage import trained
 from tests.fitness.quickstart import MODEL

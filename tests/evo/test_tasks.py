@@ -11,9 +11,9 @@ from evo.config import ConfigError
 from evo.export.formats import export_as
 from evo.export.model import export
 from evo.prepare.task import prepare
-from evo.record.ledger import read
 from fitness.errors import InputError
 from tests.evo.driving import evo
+from tests.evo.facts import read
 from tests.fitness.classes import NAMES, encoder, write_labelled
 from tests.fitness.quickstart import CORPUS
 

@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 from evo import history
 from evo.history.comparison import COLD, WINNER
 from evo.history.tables import BASE, FULL, UNTOUCHED
+from evo.record.facts import cost as spent
+from evo.record.facts import details
 from evo.report.figures.style import (
     BLUE,
     FAINT,
@@ -158,12 +160,12 @@ def _contender(
 def learning(view: View) -> Chart | None:
     """Training loss against tokens for the front and the baselines, smoothed, and held-out loss."""
     curves = {
-        f["individual"]: f["details"]["learning_curve"]
+        f["individual"]: details(f)["learning_curve"]
         for f in view.facts
         if f["fact"] == "evaluation"
         and f["split"] == "selection"
         and f["fidelity"] == FULL
-        and (f.get("details") or {}).get("learning_curve")
+        and details(f).get("learning_curve")
     }
     named = {id: name for name, id in history.baselines(view.facts).items()}
     members = [int(i) for i in view.front["individual"] if i not in named]
@@ -226,7 +228,7 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
     objective = next(iter(view.objectives))
     if not objective.endswith("/loss"):
         return []
-    budget = history.setting(view.facts, "tokens", of="budget") or 0
+    budget = history.spec(view.facts).budget.tokens
     base: list[tuple[float, float]] = []
     points: dict[int, list[tuple[float, float]]] = {}
     for f in view.facts:
@@ -236,8 +238,8 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
             base = [(0.0, f["measurements"][objective])]
         elif f["individual"] in individuals:
             own = points.setdefault(f["individual"], [])
-            own += [tuple(point) for point in f["details"].get("held_out_curve", ())]
-            tokens = (f.get("cost") or {}).get("tokens") or budget * f["fidelity"]
+            own += [(tokens, loss) for tokens, loss in details(f).get("held_out_curve", ())]
+            tokens = spent(f).get("tokens") or budget * f["fidelity"]
             own.append((max(tokens, budget * f["fidelity"]), f["measurements"][objective]))
     values: list[float] = []
     for id, own in points.items():

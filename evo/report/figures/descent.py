@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 from evo import history
+from evo.record.facts import Individual
 from evo.report.figures.genes import AXES, mixture_columns
 from evo.report.figures.style import (
     BLUE,
@@ -20,7 +21,7 @@ from evo.report.figures.style import (
     window,
 )
 
-Born = dict[int, history.Fact]
+Born = dict[int, Individual]
 Places = dict[int, tuple[float, float]]  # x and y of each individual
 
 

@@ -17,6 +17,7 @@ from evo.report.figures.style import (
     safe,
     titled,
 )
+from population.space import Float, Int
 
 BARS = 20  # members of the front shown as bars
 OTHERS = 11  # sources with a colour of their own before the rest is added up
@@ -112,8 +113,8 @@ def parallel(view: View) -> Chart | None:
     sources = mixture_columns(view)
     logs = {
         view.columns.genes.get(name)
-        for name, gene in (history.spec(view.facts).get("genome") or {}).items()
-        if isinstance(gene, dict) and gene.get("log")
+        for name, gene in history.spec(view.facts).genome.items()
+        if isinstance(gene, Float | Int) and gene.log
     }
     axes = [
         _axis(scores[gene], sources.get(gene, gene), gene in logs, gene in sources)

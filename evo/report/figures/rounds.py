@@ -28,9 +28,9 @@ def charts(found: Sequence[Round]) -> dict[str, Chart]:
     if not over:
         return {}
     drawn = {"quality": _quality(over), "shares": _shares(over)}
-    if any("pool" in one.fact for one in over):
+    if any("pool" in one.outcome for one in over):
         drawn["diversity"] = _diversity(over)
-    if any((one.fact.get("pool") or {}).get("judgements") for one in over):
+    if any((one.outcome.get("pool") or {}).get("judgements") for one in over):
         drawn["judgements"] = _judgements(over)
     if len(history.objectives(over[0].facts)) > 1:
         drawn["fronts"] = _fronts(over)
@@ -85,7 +85,7 @@ def _shares(over: Sequence[Round]) -> Chart:
 
 def _diversity(over: Sequence[Round]) -> Chart:
     chart = figure(320)
-    rows = [(one.number, one.fact["pool"]["diversity"]) for one in over if "pool" in one.fact]
+    rows = [(one.number, one.outcome["pool"]["diversity"]) for one in over if "pool" in one.outcome]
     for key, label, colour in (
         ("distinct_ratio", "distinct pairs of words", BLUE),
         ("entropy_ratio", "entropy of words", ORANGE),
@@ -107,7 +107,7 @@ def _diversity(over: Sequence[Round]) -> Chart:
 def _judgements(over: Sequence[Round]) -> Chart:
     name = next(iter(history.objectives(over[0].facts)))
     chart = figure(320)
-    before = [0, *((one.fact.get("pool") or {}).get("judgements", 0) for one in over[:-1])]
+    before = [0, *((one.outcome.get("pool") or {}).get("judgements", 0) for one in over[:-1])]
     tested = [one.tested(WINNER, name) for one in over]
     known = [(n, row) for n, row in zip(before, tested, strict=True) if row is not None]
     chart.add_scatter(

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from evo.cluster.machine import fitting
 from evo.cluster.queue import Cluster, Lost
 from evo.config import Resources
-from evo.record.ledger import read
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
 from tests.evo.driving import evaluators, evo, start, wait_until, workers_of
+from tests.evo.facts import read
 from tests.fitness.quickstart import CORPUS, small_recipe, small_task
 
 TOKENS = 3840

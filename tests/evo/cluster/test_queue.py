@@ -22,11 +22,11 @@ import psutil
 import pytest
 
 from evo.cluster import machine, shipping
-from evo.record.ledger import read
 from fitness.data.sources import TokenFile
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from tests.evo.driving import LEDGER, ROOT, evo, facts_written, start, wait_until
+from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, search
 from tests.evo.toy import write_spec
 

@@ -18,13 +18,14 @@ from evo.export.effort import size
 from evo.export.model import _front, _train_again, export, hub_id
 from evo.prepare.foresight import duration
 from evo.prepare.task import prepare
-from evo.record.ledger import Ledger, read
+from evo.record.ledger import Ledger
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Split, Status, Task, failed
 from fitness.models import weights
 from fitness.recipe import Recipe
 from tests.evo.driving import evo
+from tests.evo.facts import read
 from tests.evo.strange import without_sums
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent

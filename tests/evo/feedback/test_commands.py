@@ -10,10 +10,10 @@ import pytest
 
 from evo.cli import main
 from evo.history import front
-from evo.record.ledger import read
 from fitness.feedback.items import read_items
 from fitness.feedback.store import FOLDER, Store
 from fitness.reward.model import LEAST
+from tests.evo.facts import read
 from tests.evo.feedback.sitting import facts, opened, run_with_samples
 from tests.fitness.feedback.people import pairs as couples
 from tests.fitness.feedback.people import preferred, rated, singles

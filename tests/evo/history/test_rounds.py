@@ -38,7 +38,7 @@ def round_of(
 ) -> Round:
     """Its winner, individual 1, has a share of the pool; individual 0 has none."""
     genomes = [{"mixture": {"real": 1 - s, "pool": s}} for s in (0.0, share)]
-    facts: list[dict[str, Any]] = [{"fact": "search", "format": 1, "config": CONFIG, "time": 0.0}]
+    facts: list[Any] = [{"fact": "search", "format": 1, "config": CONFIG, "time": 0.0}]
     for id, genome in enumerate(genomes):
         head = {"fact": "individual", "id": id, "genome": genome, "parents": []}
         facts.append({**head, "operator": "known", "generation": 0, "learned_from": None})
@@ -49,7 +49,7 @@ def round_of(
         named = {"id": -3, "name": NOTHING_GENERATED, "individual": 1, "genome": genomes[0]}
         facts.append({"fact": "control", **named})
         facts += [evaluation(-3, seed, "test", control + 0.001 * seed) for seed in range(5)]
-    fact = {
+    fact: Any = {
         "fact": "round",
         **{"round": number, "individual": 1, "genome": genomes[1]},
         **{"loss": selected, "violation": 0.0, **({"pool": pool} if pool else {})},

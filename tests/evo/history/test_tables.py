@@ -113,8 +113,9 @@ def test_a_key_that_an_old_ledger_lacks_has_the_default_of_the_spec():
     assert "replicates" not in facts[0]["config"]["search"]
     for name, of in (("replicates", "search"), ("inherit_share", "budget"), ("task", "model")):
         section: Any = SearchConfig.model_fields[of].annotation
-        assert history.setting(facts, name, of=of) == section.model_fields[name].default
-    assert history.setting(facts, "seed") == 0
+        read = getattr(getattr(history.spec(facts), of), name)
+        assert read == section.model_fields[name].default
+    assert history.spec(facts).seed == 0
     thrice = [f for f in facts if f["fact"] == "evaluation" and f["individual"] == 20]
     again = [{**thrice[0], "seed": seed} for seed in (1000, 2000)]
     more = [*facts, *again]  # 20 alone was evaluated under the three seeds of the default
@@ -325,7 +326,7 @@ def test_one_seed_gives_no_standard_error_and_no_claim():
 
 
 def test_a_baseline_that_wins_is_called_by_its_name():
-    facts = [{**f, "individual": 0} if f["fact"] == "winner" else f for f in ledger()]
+    facts: list[Any] = [{**f, "individual": 0} if f["fact"] == "winner" else f for f in ledger()]
     found = history.verdict(facts)
     assert found.tone == "bad"
     assert "baseline uniform itself" in found.text

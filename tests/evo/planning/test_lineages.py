@@ -18,17 +18,18 @@ from evo.history.comparison import COLD
 from evo.planning.lineages import origins, portion, recorded
 from evo.prepare.task import Prepared, prepare
 from evo.record.artifacts import Artifacts
-from evo.record.ledger import Fact, Ledger, read
+from evo.record.ledger import Ledger
 from evo.report import page
 from evo.report.contents import comparison_table
-from evo.search.evaluations import Job
+from evo.search.jobs import Job
 from evo.search.loop import compare, evolve, virtual_duration
 from fitness.cost import cost_of
 from fitness.models import weights
 from population.individual import Individual
 from population.space import Genome
 from tests.evo.driving import evo, start, wait_until
-from tests.evo.search.test_loop import InProcess, evaluations_by, outcome
+from tests.evo.facts import Fact, read
+from tests.evo.search.test_loop import InProcess, outcome, parts
 
 QUICKSTART = configuration.resolve_spec("quickstart").parent
 SPEC = f"""\
@@ -83,10 +84,10 @@ def search(
         }
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        evaluations = evaluations_by(config, ledger, cluster, watch=watch)
-        artifacts = Artifacts(run / "artifacts")
-        winner = evolve(config, prepared.sizes, cost_of(prepared.task), evaluations, artifacts)
-        compare(config, winner, evaluations)
+        decisions, requests = parts(config, ledger, cluster, watch=watch)
+        cost, artifacts = cost_of(prepared.task), Artifacts(run / "artifacts")
+        winner = evolve(config, prepared.sizes, cost, decisions, requests, artifacts)
+        compare(config, winner, decisions, requests)
     return winner
 
 
@@ -233,18 +234,18 @@ def test_equal_genomes_share_an_evaluation_only_if_they_began_alike(
     heir = heirs(run)[0]["individual"]
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
-        evaluations = evaluations_by(config, ledger, asked)
-        known = evaluations.individual(heir)
-        evaluations.request(Job(known, config.seed))
+        decisions, requests = parts(config, ledger, asked)
+        known = decisions.individual(heir)
+        requests.request(Job(known, config.seed))
         twin = replace(known, id=100)
-        evaluations.request(Job(twin, config.seed))
-        details = evaluations.result(Job(twin, config.seed)).details
+        requests.request(Job(twin, config.seed))
+        details = requests.result(Job(twin, config.seed)).details
         assert details["same_as"] == heir
         assert details["inherited_from"] == list(known.parents[:1])
         elsewhere = next(one for one in range(4) if one not in known.parents)
         other = replace(known, id=101, parents=(elsewhere,))
-        evaluations.request(Job(other, config.seed))
-        assert evaluations.result(Job(other, config.seed)).details["inherited_from"] == [elsewhere]
+        requests.request(Job(other, config.seed))
+        assert requests.result(Job(other, config.seed)).details["inherited_from"] == [elsewhere]
     assert asked.asked == [(101, config.seed, 1.0, "selection")]
 
 
@@ -355,8 +356,8 @@ def test_the_winner_meets_its_recipe_from_scratch_only_if_it_inherited(
     run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     with Ledger(run) as ledger:
         asked = cluster(prepared, run)
-        evaluations = evaluations_by(config, ledger, asked)
-        compare(config, evaluations.individual(heir), evaluations)
+        decisions, requests = parts(config, ledger, asked)
+        compare(config, decisions.individual(heir), decisions, requests)
     longer = [f for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] > 1]
     (wanted,) = {
         sum(f["details"]["cumulative_tokens"].values())

@@ -9,9 +9,9 @@ from evo import config as configuration
 from evo.cli import main
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.prepare.task import Prepared, prepare
-from evo.record.ledger import read
 from fitness.data.samples import Sample
 from fitness.errors import InputError
+from tests.evo.facts import read
 from tests.fitness.quickstart import CORPUS
 from tests.fitness.samples.pools import JARGON, good, numbered, sample, written
 

@@ -16,8 +16,9 @@ from evo.cli.arguments import parser, with_action
 from evo.cli.examples import EXAMPLES
 from evo.progress import status as statuses
 from evo.progress.now import Now, WorkerNow, write
-from evo.record.ledger import Ledger, read
+from evo.record.ledger import Ledger
 from fitness.evaluation import Task
+from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, search
 from tests.evo.toy import write_spec
 

@@ -19,8 +19,8 @@ from evo.progress import live, now
 from evo.progress.live import Mode, Progress
 from evo.progress.tally import Tally
 from evo.record.elapsed import Session, running_time, sessions
-from evo.record.ledger import Fact, read
 from fitness.evaluation import EvaluationSpec, Task
+from tests.evo.facts import Fact, read
 from tests.evo.search.test_loop import InProcess, search
 from tests.evo.toy import write_spec
 
@@ -286,12 +286,12 @@ def test_the_running_time_is_the_same_wherever_it_is_shown(
 ) -> None:
     """Launched for 100 s, of which Ray took 30 to start, a pause of a day, resumed for 50 s."""
     day = 86_400.0
-    first = [{**facts[0], "begun": 1000.0, "time": 1030.0}]
+    first: list[Any] = [{**facts[0], "begun": 1000.0, "time": 1030.0}]
     first += [fact for fact in facts if fact["fact"] == "individual"][:1]
     first += [evaluation(0, 20.0, started=1040.0, finished=1060.0, fidelity=0.0)]
     first += [{"fact": "stopped", "time": 1100.0}]
     resumed = {"fact": "resumed", "begun": 1000.0 + day, "time": 1040.0 + day}
-    whole = [*first, resumed, {"fact": "finished", "time": 1050.0 + day}]
+    whole: list[Any] = [*first, resumed, {"fact": "finished", "time": 1050.0 + day}]
     assert history.usage(whole)["elapsed"] == 150
     assert history.hours(whole, np.array([1100.0, 1020.0 + day])) * 3600 == pytest.approx(
         [100, 120]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from evo.config import load
 from evo.config.starter import QUICKSTART_FOLDER
 from evo.planning.controls import NOTHING_GENERATED, controls
-from evo.record.ledger import Ledger, read
+from evo.record.ledger import Ledger
 from fitness.data.documents import Source
 from fitness.errors import InputError
 from population.individual import Individual
 from population.space import Genome
+from tests.evo.facts import read
 
 EARLIER = '{"fact":"search","format":1,"config":{},"time":0.0}\n'  # as written without checksums
 

@@ -16,7 +16,6 @@ from evo.config import SearchConfig
 from evo.export.model import export
 from evo.progress.live import Progress
 from evo.record import trust
-from evo.record.ledger import read
 from fitness.errors import InputError
 from fitness.feedback.store import FOLDER, Store
 from fitness.models import weights
@@ -28,6 +27,7 @@ from tests.evo.export.test_model import (  # noqa: F401 (fixtures)
     run,
     task,
 )
+from tests.evo.facts import read
 from tests.evo.strange import without_sums
 
 EVIL = "evil_module_of_a_stranger:run"

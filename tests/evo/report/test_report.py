@@ -3,6 +3,7 @@ import os
 import re
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,7 +190,9 @@ def test_a_stopped_run_says_so_and_what_it_has(count, told):
 
 
 def test_a_run_whose_individuals_have_only_paused_at_rungs_breaks_no_constraint():
-    facts = [{**f, "fidelity": f["fidelity"] / 2} if "fidelity" in f else f for f in ledger()[:40]]
+    facts: list[Any] = [
+        {**f, "fidelity": f["fidelity"] / 2} if "fidelity" in f else f for f in ledger()[:40]
+    ]
     assert "paused at a rung, and none is complete yet" in history.verdict(facts).text
 
 

@@ -13,7 +13,6 @@ from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
-from evo.record.ledger import read
 from evo.rounds.judging import judge, needed
 from evo.rounds.loop import _ended
 from evo.rounds.pooling import pooled, read_pool
@@ -23,6 +22,7 @@ from fitness.errors import InputError
 from fitness.models.base import Base
 from population.individual import Individual
 from tests.evo.driving import LEDGER, evo, start, wait_until
+from tests.evo.facts import read
 from tests.evo.rounds import scenario as small
 from tests.fitness.judges.talking import serving, talking
 from tests.fitness.samples.pools import JARGON
@@ -76,7 +76,7 @@ def test_genomes_that_differ_in_what_decides_nothing_are_one():
     assert different([a, b, c]) == [{"mixture": {"jargon": 1.0}}, c]
 
 
-def fact(number: int, loss: float, **more: Any) -> dict[str, Any]:
+def fact(number: int, loss: float, **more: Any) -> Any:
     head = {"fact": "round", "round": number, "loss": loss, "violation": 0.0}
     pool = {"pool": {"pool": 5, "judged": {}}}
     return {**head, "measurements": {"target/loss": loss}, **pool, **more}
@@ -160,7 +160,7 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
         load(tmp_path, "", "rounds.writing.from_prompts=1")
 
 
-def plain(run: Path) -> list[dict[str, Any]]:
+def plain(run: Path) -> list[Any]:
     """The outcome of the rounds, without times."""
     facts = [fact for fact in read(run) if fact["fact"] == "round"]
     return [{name: value for name, value in fact.items() if name != "time"} for fact in facts]

@@ -11,7 +11,7 @@ import pytest
 from evo import config as configuration
 from evo.cli import main
 from evo.prepare.task import prepare
-from evo.record.ledger import Ledger, read
+from evo.record.ledger import Ledger
 from evo.samples.generate import DEFAULT_FILTERS
 from evo.samples.texts import documents
 from fitness.data.samples import Sample, read_samples, to_lines
@@ -29,6 +29,7 @@ from tests.evo.export.test_model import (  # noqa: F401 (fixtures)
     run,
     task,
 )
+from tests.evo.facts import read
 from tests.fitness.feedback.people import rated, singles
 from tests.fitness.quickstart import MODEL
 

@@ -11,13 +11,15 @@ from evo import config as configuration
 from evo.cluster.queue import ClusterError, Lost
 from evo.config import SearchConfig
 from evo.record.artifacts import Artifacts
-from evo.record.ledger import Fact, Ledger, read
-from evo.search.evaluations import Evaluations, Stopped, StopRequests
+from evo.record.ledger import Fact, Ledger
+from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
+from evo.search.requests import Requests, Stopped, StopRequests
 from fitness.cost import cost_of
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from population.individual import Individual
+from tests.evo.facts import read
 from tests.evo.toy import write_spec
 
 TIMES = ("time", "started", "finished", "worker", "cost", "busy_seconds")
@@ -58,16 +60,18 @@ class InProcess:
         return [self._evaluator.evaluate(spec)]
 
 
-def evaluations_by(
+def parts(
     config: SearchConfig,
     ledger: Ledger,
     cluster: Any,
-    stop: StopRequests | None = None,
-    watch: Callable[[Fact], None] = lambda fact: None,
-) -> Evaluations:
-    """Evaluations of a search by what stands in for the cluster, such as `InProcess`."""
-    key = configuration.space(config).key
-    return Evaluations(config, ledger, cluster, stop or StopRequests(), watch, key)
+    asked: StopRequests | None = None,
+    watch: Callable[[Fact], None] | None = None,
+) -> tuple[Decisions, Requests]:
+    """Decisions and requests of a search whose evaluations a stand-in for the cluster runs."""
+    ledger.on_append = watch or ledger.on_append
+    decisions = Decisions(config, ledger)
+    asked = asked or StopRequests()
+    return decisions, Requests(config, ledger, cluster, decisions.individual, asked)
 
 
 def search(
@@ -79,10 +83,10 @@ def search(
         header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        evaluations = evaluations_by(config, ledger, cluster, watch=watch)
+        decisions, requests = parts(config, ledger, cluster, watch=watch)
         cost = cost_of(Task(config.evaluator))
-        winner = evolve(config, {}, cost, evaluations, Artifacts(run / "artifacts"))
-        compare(config, winner, evaluations)
+        winner = evolve(config, {}, cost, decisions, requests, Artifacts(run / "artifacts"))
+        compare(config, winner, decisions, requests)
     return winner
 
 
@@ -284,9 +288,10 @@ def test_a_request_to_stop_ends_the_search_and_resuming_completes_it(
 
     header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
     with Ledger.create(tmp_path / "run", header) as ledger:
-        evaluations = evaluations_by(config, ledger, InProcess(task), asked, watch)
+        decisions, requests = parts(config, ledger, InProcess(task), asked, watch)
+        artifacts = Artifacts(tmp_path / "artifacts")
         with pytest.raises(Stopped):
-            evolve(config, {}, cost_of(task), evaluations, Artifacts(tmp_path / "artifacts"))
+            evolve(config, {}, cost_of(task), decisions, requests, artifacts)
     assert outcome(tmp_path / "run") != outcome(tmp_path / "whole")
     search(tmp_path / "run", spec, InProcess(task))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")

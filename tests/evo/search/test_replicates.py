@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from evo import config as configuration
 from evo import history
-from evo.record.ledger import read
 from evo.search.replicates import Noise, closing, seed_of
 from fitness.evaluation import Evaluation, Task
+from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import score, write_spec
 

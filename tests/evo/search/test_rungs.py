@@ -9,11 +9,13 @@ import pytest
 
 from evo import config as configuration
 from evo import history
-from evo.record.ledger import Fact, read
-from evo.search.evaluations import Job, continued_from
+from evo.planning.spending import continued_from
+from evo.record.ledger import Fact
+from evo.search.jobs import Job
 from evo.search.rungs import share
 from fitness.evaluation import Task
 from population.individual import Individual
+from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import score, write_spec
 

@@ -1,0 +1,193 @@
+"""Requests of evaluations: what is sent to the cluster, and the wait for what comes back.
+
+An evaluation that an earlier round has, or that is in the ledger or shared with an equal genome
+(`evo.search.results`), is not sent.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evo.cluster.queue import Cluster, ClusterError, Lost
+from evo.config import SearchConfig, constraints, decode
+from evo.planning.lineages import Lineage, Lineages
+from evo.planning.spending import continued_from
+from evo.record.ledger import Ledger
+from evo.search.jobs import Job, Key, key_of
+from evo.search.results import Results
+from fitness.buckets.together import shared
+from fitness.evaluation import Evaluation, EvaluationSpec, Status
+from fitness.evaluators import BUILTIN
+from population.individual import Individual
+
+POLL_SECONDS = 0.2  # short, since Ctrl-C takes effect only between two polls
+Recalled = Callable[[EvaluationSpec], Evaluation | None]  # evaluations from earlier rounds
+
+
+def unknown(_: EvaluationSpec) -> None:
+    """No evaluation: default for `Recalled`, without earlier rounds."""
+
+
+class Stopped(Exception):
+    """The user stopped the search; the ledger is complete and the run can be resumed."""
+
+
+class StopRequests:
+    """Number of requests to stop: 1, finish running evaluations first; 2, stop now."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+
+class Requests:
+    """The cluster, the results that it adds to, and the lineages of what is requested from it.
+
+    `individual` looks up an individual by its number.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        ledger: Ledger,
+        cluster: Cluster,
+        individual: Callable[[int], Individual],
+        stop_requests: StopRequests,
+        recalled: Recalled = unknown,
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._stop_requests = stop_requests
+        self._recalled = recalled
+        self.results = Results(config, ledger)
+        self.lineages = Lineages(config, individual, self._first)
+
+    def _first(self, number: int) -> Mapping[str, Any]:
+        """The details of an individual's first evaluation at full fidelity."""
+        return self.results[number, self._config.seed, 1.0, "selection"].details
+
+    @property
+    def workers(self) -> int:
+        """Number of evaluations that run at the same time."""
+        return self._cluster.size
+
+    def request(self, *jobs: Job) -> None:
+        """Request evaluations that neither the ledger nor an equal genome has.
+
+        Jobs that are requested together are trained in one bucket where their recipes match. If
+        one of a bucket has no result yet, all of it are submitted: the numbers of an individual
+        depend on the bucket that it is trained in.
+        """
+        specs = [spec for job in jobs if (spec := self._unshared(job)) is not None]
+        for bucket in [specs] if len(specs) == 1 else self._buckets(specs):
+            if any(key_of(spec) not in self.results for spec in bucket):
+                self._cluster.submit(*bucket)
+
+    def _unshared(self, job: Job) -> EvaluationSpec | None:
+        """Specification of a job's evaluation; None if it has, or shares, a result or a request."""
+        spec = self._spec(job)
+        if self.results.shares(spec, job.individual.genome):
+            return None
+        if job.key not in self.results and (earlier := self._recalled(spec)) is not None:
+            self._record(earlier)
+        return spec
+
+    def _spec(self, job: Job) -> EvaluationSpec:
+        """Recipe, warm start and training to resume of a job's evaluation."""
+        recipe = decode(self._config, job.individual.genome)
+        if job.writing is not None:
+            lineage = self.lineages.itself(job.individual)
+        else:
+            lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
+        return EvaluationSpec(
+            job.individual.id,
+            recipe,
+            job.seed,
+            job.fidelity,
+            job.split,
+            keep_weights=job.seed == self._config.seed,
+            continue_from=continued_from(self._config, job.seed, job.fidelity, job.split),
+            keep_state=job.fidelity < 1,
+            parents=lineage.parents,
+            seen=lineage.seen,
+            ancestors=lineage.ancestors,
+            writing=job.writing,
+        )
+
+    def _buckets(self, specs: list[EvaluationSpec]) -> list[list[EvaluationSpec]]:
+        """Groups of specs whose recipes match, so that they can be trained in one bucket."""
+        if self._config.evaluator != BUILTIN:
+            return [[spec] for spec in specs]
+        buckets: dict[Any, list[EvaluationSpec]] = {}
+        for place, spec in enumerate(specs):
+            key = shared(spec)
+            buckets.setdefault(("alone", place) if key is None else key, []).append(spec)
+        return list(buckets.values())
+
+    def result(self, job: Job) -> Evaluation:
+        """Wait for a requested evaluation; records all that finish meanwhile."""
+        return self._result(job.key)
+
+    def all_of(self, jobs: Sequence[Job]) -> list[Evaluation]:
+        """Request evaluations, each on its own, and wait for all."""
+        for job in jobs:
+            self.request(job)
+        return [self.result(job) for job in jobs]
+
+    def new(self) -> deque[Key]:
+        """The queue of new results, as soon as there is one in it."""
+        while not self.results.new:
+            self._wait()
+        return self.results.new
+
+    def untouched(self) -> Mapping[str, float]:
+        """Measurements of the untouched base on the selection split; waits for them.
+
+        Empty, without waiting, if no constraint is relative to the base.
+        """
+        if all(constraint.factor is None for constraint in constraints(self._config)):
+            return {}
+        return self._result((0, self._config.seed, 0.0, "selection")).measurements
+
+    def _result(self, key: Key) -> Evaluation:
+        while key not in self.results:
+            self._wait()
+        return self.results[key]
+
+    def _wait(self) -> None:
+        """Wait for the next result; raise Stopped if the user has requested to stop."""
+        if self._stop_requests.times:
+            self._finish_running()
+        self._collect()
+
+    def _collect(self) -> None:
+        for result in self._cluster.poll(POLL_SECONDS):
+            if isinstance(result, Lost):
+                self.results.record_lost(result)
+            elif key_of(result.spec) not in self.results:  # else again with the rest of its bucket
+                self._record(result)
+
+    def _record(self, evaluation: Evaluation) -> None:
+        evaluation = _checked(self._config, evaluation)
+        if evaluation.status is not Status.OK and evaluation.spec.fidelity == 0:
+            raise ClusterError(
+                f"the untouched base could not be evaluated ({evaluation.status}): "
+                f"{evaluation.message.strip()}"
+            )
+        self.results.record(evaluation)
+
+    def _finish_running(self) -> None:
+        self._cluster.cancel_queued()
+        while self._cluster.busy and self._stop_requests.times < 2:
+            self._collect()
+        raise Stopped
+
+
+def _checked(config: SearchConfig, evaluation: Evaluation) -> Evaluation:
+    """The evaluation, marked as failed if an objective or a constraint was not measured."""
+    needed = [*config.objectives, *(constraint.name for constraint in constraints(config))]
+    absent = [name for name in needed if name not in evaluation.measurements]
+    if evaluation.status is not Status.OK or not absent or evaluation.spec.split == "samples":
+        return evaluation
+    why = f"{absent[0]} was not measured, only {', '.join(evaluation.measurements) or 'nothing'}"
+    return replace(evaluation, status=Status.ERROR, message=why)
