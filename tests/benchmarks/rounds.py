@@ -81,7 +81,7 @@ def of_diets(run: Path, name: str) -> dict[str, Any]:
     best = told.best(over)
     pool = [one.folder / "pool.jsonl" for one in over if "pool" in (one.fact or {})][-1]
     assert best.fact is not None
-    genome = dict(best.fact["genome"])
+    genome: dict[str, Any] = dict(best.fact["genome"])
     shares = {n: s for n, s in genome["mixture"].items() if n in config.sources}
     real = {n: s / sum(shares.values()) for n, s in shares.items()}
     share = best.shares["generated"] or SHARE
