@@ -56,7 +56,8 @@ class Results:
         if result := self._done.get(key_of(first)):
             self._record(_copied(result, spec))
         elif first != spec:  # of another individual; else this evaluation is already requested
-            self._waiting.setdefault(key_of(first), []).append(spec)
+            waiting = self._waiting.setdefault(key_of(first), [])
+            waiting += [spec] if spec not in waiting else []  # a winner may be a baseline as well
         return True
 
     def record(self, evaluation: Evaluation) -> None:

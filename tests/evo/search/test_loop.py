@@ -363,3 +363,29 @@ def test_known_genomes_come_after_the_baselines_and_are_not_compared(
     compared = {individual for individual, _, _, split in cluster.asked if split == "test"}
     winner = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
     assert known[1]["id"] not in compared - {winner}
+
+
+def test_a_winner_that_equals_an_earlier_baseline_is_compared_once(
+    tmp_path: Path, task: Task
+) -> None:
+    """Two evaluations under one key would make the ledger unreadable."""
+    spec, run = write_spec(tmp_path, evaluations=6), tmp_path / "run"
+    text = spec.read_text().replace("over: [a, b, c]", "over: [a, b, c, d]")
+    even = "recipe: {mixture: {a: 0.25, b: 0.25, c: 0.25, d: 0.25}, rate: 0.01, kind: y}\n"
+    spec.write_text(text.replace("baselines: []", "baselines: [uniform]") + even)
+    config = configuration.load(spec)
+    search(run, spec, InProcess(task))
+    (run / "ledger.jsonl").write_bytes(
+        b"".join(
+            line
+            for line in (run / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+            if b'"split":"test"' not in line and b'"fact":"winner"' not in line
+        )
+    )
+    with Ledger(run) as ledger:
+        decisions, requests = parts(config, ledger, InProcess(task))
+        twin = decisions.individual(1)
+        assert twin.genome == decisions.individual(0).genome
+        compare(config, twin, decisions, requests)
+    tested = [f["individual"] for f in read(run) if f.get("split") == "test" and f["fidelity"]]
+    assert sorted(tested) == [0, 0, 1, 1]
