@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from evo.config import SearchConfig
 from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
-from evo.prepare.foresight import Estimate, duration, epochs, foresee, workers_here
+from evo.prepare.outlook import Estimate, duration, epochs, outlook, workers_here
 from evo.prepare.task import prepare
 from evo.rounds.loop import check as check_rounds
 from fitness.models import folders
@@ -27,7 +27,7 @@ def plan(config: SearchConfig) -> "RenderableType":
     if config.rounds is not None:
         check_rounds(config)
     prepared = prepare(config)
-    seen = foresee(config, prepared)
+    seen = outlook(config, prepared)
     task, config = prepared.task, seen.config
     data = Table("source", "documents", "tokens", "epochs", "if alone", title_justify="left")
     for name, (often, alone) in epochs(config, task).items():

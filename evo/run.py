@@ -13,7 +13,7 @@ from evo import config as configuration
 from evo.cluster.queue import Cluster
 from evo.config import SearchConfig
 from evo.planning.schedule import idle_workers
-from evo.prepare.foresight import AUTO, foresee, rounds, settled, slow_bfloat16
+from evo.prepare.outlook import AUTO, outlook, rounds, settled, slow_bfloat16
 from evo.prepare.task import Prepared, prepare, versions
 from evo.progress.live import Progress
 from evo.record import run_folder
@@ -51,7 +51,7 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
     with run_folder.new(run):
         check_new(config, run)
         prepared = _prepared(config, watch)
-        config = _foreseen(config, prepared, watch, notes=round is None or round.first)
+        config = _with_outlook(config, prepared, watch, notes=round is None or round.first)
         with _cluster(config, prepared, run, watch) as cluster:
             config = _measured(config, cluster, watch)
             ledger = Ledger.create(
@@ -77,10 +77,10 @@ def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
     begun = configuration.of(facts)
     if not (run / "config.yaml").exists():
         configuration.write_config(begun, run / "config.yaml")
-    return go_on(run, configuration.load(run / "config.yaml", overrides), watch)
+    return continue_search(run, configuration.load(run / "config.yaml", overrides), watch)
 
 
-def go_on(
+def continue_search(
     run: Path,
     config: SearchConfig,
     watch: Progress,
@@ -101,7 +101,7 @@ def go_on(
     if state(facts) == "finished" and config == begun and not again:
         return True
     if config != begun:  # else the launch printed the warnings
-        _foreseen(config, prepared, watch)
+        _with_outlook(config, prepared, watch)
     with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
@@ -162,14 +162,14 @@ def _prepared(config: SearchConfig, watch: Progress) -> Prepared:
     return prepare(config)
 
 
-def _foreseen(
+def _with_outlook(
     config: SearchConfig, prepared: Prepared, watch: Progress, *, notes: bool = True
 ) -> SearchConfig:
     """The config with `auto` values chosen for this machine.
 
     Prints the same warnings, and with `notes` the same notes, as a dry run.
     """
-    seen = foresee(config, prepared)
+    seen = outlook(config, prepared)
     for note in seen.notes if notes else ():
         watch.note(note)
     for warning in seen.warnings:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.config import SearchConfig
-from evo.prepare.foresight import duration
+from evo.prepare.outlook import duration
 from evo.record.facts import Facts, cost, details
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec

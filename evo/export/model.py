@@ -138,9 +138,9 @@ def chosen(
     code = trust.code_of_run(run, facts, configuration.to_plain(config))
     trust.check(run, code, config.import_from, trust=trusted)
     number = _number(run, facts, individual)
-    born = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
+    chosen = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
     try:
-        return config, number, configuration.decode(config, born["genome"])
+        return config, number, configuration.decode(config, chosen["genome"])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

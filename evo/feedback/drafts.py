@@ -14,7 +14,7 @@ Answers = dict[tuple[str, str], list[Draft]]  # by prompt set and prompt
 
 def individuals(facts: Facts, named: Sequence[str]) -> list[int]:
     """Individuals given by number, `best` or `front`; each once, in the order given."""
-    born = {fact["id"] for fact in facts if fact["fact"] == "individual"}
+    individuals = {fact["id"] for fact in facts if fact["fact"] == "individual"}
     chosen: list[int] = []
     for name in named:
         if name == "front":
@@ -22,12 +22,12 @@ def individuals(facts: Facts, named: Sequence[str]) -> list[int]:
         elif name == "best":
             best = history.best(facts)
             chosen += [] if best is None else [best]
-        elif name.isdecimal() and int(name) in born:
+        elif name.isdecimal() and int(name) in individuals:
             chosen.append(int(name))
         else:
             raise InputError(
-                f"there is no individual {name!r} in this run, which has {len(born)}, from number "
-                "0 on; name numbers, `best` or `front`"
+                f"there is no individual {name!r} in this run, which has {len(individuals)}, from "
+                "number 0 on; name numbers, `best` or `front`"
             )
     return list(dict.fromkeys(chosen))
 

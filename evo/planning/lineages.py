@@ -65,17 +65,19 @@ class Lineage:
 
 def recorded(config: SearchConfig, facts: Sequence[Mapping[str, Any]], number: int) -> Lineage:
     """The lineage of an individual of a run, from its ledger."""
-    born = {f["id"]: from_fact(f) for f in facts if f["fact"] == "individual" and f["id"] <= number}
+    individuals = {
+        f["id"]: from_fact(f) for f in facts if f["fact"] == "individual" and f["id"] <= number
+    }
     first = {
         f["individual"]: f["details"]
         for f in facts
         if f["fact"] == "evaluation"
         and (f["seed"], f["fidelity"], f["split"]) == (config.seed, FULL, "selection")
     }
-    lineages = Lineages(config, born.__getitem__, first.__getitem__)
-    for individual in born.values():  # oldest first, so that recursion is one level deep
+    lineages = Lineages(config, individuals.__getitem__, first.__getitem__)
+    for individual in individuals.values():  # oldest first, so that recursion is one level deep
         lineages.of(individual)
-    return lineages.of(born[number])
+    return lineages.of(individuals[number])
 
 
 class Lineages:

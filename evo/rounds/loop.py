@@ -121,7 +121,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
                 finished = run.launch(spec, own, watch, ahead)
             else:
                 again = _owes_samples(config, read(own), done)
-                finished = run.go_on(own, spec, watch, ahead, again=again)
+                finished = run.continue_search(own, spec, watch, ahead, again=again)
             if not finished:
                 ledger.append("stopped", time=time.time())
                 return False

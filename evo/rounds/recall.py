@@ -34,14 +34,14 @@ class Recall:
         self._known: dict[str, Known] = {}
         for folder in folders:
             facts = read(folder)
-            born = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
+            individuals = {f["id"]: f["genome"] for f in facts if f["fact"] == "individual"}
             spec = config_of(facts)
             for fact in facts:
-                if fact["fact"] != "evaluation" or fact["individual"] not in born:
+                if fact["fact"] != "evaluation" or fact["individual"] not in individuals:
                     continue
                 if not _measured(fact):
                     continue
-                recipe = decode(spec, born[fact["individual"]])
+                recipe = decode(spec, individuals[fact["individual"]])
                 where = (fact["seed"], fact["fidelity"], fact["split"])
                 if (key := self._key(recipe, *where)) is not None:
                     self._known.setdefault(key, (folder, fact))

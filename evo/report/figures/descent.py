@@ -21,7 +21,7 @@ from evo.report.figures.style import (
     window,
 )
 
-Born = dict[int, Individual]
+Individuals = dict[int, Individual]
 Places = dict[int, tuple[float, float]]  # x and y of each individual
 
 
@@ -71,24 +71,24 @@ def importance(view: View) -> Chart | None:
 
 def lineage(view: View) -> Chart | None:
     """Individuals by generation and first loss, parents joined, the leader's ancestry in colour."""
-    born = {f["id"]: f for f in view.facts if f["fact"] == "individual"}
-    if view.scores.empty or not any(f["parents"] for f in born.values()):
+    individuals = {f["id"]: f for f in view.facts if f["fact"] == "individual"}
+    if view.scores.empty or not any(f["parents"] for f in individuals.values()):
         return None
     objective = next(iter(view.objectives))
     column = view.columns.measurements[objective]
     values = view.scores.set_index("individual")[column]
     low, high, _ = window(values, view.front[column])
     worst = high if view.objectives[objective] > 0 else low
-    heights = values.reindex(list(born), fill_value=worst).clip(low, high)
-    across = _across(born)
+    heights = values.reindex(list(individuals), fill_value=worst).clip(low, high)
+    across = _across(individuals)
     places = {int(id): (across[id], float(y)) for id, y in heights.items() if id in view.drawn}
     line: set[int] = set()
     if view.leader is not None:
         line = set(history.lineage(view.facts, view.leader)["individual"])
     chart = figure(500, margin={"t": 44})
-    _descents(chart, view, born, places, line)
+    _descents(chart, view, individuals, places, line)
     _individuals(chart, view, places, line)
-    generations = sorted({f["generation"] for f in born.values()})
+    generations = sorted({f["generation"] for f in individuals.values()})
     chart.update_xaxes(
         title_text="generation",
         tickformat="d",
@@ -106,11 +106,11 @@ def lineage(view: View) -> Chart | None:
     return Chart("Lineage", caption + view.left_out(), chart)
 
 
-def _across(born: Born) -> dict[int, float]:
+def _across(individuals: Individuals) -> dict[int, float]:
     """Positions on the axis of generations: individuals side by side around their own."""
     places = {}
     together: dict[int, list[int]] = {}
-    for id, f in born.items():
+    for id, f in individuals.items():
         together.setdefault(f["generation"], []).append(id)
     for generation, peers in together.items():
         for position, id in enumerate(peers):
@@ -119,12 +119,14 @@ def _across(born: Born) -> dict[int, float]:
     return places
 
 
-def _descents(chart: go.Figure, view: View, born: Born, places: Places, line: set[int]) -> None:
+def _descents(
+    chart: go.Figure, view: View, individuals: Individuals, places: Places, line: set[int]
+) -> None:
     """A stroke from each parent to each child that has a score."""
     scored = set(view.scores["individual"])
     edges = [
         (parent, id)
-        for id, f in born.items()
+        for id, f in individuals.items()
         for parent in f["parents"]
         if parent in places and id in places and id in scored
     ]

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from evo import config as configuration
 from evo.export.effort import size
 from evo.export.model import _front, _train_again, export, hub_id
-from evo.prepare.foresight import duration
+from evo.prepare.outlook import duration
 from evo.prepare.task import prepare
 from evo.record.ledger import Ledger
 from fitness.errors import InputError

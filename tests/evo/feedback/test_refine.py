@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Path:
             store.judge(item.id, "Ada", "critique", CRITIQUE)
             if n == COUNT - 1:
                 store.judge(item.id, "Ada", "correction", " an error, corrected")
-            store.go_on(item.id, "Ada")
+            store.skip_rest(item.id, "Ada")
     return found
 
 

@@ -14,7 +14,7 @@ from evo import config as configuration
 from evo import dry_run, run
 from evo.cli import BAD_INPUT, DONE, main
 from evo.config import ConfigError
-from evo.prepare.foresight import Estimate, Foresight, duration, epochs, foresee
+from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook
 from evo.prepare.task import Prepared, prepare
 from evo.progress.live import Progress
 from evo.record.ledger import Ledger
@@ -69,15 +69,15 @@ def prepared(spec: Path) -> Prepared:
 
 
 @pytest.fixture
-def seen(spec: Path, prepared: Prepared) -> Callable[..., Foresight]:
+def seen(spec: Path, prepared: Prepared) -> Callable[..., Outlook]:
     """The prediction for the spec with other values."""
 
-    def foreseen(*overrides: str, **task: Any) -> Foresight:
+    def outlook_of(*overrides: str, **task: Any) -> Outlook:
         config = configuration.load(spec, overrides)
         own = replace(prepared.task, budget_tokens=config.budget.tokens, **task)
-        return foresee(config, Prepared(own, {}))
+        return outlook(config, Prepared(own, {}))
 
-    return foreseen
+    return outlook_of
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: EMULATED)
 
 
-def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Foresight]) -> None:
+def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Outlook]) -> None:
     found = seen()
     assert found.warnings == ()
     assert found.config.recipe["precision"] == "float32"
@@ -110,7 +110,7 @@ def test_gpus_on_a_machine_without_are_refused_before_ray_starts(
 
 
 def test_more_gpus_than_there_are_are_refused(
-    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch
+    seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounding, "gpus", lambda: 1)
     assert seen("resources.gpus=1").warnings == ()
@@ -129,7 +129,7 @@ def test_more_gpus_than_there_are_are_refused(
     ],
 )
 def test_bfloat16_on_a_cpu_that_emulates_it_is_warned_of(
-    seen: Callable[..., Foresight], override: str, named: str
+    seen: Callable[..., Outlook], override: str, named: str
 ) -> None:
     (warning, *_) = seen(override).warnings
     assert warning.startswith(named)
@@ -138,7 +138,7 @@ def test_bfloat16_on_a_cpu_that_emulates_it_is_warned_of(
 
 
 def test_bfloat16_in_hardware_is_not(
-    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch
+    seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: HARDWARE)
     assert seen("recipe.precision=bfloat16").warnings == ()
@@ -146,7 +146,7 @@ def test_bfloat16_in_hardware_is_not(
 
 @pytest.mark.parametrize(("cost", "taken"), [(EMULATED, "float32"), (HARDWARE, "bfloat16")])
 def test_auto_takes_the_faster_precision_and_it_stands_in_the_config(
-    seen: Callable[..., Foresight], monkeypatch: pytest.MonkeyPatch, cost: float, taken: str
+    seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch, cost: float, taken: str
 ) -> None:
     monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: cost)
     found = seen("recipe.precision=auto")
@@ -177,7 +177,7 @@ def test_auto_is_no_option_of_a_gene(spec: Path) -> None:
 
 
 def test_an_evaluation_longer_than_its_time_limit_is_warned_of(
-    seen: Callable[..., Foresight],
+    seen: Callable[..., Outlook],
 ) -> None:
     whole = seen().estimate
     assert whole is not None
@@ -190,7 +190,7 @@ def test_an_evaluation_longer_than_its_time_limit_is_warned_of(
 
 @pytest.mark.usefixtures("emulated")
 def test_an_estimate_in_emulated_bfloat16_is_as_much_longer(
-    seen: Callable[..., Foresight],
+    seen: Callable[..., Outlook],
 ) -> None:
     plain, slow = seen().estimate, seen("recipe.precision=bfloat16").estimate
     assert plain is not None
@@ -199,7 +199,7 @@ def test_an_estimate_in_emulated_bfloat16_is_as_much_longer(
 
 
 def test_an_estimate_is_the_cost_model_s_and_its_scoring_is_that_of_its_parts(
-    seen: Callable[..., Foresight], prepared: Prepared
+    seen: Callable[..., Outlook], prepared: Prepared
 ) -> None:
     found = seen().estimate
     assert found is not None
@@ -214,7 +214,7 @@ def test_an_estimate_is_the_cost_model_s_and_its_scoring_is_that_of_its_parts(
     assert found.scoring == pytest.approx(whole)
 
 
-def test_where_scoring_dominates_a_limit_is_suggested(seen: Callable[..., Foresight]) -> None:
+def test_where_scoring_dominates_a_limit_is_suggested(seen: Callable[..., Outlook]) -> None:
     (warning,) = seen("budget.tokens=5000").warnings
     assert warning.startswith("domains.general: scoring takes ")
     assert "these 143 items" in warning
@@ -222,7 +222,7 @@ def test_where_scoring_dominates_a_limit_is_suggested(seen: Callable[..., Foresi
 
 
 def test_a_source_that_is_read_too_often_is_named(
-    seen: Callable[..., Foresight], spec: Path, prepared: Prepared
+    seen: Callable[..., Outlook], spec: Path, prepared: Prepared
 ) -> None:
     config = configuration.load(spec, ["budget.tokens=1e6"])
     often = epochs(config, prepared.task)
@@ -242,7 +242,7 @@ ONE = "sources={jargon: {path: " + f"{CORPUS}/sources/jargon.jsonl" + "}}"
 
 
 def test_a_mixture_of_one_source_is_warned_of_and_refused_where_nothing_else_varies(
-    seen: Callable[..., Foresight], spec: Path, prepared: Prepared
+    seen: Callable[..., Outlook], spec: Path, prepared: Prepared
 ) -> None:
     jargon = {"jargon": prepared.task.sources["jargon"]}
     (warning,) = seen(ONE, sources=jargon).warnings
@@ -262,7 +262,7 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     assert main(["launch", str(spec), "--dry-run", "--set", limit]) == DONE
     printed = " ".join(capsys.readouterr().out.split())
     config = configuration.load(spec, [limit])
-    (told,) = foresee(config, prepared).warnings
+    (told,) = outlook(config, prepared).warnings
     assert f"warning: {told}" in printed
     assert "% training and" in printed
 
@@ -276,7 +276,7 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
         run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
     assert [str(warning.message) for warning in caught] == [told]
-    (note,) = foresee(config, prepared).notes
+    (note,) = outlook(config, prepared).notes
     assert note.startswith("search.population: 4, since the usual 16 do not fit")
     assert f"note: {note}" in printed
     assert capsys.readouterr().err.count(f"evo: note: {note}") == 1
@@ -309,7 +309,7 @@ def test_a_base_s_adapter_warning_is_said_at_the_launch_and_in_no_unchanged_resu
     known = {"config": plain, "fingerprints": prepared.fingerprints, "time": 1.0}
     Ledger.create(folder, known).close()
     with pytest.raises(Begun):
-        run.go_on(folder, config, watch)
+        run.continue_search(folder, config, watch)
     assert "note" not in capsys.readouterr().err
 
 

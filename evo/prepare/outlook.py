@@ -48,7 +48,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Foresight:
+class Outlook:
     """Predictions for a launch: the config with `auto` resolved, warnings, notes, an estimate.
 
     Notes say what a user should know of data, base and search; warnings what may be wrong.
@@ -62,7 +62,7 @@ class Foresight:
     estimate: Estimate | None = None
 
 
-def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
+def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     """Predict problems and work of a launch. Raises InputError if this machine cannot run it."""
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
@@ -81,7 +81,7 @@ def foresee(config: SearchConfig, prepared: Prepared) -> Foresight:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
     notes = [*_population(config), *packing_notes(config, prepared), *prepared.notes]
-    return Foresight(config, tuple(warnings), tuple(notes), estimate)
+    return Outlook(config, tuple(warnings), tuple(notes), estimate)
 
 
 def settled(config: SearchConfig, cost: float) -> SearchConfig:
