@@ -55,7 +55,7 @@ def _judge(store: Store, request: Request) -> None:
 
 def _next(store: Store, request: Request) -> None:
     annotator, item = _who(request)
-    store.skip_rest(item, annotator)
+    store.finish(item, annotator)
 
 
 def _undo(store: Store, request: Request) -> None:

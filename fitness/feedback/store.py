@@ -120,7 +120,7 @@ class Store(Closing):
                 raise InputError(f"there is no label {strange[0]!r} among {listed(labels)}{near}")
             self._write({"fact": "judgement", **asdict(judgement)})
 
-    def skip_rest(self, item: str, annotator: str) -> None:
+    def finish(self, item: str, annotator: str) -> None:
         """Finish an item that has been judged, and free the annotator for the next."""
         with self._turn:
             self._held(item, annotator)

@@ -35,7 +35,7 @@ def judged(run: Path, folder: Path) -> Path:
                 elif name == "Ada":
                     store.judge(item.id, name, "rating", 2)
                     store.judge(item.id, name, "correction", " a quick piece of work")
-                    store.skip_rest(item.id, name)
+                    store.finish(item.id, name)
                 else:
                     store.judge(item.id, name, "skip", None)
     return run

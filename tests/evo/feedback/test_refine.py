@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Path:
             store.judge(item.id, "Ada", "critique", CRITIQUE)
             if n == COUNT - 1:
                 store.judge(item.id, "Ada", "correction", " an error, corrected")
-            store.skip_rest(item.id, "Ada")
+            store.finish(item.id, "Ada")
     return found
 
 

@@ -27,7 +27,7 @@ def rate(store: Store, annotator: str, value: int = 4) -> Item:
     item = store.current(annotator)
     assert item is not None
     store.judge(item.id, annotator, "rating", value)
-    store.go_on(item.id, annotator)
+    store.finish(item.id, annotator)
     return item
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_said_is_refused_and_not_written(
         with pytest.raises(InputError, match=told):
             it.judge(item.id, "Ada", kind, value)
         with pytest.raises(InputError, match="first, or skip"):
-            it.go_on(item.id, "Ada")
+            it.finish(item.id, "Ada")
     assert (tmp_path / "judgements.jsonl").read_bytes() == before
 
 
