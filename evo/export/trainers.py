@@ -43,7 +43,7 @@ class Trainer:
 
 def _trl(fine: Fine) -> dict[str, Any]:
     recipe = fine.recipe
-    told = {
+    arguments = {
         "model_name_or_path": fine.base,
         "dtype": "float32" if recipe.adapter == "none" else fine.base_dtype,
         "dataset_name": DATA,
@@ -54,9 +54,9 @@ def _trl(fine: Fine) -> dict[str, Any]:
         "logging_steps": max(1, fine.steps // 20),
     }
     if fine.dropouts and recipe.dropout:
-        told["model_init_kwargs"] = dict(fine.dropouts)
+        arguments["model_init_kwargs"] = dict(fine.dropouts)
     if recipe.adapter != "none":
-        told |= {
+        arguments |= {
             "use_peft": True,
             "use_dora": recipe.adapter == "dora",
             "use_rslora": recipe.lora_scaling == "rank_stabilised",
@@ -65,7 +65,7 @@ def _trl(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _optimised(fine: Fine) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _optimised(fine: Fine) -> dict[str, Any]:
 
 def _axolotl(fine: Fine) -> dict[str, Any]:
     recipe = fine.recipe
-    told: dict[str, Any] = {
+    options: dict[str, Any] = {
         "base_model": fine.base,
         "datasets": [{"path": f"{DATA}/train.jsonl", "ds_type": "json"}],
         "dataset_prepared_path": "prepared",
@@ -110,11 +110,11 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
         "seed": fine.seed,
     }
     if fine.settings.neftune_noise_alpha:
-        told["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
+        options["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
     if fine.dropouts and recipe.dropout:
-        told["overrides_of_model_config"] = dict(fine.dropouts)
+        options["overrides_of_model_config"] = dict(fine.dropouts)
     if recipe.adapter != "none":
-        told |= {
+        options |= {
             "adapter": "lora",
             "peft_use_dora": recipe.adapter == "dora",
             "peft_use_rslora": recipe.lora_scaling == "rank_stabilised",
@@ -123,12 +123,12 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
-    return told
+    return options
 
 
 def _llamafactory(fine: Fine) -> dict[str, Any]:
     recipe = fine.recipe
-    told: dict[str, Any] = {
+    options: dict[str, Any] = {
         "stage": "pt",
         "do_train": True,
         "model_name_or_path": fine.base,
@@ -154,11 +154,11 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
         "finetuning_type": "full" if recipe.adapter == "none" else "lora",
     }
     if fine.settings.neftune_noise_alpha:
-        told["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
+        options["neftune_noise_alpha"] = fine.settings.neftune_noise_alpha
     if fine.settings.loss_type == "dft":
-        told["use_dft_loss"] = True
+        options["use_dft_loss"] = True
     if recipe.adapter != "none":
-        told |= {
+        options |= {
             "use_dora": recipe.adapter == "dora",
             "use_rslora": recipe.lora_scaling == "rank_stabilised",
             "lora_rank": recipe.lora_rank,
@@ -166,7 +166,7 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target": ",".join(fine.adapted),
         }
-    return told
+    return options
 
 
 def _missing_everywhere(fine: Fine) -> list[str]:

@@ -118,7 +118,7 @@ class Endpoint:
         seed: int,
     ) -> list[list[Answer]]:
         """Sample so many answers to each chat, each under a seed of its own."""
-        asked = [
+        bodies = [
             {
                 "messages": list(chat),
                 "temperature": temperature,
@@ -128,7 +128,7 @@ class Endpoint:
             for chat in chats
             for sample in range(samples)
         ]
-        said = self._all(lambda one: _answer(self._choice(one)), asked)
+        said = self._all(lambda one: _answer(self._choice(one)), bodies)
         return [said[begin : begin + samples] for begin in range(0, len(said), samples)]
 
     def odds(self, chats: Sequence[Chat], this: str, other: str) -> list[float]:
@@ -148,29 +148,29 @@ class Endpoint:
 
     def _odds(self, chat: Chat, this: str, other: str) -> tuple[float, bool]:
         """The log-odds of a chat, and True if they are from votes."""
-        asked = {"messages": list(chat), "max_tokens": 1, "temperature": 0, "seed": 0}
+        body = {"messages": list(chat), "max_tokens": 1, "temperature": 0, "seed": 0}
         try:
-            choice = self._choice({**asked, "logprobs": True, "top_logprobs": TOP})
+            choice = self._choice({**body, "logprobs": True, "top_logprobs": TOP})
             top = _top_logprobs(choice)
         except Refused:  # perhaps for asking for log-probabilities; if not, then so are the votes
             top = {}
         if top:
             return odds_among(top, this, other), False
         votes = [
-            _answer(self._choice({**asked, "max_tokens": 4, "temperature": 1, "seed": seed})).text
+            _answer(self._choice({**body, "max_tokens": 4, "temperature": 1, "seed": seed})).text
             for seed in range(VOTES)
         ]
         ayes, noes = (sum(says(vote, word) for vote in votes) for word in (this, other))
         return math.log((ayes + 0.5) / (noes + 0.5)), True
 
-    def _all(self, ask: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
+    def _all(self, ask: Callable[[Any], Any], bodies: Sequence[Any]) -> list[Any]:
         """Answers to several requests sent at the same time, in order."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(ask, asked))
+            return list(pool.map(ask, bodies))
 
-    def _choice(self, asked: dict[str, Any]) -> Any:
+    def _choice(self, body: dict[str, Any]) -> Any:
         """The single choice in a response, as the protocol has it."""
-        raw = self._post(json.dumps({"model": self.place.model, **asked}).encode())
+        raw = self._post(json.dumps({"model": self.place.model, **body}).encode())
         try:
             return json.loads(raw)["choices"][0]
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -208,9 +208,9 @@ class Endpoint:
         )
 
     def _refusal(self, error: urllib.error.HTTPError) -> InputError:
-        told, url = self._told(error), self.place.url
+        why, url = self._told(error), self.place.url
         if error.code in UNFIT:
-            return Refused(f"{url}: HTTP {error.code} {told}")
+            return Refused(f"{url}: HTTP {error.code} {why}")
         if error.code in (401, 403):  # what it tells may hold a part of the key
             return InputError(
                 f"{url}: HTTP {error.code}, it does not accept "
@@ -220,7 +220,7 @@ class Endpoint:
         if error.code in range(300, 400):
             return InputError(f"{url}: HTTP {error.code}, a redirect; give the address behind it")
         return InputError(
-            f"{url}: HTTP {error.code} {told}; check the path (usually /v1) and the model "
+            f"{url}: HTTP {error.code} {why}; check the path (usually /v1) and the model "
             f"{self.place.model!r}"
         )
 
@@ -231,8 +231,8 @@ class Endpoint:
         except (OSError, http.client.HTTPException):
             return ""
         try:
-            told = json.loads(raw)
-            message = told["error"]
+            reply = json.loads(raw)
+            message = reply["error"]
             return str(message["message"] if isinstance(message, dict) else message)[:200]
         except (ValueError, LookupError, TypeError, RecursionError):
             return _shown(raw)
@@ -265,20 +265,20 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _answer(choice: Any) -> Answer:
     """Text of a choice; empty if the server gives none."""
-    told = choice if isinstance(choice, dict) else {}
-    message = told.get("message")
+    fields = choice if isinstance(choice, dict) else {}
+    message = fields.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     text = content if isinstance(content, str) else ""
     whole = text.encode(errors="replace").decode()  # half a surrogate pair is no text
-    return Answer(whole, told.get("finish_reason") != "length")
+    return Answer(whole, fields.get("finish_reason") != "length")
 
 
 def _top_logprobs(choice: Any) -> dict[str, float]:
     """The likeliest first tokens with their log-probabilities; empty if the server gives none."""
     try:
-        told = choice["logprobs"]["content"][0]["top_logprobs"]
+        tokens = choice["logprobs"]["content"][0]["top_logprobs"]
         found: dict[str, float] = {}
-        for one in told:
+        for one in tokens:
             token, logp = str(one["token"]), min(float(one["logprob"]), 0.0)
             if math.isfinite(logp):
                 found[token] = max(logp, found.get(token, logp))

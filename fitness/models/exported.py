@@ -66,12 +66,12 @@ def merged_config(base: Path, saved: Path) -> dict[str, Any]:
 
 def old_names(content: Mapping[str, Any]) -> dict[str, Any]:
     """The rotary settings of a config.json by the names under which transformers 4 reads them."""
-    told = content.get("rope_parameters") or {}
-    if not isinstance(told, Mapping):
+    rope = content.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
         return {}
     names = OLD_NAMES.get(str(content.get("model_type")), {})
-    nested = {name: one for name, one in told.items() if isinstance(one, Mapping)}
-    whole = nested.get("full_attention", {}) if nested else told
+    nested = {name: one for name, one in rope.items() if isinstance(one, Mapping)}
+    whole = nested.get("full_attention", {}) if nested else rope
     found = {
         names.get(key, key): whole[key] for key in (THETA, PARTIAL) if whole.get(key) is not None
     }
@@ -94,8 +94,8 @@ def copy_tokenizer(base: Path, to: Path) -> None:
         (to / TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(path, to / TEMPLATES / path.name)
     settings = to / TOKENIZER
-    if settings.is_file() and REMOTE_CODE in (told := _read(settings)):
-        _write(settings, without_code(told))
+    if settings.is_file() and REMOTE_CODE in (fields := _read(settings)):
+        _write(settings, without_code(fields))
 
 
 def add_padding(to: Path, token: str) -> None:
@@ -109,16 +109,16 @@ def add_padding(to: Path, token: str) -> None:
 def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Save a tokenizer that has no files of its own yet so that transformers 4 reads it too."""
     tokenizer.save_pretrained(folder)
-    told = _read(folder / TOKENIZER)
+    fields = _read(folder / TOKENIZER)
     for key in ("backend", "is_local", "local_files_only"):
-        told.pop(key, None)
-    if told.get("tokenizer_class") == "TokenizersBackend":
-        told["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if isinstance(extra := told.pop("extra_special_tokens", None), list):
-        told["additional_special_tokens"] = extra
+        fields.pop(key, None)
+    if fields.get("tokenizer_class") == "TokenizersBackend":
+        fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(extra := fields.pop("extra_special_tokens", None), list):
+        fields["additional_special_tokens"] = extra
     elif extra is not None:
-        told["extra_special_tokens"] = extra
-    _write(folder / TOKENIZER, told)
+        fields["extra_special_tokens"] = extra
+    _write(folder / TOKENIZER, fields)
 
 
 def without_code(content: Mapping[str, Any]) -> dict[str, Any]:
