@@ -1,4 +1,4 @@
-"""The filters of generated samples, a record each: a score, its inputs, and what a threshold keeps.
+"""Table of all filters of generated samples; add a new one here.
 
 To add one: its function in a file of `fitness/samples/`, and its record in FILTERS. The recipe's
 threshold, `evo pool`, the checks and the reference page follow from the record.
@@ -39,7 +39,7 @@ class Filter:
 
 FILTERS: Mapping[str, Filter] = {
     "perplexity": Filter(
-        "fitness.samples.scores:base_perplexity",
+        "fitness.samples.functions:base_perplexity",
         needs="base",
         keeps="band",
         unit="",
@@ -47,7 +47,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="the completion's perplexity under the base; below is repetition, above is noise",
     ),
     "likelihood": Filter(
-        "fitness.samples.scores:second_likelihood",
+        "fitness.samples.functions:second_likelihood",
         needs="second",
         keeps="highest",
         unit="nats per token",
@@ -55,7 +55,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share of samples likeliest under the second model.",
     ),
     "realness": Filter(
-        "fitness.samples.scores:real_by_discriminator",
+        "fitness.samples.functions:real_by_discriminator",
         needs="real",
         keeps="highest",
         unit="probability",
@@ -63,7 +63,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share of samples that a discriminator finds most real.",
     ),
     "duplicate": Filter(
-        "fitness.samples.scores:nearest_duplicate",
+        "fitness.samples.functions:nearest_duplicate",
         needs="samples",
         keeps="lowest",
         unit="share",
@@ -71,7 +71,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share of samples least like an earlier one.",
     ),
     "copied": Filter(
-        "fitness.samples.scores:copied_from_sources",
+        "fitness.samples.functions:copied_from_sources",
         needs="training",
         keeps="lowest",
         unit="share",
@@ -79,14 +79,14 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share of samples least copied from a source.",
     ),
     CONTAMINATION: Filter(
-        "fitness.samples.scores:contaminated_by_evaluation",
+        "fitness.samples.functions:contaminated_by_evaluation",
         needs="evaluated",
         keeps="lowest",
         unit="share",
         description="of the sample in one evaluation text; contaminated ones are never kept",
     ),
     "reward": Filter(
-        "fitness.samples.scores:predicted_reward",
+        "fitness.samples.functions:predicted_reward",
         needs="judgements",
         keeps="highest",
         unit="log-odds",
@@ -94,7 +94,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share that people would like best, by a reward model.",
     ),
     "rating": Filter(
-        "fitness.samples.scores:mean_rating",
+        "fitness.samples.functions:mean_rating",
         needs="judgements",
         keeps="highest",
         unit="1 to 5",
@@ -103,7 +103,7 @@ FILTERS: Mapping[str, Filter] = {
         partial=True,
     ),
     "repetition": Filter(
-        "fitness.samples.scores:repeated_words",
+        "fitness.samples.functions:repeated_words",
         needs="samples",
         keeps="lowest",
         unit="share",
@@ -111,7 +111,7 @@ FILTERS: Mapping[str, Filter] = {
         threshold="The share of samples that repeat themselves least.",
     ),
     "length": Filter(
-        "fitness.samples.scores:words_of_completion",
+        "fitness.samples.functions:words_of_completion",
         needs="samples",
         keeps="band",
         unit="words",

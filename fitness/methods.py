@@ -1,4 +1,4 @@
-"""The training methods: the use that each makes of a kind of source, and the loss of each use.
+"""Table of the training methods: the loss that each applies to which kind of data.
 
 To add one: its loss in a file of `fitness/training/`, the record of its use in USES, and its line
 in METHODS. Genes, checks, cost and the reference page follow from these.

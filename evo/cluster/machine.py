@@ -1,4 +1,4 @@
-"""CPUs and folders of a machine, environment of worker processes, reachability of a cluster.
+"""This machine's CPUs, folders and variables for Ray, and whether a cluster can be reached.
 
 Nothing here imports Ray.
 """

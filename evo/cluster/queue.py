@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evo.cluster.activity import Doing, Phase
 from evo.cluster.connection import ClusterError, connect, connection, leave, reason
-from evo.cluster.doing import Doing, Phase
-from evo.cluster.liveness import Liveness
+from evo.cluster.health import Liveness
 from evo.cluster.machine import fitting
 from evo.cluster.shipping import marks
 from evo.cluster.worker import Dropped, Worker, actor_class, broke_the_gpu, start

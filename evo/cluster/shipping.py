@@ -1,4 +1,4 @@
-"""Model, data and modules for machines without the driver's files. Nothing here imports Ray."""
+"""Send the model, the data and Python modules to machines that lack the driver's files."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo.cluster.doing import Phase
+from evo.cluster.activity import Phase
 from evo.cluster.shipping import missing, moved, stored
 from evo.config import Resources
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task

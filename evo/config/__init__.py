@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from evo.config.base_section import NAME_PATTERN
 from evo.config.checks import check
 from evo.config.errors import problems
 from evo.config.file import ConfigError, Problem, SpecFile, impossible_texts, read
@@ -38,7 +39,6 @@ from evo.config.genomes import (
 )
 from evo.config.keys import with_flat_keys, without_removed
 from evo.config.resolve import resolve_spec, resolved, with_population
-from evo.config.section import NAME_PATTERN
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
 from fitness.files import write_whole

@@ -1,4 +1,4 @@
-"""Other forms of a spec's keys: groups such as `lora: {rank: 8}`, and keys of earlier versions.
+"""Other spellings of keys in a spec: groups such as `lora: {rank: 8}`, keys of earlier versions.
 
 Inside evomix a field of the recipe has one flat name, `lora_rank`, which the ledger records.
 """

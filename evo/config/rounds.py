@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evo.config.section import Name, Section
+from evo.config.base_section import Name, Section
 from fitness.data.kinds import Kind
 from fitness.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from evo.config.base_section import Name, Section
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
-from evo.config.section import Name, Section
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet

@@ -12,7 +12,7 @@ from fitness.feedback.judgements import Judgement
 from fitness.files import write_whole
 from fitness.reward.model import enough
 from fitness.samples.contamination import is_contaminated
-from fitness.samples.filters import Given, scored
+from fitness.samples.scoring import Given, scored
 
 POOL = "pool"  # the origin of items that are samples of a pool
 

@@ -1,4 +1,4 @@
-"""Controls for a winner trained on generated samples: its recipe without them, or unfiltered."""
+"""Control experiments: the winner's recipe without generated samples, or with them unfiltered."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

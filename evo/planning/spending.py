@@ -1,4 +1,7 @@
-"""Cost of evaluations to the budget, in full fine-tunes."""
+"""Cost of an evaluation to the budget: 1 is a full fine-tune, resumed from a rung it is less.
+
+The FLOPs that the virtual clock goes by are in `fitness.cost`.
+"""
 
 from evo.config import SearchConfig
 

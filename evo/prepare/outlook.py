@@ -20,7 +20,7 @@ from evo.prepare.task import Prepared
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.training import rounding
+from fitness.training import hardware
 
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
@@ -67,7 +67,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
     rounded = config.form.reads_recipe and (rounds(config) or _open(config))
-    cost = rounding.bfloat16_cost() if here and rounded else math.nan
+    cost = hardware.bfloat16_cost() if here and rounded else math.nan
     slow = slow_bfloat16(config, cost)
     warnings = [slow] if slow else []
     if _open(config) and not math.isnan(cost):
@@ -88,13 +88,13 @@ def settled(config: SearchConfig, cost: float) -> SearchConfig:
     """The config with `auto` precision resolved; bfloat16 takes `cost` times as long as float32."""
     if not _open(config):
         return config
-    precision = "bfloat16" if cost <= rounding.WORTH else "float32"
+    precision = "bfloat16" if cost <= hardware.WORTH else "float32"
     return config.model_copy(update={"recipe": {**config.recipe, "precision": precision}})
 
 
 def slow_bfloat16(config: SearchConfig, cost: float) -> str:
     """Warning that the search uses bfloat16 on a device that emulates it; else empty."""
-    if not (rounds(config) and cost >= rounding.EMULATED):
+    if not (rounds(config) and cost >= hardware.EMULATED):
         return ""
     named = {
         "model.dtype": config.model.dtype,
@@ -136,7 +136,7 @@ def _check_machine(config: SearchConfig) -> None:
     resources = config.resources
     if resources.address != "local":
         return
-    there = float(rounding.gpus()) if resources.gpus else 0.0
+    there = float(hardware.gpus()) if resources.gpus else 0.0
     if not there and not config.form.reads_recipe:
         there = math.inf if any(map(Path.exists, map(Path, DRIVERS))) else 0.0
     if resources.gpus and not there:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from evo.cluster.doing import Doing, counted, described
+from evo.cluster.activity import Doing, counted, described
 from evo.config import SearchConfig
 from evo.printable import say
 from evo.progress import now

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from evo.cluster.doing import Doing, described
+from evo.cluster.activity import Doing, described
 from fitness.files import write_whole
 
 FILE = "now.json"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from evo.cluster.doing import counted, described
+from evo.cluster.activity import counted, described
 from evo.record.elapsed import NAME
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from evo.cluster.doing import Doing
+from evo.cluster.activity import Doing
 from evo.config import Constraint, SearchConfig, constraints, feasible, losses, warm_starts
 from evo.planning import spending
 from evo.planning.lineages import from_fact, portion

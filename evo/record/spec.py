@@ -1,4 +1,4 @@
-"""A spec as some version of evomix recorded it, read as a config of this version."""
+"""Read the spec that a run recorded, perhaps by an older version, as a config of today."""
 
 from collections.abc import Mapping
 from functools import cache

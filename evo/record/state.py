@@ -1,4 +1,4 @@
-"""State of a run, by the last fact that ends or resumes it."""
+"""State of a run, read from its ledger: running, stopped, waiting or finished."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -17,7 +17,7 @@ from fitness.filters import CONTAMINATION, needs
 from fitness.models import folders
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.diversity import diversity
-from fitness.samples.filters import Given, scored
+from fitness.samples.scoring import Given, scored
 
 DUPLICATE = "duplicate"  # the filter that compares a sample with the whole pool
 

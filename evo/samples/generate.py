@@ -22,7 +22,7 @@ from fitness.filters import DEFAULT_FILTERS, check_filter
 from fitness.models import folders
 from fitness.reward.model import check_enough
 from fitness.samples.contamination import is_contaminated
-from fitness.samples.filters import Given, scored
+from fitness.samples.scoring import Given, scored
 from fitness.samples.write import Generation, write
 from fitness.samples.yields import columns
 

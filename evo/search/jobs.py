@@ -1,4 +1,4 @@
-"""Jobs: evaluations that the search decides on, and the keys by which they are found again."""
+"""A job: an evaluation that the search asks for, and its key in the ledger."""
 
 from dataclasses import dataclass
 

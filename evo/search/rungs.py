@@ -1,4 +1,4 @@
-"""Fidelities below the full one (rungs): first fidelity of an individual, and promotions.
+"""Training in stages (rungs): how far an individual is trained first, and its promotions.
 
 A promotion takes a slot of the schedule like any other evaluation: it resumes the individual's
 training where it paused at the rung below. `population.rungs` decides which one is promoted, from

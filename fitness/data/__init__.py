@@ -1,1 +1,1 @@
-"""Sources of text and records: documents, formats, tokens, mixtures."""
+"""Data from files of any format: documents and records, and from those tokens."""

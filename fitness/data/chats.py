@@ -3,6 +3,8 @@
 Also accepted: contents as lists of text parts, a tool call without content, and the messages of
 ShareGPT {from, value}. The columns that change the rendered text, `tools` and
 `chat_template_kwargs`, are passed to the template as TRL passes them.
+
+Tokens are made of that text in `records`, for training, and in `prompts`, for answers.
 """
 
 import json

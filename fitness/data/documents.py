@@ -19,30 +19,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from fitness.data import hub
 from fitness.data.formats import (
     COMPRESSIONS,
-    json_records,
-    parquet_records,
-    table_records,
     text_chunks,
     text_in,
     without_nulls_within,
 )
 from fitness.data.kinds import Kind, check_columns
+from fitness.data.readers import FORMATS, SUFFIXES, FormatName
 from fitness.errors import InputError, Refuse, at_once
 from fitness.suggest import brief, did_you_mean, listed, shortened
 
-FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 Half = Literal["selection", "test"]
 
-SUFFIXES: dict[str, FileFormat] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".md": "text",
-}
-DELIMITERS: dict[FileFormat, str] = {"csv": ",", "tsv": "\t"}
 PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
 
 
@@ -55,7 +42,7 @@ class Source(BaseModel):
         str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
     ]
     format: Annotated[
-        Literal["jsonl", "csv", "tsv", "parquet", "text", "folder", "hub"] | None,
+        FormatName | None,
         Field(
             description="Format of the file; by default that of its suffix, which may be followed "
             "by .gz, .zst, .bz2 or .xz."
@@ -185,7 +172,7 @@ def half_of(text: str) -> Half:
     return "test" if digest[0] & 1 else "selection"
 
 
-def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
+def files(source: Source, base: Path) -> list[tuple[Path, str]]:
     """The files of a source that is not on the Hub, in the order in which they are read."""
     path = existing(source.path, base)
     if path.is_dir():
@@ -199,12 +186,12 @@ def files(source: Source, base: Path) -> list[tuple[Path, FileFormat]]:
     if (format_ := format_of(path)) is None:
         raise InputError(
             f"{path}: unknown suffix {path.suffix!r}; set `format` to "
-            f"jsonl, csv, tsv, parquet or text, or use one of the suffixes {listed(SUFFIXES)}"
+            f"{' or '.join(FORMATS)}, or use one of the suffixes {listed(SUFFIXES)}"
         )
     return [(path, format_)]
 
 
-def format_of(path: Path) -> FileFormat | None:
+def format_of(path: Path) -> str | None:
     """The format by a file's suffix, before that of a compression; None for an unknown one."""
     name = path.name.lower()
     stem, _, last = name.rpartition(".")
@@ -276,20 +263,14 @@ def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, 
 
 
 def _in_file(
-    path: Path, kind: FileFormat, source: Source, refuse: Refuse
+    path: Path, kind: str, source: Source, refuse: Refuse
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stream (place, record) of a file; for text in Parquet, only the text's column is read."""
+    """Stream (place, record) of a file; of a table of texts, only that column where possible."""
+    read = FORMATS[kind].read
+    assert read is not None, "plain text has no records"
+    column = source.text if source.kind == "text" else None
     check = partial(check_columns, kind=source.kind, text=source.text)
-    if kind == "parquet":
-        column = source.text if source.kind == "text" else None
-        for row, record in parquet_records(path, column, check):
-            yield f"{path}, row {row}", record
-    elif kind in DELIMITERS:
-        for line, record in table_records(path, DELIMITERS[kind], refuse, check):
-            yield f"{path}:{line}", record
-    else:
-        for line, record in json_records(path, refuse):
-            yield f"{path}:{line}", record
+    yield from read(path, column, refuse, check)
 
 
 def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -301,7 +282,7 @@ def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, without_nulls_within(record)
 
 
-def _files_of_folder(folder: Path) -> list[tuple[Path, FileFormat]]:
+def _files_of_folder(folder: Path) -> list[tuple[Path, str]]:
     readable = [
         (path, kind)
         for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())

@@ -20,7 +20,7 @@ from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
 from fitness.recipe import Recipe
-from fitness.training import rounding, state
+from fitness.training import hardware, state
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
 from fitness.training.objective import objective
@@ -71,7 +71,7 @@ class Builtin:
 
     def bfloat16_cost(self) -> float:
         """Duration of a matrix product in bfloat16 on this machine, in multiples of float32."""
-        return rounding.bfloat16_cost(self._base.device)
+        return hardware.bfloat16_cost(self._base.device)
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """Bucket size that trains such recipes fastest on this machine, as measured."""

@@ -11,7 +11,7 @@ from fitness.filters import needs
 from fitness.merging import lineage
 from fitness.models import weights
 from fitness.recipe import Recipe
-from fitness.samples.filters import Given, scored
+from fitness.samples.scoring import Given, scored
 from fitness.samples.write import write
 from fitness.training.supervised import precise
 

@@ -1,4 +1,4 @@
-"""The tokens that end an answer, of which a model may have several.
+"""The tokens at which generation stops; a model may have several.
 
 A base model ends a text with its tokenizer's EOS. A chat model ends a turn with a token of its own,
 such as Gemma's <end_of_turn> or Llama 3's <|eot_id|>, which its generation config or its chat

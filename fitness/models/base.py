@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
 from fitness.models import adapters
-from fitness.models.checkpointing import checkpointed
+from fitness.models.gradient_checkpointing import checkpointed
 from fitness.models.heads import CAUSAL, Head
 from fitness.models.loading import cuda_devices, load, own_parts
 from fitness.models.repeatable import reserve_workspaces

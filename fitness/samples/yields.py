@@ -1,4 +1,4 @@
-"""Yield of a recipe's thresholds on a pool, and the samples each drops: a table for the report."""
+"""Count the samples of a pool that a recipe's thresholds keep, and show which each drops."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The loss of a batch under a recipe: packed sequences by the model's task, others by their use."""
+"""Choose the loss of a batch: plain text by the model's task, other records by the method."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

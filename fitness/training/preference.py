@@ -1,4 +1,8 @@
-"""Preference losses: DPO, hinge and IPO on comparisons; KTO on single ratings."""
+"""Preference losses: DPO, hinge and IPO on comparisons; KTO on single ratings.
+
+To add a loss of pairs: PAIR_LOSSES, and its name in `Recipe.preference_loss`; of data in another
+shape: `fitness.methods`.
+"""
 
 from collections.abc import Sequence as Listed
 from typing import TYPE_CHECKING, Any
@@ -43,14 +47,31 @@ def _half(draw: Draw, side: int) -> Draw:
     )
 
 
-def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
-    """Mean loss of (chosen, rejected) draws, plus weighted cross-entropy on the chosen answers.
-
-    Sigmoid: Rafailov et al. 2023, eq. 7. Hinge: Zhao et al. 2023 (SLiC) on the same ratio, with
-    HINGE_MARGIN. IPO: Azar et al. 2024, eq. 17, per token as its authors have it.
-    """
-    import torch
+def dpo(gains: Any, tokens: Any, beta: float) -> Any:
+    """DPO: Rafailov et al. 2023, eq. 7."""
     from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(beta * (gains[0] - gains[1]))
+
+
+def hinge(gains: Any, tokens: Any, beta: float) -> Any:
+    """Margin ranking of SLiC (Zhao et al. 2023) on DPO's ratio."""
+    return (HINGE_MARGIN - beta * (gains[0] - gains[1])).relu()
+
+
+def ipo(gains: Any, tokens: Any, beta: float) -> Any:
+    """IPO: Azar et al. 2024, eq. 17, per token as its authors have it."""
+    return (gains[0] / tokens[0] - gains[1] / tokens[1] - 1 / (2 * beta)) ** 2
+
+
+# Called with what chosen and rejected answers gained over the reference in log-probability, their
+# tokens, both (2, draws), and beta; returns (draws,). To add one, name it in `Recipe` as well.
+PAIR_LOSSES = {"sigmoid": dpo, "hinge": hinge, "ipo": ipo}
+
+
+def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+    """Mean loss of (chosen, rejected) draws, plus weighted cross-entropy on the chosen answers."""
+    import torch
 
     sides = [[draw.sequences[side] for draw in draws] for side in (0, 1)]
     logps = token_logps(model, stacked([*sides[0], *sides[1]]))
@@ -58,14 +79,9 @@ def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Referenc
     wanted, unwanted = reference.of(draws, recipe)
     gained, lost = chosen - wanted, rejected - unwanted
     beta = recipe.preference_beta
-    if recipe.preference_loss == "hinge":
-        losses = torch.relu(HINGE_MARGIN - beta * (gained - lost))
-    elif recipe.preference_loss == "ipo":
-        counts = [[max(1, _labels(one)) for one in side] for side in sides]
-        first, second = torch.tensor(counts, device=logps.device)
-        losses = (gained / first - lost / second - 1 / (2 * beta)) ** 2
-    else:
-        losses = -logsigmoid(beta * (gained - lost))
+    counts = [[max(1, _labels(one)) for one in side] for side in sides]
+    tokens = torch.tensor(counts, device=logps.device)
+    losses = PAIR_LOSSES[recipe.preference_loss](torch.stack([gained, lost]), tokens, beta)
     learned = sum(_labels(one) for one in sides[0])
     return losses.mean() - recipe.preference_sft * chosen.sum() / learned
 

@@ -33,8 +33,8 @@ from fitness.feedback.judgements import Judgement, checked
 from fitness.recipe import Recipe
 from fitness.reward.choice import chosen
 from fitness.reward.model import fitted
-from fitness.samples.filters import Given, scored
 from fitness.samples.references import texts_of
+from fitness.samples.scoring import Given, scored
 from fitness.text import words
 from tests.benchmarks.comparison import mean_error
 from tests.fitness.quickstart import CORPUS, MODEL, token_file

@@ -22,8 +22,8 @@ from fitness.filters import CONTAMINATION, FILTERS, filter_of, needs
 from fitness.inference.sampling import generate
 from fitness.models.base import Base
 from fitness.samples.contamination import CONTAMINATED, contamination
-from fitness.samples.filters import Given, scored
 from fitness.samples.references import evaluated_texts, texts_of
+from fitness.samples.scoring import Given, scored
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import CORPUS, MODEL, batches_of, small_recipe, small_task
 

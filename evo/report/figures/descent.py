@@ -1,4 +1,4 @@
-"""Figures of gene importance and of lineage."""
+"""Figures of the genes' importance, and of the winner's ancestors."""
 
 import plotly.graph_objects as go
 

@@ -278,9 +278,9 @@ def test_a_model_that_differs_in_one_byte_counts_as_not_there_and_moves_as_a_who
 GIVING_UP = """
 import sys
 from evo import cli
-from evo.cluster import liveness
-liveness.ROOM_SECONDS, liveness.TELL_SECONDS = 6, 2
-liveness.KNOCK_SECONDS, liveness.SILENT_SECONDS = 1, 4
+from evo.cluster import health
+health.ROOM_SECONDS, health.TELL_SECONDS = 6, 2
+health.KNOCK_SECONDS, health.SILENT_SECONDS = 1, 4
 sys.exit(cli.main())
 """
 

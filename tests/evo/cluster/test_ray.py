@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from evo.cli import BAD_INPUT, STOPPED, main
-from evo.cluster import connection, liveness, machine
+from evo.cluster import connection, health, machine
 from evo.cluster.connection import ClusterError
-from evo.cluster.liveness import Liveness
+from evo.cluster.health import Liveness
 from evo.config import Resources
 from fitness.errors import InputError
 from fitness.evaluation import Task
@@ -213,8 +213,8 @@ def passing(
     """Look every two seconds for so long whether there is room for two workers, none of which has
     started."""
     clock = Clock()
-    monkeypatch.setattr(liveness, "time", clock)
-    monkeypatch.setattr(liveness, "control_address", lambda: ("a", 6379))
+    monkeypatch.setattr(health, "time", clock)
+    monkeypatch.setattr(health, "control_address", lambda: ("a", 6379))
     waiting = Liveness(Resources(workers=2, address=address))
     waiting._demand = demand  # type: ignore[assignment]
     while clock.now < 1000 + seconds:

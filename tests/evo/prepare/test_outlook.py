@@ -21,7 +21,7 @@ from evo.record.ledger import Ledger
 from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
 from fitness.errors import InputError
 from fitness.models.soundness import Soundness
-from fitness.training import rounding
+from fitness.training import hardware
 
 CORPUS = Path(evo.quickstart.__file__).parent / "corpus"
 SPEC = f"""\
@@ -82,7 +82,7 @@ def seen(spec: Path, prepared: Prepared) -> Callable[..., Outlook]:
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: EMULATED)
+    monkeypatch.setattr(hardware, "bfloat16_cost", lambda *_: EMULATED)
 
 
 def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Outlook]) -> None:
@@ -99,7 +99,7 @@ def test_gpus_on_a_machine_without_are_refused_before_ray_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(rounding, "gpus", lambda: 0)
+    monkeypatch.setattr(hardware, "gpus", lambda: 0)
     folder = tmp_path / "run"
     line = ["launch", str(spec), "--run", str(folder), "--set", "resources.gpus=0.5", *dry]
     assert main(line) == BAD_INPUT
@@ -112,7 +112,7 @@ def test_gpus_on_a_machine_without_are_refused_before_ray_starts(
 def test_more_gpus_than_there_are_are_refused(
     seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounding, "gpus", lambda: 1)
+    monkeypatch.setattr(hardware, "gpus", lambda: 1)
     assert seen("resources.gpus=1").warnings == ()
     with pytest.raises(InputError, match=r"2 GPUs.* there is room for 0"):
         seen("resources.gpus=2")
@@ -140,7 +140,7 @@ def test_bfloat16_on_a_cpu_that_emulates_it_is_warned_of(
 def test_bfloat16_in_hardware_is_not(
     seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: HARDWARE)
+    monkeypatch.setattr(hardware, "bfloat16_cost", lambda *_: HARDWARE)
     assert seen("recipe.precision=bfloat16").warnings == ()
 
 
@@ -148,7 +148,7 @@ def test_bfloat16_in_hardware_is_not(
 def test_auto_takes_the_faster_precision_and_it_stands_in_the_config(
     seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch, cost: float, taken: str
 ) -> None:
-    monkeypatch.setattr(rounding, "bfloat16_cost", lambda *_: cost)
+    monkeypatch.setattr(hardware, "bfloat16_cost", lambda *_: cost)
     found = seen("recipe.precision=auto")
     assert found.config.recipe["precision"] == taken
     assert found.warnings == ()
@@ -167,7 +167,7 @@ def test_on_a_cluster_a_worker_tells_what_auto_takes(spec: Path) -> None:
 
 
 def test_the_cost_of_bfloat16_is_measured_on_this_cpu() -> None:
-    assert 0 < rounding.bfloat16_cost() < math.inf
+    assert 0 < hardware.bfloat16_cost() < math.inf
 
 
 def test_auto_is_no_option_of_a_gene(spec: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from evo import config as configuration
 from evo import history
-from evo.cluster.doing import Doing, described
+from evo.cluster.activity import Doing, described
 from evo.config import SearchConfig
 from evo.progress import live, now
 from evo.progress.live import Mode, Progress

@@ -20,7 +20,7 @@ from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.feedback.store import FOLDER, Store
-from fitness.samples.filters import scored
+from fitness.samples.scoring import scored
 from tests.evo.export.test_model import (  # noqa: F401 (fixtures)
     GENOMES,
     LORA,

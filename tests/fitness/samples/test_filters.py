@@ -18,8 +18,8 @@ from fitness.filters import CONTAMINATION, FILTERS, MODELS, needs
 from fitness.inference.likelihood import perplexity
 from fitness.models.base import Base
 from fitness.reward.model import LEAST
-from fitness.samples.filters import Given, scored
 from fitness.samples.references import drawn, evaluated_texts, texts_of
+from fitness.samples.scoring import Given, scored
 from tests.fitness.feedback.people import known, liking, rated, singles, texts
 from tests.fitness.quickstart import CORPUS
 from tests.fitness.samples.pools import JARGON, good, sample

@@ -15,7 +15,7 @@ from fitness.evaluation import Status, Task
 from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
-from fitness.models.checkpointing import checkpointed
+from fitness.models.gradient_checkpointing import checkpointed
 from fitness.recipe import Recipe
 from fitness.training.accumulation import parts
 from fitness.training.objective import objective

@@ -13,7 +13,7 @@ from fitness.text import repeated
 
 if TYPE_CHECKING:
     from fitness.models.base import Base
-    from fitness.samples.filters import Given
+    from fitness.samples.scoring import Given
 
 Samples = Sequence[Sample]
 Scores = Sequence[float]

@@ -1,4 +1,4 @@
-"""Detect hardware support for bfloat16, as against slow emulation; count GPUs."""
+"""Abilities of this machine's hardware: GPUs, and whether bfloat16 is fast or only emulated."""
 
 import math
 import time

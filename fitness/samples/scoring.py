@@ -1,8 +1,10 @@
-"""Score the samples of a pool once, in natural units, by filters (`fitness.filters`).
+"""Run filters on a pool: add the score of each, in its own unit, to every sample.
 
 Filters that need a model are run by the worker that has loaded it, the others by the driver, see
 `filters.needs`. Thresholds on scores are not set here but by each recipe, see `data.thresholds`;
 contaminated samples are never kept.
+
+To add a filter: `fitness.filters`.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Health checks: that Ray still runs, and that workers start and have room on a machine."""
+"""Health checks: that Ray still runs, and that workers start and have room on a machine.
+
+Why a single worker was dropped says `worker.Dropped`, what follows `queue.Cluster`.
+"""
 
 import time
 import warnings
