@@ -99,7 +99,12 @@ class Cluster:
         worker = self._free.popleft()
         try:
             answer: Answer = ray.get(method(worker.actors[0]), timeout=TRY_SECONDS)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        except (
+            ray.exceptions.RayActorError,
+            ray.exceptions.OutOfMemoryError,
+            ray.exceptions.ObjectLostError,
+            ray.exceptions.GetTimeoutError,
+        ):
             self._replace(worker)
             return otherwise
         self._rest(worker)
