@@ -142,11 +142,7 @@ def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
     recorded = SpecFile("", origin={(): "the recorded spec"})
     if errors := impossible_texts(plain):
         raise recorded.error(errors)
-    if (rounds := plain.get("rounds")) and "general" in rounds:  # its objectives are recorded
-        plain = {**plain, "rounds": {**rounds, "general": False}}
-    plain, errors = without_removed(plain)
-    if errors:
-        raise recorded.error(errors)
+    plain, _ = without_removed(plain)  # `load` refuses to resume with other values than now
     try:
         return SearchConfig.model_validate(plain)
     except ValidationError as error:

@@ -36,8 +36,7 @@ def with_flat_keys(file: SpecFile, overrides: Sequence[str]) -> SpecFile:
     The recipe of a function or a command may have anything under any name.
     """
     evaluator = file.data.get("evaluator", BUILTIN)
-    own = isinstance(evaluator, str) and evaluator != BUILTIN
-    if own or (isinstance(evaluator, Mapping) and "command" in evaluator):
+    if evaluator != BUILTIN and not (isinstance(evaluator, Mapping) and "trl" in evaluator):
         for text in overrides:
             file.override(text, tuple)
         return file
@@ -119,6 +118,7 @@ def without_removed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Probl
         if not isinstance(fields, Mapping) or name not in fields:
             continue
         spec[section] = {other: one for other, one in fields.items() if other != name}
-        if fields[name] != value:
+        named = len(spec.get("objectives") or ()) > 1  # so `general` had nothing to add, or has
+        if fields[name] != value and not (name == "general" and named):
             problems.append(Problem(key, f"is no longer a key, it is always {value}; leave it out"))
     return spec, problems

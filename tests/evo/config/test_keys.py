@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo.config import ConfigError, decode, default_genome, from_plain, load, to_plain
-from evo.config.keys import REMOVED
+from evo.config import decode, default_genome, from_plain, load, to_plain
+from evo.config.keys import REMOVED, without_removed
 from fitness.recipe import Recipe
 from population.space import Float
 from tests.evo.config.conftest import edited, errors_of
@@ -99,10 +99,12 @@ def test_the_same_key_in_a_group_and_flat_is_refused(tmp_path: Path) -> None:
     assert any("lora_rank: given twice" in error for error in errors_of(path))
 
 
-def test_a_recipe_of_ones_own_keeps_its_groups(tmp_path: Path) -> None:
+@pytest.mark.parametrize("evaluator", ["math:sqrt", "{python: math:sqrt}", "{command: [ls]}"])
+def test_a_recipe_of_ones_own_keeps_its_groups(tmp_path: Path, evaluator: str) -> None:
     path = tmp_path / "search.yaml"
     path.write_text(
-        "name: own\nevaluator: math:sqrt\nrecipe: {lora: {rank: 4}}\nobjectives: {x: minimize}\n"
+        f"name: own\nevaluator: {evaluator}\n"
+        "recipe: {lora: {rank: 4}}\nobjectives: {x: minimize}\n"
         "genome: {x: {type: float, low: 0, high: 1}}\nbudget: {evaluations: 4, tokens: 64}\n"
     )
     assert load(path, ["recipe.lora.rank=8"]).recipe == {"lora": {"rank": 8}}
@@ -124,14 +126,18 @@ def test_a_removed_key_with_another_value_is_told(tmp_path: Path, key: tuple[str
     edited(path, "recipe: {", f"recipe: {{{key[1]}: 7, ")
     [error] = errors_of(path)
     assert f"{key[1]}: is no longer a key, it is always {REMOVED[key]}" in error
-    with pytest.raises(ConfigError, match="no longer a key"):
-        from_plain({"recipe": {key[1]: 7}})
+    plain = to_plain(load(written(tmp_path, FLAT)))
+    older = {**plain, "recipe": {**plain["recipe"], key[1]: 7}}
+    assert from_plain(older) == from_plain(plain), "a run that had it can be read and exported"
 
 
 def test_recorded_rounds_have_the_objectives_that_were_added_to_them() -> None:
     plain = to_plain(load(ROUNDS))
     older = {**plain, "rounds": {**plain["rounds"], "general": True}}
     assert from_plain(older) == load(ROUNDS)
+    assert without_removed(older)[1] == []
+    [problem] = without_removed({**older, "objectives": {"target/loss": "minimize"}})[1]
+    assert problem.key == ("rounds", "general")
 
 
 def test_the_removed_keys_are_no_fields() -> None:
