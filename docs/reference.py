@@ -50,7 +50,7 @@ def _cell(text: str) -> str:
     """Text that a cell shows as it is; what stands between backticks needs no escapes."""
     parts = " ".join(text.split()).split("`")
     for place in range(0, len(parts), 2):
-        parts[place] = parts[place].replace("|", "\\|").replace("<", "&lt;")
+        parts[place] = parts[place].replace("|", "\\|").replace("<", "&lt;").replace("{", "&#123;")
     return "`".join(parts)
 
 
@@ -348,6 +348,7 @@ PLAIN = {
     float: "number",
     bool: "`true` or `false`",
     Any: "any value",
+    object: "any value",
     type(None): "null",
 }
 

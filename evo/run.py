@@ -27,6 +27,7 @@ from evo.search.loop import compare, evolve
 from evo.search.requests import Recalled, Requests, Stopped, StopRequests, unknown
 from fitness.cost import cost_of
 from fitness.errors import InputError
+from fitness.suggest import listed
 from population.strategies import PLANNED
 
 
@@ -240,9 +241,11 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
     refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
     if refused:
         raise InputError(
-            f"{run / 'config.yaml'} is not the spec this run was launched with:\n  "
+            f"{run / 'config.yaml'}, with what --set changes, is not the spec this run was launched "
+            "with:\n  "
             + "\n  ".join(refused)
-            + "\nrestore these to resume, or launch the changed spec as a new run"
+            + "\nrestore these to resume, or launch the changed spec as a new run; a resume may change "
+            + listed([one.rstrip(".:") for one in MAY_CHANGE])
         )
     if new.resources.cpus != old.resources.cpus:
         raise InputError(

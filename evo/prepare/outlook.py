@@ -16,10 +16,12 @@ from evo.config.resolve import fitting_population
 from evo.config.sections import Search
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
+from evo.prepare.overlap import overlap_warnings
 from evo.prepare.task import Prepared
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.recipe import APPLIES, Recipe
 from fitness.training import hardware
 
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
@@ -77,11 +79,33 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     warnings += padding_warnings(config, prepared)
     warnings += _sources(config, prepared.task)
     warnings += cut_records(config, prepared.task)
+    warnings += overlap_warnings(config, prepared.task)
     if estimate is not None:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
-    notes = [*_population(config), *packing_notes(config, prepared), *prepared.notes]
+    notes = [
+        *_population(config),
+        *_idle(config),
+        *packing_notes(config, prepared),
+        *prepared.notes,
+    ]
     return Outlook(config, tuple(warnings), tuple(notes), estimate)
+
+
+def _idle(config: SearchConfig) -> Iterator[str]:
+    """Notes on genes and fixed fields that have no effect under any value of another field."""
+    if not config.form.reads_recipe or config.parts:  # of which every individual is a merge
+        return
+    plain = Recipe()
+    for section, fields in (("genome", config.genome), ("recipe", config.recipe)):
+        for name in fields:
+            where = APPLIES[name].where if name in APPLIES else None
+            if where is None or where[0] not in Recipe.model_fields:
+                continue  # of sources and model tasks: an error of the spec
+            default = section == "recipe" and fields[name] == getattr(plain, name)
+            if not default and not set(possible(config, where[0])) & set(where[1]):
+                needed = " or ".join(where[1])
+                yield f"{section}.{name} has no effect: {where[0]} is never {needed}"
 
 
 def settled(config: SearchConfig, cost: float) -> SearchConfig:

@@ -85,6 +85,17 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "bfloat16_cost", lambda *_: EMULATED)
 
 
+def test_genes_and_fields_without_an_effect_are_named(seen: Callable[..., Outlook]) -> None:
+    rank = "genome.lora_rank={type: int, low: 2, high: 8}"
+    idle = "has no effect: adapter is never lora or dora"
+    assert [n for n in seen(rank, "recipe.lora.alpha=4").notes if "no effect" in n] == [
+        f"genome.lora_rank {idle}",
+        f"recipe.lora_alpha {idle}",
+    ]
+    choice = "genome.adapter={type: choice, options: [none, lora]}"
+    assert not [n for n in seen(rank, choice).notes if "no effect" in n]
+
+
 def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Outlook]) -> None:
     found = seen()
     assert found.warnings == ()
