@@ -241,11 +241,11 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
     refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
     if refused:
         raise InputError(
-            f"{run / 'config.yaml'}, with what --set changes, is not the spec this run was launched "
-            "with:\n  "
+            f"{run / 'config.yaml'}, with what --set changes, is not the spec this run was "
+            "launched with:\n  "
             + "\n  ".join(refused)
-            + "\nrestore these to resume, or launch the changed spec as a new run; a resume may change "
-            + listed([one.rstrip(".:") for one in MAY_CHANGE])
+            + "\nrestore these to resume, or launch the changed spec as a new run; a resume may "
+            "change " + listed([one.rstrip(".:") for one in MAY_CHANGE])
         )
     if new.resources.cpus != old.resources.cpus:
         raise InputError(
