@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from evo import config as configuration
 from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
+from evo.config.starter import QUICKSTART_FOLDER
 from evo.export.effort import effort_of
 from evo.history import best
 from evo.history.tables import FULL, constraints
@@ -252,7 +253,8 @@ def _card(
         if fact["individual"] == origin and "shares" in details(fact)
     )
     base = config.model.base
-    name = json.dumps(hub_id(base) or Path(base).name)
+    own = Path(base) == QUICKSTART_FOLDER / "model"
+    name = "evomix's quickstart model" if own else json.dumps(hub_id(base) or Path(base).name)
     return CARD.format(
         front=_front(base, adapter=adapter),
         name=config.name,

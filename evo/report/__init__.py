@@ -48,6 +48,17 @@ def _parts(drawn: Mapping[str, Chart], said: Mapping[str, Any]) -> list[tuple[st
     ]
 
 
+def _note(closing: dict[str, Any], names: list[str], seeds: int) -> str:
+    """Words below the table: what its numbers are means of, and what margin and p are."""
+    over = "one seed" if seeds == 1 else f"{seeds} seeds"
+    margins = [row["cells"].get(names[0], {}).get("margin", "") for row in closing["rows"]]
+    p = "; p: probability of such a margin between equally good ones"
+    return (
+        f"Mean and standard error over {over}{_held(closing['items'], names)}. Margin: how much "
+        f"better the winner is on {names[0]}{p if any('(p ' in one for one in margins) else ''}."
+    )
+
+
 def _held(items: dict[str, str], names: list[str]) -> str:
     """Words on held-out items, ` and the held-out items (a/loss: 34 documents)`; else empty."""
     counts = [f"{name}: {items[name]}" for name in names if items.get(name)]
@@ -87,11 +98,7 @@ def summary(facts: history.Facts) -> "RenderableType":
                 style="bold" if row["contender"] == WINNER else "",
             )
         seeds = max(row["seeds"] for row in closing["rows"])
-        note = (
-            f"Mean and standard error over {seeds} seeds{_held(closing['items'], names)}. Margin: "
-            f"how much better the winner is on {names[0]}; p: probability of such a margin between "
-            "equally good ones."
-        )
+        note = _note(closing, names, seeds)
         if closing["inherited"]:
             note += " Tokens: trained on, including those of all its ancestors' weights."
         parts += [table, Text(note, "dim"), Text()]

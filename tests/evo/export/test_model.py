@@ -200,7 +200,7 @@ def test_the_model_card_tells_data_measurements_and_origin(finished: Path, tmp_p
     front = YAML(typ="safe").load(text.split("---\n")[1])
     assert front == {"library_name": "transformers", "tags": ["evomix"]}  # it is on no Hub
     assert "# little: individual 0" in text
-    assert 'over 3 fine-tunes of "model", 768 tokens each' in text
+    assert "over 3 fine-tunes of evomix's quickstart model, 768 tokens each" in text
     shares = dict(re.findall(r"^\| (\w+) \| (0\.\d+) \|", text, re.M))
     assert shares == {"jargon": "0.750", "wordnet": "0.250"}
     facts = [f for f in read(finished) if f["fact"] == "evaluation" and f["fidelity"] == 1]
