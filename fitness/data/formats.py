@@ -1,6 +1,8 @@
 """Read files of documents as streams; every error names the line or row.
 
 Formats: JSONL, CSV, TSV and plain text, each optionally compressed, and Parquet.
+
+To add a format: `readers`.
 """
 
 import bz2
