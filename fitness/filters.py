@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fitness.errors import InputError
-from fitness.plugins import load_function
+from fitness.plugins import function_name, load_function
 from fitness.suggest import did_you_mean, listed
 
 Needs = Literal["base", "second", "real", "training", "evaluated", "judgements", "samples"]
@@ -136,11 +136,6 @@ def needs(name: str) -> Needs:
     return filter_of(name).needs
 
 
-def score_name(name: str) -> str:
-    """Name of a filter's score: `vowels` for `own:vowels`."""
-    return name.rpartition(":")[2]
-
-
 def check_filter(name: str) -> None:
     """Raise InputError unless it is a known filter or a function that can be imported."""
     if name in FILTERS:
@@ -151,5 +146,5 @@ def check_filter(name: str) -> None:
             f"module:function{did_you_mean(name, FILTERS)}"
         )
     load_function(name, "filter")
-    if score_name(name) in FILTERS:
+    if function_name(name) in FILTERS:
         raise InputError(f"filter {name!r}: there is one of this name already; rename the function")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
-from fitness.plugins import load_function
+from fitness.plugins import function_name, load_function
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, plain, repeated, share
 
@@ -231,7 +231,7 @@ def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> d
                 f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must return "
                 "a finite number"
             )
-        scores[name_in_measurements(metric)] = float(value)
+        scores[function_name(metric)] = float(value)
     return scores
 
 
@@ -256,11 +256,6 @@ def resolve(metric: str) -> Function:
     return function
 
 
-def name_in_measurements(metric: str) -> str:
-    """Last part of a metric's name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
-    return metric.rpartition(":")[2]
-
-
 def measurement(name: str) -> Measurement:
     """Meaning of a measurement, by its last name; a user's own metric has no direction."""
     last = name.rpartition("/")[2]
@@ -274,7 +269,7 @@ def measured_names(domains: Mapping[str, Kind], prompt_sets: Mapping[str, Prompt
     for prompt_set, settings in prompt_sets.items():
         for metric in settings.metrics:
             resolve(metric)
-            names.append(f"{prompt_set}/{name_in_measurements(metric)}")
+            names.append(f"{prompt_set}/{function_name(metric)}")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise InputError(

@@ -9,6 +9,11 @@ from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 
 
+def function_name(path: str) -> str:
+    """Last part of a name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
+    return path.rpartition(":")[2]
+
+
 def load_function(path: str, subject: str) -> Callable[..., Any]:
     """Import a `module:function`. Raises InputError, beginning with `subject`, if it fails."""
     module_name, _, name = path.partition(":")

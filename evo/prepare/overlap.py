@@ -16,7 +16,7 @@ MOST = 100_000_000  # tokens of a source that are looked through, some seconds
 
 def overlap_warnings(config: SearchConfig, task: Task) -> Iterator[str]:
     """Sentences on held-out documents that a source has too, token by token, by domain."""
-    if not config.form.mixes:
+    if not config.form.mixes or not task.sources:  # a merge of parts reads none
         return
     held_out = {
         (name, split): set(_documents(file))

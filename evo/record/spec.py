@@ -44,13 +44,9 @@ def _value(field: FieldInfo, value: Any) -> Any:
     kind: Any = get_origin(field.annotation) or field.annotation
     inner = _model_in(field.annotation)
     if inner is None:
-        return (
-            kind()
-            if value is None
-            else tuple(value)
-            if kind is tuple and isinstance(value, list)
-            else value
-        )
+        if value is None:
+            return kind()
+        return tuple(value) if kind is tuple and isinstance(value, list) else value
     plain: Plain = value if isinstance(value, Mapping) else {}
     if kind is dict:
         return {n: _made(inner, one) for n, one in plain.items() if isinstance(one, Mapping)}

@@ -18,7 +18,6 @@ from evo.search.jobs import Job, Key, key_of
 from evo.search.results import Results
 from fitness.buckets.together import shared
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
-from fitness.evaluators import BUILTIN
 from population.individual import Individual
 
 POLL_SECONDS = 0.2  # short, since Ctrl-C takes effect only between two polls
@@ -116,7 +115,7 @@ class Requests:
 
     def _buckets(self, specs: list[EvaluationSpec]) -> list[list[EvaluationSpec]]:
         """Groups of specs whose recipes match, so that they can be trained in one bucket."""
-        if self._config.evaluator != BUILTIN:
+        if not self._config.form.trains:
             return [[spec] for spec in specs]
         buckets: dict[Any, list[EvaluationSpec]] = {}
         for place, spec in enumerate(specs):

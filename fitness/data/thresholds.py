@@ -4,8 +4,8 @@ Thresholds are shares of the pool, not values, so that they mean the same in eve
 every model. Each applies to its own score over the whole pool, independent of the others, and a
 sample must pass all of them. Samples that tie with the last one selected are selected too: so a
 larger share never selects less, and the order of the pool does not matter. A sample without a
-score fails that score's threshold. The exception is a partial score: people do not
-rate every sample, so unrated samples pass `keep_rating`, and a whole unrated pool does too.
+score fails that score's threshold. The exception is a partial score: people do not rate every
+sample, so unrated samples pass `keep_rating`, and a whole unrated pool does too.
 """
 
 import math

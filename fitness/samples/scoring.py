@@ -16,8 +16,8 @@ from fitness.data.samples import Sample, is_score
 from fitness.errors import InputError
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
-from fitness.filters import FILTERS, check_filter, score_name
-from fitness.plugins import load_function
+from fitness.filters import FILTERS, check_filter
+from fitness.plugins import function_name, load_function
 from fitness.secrets import quoted
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def scored(samples: Sequence[Sample], filters: Iterable[str], given: Given) -> l
         if name in FILTERS:
             columns[name] = load_function(FILTERS[name].function, "filter")(samples, given)
         else:
-            columns[score_name(name)] = _own(name, samples)
+            columns[function_name(name)] = _own(name, samples)
     return [
         replace(sample, scores={**sample.scores, **_defined(columns, place)})
         for place, sample in enumerate(samples)

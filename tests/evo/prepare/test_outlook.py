@@ -262,6 +262,17 @@ def test_a_mixture_of_one_source_is_warned_of_and_refused_where_nothing_else_var
         configuration.load(spec, [ONE, "genome={mixture: {type: simplex}}"])
 
 
+class Begun(Exception):
+    """Raised instead of starting Ray."""
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(*_: object) -> Iterator[None]:
+        raise Begun
+
+    monkeypatch.setattr(run, "_cluster", begin)
+
+
 def test_a_launch_warns_of_what_its_dry_run_does(
     spec: Path,
     prepared: Prepared,
@@ -276,14 +287,7 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     (told,) = outlook(config, prepared).warnings
     assert f"warning: {told}" in printed
     assert "% training and" in printed
-
-    class Begun(Exception):
-        """Instead of starting Ray."""
-
-    def begin(*_: object) -> Iterator[None]:
-        raise Begun
-
-    monkeypatch.setattr(run, "_cluster", begin)
+    without_ray(monkeypatch)
     with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
         run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
     assert [str(warning.message) for warning in caught] == [told]
@@ -302,14 +306,7 @@ def test_a_base_s_adapter_warning_is_said_at_the_launch_and_in_no_unchanged_resu
 ) -> None:
     few = Soundness(packs=False, layers=100, adaptable={"q_proj": 14}, without={"experts": "3-D"})
     monkeypatch.setattr(run, "prepare", lambda _: replace(prepared, soundness=few))
-
-    class Begun(Exception):
-        """Instead of starting Ray."""
-
-    def begin(*_: object) -> Iterator[None]:
-        raise Begun
-
-    monkeypatch.setattr(run, "_cluster", begin)
+    without_ray(monkeypatch)
     config = configuration.load(spec, ["recipe.adapter=lora", "recipe.isolate_documents=true"])
     folder = tmp_path / "run"
     watch = Progress(config, folder, "json")
