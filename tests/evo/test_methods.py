@@ -25,8 +25,8 @@ domains:
     selection: {{path: {corpus}/held_out/jargon.selection.jsonl, limit: 10}}
     test: {{path: {corpus}/held_out/jargon.test.jsonl, limit: 10}}
   pairs:
-    selection: {{path: pairs.jsonl, kind: preference}}
-    test: {{path: pairs.jsonl, kind: preference}}
+    selection: {{path: held_out.jsonl, kind: preference}}
+    test: {{path: held_out.jsonl, kind: preference}}
 recipe: {{sequence_length: 48, batch_size: 4, reinforce_new_tokens: 8, reinforce_group: 2}}
 genome:
   mixture: {{type: simplex, floor: 0.2}}
@@ -42,7 +42,9 @@ comparison: {{seeds: 1}}
 
 
 def spec(folder: Path, *, reference: str) -> Path:
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    learned, held_out = PAIRS[:6], PAIRS[6:]
+    for name, pairs in (("pairs", learned), ("held_out", held_out)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     asked = [{"prompt": pair["prompt"], "reference": reference} for pair in PAIRS]
     (folder / "asked.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     path = folder / "search.yaml"
