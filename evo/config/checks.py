@@ -6,7 +6,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from evo.config import genome_checks, round_checks
+from evo.config import aggregate_checks, genome_checks, round_checks
+from evo.config.aggregates import meaning, measurable
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genome_checks import Problems
@@ -17,7 +18,7 @@ from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.methods import METHODS
-from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
+from fitness.metrics import HELD_OUT, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population
@@ -113,16 +114,22 @@ def _constraints(config: SearchConfig) -> Problems:
         except ValueError as error:
             yield Problem(key, str(error))
             continue
-        better = measurement(constraint.name).direction
-        worse = {"minimize": -1, "maximize": 1}.get(better or "", 0)
-        if constraint.factor is not None and constraint.sign == worse:
-            turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
-            message = f"{text!r} forbids values better than the limit; write `{turned}`"
-            yield Problem(key, message)
         for other in read:
             if _exclude(constraint, other):
                 yield Problem(key, f"{text!r} leaves nothing that meets `{other}`; change one")
         read.append(constraint)
+
+
+def _towards_worse(config: SearchConfig) -> Problems:
+    """Constraints relative to the base that only values worse than a limit would meet."""
+    for index, text in enumerate(config.constraints):
+        with suppress(ValueError):
+            constraint = Constraint.parse(text)
+            worse = -meaning(config, constraint.name).sign
+            if constraint.factor is not None and constraint.sign == worse:
+                turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
+                message = f"{text!r} forbids values better than the limit; write `{turned}`"
+                yield Problem(("constraints", index), message)
 
 
 def _exclude(first: Constraint, second: Constraint) -> bool:
@@ -138,7 +145,7 @@ def _exclude(first: Constraint, second: Constraint) -> bool:
 
 
 def _measured(config: SearchConfig) -> Problems:
-    """Objectives and constraints that are not measured by the domains and prompts of the spec."""
+    """Objectives and constraints that neither domains and prompts measure nor aggregates make."""
     used: list[tuple[Key, str]] = [(("objectives", name), name) for name in config.objectives]
     for index, text in enumerate(config.constraints):
         with suppress(ValueError):
@@ -146,8 +153,7 @@ def _measured(config: SearchConfig) -> Problems:
     if not config.form.reads_recipe:
         return
     try:
-        kinds = {name: domain.kind for name, domain in config.domains.items()}
-        measured = measured_names(kinds, config.prompts)
+        measured = [*measurable(config), *config.aggregates]
     except InputError as error:
         yield Problem(("prompts",), str(error))
         return
@@ -361,6 +367,7 @@ CHECKS: Checks = (
     ("baselines genome sources parts", genome_checks.baselines),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
+    ("evaluator domains prompts aggregates", aggregate_checks.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
@@ -374,13 +381,14 @@ LATER_CHECKS: Checks = (
     ("genome sources parts", genome_checks.conditions),
     ("genome sources parts rounds", genome_checks.varied),
     ("baselines evaluator genome model sources parts", genome_checks.counted),
+    ("constraints aggregates domains prompts", _towards_worse),
     ("constraints", _constraints),
-    ("evaluator domains prompts objectives constraints", _measured),
+    ("evaluator domains prompts aggregates objectives constraints", _measured),
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
-    ("rounds domains prompts", round_checks.ends),
+    ("rounds domains prompts aggregates", round_checks.ends),
 )
