@@ -172,9 +172,12 @@ class Composed:
             return max(values.values())
         if self.kind == "min":
             return min(values.values())
-        # Divided by the sum of the weights, 1 up to rounding, so that the base has exactly 1.
-        weighted = fsum(weight * values[name] for name, weight in self.weights.items())
-        return weighted / fsum(self.weights.values())
+        # In units of the largest weight, so that equal ones are 1, and the base has exactly 1.
+        largest = max(self.weights.values())
+        weights = {name: weight / largest for name, weight in self.weights.items()}
+        return fsum(weight * values[name] for name, weight in weights.items()) / fsum(
+            weights.values()
+        )
 
     def slopes(self, base: Mapping[str, float] = NOTHING) -> dict[str, float]:
         """Factors of the measurements whose sum is a mean; `base` as for `value`."""

@@ -103,8 +103,8 @@ class Roles(Section):
     )
     objectives: dict[str, Direction] = Field(
         min_length=1,
-        description="columns to improve, or aggregates of them, e.g. `loss: minimize`; `best` means "
-        "best by the first",
+        description="columns to improve, or aggregates of them, e.g. `loss: minimize`; `best` "
+        "means best by the first",
     )
 
     @property

@@ -1,7 +1,7 @@
 """Aggregates of an evaluation, added to what was measured before it is recorded."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,8 +49,15 @@ def aggregated(
 
 def unaggregated(config: SearchConfig, evaluation: Evaluation) -> Evaluation:
     """The evaluation as it was measured, such as one that an earlier round has recorded."""
-    measured = {n: v for n, v in evaluation.measurements.items() if n not in config.aggregates}
-    return replace(evaluation, measurements=measured)
+    details = dict(evaluation.details)
+    if "items" in details:
+        details["items"] = _without(details["items"], config.aggregates)
+    measurements = _without(evaluation.measurements, config.aggregates)
+    return replace(evaluation, measurements=measurements, details=details)
+
+
+def _without(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _check_divisors(one: Composed, split: str, base: Mapping[str, float]) -> None:
