@@ -7,7 +7,7 @@ as it names any other. `evo.replay.roles` has the same over columns of a table.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import fsum
+from math import fsum, inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -162,7 +162,7 @@ class Composed:
     ) -> float:
         """The aggregate of an evaluation, with the untouched base's measurements if relative.
 
-        KeyError if a measurement is missing.
+        Infinite if no float is large enough. KeyError if a measurement is missing.
         """
         values = {
             name: measurements[name] / base[name] if self.relative else measurements[name]
@@ -175,9 +175,11 @@ class Composed:
         # In units of the largest weight, so that equal ones are 1, and the base has exactly 1.
         largest = max(self.weights.values())
         weights = {name: weight / largest for name, weight in self.weights.items()}
-        return fsum(weight * values[name] for name, weight in weights.items()) / fsum(
-            weights.values()
-        )
+        try:
+            weighted = fsum(weight * values[name] for name, weight in weights.items())
+        except OverflowError:
+            return inf
+        return weighted / fsum(weights.values())
 
     def slopes(self, base: Mapping[str, float] = NOTHING) -> dict[str, float]:
         """Factors of the measurements whose sum is a mean; `base` as for `value`."""
@@ -191,7 +193,9 @@ class Composed:
         units = {one.unit for one in members}
         unit = "times the base" if self.relative else units.pop() if len(units) == 1 else ""
         direction: Direction | None = directions.pop() if len(directions) == 1 else None
-        return Measurement(self.name, unit, direction, f"{self.kind} of {', '.join(self.weights)}")
+        described = f"{self.kind} of {', '.join(self.weights)}"
+        described += ", each relative to the base" if self.relative else ""
+        return Measurement(self.name, unit, direction, described)
 
 
 def measurable(config: "SearchConfig") -> list[str]:

@@ -325,9 +325,9 @@ class SearchConfig(Section):
     )
     aggregates: dict[Name, Aggregate] = Field(
         default_factory=dict,
-        description="Means, maxima and minima of measurements, by name, as `quality: {mean: "
-        '["*/loss"]}`. They are recorded as measurements, and named wherever one is: in objectives '
-        "and constraints.",
+        description="Means, maxima and minima of measurements by name, such as `quality: {mean: "
+        '["*/loss"]}`. They are recorded as measurements; objectives and constraints name them as '
+        "they name any other.",
     )
     objectives: dict[str, Direction] = Field(
         min_length=1,

@@ -15,7 +15,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from evo.config import Constraint
-from evo.config.aggregates import Aggregate
+from evo.config.aggregates import Aggregate, is_glob
 from fitness.errors import InputError
 from fitness.evaluation import Purpose, Status
 from fitness.metrics import Direction
@@ -318,10 +318,12 @@ def check(fact: Mapping[str, Any]) -> None:
     spec = fact.get("config") or {}
     for name, one in (spec.get("aggregates") or {}).items():
         try:
-            Aggregate.model_validate(one)
+            patterns = Aggregate.model_validate(one).patterns.values()
         except ValidationError as error:
             why = error.errors(include_url=False)[0]["msg"].lower()
             raise ValueError(f"`{kind}`: config.aggregates.{name}: {why}") from None
+        if glob := next((pattern for pattern, _ in patterns if is_glob(pattern)), None):
+            raise ValueError(f"`{kind}`: config.aggregates.{name}: {glob!r} is a glob, not a name")
     for text in spec.get("constraints") or ():
         try:
             Constraint.parse(text)

@@ -78,6 +78,7 @@ def test_values_are_those_of_numpy(
 def test_weights_whose_sum_is_no_float_are_weights_all_the_same() -> None:
     composed = Composed.of("q", Composition(mean={"a": 1.5e308, "b": 1.5e308}))
     assert composed.value({"a": 1.0, "b": 3.0}) == 2.0
+    assert composed.value({"a": 1.7e308, "b": 1.7e308}) == np.inf
 
 
 def test_unit_and_direction_are_those_of_the_measurements(spec: Path) -> None:

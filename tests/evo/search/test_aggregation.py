@@ -189,11 +189,12 @@ def test_an_evaluation_without_a_finite_aggregate_has_failed(tmp_path: Path) -> 
         Status.ERROR,
         "aggregate quality: general was not measured, only target",
     )
-    huge = measured(config, base, target=1.0, general=1e300)
-    assert (huge.status, huge.message) == (
-        Status.ERROR,
-        "aggregate quality: is inf, which is not finite",
-    )
+    for values in ({"target": 1.0, "general": 1e300}, {"target": 1.7e308, "general": 1e8}):
+        huge = measured(config, base, **values)
+        assert (huge.status, huge.message) == (
+            Status.ERROR,
+            "aggregate quality: is inf, which is not finite",
+        )
     assert measured(config, base, target=1.0, general=1e-300).measurements["quality"] == 1.0
 
 
