@@ -297,7 +297,7 @@ def test_a_truth_value_is_one_option_however_it_is_written(tmp_path: Path) -> No
         assert len(table.genomes) == 12
 
 
-AGGREGATED = {
+AGGREGATED: dict[str, Any] = {
     **{name: role for name, role in MIXED.items() if name != "objectives"},
     "aggregates": {"quality": {"mean": {"loss_*": 2, "speed": 1}}, "worst": {"max": "loss_*"}},
     "objectives": {"quality": "minimize", "loss_a": "minimize", "worst": "minimize"},
