@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from evo.config.aggregates import Aggregate, is_glob, measurable
+from evo.config.checks.genomes import Problems
 from evo.config.file import Key, Problem, nearest
-from evo.config.genome_checks import Problems
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.metrics import measurement

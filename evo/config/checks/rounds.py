@@ -1,8 +1,8 @@
 """Checks of the section `rounds` against the rest of the spec."""
 
 from evo.config.aggregates import measurable
+from evo.config.checks.genomes import Problems
 from evo.config.file import Problem, unknown
-from evo.config.genome_checks import Problems
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig

@@ -6,14 +6,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from evo.config import aggregate_checks, genome_checks, round_checks
 from evo.config.aggregates import meaning, measurable
+from evo.config.checks import aggregates, genomes, rounds
+from evo.config.checks.genomes import Problems
+from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genome_checks import Problems
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
 from evo.config.sections import SearchConfig
-from evo.config.task_checks import tasks
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import Command
@@ -359,28 +359,28 @@ Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]
 CHECKS: Checks = (
     ("evaluator model sources parts domains", _complete),
     ("evaluator sources parts budget genome recipe search", _parts),
-    ("evaluator genome", genome_checks.genes),
-    ("evaluator genome sources parts", genome_checks.mixtures),
-    ("evaluator recipe", genome_checks.recipe),
-    ("evaluator genome recipe sources parts", genome_checks.fixed_mixture),
-    ("genome recipe known sources parts", genome_checks.starts),
-    ("baselines genome sources parts", genome_checks.baselines),
+    ("evaluator genome", genomes.genes),
+    ("evaluator genome sources parts", genomes.mixtures),
+    ("evaluator recipe", genomes.recipe),
+    ("evaluator genome recipe sources parts", genomes.fixed_mixture),
+    ("genome recipe known sources parts", genomes.starts),
+    ("baselines genome sources parts", genomes.baselines),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
-    ("evaluator domains prompts aggregates", aggregate_checks.aggregates),
+    ("evaluator domains prompts aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources rounds", _thresholds),
-    ("rounds evaluator parts model search resources genome recipe sources", round_checks.rounds),
-    ("rounds genome recipe", round_checks.filters),
+    ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),
+    ("rounds genome recipe", rounds.filters),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
-    ("genome sources parts", genome_checks.conditions),
-    ("genome sources parts rounds", genome_checks.varied),
-    ("baselines evaluator genome model sources parts", genome_checks.counted),
+    ("genome sources parts", genomes.conditions),
+    ("genome sources parts rounds", genomes.varied),
+    ("baselines evaluator genome model sources parts", genomes.counted),
     ("constraints aggregates domains prompts", _towards_worse),
     ("constraints", _constraints),
     ("evaluator domains prompts aggregates objectives constraints", _measured),
@@ -390,5 +390,5 @@ LATER_CHECKS: Checks = (
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
-    ("rounds domains prompts aggregates", round_checks.ends),
+    ("rounds domains prompts aggregates", rounds.ends),
 )
