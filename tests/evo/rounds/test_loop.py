@@ -13,6 +13,7 @@ from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
+from evo.rounds import loop
 from evo.rounds.judging import judge, needed
 from evo.rounds.loop import _ended
 from evo.rounds.pooling import pooled, read_pool
@@ -163,6 +164,15 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
         load(tmp_path, "", "sources.pool.path=x.jsonl")
     with pytest.raises(configuration.ConfigError, match=r"rounds\.prompts"):
         load(tmp_path, "", "rounds.writing.from_prompts=1")
+
+
+def test_an_aggregate_of_several_domains_notices_forgetting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "prepare", lambda _: None)
+    with pytest.warns(UserWarning, match="forgetting is not noticed"):
+        loop.check(load(tmp_path, "", "objectives={target/loss: minimize}"))
+    loop.check(load(tmp_path, AGGREGATE, "objectives={quality: minimize}"))
 
 
 def plain(run: Path) -> list[Any]:
