@@ -61,8 +61,8 @@ def problems(
     by_key: dict[Key, list[str]] = {}
     for key, item in located:
         wrong_kind = _wrong_kind(item["type"]) is not None
-        if wrong_kind and key in above:
-            continue  # from another branch of a union than the one that the value fits
+        if (wrong_kind or item["type"] == "too_short") and key in above:
+            continue  # from another branch of a union, or of a list once wrong items are dropped
         where, message = _message(key, item, data, schema)
         messages = by_key.setdefault(where, [])
         if message not in messages:
