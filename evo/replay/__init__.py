@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from evo.config.composition import parts_of
 from evo.config.sections import Search
 from evo.planning.schedule import Breed, Step, generational
 from evo.replay.table import Array, Table, read_table
@@ -111,7 +112,14 @@ def replay(
     `check_search` does.
     """
     check_search(table, strategy, budget=budget, population=population)
-    breeder = make(strategy, table.space, population=population, budget=budget)
+    parts = parts_of(zip(table.composed, table.objectives, strict=True))
+    breeder = make(
+        strategy,
+        table.space,
+        population=population,
+        budget=budget,
+        composition=parts.composition,
+    )
     answers = Answers(table, seed)
     bred: dict[int, tuple[Individual, int]] = {}
     taken: list[int] = []
@@ -130,7 +138,9 @@ def replay(
         else:
             individual, row = bred.pop(step.slot)
             taken.append(row)
-            breeder.tell(replace(individual, losses=tuple(table.losses[row].tolist())))
+            measured = dict(zip(table.columns, table.measured[row].tolist(), strict=True))
+            losses = tuple(table.losses[row].tolist())
+            breeder.tell(replace(individual, losses=losses, parts=parts.of(measured)))
         tell_seconds += time.perf_counter() - begun
     return _outcome(table, seed, taken, ask_seconds, tell_seconds)
 

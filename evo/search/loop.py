@@ -11,6 +11,7 @@ import numpy as np
 
 from evo.cluster.connection import ClusterError
 from evo.config import SearchConfig, baselines, decode, known_genomes, space, warm_starts
+from evo.config.composition import composed_parts
 from evo.planning import schedule
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
@@ -44,6 +45,7 @@ def evolve(
         budget=config.budget.evaluations,
         anchors=anchors,
         warm_start=warm_starts(config),
+        composition=composed_parts(config).composition,
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy

@@ -12,6 +12,7 @@ from dataclasses import replace
 from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
+from evo.config.composition import composed_parts
 from evo.config.genomes import NOTHING, baseline_names
 from evo.config.sections import SEED_STEP
 from evo.planning.lineages import FULL
@@ -49,6 +50,7 @@ class Replicates:
     def __init__(self, config: SearchConfig) -> None:
         self._config = config
         self._wanted = config.search.replicates
+        self._parts = composed_parts(config)
         self._spent = 0.0  # full evaluations begun
         self._means: dict[int, Individual] = {}
         self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
@@ -119,8 +121,7 @@ class Replicates:
         """
         if job.fidelity < FULL:
             ok = [evaluation.measurements] if evaluation.status is Status.OK else []
-            scored = score(self._config, job.individual, ok, base)
-            return replace(scored, fidelity=job.fidelity)
+            return replace(self._scored(job.individual, ok, base), fidelity=job.fidelity)
         individual = replace(job.individual, fidelity=FULL)
         previous = self._means.get(individual.id)
         measured = self._measured.setdefault(individual.id, [])
@@ -132,10 +133,21 @@ class Replicates:
             self._noise.see(individual.id, [losses(self._config, one)[0] for one in measured])
         if previous is not None and not previous.failed:
             self._ranking.remove(_sort_key(previous))
-        scored = self._means[individual.id] = score(self._config, individual, measured, base)
+        scored = self._means[individual.id] = self._scored(individual, measured, base)
         if not scored.failed:
             insort(self._ranking, _sort_key(scored))
         return scored
+
+    def _scored(
+        self,
+        individual: Individual,
+        measured: Sequence[Mapping[str, float]],
+        base: Mapping[str, float],
+    ) -> Individual:
+        """The individual with losses, violation and parts."""
+        scored = score(self._config, individual, measured, base)
+        parts = self._parts.of(means(measured), base) if measured else ()
+        return replace(scored, parts=parts)
 
     def winner(self) -> Individual | None:
         """The best individual with enough seeds; None if every evaluation failed."""
@@ -184,10 +196,15 @@ def score(
     if not measured:
         nothing = (float("inf"),) * len(config.objectives)
         return replace(individual, losses=nothing, violation=float("inf"))
-    means = {name: fmean(one[name] for one in measured) for name in measured[0]}
+    mean = means(measured)
     return replace(
         individual,
-        losses=losses(config, means),
-        violation=violation(config, means, base),
+        losses=losses(config, mean),
+        violation=violation(config, mean, base),
         seeds=len(measured),
     )
+
+
+def means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each measurement over several evaluations, at least one."""
+    return {name: fmean(one[name] for one in measured) for name in measured[0]}

@@ -147,9 +147,10 @@ class Requests:
     def untouched(self) -> Mapping[str, float]:
         """Measurements of the untouched base on the selection split; waits for them.
 
-        Empty, without waiting, if no constraint is relative to the base.
+        Empty, without waiting, if neither a constraint nor an aggregate is relative to the base.
         """
-        if all(constraint.factor is None for constraint in constraints(self._config)):
+        limits = constraints(self._config)
+        if not self._relative and all(constraint.factor is None for constraint in limits):
             return {}
         return self._result(self._base_key("selection")).measurements
 

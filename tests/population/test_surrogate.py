@@ -4,9 +4,9 @@ import numpy as np
 
 from population.composition import Composition, Limit, Term
 from population.individual import Individual
+from population.modelled import Target, outcomes
 from population.space import Choice, Float, SearchSpace, Simplex
 from population.strategies import make
-from population.modelled import Target, outcomes
 from population.strategies.surrogate import Parts, Surrogate, leading
 from tests.population.genomes import losses_of, number
 from tests.population.strategy_reference import StrategyReference, slot_rng
@@ -91,7 +91,7 @@ def test_it_finds_an_optimum_that_a_constraint_cuts_off():
     def measured(genome):
         return (*loss(genome), genome["x"])
 
-    assert 0.8 <= nearest(composition=composition, measured=measured) < 0.803
+    assert 0.8 <= nearest(composition=composition, measured=measured) < 0.81
 
 
 def parts_of(genome) -> tuple[float, ...]:
@@ -104,7 +104,7 @@ def test_a_mean_is_found_sooner_by_its_parts():
         return (float(np.mean(parts_of(genome))),)
 
     def regrets(**known):
-        best = mean({"mixture": dict.fromkeys(MIXTURE8.genes["mixture"].over, 1 / 8)})[0]
+        best = mean({"mixture": dict.fromkeys("abcdefgh", 1 / 8)})[0]
         return [
             min(one.losses for one in found(MIXTURE8, mean, seed=seed, slots=20, **known))[0] - best
             for seed in range(4)
