@@ -8,7 +8,7 @@ derived from them in `evo.config.genomes`. Import both from here.
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,12 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
 
 
 def _with_placeholders(
-    data: Mapping[str, Any], errors: Iterable[Problem]
+    data: Mapping[str, Any], errors: Sequence[Problem]
 ) -> tuple[dict[str, Any], set[str]]:
     """The spec with placeholders for what has errors, and the names of the sound sections."""
     mended = dict(data)
-    broken = set()
+    misspelt = [problem for problem in errors if problem.meant]
+    broken = {str(each.meant[0]) for each in misspelt if each.meant[0] != each.key[0]}
     for section, *rest in (problem.key for problem in errors if problem.key):
         entries = mended.get(str(section)) if section in ENTRY_PLACEHOLDER else None
         name = str(rest[0]) if rest else ""
