@@ -38,7 +38,7 @@ from evo.config.genomes import (
     warm_starts,
 )
 from evo.config.keys import with_flat_keys, without_removed
-from evo.config.resolve import resolve_spec, resolved, with_population
+from evo.config.resolve import missing_paths, resolve_spec, resolved, with_population
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
 from fitness.files import write_whole
@@ -86,11 +86,13 @@ SECTION_PLACEHOLDER: dict[str, Any] = {
 }
 
 
-def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
+def load(
+    spec: str | Path, overrides: Sequence[str] = (), *, existing: bool = False
+) -> SearchConfig:
     """Read, check and resolve a spec; relative paths are taken from its folder.
 
-    `overrides` are `key=value` texts, as if the file said so. Raises ConfigError with every
-    problem errors, each with its line.
+    `overrides` are `key=value` texts, as if the file said so; with `existing`, files and folders
+    that the spec names must exist. Raises ConfigError with all problems, each with its line.
     """
     path = resolve_spec(spec)
     file = with_flat_keys(read(path), overrides)
@@ -109,6 +111,8 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     config = with_population(config)
     folder = path.resolve().parent
     errors += check(config, sound, folder)
+    if existing and "evaluator" in sound:
+        errors += missing_paths(file.data, config, folder)
     if errors:
         raise file.error(errors)
     return resolved(config, folder)

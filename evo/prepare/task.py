@@ -8,6 +8,7 @@ from typing import Any
 
 from evo.cluster.machine import check_temporary_folder
 from evo.config import SearchConfig, bounds, largest, possible
+from evo.config.resolve import reads_data
 from evo.prepare import pools
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, read_prompts
@@ -16,7 +17,6 @@ from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split, Task
-from fitness.evaluators import Command
 from fitness.files import cache_folder, file_digest
 from fitness.merging.merge import check_part, fingerprint_of
 from fitness.methods import LEARN, use_of
@@ -66,7 +66,7 @@ def prepare(config: SearchConfig) -> Prepared:
     if config.resources.address == "local":
         check_temporary_folder()
     evaluator = config.evaluator
-    if not _reads_model(config):
+    if not reads_data(config):
         resources = config.resources
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)
@@ -263,12 +263,6 @@ def _check_targets(config: SearchConfig, sound: Soundness) -> None:
     if config.form.reads_recipe and set(possible(config, "adapter")) != {"none"}:
         for targets in sorted(set(possible(config, "lora_targets"))):
             sound.share(targets)
-
-
-def _reads_model(config: SearchConfig) -> bool:
-    """True if model and sources are read: a command may need neither."""
-    named = isinstance(config.evaluator, Command) and bool(config.model.base)
-    return config.form.mixes or named
 
 
 def versions() -> dict[str, str]:
