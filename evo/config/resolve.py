@@ -192,8 +192,8 @@ def _paths(data: object, folder: Path) -> Iterator[tuple[Key, str]]:
         yield from ((key, path) for key, path in _at(data, pattern) if isinstance(path, str))
     for pattern in MODELS:
         for key, base in _at(data, pattern):
-            if isinstance(base, str) and os.path.isabs(path := base_path(base, folder)):
-                yield key, path
+            if isinstance(base, str) and os.path.isabs(place := base_path(base, folder)):
+                yield key, place
 
 
 def _at(data: object, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, object]]:
