@@ -130,7 +130,8 @@ class Search(Section):
         default=16,
         ge=1,
         description="Individuals to breed from, and in a generation; the first are the baselines. "
-        "Default: 16, or half of a smaller budget, and at least what the strategy needs.",
+        "Default: 16, or half of the evaluations if the budget has fewer than 16, so that the "
+        "other half is bred; never fewer than the strategy needs.",
     )
     schedule: Literal["clock", "asynchronous", "generational"] = Field(
         default="clock",
@@ -282,7 +283,7 @@ class Comparison(Section):
 
 
 class SearchConfig(Section):
-    """A search spec (search.yaml), validated and frozen; `evo.config.load` makes one."""
+    """A search spec (search.yaml)."""
 
     name: Name = Field(description="Name of the run's folder: runs/<name>-<time>.")
     seed: int = Field(default=0, ge=0, description="Seed of all randomness of search and training.")
