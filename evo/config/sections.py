@@ -32,6 +32,11 @@ ONLY = "only "
 
 SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` measures busy workers
 
+NUMBERS = (
+    "Numbers are those of YAML 1.2, such as 1e-4 or 1.0e-4. Programs that read YAML 1.1, such as "
+    "PyYAML, take 1e-4 for text: for them write the point and the sign, 1.0e-4 or 1.0e+5."
+)
+
 SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
 
@@ -377,4 +382,5 @@ class SearchConfig(Section):
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a spec, for editors."""
     schema = SearchConfig.model_json_schema()
+    schema["description"] += f" {NUMBERS}"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
