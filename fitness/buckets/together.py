@@ -13,6 +13,8 @@ from fitness.recipe import Recipe, fields
 from fitness.training.supervised import Diverged, TrainingReport, precise
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from fitness.models.base import Base
 
 Answers = Mapping[str, list[str]]  # by prompt set, in the order of its prompts
@@ -58,7 +60,7 @@ class Trained:
     answers: Answers | None = field(default=None, repr=False)
     answer_seconds: float = 0.0  # its share of the seconds of generation
 
-    def finetune(self, model: Any, *_: Any, **__: Any) -> TrainingReport:
+    def finetune(self, model: "PreTrainedModel", *_: Any, **__: Any) -> TrainingReport:
         """Stand-in for `supervised.finetune`: load the trained adapter. Raises Diverged."""
         from fitness.buckets.lora import load
 

@@ -145,7 +145,7 @@ class Base:
 
 
 @contextmanager
-def _with_weights(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
+def _with_weights(model: "PreTrainedModel", weights: Mapping[str, Any]) -> Iterator[None]:
     """Replace the model's weights, by name, and restore its own afterwards."""
     own = {name: weight.data for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
@@ -161,7 +161,9 @@ def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.float() for one in inputs)
 
 
-def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
+def adaptable(
+    model: "PreTrainedModel", last: int, passed_by: Collection[str] = frozenset()
+) -> dict[str, Any]:
     """The linear modules inside the last so many layers that can have an adapter.
 
     Modules of the roles `passed_by` are excluded: a forward pass does not call them.
@@ -176,7 +178,7 @@ def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -
     return {name: module for name, module in found.items() if name not in refused}
 
 
-def linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
+def linear_modules(model: "PreTrainedModel", last: int = 0) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -197,7 +199,7 @@ def linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     return found
 
 
-def layers(model: Any) -> list[Any]:
+def layers(model: "PreTrainedModel") -> list[Any]:
     """The model's layers, first to last."""
     import torch
 
@@ -207,7 +209,7 @@ def layers(model: Any) -> list[Any]:
 
 
 @contextmanager
-def dropout_rate(model: Any, rate: float) -> Iterator[None]:
+def dropout_rate(model: "PreTrainedModel", rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards.
 
     An adapter has a rate of its own.
