@@ -21,7 +21,7 @@ WRONG_KIND = {
     "string": "text",
     "tuple": "a list",
 }
-RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+RULES: dict[str, Callable[[Mapping[str, object]], str]] = {
     "finite_number": lambda _: "must be a finite number",
     "greater_than": lambda limit: f"must be above {limit['gt']:g}",
     "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",

@@ -20,7 +20,7 @@ GROUPS = {
 }
 
 # Keys that were removed, each with the value that it always has now.
-REMOVED: Mapping[Key, Any] = {
+REMOVED: Mapping[Key, object] = {
     ("recipe", "keep_text_perplexity_low"): 0.0,
     ("recipe", "keep_text_perplexity_high"): 1.0,
     ("recipe", "preference_margin"): 1.0,
@@ -96,7 +96,7 @@ def _renamed(file: SpecFile, old: Key, new: Key) -> None:
     file.origin |= {(*new, *key[len(old) :]): place for key, place in moved.items()}
 
 
-def _leaves(fields: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(fields: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], object]]:
     """Paths and values of a section's fields; a field is not split, a band of a threshold is."""
     for group, value in fields.items():
         if group not in GROUPS or not isinstance(value, Mapping):

@@ -42,7 +42,7 @@ class Trace:
     budgets: Array  # trained on so far
     hours: Array
     tests: dict[str, Result]  # of the winner, on the test split
-    conditions: dict[str, Any]  # that differ where runs cannot quite be compared
+    conditions: dict[str, object]  # that differ where runs cannot quite be compared
     uncounted: dict[str, list[int]]  # individuals that cannot be the best so far, by the reason
 
 
@@ -201,7 +201,7 @@ def to_json(found: Overlay) -> dict[str, Any]:
     }
 
 
-def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, Any]:
+def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, object]:
     """Result of a winner on the test split, and its differences from the other runs' winners."""
     leads = {
         other.name: lead

@@ -134,7 +134,7 @@ def settings(
     )
 
 
-def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+def unusual(told: Mapping[str, Any]) -> dict[str, object]:
     """Keys of an adapter_config.json that a plain LoRA adapter does not have, with their values.
 
     For some keys, such as `megatron_core`, PEFT imports what they name; for others it loads files.

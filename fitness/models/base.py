@@ -69,7 +69,9 @@ class Base:
         self._record = Record(self.model)
 
     @contextmanager
-    def prepared(self, recipe: Recipe, *, seed: int, checkpointing: bool = False) -> Iterator[Any]:
+    def prepared(
+        self, recipe: Recipe, *, seed: int, checkpointing: bool = False
+    ) -> Iterator["PreTrainedModel"]:
         """Prepare the model for one fine-tune, and restore it afterwards.
 
         To train all weights, float32 copies replace the base's. With an adapter, the base stays
@@ -103,7 +105,7 @@ class Base:
             )
 
     @contextmanager
-    def untouched(self) -> Iterator[Any]:
+    def untouched(self) -> Iterator["PreTrainedModel"]:
         """The base with its original weights and no dropout, during a fine-tune of it."""
         training = self.model.training
         with self._untouched():
@@ -114,7 +116,7 @@ class Base:
                 self.model.train(training)
 
     @contextmanager
-    def _full(self) -> Iterator[Any]:
+    def _full(self) -> Iterator["PreTrainedModel"]:
         import torch
 
         originals = {name: weight.data for name, weight in self.model.named_parameters()}
@@ -124,7 +126,7 @@ class Base:
         yield self.model
 
     @contextmanager
-    def _lora(self, recipe: Recipe, seed: int) -> Iterator[Any]:
+    def _lora(self, recipe: Recipe, seed: int) -> Iterator["PreTrainedModel"]:
         import torch
         from peft import get_peft_model
 

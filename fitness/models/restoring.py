@@ -27,7 +27,7 @@ INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 class _Noted:
     """A module or configuration: its class, attributes, and the content of its containers."""
 
-    subject: Any
+    subject: object
     kind: type
     attributes: dict[str, Any]
     contents: dict[str, dict[Any, Any] | set[Any] | list[Any]]
@@ -82,14 +82,14 @@ def checksum(model: "PreTrainedModel") -> int:
     return total % 2**64
 
 
-def _subjects(model: "PreTrainedModel") -> Iterator[Any]:
+def _subjects(model: "PreTrainedModel") -> Iterator[object]:
     yield from model.modules()
     own = getattr(model, "generation_config", None)  # a classifier has none
     found = [model.config, model.config.get_text_config(), own]
     yield from {id(one): one for one in found if one is not None}.values()
 
 
-def _noted(subject: Any) -> _Noted:
+def _noted(subject: object) -> _Noted:
     attributes = dict(vars(subject))
     holding = {n: held for n, held in attributes.items() if isinstance(held, dict | set | list)}
     contents = {name: copy(held) for name, held in holding.items()}
