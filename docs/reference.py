@@ -128,6 +128,7 @@ SECTIONS = (
     ("Int", "genome.NAME of type int"),
     ("Choice", "genome.NAME of type choice"),
     ("Simplex", "genome.mixture of type simplex"),
+    ("Aggregate", "aggregates.NAME"),
     ("Search", "search"),
     ("Budget", "budget"),
     ("Resources", "resources"),

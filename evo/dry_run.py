@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from evo.config import SearchConfig
+from evo.config import SearchConfig, aggregates
 from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import Estimate, duration, epochs, outlook, workers_here
@@ -48,6 +48,7 @@ def plan(config: SearchConfig) -> "RenderableType":
         f"{config.search.population}, {_schedule(config.search)}; then "
         f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
     )
+    lines += [f"{one.name}: {one.meaning.description}" for one in aggregates(config)]
     if config.rounds is not None:
         lines.append(
             f"all this up to {config.rounds.limit} times, in rounds; after each but the last "

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fitness.evaluate import items as item_scores
+
 Array = npt.NDArray[np.float64]
 Clear = Literal["better", "worse", "unclear"]
 
@@ -59,6 +61,48 @@ class Sample:
             return None
         return replace(given[0], sums=np.mean([sample.sums for sample in given], axis=0))
 
+    @classmethod
+    def of_mean(
+        cls, samples: "Mapping[str, Sample | None]", weights: Mapping[str, float]
+    ) -> "Sample | None":
+        """Weighted sum of measurements by name, as one by item; None if one has no sample.
+
+        Measurements of the same data, such as `target/loss` and `target/perplexity`, are of the
+        same items, whose residuals add up. Different data are independent: variances add up. The
+        items have pseudo-values, of which `error` is the root of the summed variances.
+        """
+        residuals: dict[tuple[str, int], Array] = {}  # by data
+        units: dict[tuple[str, int], tuple[str, int]] = {}
+        value = 0.0
+        for name, sample in samples.items():
+            if sample is None:
+                return None
+            data = (name.rpartition("/")[0], len(sample.sums))
+            residuals[data] = residuals.get(data, 0.0) + weights[name] * sample._residuals()
+            units[data] = (sample.unit, sample.count)
+            value += weights[name] * sample.value
+        many = sum(len(each) for each in residuals.values())
+        parts = [_blocks(each, len(each) * item_scores.MOST // many) for each in residuals.values()]
+        together = np.concatenate(parts)
+        n = len(together)
+        unit = {unit for unit, _ in units.values()}
+        return cls(
+            unit.pop() if len(unit) == 1 else "item",
+            sum(count for _, count in units.values()),
+            value + np.sqrt(n * (n - 1)) * together,  # so that the sum of squares is the variance
+            np.ones(n),
+        )
+
+    @property
+    def value(self) -> float:
+        """The measurement."""
+        ratio = float(self.sums.sum() / self.weights.sum())
+        return float(np.exp(ratio)) if self.exponential else ratio
+
+    def recorded(self) -> dict[str, Any]:
+        """The sample as `of` reads it, without weights: of a measurement whose items weigh 1."""
+        return {**item_scores.items(self.unit, self.sums), "count": self.count}
+
     def fits(self, other: "Sample | None") -> bool:
         """True if both were measured on the same items, judging by unit, count and weights."""
         return (
@@ -87,6 +131,17 @@ class Sample:
         """Measurement of r resamples, (r,); `counts`, (r, n), says how often each has an item."""
         ratios: Array = (counts @ self.sums) / (counts @ self.weights)
         return np.exp(ratios) if self.exponential else ratios
+
+
+def _blocks(residuals: Array, most: int) -> Array:
+    """Residuals added up with their neighbours, (n,) -> (b,), whose squares sum to the variance.
+
+    The factor sqrt(b / (b - 1)) is due since they sum to 0: the mean was estimated from them.
+    """
+    n = len(residuals)
+    blocks = max(2, min(n, most))
+    sums = np.bincount(np.arange(n) * blocks // n, residuals)
+    return np.asarray(np.sqrt(blocks / (blocks - 1)) * sums)
 
 
 def bootstrap_error(one: Sample, other: Sample | None = None) -> float:

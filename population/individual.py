@@ -15,7 +15,8 @@ class Individual:
 
     `violation` sums the relative amounts by which constraints are missed. A failed evaluation has
     infinite losses and infinite violation. Losses and violation are means over `seeds` evaluations
-    at `fidelity`. Raises ValueError for NaN, which no ranking could place.
+    at `fidelity`; `parts` are the measurements that they are made of, see `population.composition`.
+    Raises ValueError for NaN, which no ranking could place.
     """
 
     id: int  # the slot number
@@ -26,6 +27,7 @@ class Individual:
     violation: float = 0.0
     fidelity: float = 1.0  # share of the full token budget
     seeds: int = 1
+    parts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if any(math.isnan(loss) for loss in self.losses or ()):

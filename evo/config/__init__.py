@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from evo.config.aggregates import Composed, aggregates, meaning, measured_by
 from evo.config.base_section import NAME_PATTERN
 from evo.config.checks import check
 from evo.config.errors import problems
@@ -44,11 +45,13 @@ from evo.config.starter import init
 from fitness.files import write_whole
 
 __all__ = [
+    "Composed",
     "ConfigError",
     "Constraint",
     "Objective",
     "Resources",
     "SearchConfig",
+    "aggregates",
     "baselines",
     "bounds",
     "constraints",
@@ -63,6 +66,8 @@ __all__ = [
     "largest",
     "load",
     "losses",
+    "meaning",
+    "measured_by",
     "objectives",
     "of",
     "possible",

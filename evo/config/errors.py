@@ -62,8 +62,8 @@ def problems(
     by_key: dict[Key, list[Problem]] = {}
     for key, item in located:
         wrong_kind = _wrong_kind(item["type"]) is not None
-        if wrong_kind and key in above:
-            continue  # from another branch of a union than the one that the value fits
+        if (wrong_kind or item["type"] == "too_short") and key in above:
+            continue  # from another branch of a union, or of a list once wrong items are dropped
         problem = _problem(key, item, data, schema)
         same_key = by_key.setdefault(problem.key, [])
         if problem not in same_key:

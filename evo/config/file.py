@@ -228,6 +228,8 @@ def _parse(text: str, name: str) -> _Parsed:
         mark = (error.context_mark if ended else None) or error.problem_mark
         line = mark.line + 1 if mark else 1
         plain = PLAIN_WORDS.get(str(error.problem), str(error.problem))
+        if "alias" in f"{error.context} {error.problem}":
+            plain = "a word that begins with `*` refers to another place; put a glob in quotes"
         context = f" {error.context}" if error.context and plain == error.problem else ""
         at = name if name.startswith("--set") else f"{name}:{line}"
         raise ConfigError(f"{at}: not valid YAML{context}: {plain}") from None

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evo.config.aggregates import with_names
+from evo.config.checks import importing_from
 from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, Key, Problem, nearest
 from evo.config.genomes import baseline_names, filled_genes, mixable
@@ -96,6 +98,8 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
     evaluator = config.evaluator
     if isinstance(evaluator, Command):
         evaluator = resolved_command(evaluator, folder)
+    with importing_from(folder / config.import_from):  # metrics, whose names a glob may match
+        aggregates = with_names(config)
     return _changed(
         config,
         evaluator=evaluator,
@@ -107,6 +111,7 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         prompts=_absolute_in(config.prompts, folder),
         recipe=recipe,
         genome=filled_genes(config),
+        aggregates=aggregates,
         rounds=_rounds(config.rounds, folder),
     )
 

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from evo.config.aggregates import Aggregate
 from evo.config.base_section import Name, Section
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
@@ -327,6 +328,12 @@ class SearchConfig(Section):
     )
     genome: dict[Name, Gene] = Field(
         min_length=1, description="Genes: fields of the recipe that evolve, with their values."
+    )
+    aggregates: dict[Name, Aggregate] = Field(
+        default_factory=dict,
+        description="Means, maxima and minima of measurements by name, such as `quality: {mean: "
+        '["*/loss"]}`. They are recorded as measurements; objectives and constraints name them as '
+        "they name any other.",
     )
     objectives: dict[str, Direction] = Field(
         min_length=1,

@@ -42,6 +42,9 @@ SYNONYMS = {
     "bf16": ("bfloat16",),
     **dict.fromkeys(("fp32", "float", "full"), ("float32",)),
     # keys of other sections
+    **dict.fromkeys(("average", "avg", "weights", "sum"), ("mean",)),
+    **dict.fromkeys(("maximum", "worst"), ("max",)),
+    **dict.fromkeys(("minimum", "best"), ("min",)),
     **dict.fromkeys(("trials", "n_trials", "evals", "max_evals"), ("evaluations",)),
     **dict.fromkeys(("num_gpus", "gpu"), ("gpus",)),
     **dict.fromkeys(("num_cpus", "cpu", "threads"), ("cpus",)),

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from evo import history
-from evo.config import Objective
+from evo.config import Composed, Objective, aggregates
 from evo.history.comparison import WINNER, listed, result
 from evo.history.tables import FULL
 from evo.record.facts import launch_of
 from evo.record.ledger import read
 from evo.significance import Difference, Result, difference
 from fitness.errors import InputError
+from fitness.metrics import measurement
 from population.front import volumes, worst
 
 Array = npt.NDArray[np.float64]
@@ -37,6 +38,7 @@ class Trace:
 
     name: str
     objectives: dict[str, int]  # sign by name: 1 is minimised
+    aggregates: dict[str, Composed]
     best: dict[str, Array]
     points: Array  # (n, m) losses of what counts, NaN elsewhere, in the order of `objectives`
     budgets: Array  # trained on so far
@@ -92,6 +94,11 @@ class Overlay:
         there = np.flatnonzero(sign * run.best[objective] <= sign * value)
         return int(there[0]) + 1 if len(there) else None
 
+    def unit(self, objective: str) -> str:
+        """Unit of a common objective; empty if it has none."""
+        composed = self.runs[0].aggregates.get(objective)
+        return (measurement(objective) if composed is None else composed.meaning).unit
+
     def lead(self, objective: str, run: Trace, over: Trace) -> Difference | None:
         """Difference of two runs' winners on the test split; None if one has no result.
 
@@ -107,17 +114,25 @@ class Overlay:
 
     def notes(self) -> list[str]:
         """Notes on differing conditions, which make the runs less comparable."""
-        return [
+        first, *others = self.runs
+        notes = [
             f"The runs differ in their {what}."
-            for what in self.runs[0].conditions
-            if any(run.conditions[what] != self.runs[0].conditions[what] for run in self.runs)
+            for what in first.conditions
+            if any(run.conditions[what] != first.conditions[what] for run in others)
+        ]
+        return notes + [
+            f"{name} is not compared: the runs aggregate other measurements under this name."
+            for name in first.objectives
+            if name not in self.objectives and all(name in run.objectives for run in others)
+            if any(run.aggregates.get(name) != first.aggregates.get(name) for run in others)
         ]
 
     def left_out(self) -> list[str]:
         """Sentences on objectives and individuals that are not compared, with the reason."""
         sentences = []
         for name in dict.fromkeys(name for run in self.runs for name in run.objectives):
-            if name not in self.objectives:
+            signs = {run.objectives.get(name) for run in self.runs}
+            if name not in self.objectives and len(signs) > 1:  # else the notes say why
                 having = listed(run.name for run in self.runs if name in run.objectives)
                 sentences.append(
                     f"{name} is left out: it is not an objective of all these runs in the same "
@@ -140,14 +155,14 @@ def overlay(runs: Sequence[Path]) -> Overlay:
     shared = {
         name: sign
         for name, sign in first.objectives.items()
-        if all(other.objectives.get(name) == sign for other in others)
+        if all(
+            (other.objectives.get(name), other.aggregates.get(name))
+            == (sign, first.aggregates.get(name))
+            for other in others
+        )
     }
     if not shared:
-        listed = [
-            f"{run.name} has "
-            + ", ".join(f"{n}: {how}" for n, how in _directions(run.objectives).items())
-            for run in traces
-        ]
+        listed = [f"{run.name} has {_listed_objectives(run)}" for run in traces]
         raise InputError(
             f"no objective is common to these runs: {'; '.join(listed)}; name runs that share one"
         )
@@ -232,6 +247,13 @@ def _directions(objectives: Mapping[str, int]) -> dict[str, str]:
     return {name: Objective(name, sign).direction for name, sign in objectives.items()}
 
 
+def _listed_objectives(run: Trace) -> str:
+    """Objectives with their directions, aggregates with what they are made of."""
+    made = {name: f" ({one.meaning.description})" for name, one in run.aggregates.items()}
+    directions = _directions(run.objectives).items()
+    return ", ".join(f"{name}: {how}{made.get(name, '')}" for name, how in directions)
+
+
 def _at(
     found: Overlay, run: Trace, counted: Array, checkpoints: Sequence[float]
 ) -> dict[str, list[float | None]]:
@@ -260,6 +282,7 @@ def _trace(name: str, facts: history.Facts) -> Trace:
     return Trace(
         name,
         objectives,
+        {one.name: one for one in aggregates(spec)},
         {n: history.best_so_far(facts, n).to_numpy(float) for n in objectives},
         rows[history.loss_columns(facts)].where(counts).to_numpy(float),
         trained.cumsum(),

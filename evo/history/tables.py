@@ -34,8 +34,8 @@ from evo.record.facts import (
     details,
 )
 from evo.record.spec import recorded
-from fitness import metrics
 from fitness.files import write_whole
+from fitness.metrics import Measurement
 from population.individual import ANCHOR
 
 UNTOUCHED = 0.0
@@ -153,7 +153,12 @@ def constraints(facts: Facts, split: str = "selection") -> list[Constraint]:
 
 def sign(facts: Facts, measurement: str) -> int:
     """Sign of a measurement: 1 if lower is better, -1 if higher is, 0 if unknown."""
-    return objectives(facts).get(measurement, metrics.measurement(measurement).sign)
+    return objectives(facts).get(measurement, meaning(facts, measurement).sign)
+
+
+def meaning(facts: Facts, measurement: str) -> Measurement:
+    """Unit and direction of a measurement or an aggregate."""
+    return configuration.meaning(spec(facts), measurement)
 
 
 def loss_columns(facts: Facts) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from evo.config import Constraint
+from evo.config.aggregates import Aggregate, is_glob
 from fitness.errors import InputError
 from fitness.evaluation import Purpose, Status
 from fitness.metrics import Direction
@@ -78,6 +79,7 @@ class Config(TypedDict):
 
     name: NotRequired[str]
     seed: NotRequired[Seed]
+    aggregates: NotRequired[dict[str, dict[str, object]] | None]
     objectives: NotRequired[dict[str, Direction]]
     constraints: NotRequired[list[str] | None]
     genome: NotRequired[dict[str, dict[str, object]]]
@@ -313,7 +315,16 @@ def check(fact: Mapping[str, Any]) -> None:
     for key in TIMES:  # read of facts of every kind, those of later versions too
         if not _is_time(fact.get(key)):
             raise ValueError(f"`{kind}`: {key} is {fact[key]!r:.40}; it must be in Unix seconds")
-    for text in (fact.get("config") or {}).get("constraints") or ():
+    spec = fact.get("config") or {}
+    for name, one in (spec.get("aggregates") or {}).items():
+        try:
+            patterns = Aggregate.model_validate(one).patterns.values()
+        except ValidationError as error:
+            why = error.errors(include_url=False)[0]["msg"].lower()
+            raise ValueError(f"`{kind}`: config.aggregates.{name}: {why}") from None
+        if glob := next((pattern for pattern, _ in patterns if is_glob(pattern)), None):
+            raise ValueError(f"`{kind}`: config.aggregates.{name}: {glob!r} is a glob, not a name")
+    for text in spec.get("constraints") or ():
         try:
             Constraint.parse(text)
         except ValueError as error:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from evo.config.aggregates import Aggregate
 from evo.config.evaluator import Evaluator
 from evo.config.sections import SearchConfig
 from population.space import Gene
@@ -26,7 +27,10 @@ def recorded(plain: Plain) -> SearchConfig:
     genes = {name: _as(Gene, value) for name, value in config.genome.items()}
     known = {name: gene for name, gene in genes.items() if gene is not None}
     evaluator = _as(Evaluator, config.evaluator) or ""
-    return config.model_copy(update={"genome": known, "evaluator": evaluator})
+    made = {name: _as(Aggregate, one) for name, one in (plain.get("aggregates") or {}).items()}
+    aggregates = {name: one for name, one in made.items() if one is not None}
+    update = {"genome": known, "evaluator": evaluator, "aggregates": aggregates}
+    return config.model_copy(update=update)
 
 
 def _made(model: type[Model], plain: Plain) -> Model:

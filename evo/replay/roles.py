@@ -1,8 +1,7 @@
 """roles.yaml: which columns of a table of finished runs are genes and which are objectives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -17,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from evo.config.aggregates import Composed, Composition, is_glob, matching, one_is_a_list
 from evo.config.errors import problems
 from evo.config.file import Key, Kind, Problem, SpecFile, dotted, nearest, read
 from evo.config.sections import Section
@@ -27,11 +27,6 @@ KIND = Kind(
     "roles are a mapping of sections (`simplex:`, `float:`, `objectives:` ...)",
     "write e.g. `float: {learning_rate: {log: true}}` and `objectives: {loss: minimize}`",
 )
-
-
-def _one_is_a_list(value: Any) -> object:
-    """`w_*` is short for `[w_*]`."""
-    return [value] if isinstance(value, str) else value
 
 
 def _by_column(value: Any) -> object:
@@ -83,7 +78,7 @@ class ChoiceRole(Section):
     )
 
 
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(one_is_a_list), Field(min_length=1)]
 
 
 class Roles(Section):
@@ -102,9 +97,14 @@ class Roles(Section):
     choices: Annotated[
         dict[str, Annotated[ChoiceRole, BeforeValidator(_options)]], BeforeValidator(_by_column)
     ] = Field(default_factory=dict, alias="choice", description="Columns of unordered options.")
+    aggregates: dict[str, Composition] = Field(
+        default_factory=dict,
+        description="Means, maxima and minima of columns, by name, for the objectives to name.",
+    )
     objectives: dict[str, Direction] = Field(
         min_length=1,
-        description="columns to improve, e.g. `loss: minimize`; `best` means best by the first",
+        description="columns to improve, or aggregates of them, e.g. `loss: minimize`; `best` "
+        "means best by the first",
     )
 
     @property
@@ -118,8 +118,14 @@ class RolesFile:
 
     roles: Roles
     mixtures: dict[str, tuple[str, ...]]  # columns by mixture, globs replaced by what they match
+    composed: tuple[Composed, ...]  # the objectives; a column is the mean of itself
     keys: dict[str, Key]  # where each column has its role
     file: SpecFile
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Columns that the objectives are made of."""
+        return tuple(dict.fromkeys(name for one in self.composed for name in one.weights))
 
 
 def load(path: Path, columns: Sequence[str], table: str) -> RolesFile:
@@ -143,11 +149,14 @@ def load(path: Path, columns: Sequence[str], table: str) -> RolesFile:
         ("float", roles.floats),
         ("int", roles.ints),
         ("choice", roles.choices),
-        ("objectives", roles.objectives),
+        ("objectives", [name for name in roles.objectives if name not in roles.aggregates]),
     ):
         claims += [(column, (section, column)) for column in names]
-    fitting = RolesFile(roles, mixtures, dict(reversed(claims)), file)
+    composed = tuple(_composed(roles, name, columns) for name in roles.objectives)
+    keys = {**{n: ("objectives", n) for n in roles.objectives}, **dict(reversed(claims))}
+    fitting = RolesFile(roles, mixtures, composed, keys, file)
     found = [*file.problems, *_misfits(fitting, claims, columns, table)]
+    found += _aggregated(fitting, columns, table)
     if found:
         raise file.error(found)
     return fitting
@@ -160,9 +169,8 @@ def _misfits(
     claimed: dict[str, Key] = {}
     for column, key in claims:
         if column not in columns:
-            close = nearest(column, columns)
-            remedy = f"did you mean {close}?" if close else f"its columns are {listed(columns)}"
-            found.append(Problem(key, f"{table} has no column {column}; {remedy}"))
+            others = fitting.roles.aggregates if key[0] == "objectives" else ()
+            found.append(Problem(key, _absent(column, columns, table, others)))
         elif column in claimed:
             other = dotted(claimed[column])
             found.append(Problem(key, f"column {column} has a role already, {other}; keep one"))
@@ -175,8 +183,42 @@ def _misfits(
     return found
 
 
+def _absent(column: str, columns: Sequence[str], table: str, others: Iterable[str] = ()) -> str:
+    """Message for a column that is not in the table; `others`: names that would do as well."""
+    close = nearest(column, [*columns, *others])
+    remedy = f"did you mean {close}?" if close else f"its columns are {listed(columns)}"
+    return f"{table} has no column {column}; {remedy}"
+
+
+def _composed(roles: Roles, objective: str, columns: Sequence[str]) -> Composed:
+    """An objective as an aggregate of columns."""
+    made = roles.aggregates.get(objective, Composition(mean=(objective,)))
+    return Composed.of(objective, made, columns)
+
+
+def _aggregated(fitting: RolesFile, columns: Sequence[str], table: str) -> Iterator[Problem]:
+    """Aggregates named like a column, or of columns that are missing, given twice or searched."""
+
+    def missing(pattern: str) -> str:
+        if is_glob(pattern):
+            return f"{pattern!r} matches no column of {table}; its columns are {listed(columns)}"
+        if pattern in fitting.roles.aggregates:
+            return f"{pattern} is an aggregate; name the columns themselves"
+        return _absent(pattern, columns, table)
+
+    for name, aggregate in fitting.roles.aggregates.items():
+        at: Key = ("aggregates", name)
+        if name in columns:
+            yield Problem(at, f"{table} has a column {name} too; rename the aggregate")
+        for key, message in aggregate.faults(columns, missing):
+            yield Problem((*at, *key), message)
+        for column in aggregate.weights(columns):
+            role = fitting.keys.get(column, ("objectives",))
+            if role[0] not in ("objectives", "aggregates"):
+                message = f"column {column} has a role already, {dotted(role)}; keep one"
+                yield Problem((*at, aggregate.kind), message)
+
+
 def _matching(pattern: str, columns: Sequence[str]) -> list[str]:
     """Columns that match a name or glob; the pattern itself if none does, to be reported."""
-    if pattern in columns:
-        return [pattern]
-    return [column for column in columns if fnmatchcase(column, pattern)] or [pattern]
+    return matching(pattern, columns) or [pattern]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evo.config import Objective
+from evo.config import Composed, Objective
 from evo.config.errors import show
 from evo.config.file import Key, Problem
 from evo.replay import cells
@@ -28,7 +28,8 @@ MOST_LINES = 5  # of the file, named in one message
 class Table:
     """Finished runs, in the order of the file.
 
-    `losses` is (rows, objectives), lower is better.
+    `losses` is (rows, objectives), lower is better. `measured` is (rows, columns), of the columns
+    that the objectives are made of, named as in `composed`: an objective each.
     """
 
     name: str
@@ -36,6 +37,9 @@ class Table:
     genomes: tuple[Genome, ...]
     objectives: tuple[Objective, ...]
     losses: Array
+    composed: tuple[Composed, ...]
+    columns: tuple[str, ...]
+    measured: Array
 
     @cached_property
     def places(self) -> Array:
@@ -72,6 +76,7 @@ def read_table(path: Path, roles: Path) -> Table:
     ):
         values = _without(values, wrong(values), path, reason)
     _check_rows(path, values, len(texts))
+    values = values.assign(**{one.name: _outcome(values, one) for one in fitting.composed})
     genes, found = _genes(path, values, fitting)
     found += _unsearchable(values, fitting)
     if found:
@@ -89,7 +94,19 @@ def read_table(path: Path, roles: Path) -> Table:
         ),
         objectives=objectives,
         losses=values[[o.name for o in objectives]].to_numpy(dtype=np.float64) * signs,
+        composed=fitting.composed,
+        columns=fitting.measured,
+        measured=values[list(fitting.measured)].to_numpy(dtype=np.float64),
     )
+
+
+def _outcome(values: pd.DataFrame, composed: Composed) -> Array:
+    """An objective of every row, (rows,)."""
+    names = list(composed.weights)
+    rows = values[names].to_numpy(dtype=np.float64)
+    if names == [composed.name]:  # a column
+        return rows[:, 0]
+    return np.array([composed.value(dict(zip(names, row, strict=True))) for row in rows.tolist()])
 
 
 def _values(path: Path, texts: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame:
@@ -97,7 +114,7 @@ def _values(path: Path, texts: pd.DataFrame, fitting: RolesFile) -> pd.DataFrame
     roles = fitting.roles
     readers: dict[str, Callable[[str], Any]] = {
         **{column: cells.share for over in fitting.mixtures.values() for column in over},
-        **dict.fromkeys([*roles.floats, *roles.objectives], cells.real),
+        **dict.fromkeys([*roles.floats, *fitting.measured], cells.real),
         **dict.fromkeys(roles.ints, cells.whole),
         **dict.fromkeys(roles.choices, cells.option),
     }

@@ -166,7 +166,7 @@ def _chart(found: Overlay) -> Chart:
             _lines(chart, run, place, run.best[objective], panel)
         settled = [run.best[objective][len(run.hours) // 20 :] for run in found.runs]
         low, high, _ = window([], np.concatenate(settled))
-        title = titled(objective).replace(" (", "<br>(")
+        title = titled(objective, found.unit(objective)).replace(" (", "<br>(")
         chart.update_yaxes(range=[low, high], row=panel)
         chart.update_yaxes(title_text=title, row=panel, col=1)
     if volume is not None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from evo import config as configuration
 from evo import history, run
-from evo.config import Constraint, SearchConfig
+from evo.config import Constraint, SearchConfig, measured_by
 from evo.config.checks import importing_from
 from evo.config.rounds import POOL
 from evo.config.sections import SEED_STEP
@@ -92,7 +92,8 @@ def check(config: SearchConfig) -> None:
             f"rounds.writing.max_new_tokens is {rounds.writing.max_new_tokens}, which leaves no "
             f"room for a prompt in the base model's context of {room} tokens; lower it"
         )
-    if config.domains and len(config.objectives) == 1:
+    improved = {name for one in config.objectives for name in measured_by(config, one)}
+    if config.domains and len(improved) == 1:
         warnings.warn(
             "rounds measure only the objective that they improve, so that forgetting is not "
             "noticed; add the loss of a domain of general text to objectives",

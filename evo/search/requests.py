@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from evo.cluster.queue import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
+from evo.config.aggregates import NOTHING
 from evo.planning.lineages import Lineage, Lineages
 from evo.planning.spending import continued_from
 from evo.record.ledger import Ledger
+from evo.search.aggregation import aggregated, is_relative, unaggregated
 from evo.search.jobs import Job, Key, key_of
 from evo.search.results import Results
 from fitness.buckets.together import shared
@@ -57,6 +59,7 @@ class Requests:
         self._cluster = cluster
         self._stop_requests = stop_requests
         self._recalled = recalled
+        self._relative = is_relative(config)
         self.results = Results(config, ledger)
         self.lineages = Lineages(config, individual, self._first)
 
@@ -80,6 +83,8 @@ class Requests:
         for bucket in [specs] if len(specs) == 1 else self._buckets(specs):
             if any(key_of(spec) not in self.results for spec in bucket):
                 self._cluster.submit(*bucket)
+        if self._relative and any(job.key == self._base_key(job.split) for job in jobs):
+            self._result(self._base_key(jobs[0].split))  # no other can be recorded before
 
     def _unshared(self, job: Job) -> EvaluationSpec | None:
         """Specification of a job's evaluation; None if it has, or shares, a result or a request."""
@@ -87,7 +92,7 @@ class Requests:
         if self.results.shares(spec, job.individual.genome):
             return None
         if job.key not in self.results and (earlier := self._recalled(spec)) is not None:
-            self._record(earlier)
+            self._record(unaggregated(self._config, earlier))
         return spec
 
     def _spec(self, job: Job) -> EvaluationSpec:
@@ -145,7 +150,20 @@ class Requests:
         """
         if all(constraint.factor is None for constraint in constraints(self._config)):
             return {}
-        return self._result((0, self._config.seed, 0.0, "selection")).measurements
+        return self._result(self._base_key("selection")).measurements
+
+    def _base_key(self, split: str) -> Key:
+        """Key of the untouched base's first evaluation on a split, which others are relative to."""
+        seed = self._config.seed + (split == "test")  # the closing comparison's first seed
+        return (0, seed, 0.0, split)
+
+    def _base(self, evaluation: Evaluation) -> Mapping[str, float]:
+        """Measurements of the untouched base, if an aggregate of the evaluation needs them."""
+        if not self._relative or evaluation.spec.split == "samples":
+            return NOTHING
+        key = self._base_key(evaluation.spec.split)
+        base = evaluation if key_of(evaluation.spec) == key else self.results[key]
+        return base.measurements
 
     def _result(self, key: Key) -> Evaluation:
         while key not in self.results:
@@ -166,6 +184,7 @@ class Requests:
                 self._record(result)
 
     def _record(self, evaluation: Evaluation) -> None:
+        evaluation = aggregated(self._config, evaluation, self._base(evaluation))
         evaluation = _checked(self._config, evaluation)
         if evaluation.status is not Status.OK and evaluation.spec.fidelity == 0:
             raise ClusterError(

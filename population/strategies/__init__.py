@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from population.composition import Composition
 from population.individual import Individual
 from population.space import Genome, SearchSpace
 from population.strategies import optuna
@@ -68,15 +69,18 @@ def make(
     budget: int,
     anchors: Anchors = (),
     warm_start: bool = False,
+    composition: Composition | None = None,
 ) -> Strategy:
     """The named strategy for a search of `budget` evaluations; anchors fill the first slots.
 
     Anchors are pairs of operator and genome. With `warm_start`, where children start from their
-    parents' weights, there are at most `population` possible parents. Raises as `check` does.
+    parents' weights, there are at most `population` possible parents. With a `composition`,
+    scored individuals have parts, which the surrogate models. Raises as `check` does.
     """
     check(name, population=population, objectives=1, anchors=len(anchors))
     kind = bounded() if warm_start and name == "surrogate" else STRATEGIES[name]
-    return kind(space, population=population, budget=budget, anchors=anchors)
+    modelling = {"composition": composition} if issubclass(kind, Surrogate) else {}
+    return kind(space, population=population, budget=budget, anchors=anchors, **modelling)
 
 
 def least_population(name: str, *, objectives: int, anchors: int) -> int:

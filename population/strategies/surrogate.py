@@ -10,11 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
-from population.acquisition import log_expected_hypervolume_improvement, log_expected_improvement
+from population import modelled
+from population.composition import Composition, Term, plain, plain_parts
 from population.individual import Individual
-from population.predictor import Predictor, Setting, estimate, standardised, tempered
+from population.modelled import Modelled, Outcomes, Target
+from population.predictor import Predictor, Setting, estimate
 from population.selection import Ranks, rank, survivors, tournament
 from population.space import Genome, SearchSpace
 from population.strategies.taken import Taken
@@ -29,7 +30,6 @@ STRENGTHS = (0.5, 1.0, 2.0)  # of their mutation
 CONTENDERS = 5  # for each parent
 ELITE = 250  # the best, of which offspring are bred
 LATEST = 250  # whatever their scores; the surrogate is fitted to these and the elite
-WORST_ODDS = 0.01  # least probability of being feasible that a candidate is given
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Parts:
 
     process: bool = True  # the Gaussian process, else the trees alone
     trees: bool = True  # else the process alone
+    members: bool = True  # a model for each part of a loss, else one of their sum
     trust: bool = True  # weights by cross-validation, else halves
     tempering: bool = True  # of bad outcomes, else standardised ones
     pending: bool = True  # pending evaluations count as done, with the predicted outcomes
@@ -70,9 +71,11 @@ class Surrogate:
         population: int,
         budget: int,
         anchors: Sequence[tuple[str, Genome]] = (),
+        composition: Composition | None = None,
         parts: Parts | None = None,
     ) -> None:
         self._space = space
+        self._composition = composition
         self._initial = max(len(anchors), min(population, INITIAL))
         self._parts = parts or Parts()
         self._most = min(population, ELITE) if self.bounded else ELITE
@@ -83,7 +86,7 @@ class Surrogate:
         self._places: dict[int, Array] = {}  # encoded genomes of the latest and the elite
         self._told = 0
         self._checkpoint: tuple[int, list[Individual]] = (0, [])
-        self._settings: tuple[int, dict[str, Setting]] | None = None
+        self._settings: tuple[int, dict[Target, Setting]] | None = None
         self._fitted: _Fitted | None = None
 
     @staticmethod
@@ -163,17 +166,7 @@ class Surrogate:
         """Log expected improvement of each candidate, (len(candidates),)."""
         fitted = self._fit()
         at = self._points([(one.genome, 1.0) for one in candidates])
-        predicted = [model.predict(at) for model in fitted.losses]
-        mean, variance = (np.stack(moments, axis=1) for moments in zip(*predicted, strict=True))
-        if mean.shape[1] == 1:
-            best = float(fitted.best.min())
-            promise = log_expected_improvement(best, mean[:, 0], np.sqrt(variance[:, 0]))
-        else:
-            promise = log_expected_hypervolume_improvement(fitted.best, mean, variance, rng)
-        if fitted.feasible is not None:
-            met, doubt = fitted.feasible.predict(at)  # 1 where the constraints are met, 0 elsewhere
-            promise = promise + np.log(np.maximum(ndtr((met - 0.5) / np.sqrt(doubt)), WORST_ODDS))
-        return promise
+        return fitted.models.promise(at, fitted.leading, rng)
 
     def _points(self, where: Sequence[tuple[Genome, float]]) -> Array:
         """Coordinates (n, coordinates + 1) of genomes with their fidelity."""
@@ -184,34 +177,56 @@ class Surrogate:
         version = self._told, tuple(self._waiting)
         if self._fitted is None or self._fitted.version != version:
             records = self._known()
-            known = targets(records, tempering=self._parts.tempering)
+            composition, known = self._outcomes(records)
             settings = self._estimated()
             points, seeds = self._data(records)
             models = {
-                name: Predictor(points, known[name], seeds, settings.get(name, settings["loss 0"]))
-                for name in known
+                target: Predictor(points, one.modelled, seeds, settings[target])
+                for target, one in known.items()
             }
             if self._waiting and self._parts.pending:
                 waiting = self._points([(one.genome, 1.0) for one in self._waiting.values()])
                 models = {name: model.with_pending(waiting) for name, model in models.items()}
-            feasible = models.pop("feasible", None)
-            losses = np.stack([known[name] for name in models], axis=1)
-            best = losses[leading(records)]
-            self._fitted = _Fitted(version, list(models.values()), feasible, best)
+            fitted = Modelled(composition, models, known)
+            self._fitted = _Fitted(version, fitted, leading(records))
         return self._fitted
 
-    def _estimated(self) -> dict[str, Setting]:
+    def _estimated(self) -> dict[Target, Setting]:
         """Settings by target, as of the last re-estimate: doing it at every `ask` would be slow."""
         at, records = self._checkpoint
         if self._settings is None or self._settings[0] != at:
             points, seeds = self._data(records)
-            known = targets(records, tempering=self._parts.tempering)
-            known.setdefault("loss 0", next(iter(known.values())))
-            found = {name: estimate(points, known[name], seeds) for name in known}
-            if (trust := self._parts.fixed_trust) is not None:
-                found = {name: replace(one, trust=trust) for name, one in found.items()}
+            _, known = self._outcomes(records)
+            found = _Settings()
+            for target, one in known.items():
+                trust = 1.0 if target.role == "member" else self._parts.fixed_trust
+                found[target] = estimate(points, one.modelled, seeds, trust=trust)
             self._settings = at, found
         return self._settings[1]
+
+    def _outcomes(
+        self, records: Sequence[Individual]
+    ) -> tuple[Composition, dict[Target, Outcomes]]:
+        """What is modelled of the records; while none is feasible, the violation only."""
+        missed = np.array([one.violation > 0 or one.failed for one in records])
+        levels = np.array([one.fidelity for one in records])
+        composition = self._composition or plain(len(records[0].losses or ()))
+        parts: list[tuple[float, ...]]
+        if missed.all():
+            composition = Composition((Term({0: 1.0}),))
+            parts = [(one.violation,) for one in records]
+        elif self._composition is None:
+            parts = [plain_parts(one.losses or (), one.violation) for one in records]
+        else:
+            nothing = (float("nan"),) * self._composition.size
+            parts = [nothing if one.failed else one.parts for one in records]
+        if not missed.any():
+            composition = replace(composition, limits=())
+        table = np.array(parts, dtype=np.float64)
+        return composition, {
+            target: modelled.outcomes(target, table, levels, temper=self._parts.tempering)
+            for target in modelled.targets_of(composition)
+        }
 
     def _data(self, records: Sequence[Individual]) -> tuple[Array, Array]:
         """Coordinates of the records, and their numbers of seeds."""
@@ -227,37 +242,18 @@ def bounded() -> type[Surrogate]:
     return type("Bounded", (Surrogate,), {"bounded": True})
 
 
+class _Settings(dict[Target, Setting]):
+    """Settings by target; one that was not there at the last re-estimate has those of the first."""
+
+    def __missing__(self, target: Target) -> Setting:
+        return next(iter(self.values()))
+
+
 @dataclass(frozen=True)
 class _Fitted:
     version: tuple[int, tuple[int, ...]]  # number of individuals told, ids of pending ones
-    losses: list[Predictor]
-    feasible: Predictor | None
-    best: Array  # (n, k) modelled losses of the records to improve on
-
-
-def targets(records: Sequence[Individual], *, tempering: bool = True) -> dict[str, Array]:
-    """The outcomes to model, each (n,), by name: the losses, and feasibility (1 or 0).
-
-    While no record is feasible, the violation only. Outcomes of different fidelities are made
-    comparable by transforming each fidelity's on their own.
-    """
-    losses = np.array([one.losses for one in records], dtype=np.float64)
-    violations = np.array([one.violation for one in records], dtype=np.float64)
-    levels = np.array([one.fidelity for one in records])
-    feasible = (violations == 0) & np.isfinite(losses).all(axis=1)
-    raw = {f"loss {k}": column for k, column in enumerate(losses.T)}
-    if not feasible.any():
-        raw = {"violation": violations}
-    shape = tempered if tempering else standardised
-    found = {}
-    for name, values in raw.items():
-        values = np.where(np.isfinite(values), values, values[np.isfinite(values)].max())
-        found[name] = np.empty(len(values))
-        for level in np.unique(levels):
-            found[name][levels == level] = shape(values[levels == level])
-    if feasible.any() and not feasible.all():
-        found["feasible"] = feasible.astype(np.float64)
-    return found
+    models: Modelled
+    leading: list[int]  # indices of the records to improve on
 
 
 def leading(records: Sequence[Individual]) -> list[int]:

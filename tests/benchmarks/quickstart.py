@@ -21,6 +21,7 @@ import plotly.graph_objects as go
 
 from evo.history.overlay import Array, Overlay, at, overlay
 from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
+from fitness.metrics import measurement
 from tests.benchmarks.comparison import mean_error
 from tests.evo.driving import LEDGER, command, environment
 from tests.evo.facts import read
@@ -141,7 +142,8 @@ def chart(seconds: Array, found: Mapping[str, Curves]) -> go.Figure:
     figure.update_xaxes(title_text="seconds since the launch")
     settled = np.concatenate([one.best[:, MOMENTS // 4 :].ravel() for one in found.values()])
     low, high, _ = window([], settled)
-    figure.update_yaxes(title_text=titled(OBJECTIVE), range=[low, high], row=1, col=1)
+    title = titled(OBJECTIVE, measurement(OBJECTIVE).unit)
+    figure.update_yaxes(title_text=title, range=[low, high], row=1, col=1)
     figure.update_yaxes(title_text=f"{VOLUME} (% of all runs')", row=1, col=2)
     return figure
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from evo.cli import DONE, main
 from fitness.evaluation import Task
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
 from tests.evo.facts import read
+from tests.evo.search.test_aggregation import with_aggregates
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import write_spec
 
@@ -127,12 +130,32 @@ def test_a_full_disk_stops_the_search_cleanly_and_room_lets_it_resume(
     assert outcome(run) == outcome(whole)
 
 
-def test_json_prints_every_fact_and_nothing_else(tmp_path: Path) -> None:
+def test_json_prints_every_fact_and_nothing_else_and_aggregates_are_in_all_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
-    done = evo("launch", write_spec(tmp_path, evaluations=6), "--run", run, "--json")
+    relative = "quality: {mean: [target, general], relative_to: base}"
+    limit = "quality <= 1.5 * base, worst <= 6"
+    spec = with_aggregates(tmp_path, relative, "worst: {max: target}", limit=limit, evaluations=6)
+    done = evo("launch", spec, "--run", run, "--json")
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert printed == read(run)
+    search(tmp_path / "again", spec, InProcess(Task("tests.evo.toy:score")))
+    assert outcome(run) == outcome(tmp_path / "again")
+    shown = {}
+    for command in ("status", "history", "report"):
+        assert main([command, str(run)]) == DONE
+        shown[command] = capsys.readouterr().out
+    assert re.search(r"winner .*: quality [01]\.\d+, general", shown["status"])
+    assert "quality <= 1.5 (1.5 * base)" in shown["status"]
+    assert "quality" in shown["history"]
+    assert "quality" in shown["report"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "quality (times the base)" in page
+    assert main(["compare", str(run), str(tmp_path / "again"), "--json"]) == DONE
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["objectives"] == {"quality": "minimize", "general": "minimize"}
 
 
 @pytest.mark.filterwarnings("ignore:.*torn last line")

@@ -297,6 +297,69 @@ def test_a_truth_value_is_one_option_however_it_is_written(tmp_path: Path) -> No
         assert len(table.genomes) == 12
 
 
+AGGREGATED: dict[str, Any] = {
+    **{name: role for name, role in MIXED.items() if name != "objectives"},
+    "aggregates": {"quality": {"mean": {"loss_*": 2, "speed": 1}}, "worst": {"max": "loss_*"}},
+    "objectives": {"quality": "minimize", "loss_a": "minimize", "worst": "minimize"},
+}
+
+
+def aggregated_rows(count: int) -> list[dict[str, Any]]:
+    """Runs with two losses and a speed, and beside them what the aggregates of these are."""
+    rows = mixed_rows(count)
+    for row in rows:
+        row |= {"loss_a": row["loss"], "loss_b": row["w_b"] + row["rate"]}
+        members = [row[name] for name in ("loss_a", "loss_b", "speed")]
+        row["as_mean"] = float(np.average(members, weights=[2, 2, 1]))
+        row["as_max"] = max(members[:2])
+    return rows
+
+
+def test_a_search_by_aggregates_of_columns_is_the_search_by_columns_of_them(
+    tmp_path: Path,
+) -> None:
+    aggregated = table_of(tmp_path, aggregated_rows(60), AGGREGATED)
+    plain = {name: role for name, role in AGGREGATED.items() if name != "aggregates"}
+    objectives = {"as_mean": "minimize", "loss_a": "minimize", "as_max": "minimize"}
+    computed = table_of(tmp_path, aggregated_rows(60), {**plain, "objectives": objectives})
+    np.testing.assert_allclose(aggregated.losses, computed.losses, rtol=1e-12)
+    searches = [
+        replay(table, "nsga2", budget=40, seed=seed, population=8)
+        for table in (aggregated, computed)
+        for seed in (0, 1)
+    ]
+    assert [one.rows for one in searches[:2]] == [one.rows for one in searches[2:]]
+    assert searches[0].rows != searches[1].rows
+
+
+def test_a_table_has_the_columns_that_its_objectives_are_made_of(tmp_path: Path) -> None:
+    rows = aggregated_rows(60)
+    table = table_of(tmp_path, rows, AGGREGATED)
+    assert table.columns == ("loss_a", "loss_b", "speed")
+    measured = [[row[name] for name in table.columns] for row in rows]
+    np.testing.assert_array_equal(table.measured, measured)
+    assert [one.name for one in table.composed] == list(AGGREGATED["objectives"])
+    for place, (objective, composed) in enumerate(
+        zip(table.objectives, table.composed, strict=True)
+    ):
+        values = [
+            composed.value(dict(zip(table.columns, row, strict=True)))
+            for row in table.measured.tolist()
+        ]
+        np.testing.assert_array_equal(table.losses[:, place], objective.sign * np.array(values))
+    assert dict(table.composed[1].weights) == {"loss_a": 1.0}  # a column, the mean of itself
+
+
+def test_rows_without_a_measurement_of_an_aggregate_are_left_out(tmp_path: Path) -> None:
+    rows = aggregated_rows(20)
+    rows[3]["loss_b"] = ""
+    with pytest.warns(UserWarning, match=r"1 of 20 rows left out, .*: loss_b \(line 5\)"):
+        table = table_of(tmp_path, rows, AGGREGATED)
+    assert len(table.losses) == len(table.measured) == 19
+    narrow = {**AGGREGATED, "objectives": {"loss_a": "minimize"}}  # which does not need loss_b
+    assert len(table_of(tmp_path, rows, narrow).losses) == 20
+
+
 def test_bounds_and_options_narrow_the_table(tmp_path: Path) -> None:
     narrow = {
         **MIXED,
@@ -486,6 +549,68 @@ BAD: dict[str, tuple[Change, dict[str, Any], list[str], str]] = {
         MIXED,
         [],
         r"runs\.csv: 0 of 12 rows to search; at least 2 are needed",
+    ),
+    "an aggregate of nothing": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"mean": ["loss", "score_*"]}}},
+        [],
+        r"roles\.yaml:1: aggregates\.q\.mean\.1: 'score_\*' matches no column of .*runs\.csv; its",
+    ),
+    "an aggregate of a column misspelt": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"max": "los"}}},
+        [],
+        r"aggregates\.q\.max\.0: .*runs\.csv has no column los; did you mean loss\?",
+    ),
+    "an aggregate with a column twice": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"min": ["loss", "l*"]}}},
+        [],
+        r"aggregates\.q\.min\.1: loss is given twice, by l\*; keep one of them",
+    ),
+    "an aggregate called like a column": (
+        _nothing,
+        {**MIXED, "aggregates": {"speed": {"mean": ["loss"]}}},
+        [],
+        r"aggregates\.speed: .*runs\.csv has a column speed too; rename the aggregate",
+    ),
+    "an aggregate of a gene": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"mean": ["loss", "rate"]}}},
+        [],
+        r"aggregates\.q\.mean: column rate has a role already, float\.rate; keep one",
+    ),
+    "an aggregate of an aggregate": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"mean": ["loss", "q"]}}},
+        [],
+        r"aggregates\.q\.mean\.1: q is an aggregate; name the columns themselves",
+    ),
+    "an aggregate relative to a base": (
+        _nothing,
+        {**MIXED, "aggregates": {"q": {"mean": ["loss"], "relative_to": "base"}}},
+        [],
+        r"aggregates\.q\.relative_to: unknown key",
+    ),
+    "an objective misspelt that is an aggregate": (
+        _nothing,
+        {
+            **MIXED,
+            "aggregates": {"quality": {"mean": ["loss"]}},
+            "objectives": {"qualty": "minimize"},
+        },
+        [],
+        r"objectives\.qualty: .*runs\.csv has no column qualty; did you mean quality\?",
+    ),
+    "an aggregate equal in every row": (
+        lambda rows: [row.update(speed=-row["loss"]) for row in rows],
+        {
+            **MIXED,
+            "aggregates": {"q": {"mean": ["loss", "speed"]}},
+            "objectives": {"q": "minimize"},
+        },
+        [],
+        r"objectives\.q: is 0 in every row; there is nothing to find",
     ),
     "losses too far apart": (
         lambda rows: [

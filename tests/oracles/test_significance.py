@@ -189,3 +189,44 @@ def test_the_jackknife_of_a_mean_is_its_items() -> None:
     each = np.array([1.0, 4.0, 7.5])
     counted = np.stack([each, np.ones(3)], axis=1)
     np.testing.assert_allclose(jackknife(counted, lambda total: total[0] / total[1]), each)
+
+
+def test_the_error_of_a_mean_is_of_independent_data_and_of_shared_items_together() -> None:
+    """Against scipy's error of means: variances of other data add up, residuals of the same."""
+    rng = np.random.default_rng(0)
+    law, code = rng.normal(3, 1, 40), rng.normal(1, 0.5, 25)
+    right = np.round(rng.random(25))
+    samples = {
+        "law/loss": sample(items("document", law)),
+        "code/loss": sample(items("document", code)),
+        "code/accuracy": sample(items("document", right)),
+    }
+    weights = {"law/loss": 0.5, "code/loss": 0.3, "code/accuracy": 0.2}
+    found = Sample.of_mean(samples, weights)
+    assert found is not None
+    wanted = np.hypot(0.5 * stats.sem(law), stats.sem(0.3 * code + 0.2 * right))
+    assert found.error() == pytest.approx(wanted, rel=1e-4)
+    assert bootstrap_error(found) == pytest.approx(wanted, rel=0.1)
+    value = 0.5 * law.mean() + 0.3 * code.mean() + 0.2 * right.mean()
+    assert found.value == pytest.approx(value, rel=1e-5)
+    assert (found.unit, found.count) == ("document", 65)
+
+    better = {name: sample(items("document", part.sums - 0.1)) for name, part in samples.items()}
+    other = Sample.of_mean(better, weights)
+    assert found.fits(other)
+    assert found.error(other) == pytest.approx(0, abs=1e-5)  # paired: all items differ alike
+    assert Sample.of_mean({**samples, "law/loss": None}, weights) is None
+
+
+def test_a_mean_over_many_data_keeps_few_sums_and_its_error() -> None:
+    rng = np.random.default_rng(1)
+    values = {f"d{place}/loss": rng.normal(place, 1 + place, 150) for place in range(6)}
+    weights = dict.fromkeys(values, 1 / 6)
+    texts = {name: sample(items("document", each)) for name, each in values.items()}
+    found = Sample.of_mean(texts, weights)
+    assert found is not None
+    assert len(found.recorded()["sums"]) <= MOST
+    wanted = np.sqrt(sum(stats.sem(each) ** 2 for each in values.values())) / 6
+    assert found.error() == pytest.approx(wanted, rel=0.1)  # of blocks of neighbours, 33 by data
+    read = sample(found.recorded())
+    assert (read.error(), read.count) == (pytest.approx(found.error(), rel=1e-5), 900)

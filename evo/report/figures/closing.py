@@ -23,7 +23,6 @@ from evo.report.figures.style import (
     View,
     figure,
     safe,
-    titled,
     window,
 )
 
@@ -58,7 +57,7 @@ def comparison(view: View) -> Chart | None:
         ends = [*(results["mean"] - errors), *(results["mean"] + errors)]
         low, high, _ = window(ends, [*ends, *tries[column].dropna()])
         low, high = min([low, *limits]), max([high, *limits])
-        chart.update_xaxes(title_text=titled(name), range=[low, high], nticks=6, **where)
+        chart.update_xaxes(title_text=view.titled(name), range=[low, high], nticks=6, **where)
     chart.update_yaxes(
         tickvals=list(range(len(contenders))),
         ticktext=[f"<b>{safe(n, 22)}</b>" if n == WINNER else safe(n, 22) for n in contenders],

@@ -17,7 +17,6 @@ from evo.report.figures.style import (
     mark_size,
     safe,
     star,
-    titled,
     window,
 )
 
@@ -95,7 +94,7 @@ def lineage(view: View) -> Chart | None:
         dtick=max(1, len(generations) // 16),
         range=[generations[0] - 0.5, generations[-1] + 0.5],
     )
-    chart.update_yaxes(title_text=titled(objective), range=[low, high])
+    chart.update_yaxes(title_text=view.titled(objective), range=[low, high])
     edge = "Values beyond the frame and failures stand at its edge."
     caption = edge
     if len(line) == 1:

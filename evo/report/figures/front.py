@@ -21,7 +21,6 @@ from evo.report.figures.style import (
     mark_size,
     outside,
     safe,
-    titled,
     window,
 )
 
@@ -48,8 +47,10 @@ def front(view: View) -> Chart | None:
     _individuals(chart, view, x, y)
     points = _named(chart, view, x, y)
     point_labels(chart, points, (x_low, x_high), (y_low, y_high), view.shown(scores)[[x, y]])
-    chart.update_xaxes(title_text=titled(first) + _better(view, first), range=[x_low, x_high])
-    chart.update_yaxes(title_text=titled(second) + _better(view, second), range=[y_low, y_high])
+    chart.update_xaxes(title_text=view.titled(first) + _better(view, first), range=[x_low, x_high])
+    chart.update_yaxes(
+        title_text=view.titled(second) + _better(view, second), range=[y_low, y_high]
+    )
     caption = (
         f"{len(members)} of {len(scores)} individuals are on the front: no other that meets the "
         "constraints is at least as good in every objective and better in one."
@@ -178,6 +179,8 @@ def _strip(view: View) -> Chart:
     chart.update_yaxes(
         tickvals=list(range(len(groups))), ticktext=[safe(name, 30) for name, *_ in groups]
     )
-    chart.update_xaxes(title_text=titled(objective) + _better(view, objective), range=[low, high])
+    chart.update_xaxes(
+        title_text=view.titled(objective) + _better(view, objective), range=[low, high]
+    )
     caption = "One objective, so there is no front: every score, and what to compare it with."
     return Chart("Scores", caption + outside(outliers) + view.left_out(), chart)

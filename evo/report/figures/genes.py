@@ -15,7 +15,6 @@ from evo.report.figures.style import (
     View,
     figure,
     safe,
-    titled,
 )
 from population.space import Float, Int
 
@@ -143,7 +142,7 @@ def parallel(view: View) -> Chart | None:
             "cmax": high,
             "showscale": True,
             "colorbar": {
-                "title": {"text": titled(objective), "side": "right", "font": {"size": 12}},
+                "title": {"text": view.titled(objective), "side": "right", "font": {"size": 12}},
                 "thickness": 12,
                 "tickvals": list(shown),
                 "ticktext": [number(abs(tick)) for tick in shown],

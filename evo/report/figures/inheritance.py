@@ -13,7 +13,6 @@ from evo.report.figures.style import (
     mark_size,
     outside,
     star,
-    titled,
     window,
 )
 
@@ -37,7 +36,7 @@ def inheritance(view: View) -> Chart | None:
     _marks(chart, view, own, column, view.leader_name(), star(15))
     _best(chart, view, rows.loc[warm & (rows["violation"] == 0)], objective, column)
     chart.update_xaxes(title_text="cumulative tokens of the lineage", rangemode="tozero")
-    chart.update_yaxes(title_text=titled(objective), range=[low, high])
+    chart.update_yaxes(title_text=view.titled(objective), range=[low, high])
     caption = (
         "Each individual by the tokens that it and its ancestors' weights were trained on: only "
         "individuals at the same place were trained equally long. The line is the best warm start "

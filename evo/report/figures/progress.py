@@ -20,7 +20,6 @@ from evo.report.figures.style import (
     mark_size,
     outside,
     star,
-    titled,
     turns,
     window,
 )
@@ -111,7 +110,7 @@ def _objective(
     _marks(chart, seeds, tries[own & ~first], values[own & ~first], hover, again, panel)
     _marks(chart, name, tries[first], values[first], hover, star(15), panel, legendgroup="winner")
     side_labels(chart, lines, low, high, pixels, "" if panel == 1 else str(panel))
-    title = titled(objective).replace(" (", "<br>(")
+    title = view.titled(objective).replace(" (", "<br>(")
     chart.update_yaxes(title_text=title, range=[low, high], row=panel, col=1)
     return outliers
 

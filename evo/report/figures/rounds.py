@@ -37,6 +37,11 @@ def charts(found: Sequence[Round]) -> dict[str, Chart]:
     return drawn
 
 
+def _titled(over: Sequence[Round], name: str) -> str:
+    """Axis title of a measurement, with its unit."""
+    return titled(name, history.meaning(over[0].facts, name).unit)
+
+
 def _quality(over: Sequence[Round]) -> Chart:
     """The first objective of each winner on the test split, and of its controls."""
     name = next(iter(history.objectives(over[0].facts)))
@@ -59,7 +64,7 @@ def _quality(over: Sequence[Round]) -> Chart:
     if base is not None:
         chart.add_hline(y=base["mean"], line={"dash": "dot", "color": MUTED})
     chart.update_xaxes(title_text="round", dtick=1)
-    chart.update_yaxes(title_text=f"{titled(name)}, test split")
+    chart.update_yaxes(title_text=f"{_titled(over, name)}, test split")
     caption = (
         "Mean and standard error, over fresh seeds and the held-out items. The controls are the "
         "winner's own recipe on as many tokens, without generated samples, and with all of them. "
@@ -119,7 +124,7 @@ def _judgements(over: Sequence[Round]) -> Chart:
         showlegend=False,
     )
     chart.update_xaxes(title_text="judgements available to the round")
-    chart.update_yaxes(title_text=f"{titled(name)}, test split")
+    chart.update_yaxes(title_text=f"{_titled(over, name)}, test split")
     return Chart("Quality by judgements", "The winner of each round.", chart)
 
 
@@ -140,7 +145,7 @@ def _fronts(over: Sequence[Round]) -> Chart:
             name=safe(f"round {one.number}"),
         )
     chart.update_layout(colorway=[FAINT, BLUE, ORANGE, *REFERENCES])
-    chart.update_xaxes(title_text=titled(first))
-    chart.update_yaxes(title_text=titled(second))
+    chart.update_xaxes(title_text=_titled(over, first))
+    chart.update_yaxes(title_text=_titled(over, second))
     caption = "The front of each round on the selection split: trade-off of two objectives."
     return Chart("Trade-offs by round", caption, chart)

@@ -14,7 +14,6 @@ import plotly.graph_objects as go
 
 from evo import history
 from evo.history.comparison import number
-from fitness import metrics
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e9ecf1"
 BLUE, FAINT, ORANGE, RED = "#2563c9", "#aebdd3", "#dd4b0b", "#c4283b"
@@ -137,6 +136,10 @@ class View:
         """Name of the leader: `winner (individual 12)`."""
         return f"{self.leader_is} (individual {self.leader})"
 
+    def titled(self, measurement: str) -> str:
+        """Axis title of a measurement or an aggregate, with its unit."""
+        return titled(measurement, history.meaning(self.facts, measurement).unit)
+
     def hover(self, rows: pd.DataFrame) -> list[str]:
         """Hover texts: individual, breeding, objectives and mixture."""
         measured = [self.columns.measurements[name] for name in self.objectives]
@@ -212,9 +215,8 @@ def safe(text: object, width: int = 60) -> str:
     return html.escape(shown, quote=False)
 
 
-def titled(measurement: str) -> str:
+def titled(measurement: str, unit: str) -> str:
     """Axis title of a measurement: `target/loss (nats)`."""
-    unit = metrics.measurement(measurement).unit
     return safe(measurement, 34) + (f" ({safe(unit)})" if unit else "")
 
 

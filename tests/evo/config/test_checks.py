@@ -35,6 +35,7 @@ class Watched:
         {"budget": {"patience": 2}, "search": {"rungs": (0.5,), "bucket": 2}},
         {"resources": {"processes": 2}, "model": {"task": "masked"}},
         {"recipe": {"start": "parent", "infill_share": 0.5, "method": "dpo"}},
+        {"aggregates": {"quality": {"mean": ["*/loss"], "relative_to": "base"}}},
     ],
     ids=str,
 )

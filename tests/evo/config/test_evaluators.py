@@ -162,7 +162,7 @@ def test_a_field_that_trl_cannot_honour_is_an_error(
     assert load(spec, with_trl).recipe == load(spec).recipe
     honoured = trl.HONOURED - {"decay", "batch_size"}
     monkeypatch.setattr(trl, "HONOURED", honoured)
-    monkeypatch.setattr("evo.config.genome_checks.HONOURED", honoured)
+    monkeypatch.setattr("evo.config.checks.genomes.HONOURED", honoured)
     assert errors_of(spec, *with_trl) == [
         ":16: recipe.batch_size: TRL does not support this field; leave it out",
         ":20: genome.decay: TRL does not support this field; take it out of the genome",

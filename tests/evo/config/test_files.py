@@ -29,6 +29,8 @@ def test_a_file_that_is_no_spec_is_refused(tmp_path: Path, content: bytes, messa
     ("text", "message"),
     [
         ("name: a\nseed: 1\nname: b\n", ":3: name: given twice, first in line 1; keep one of them"),
+        ("a:\n  mean: */loss\n", ":2: not valid YAML: a word that begins with `*` refers to"),
+        ("a: {mean: [b, *]}\n", ":1: not valid YAML: a word that begins with `*` refers to"),
         ("budget: &b\n  tokens: *b\n", ":1: budget: refers to itself through an alias"),
         ("model: !!python/object:os.system {}\nseed: !x 3\n", ":2: seed: the tag !x is not"),
         ("seed: " + "9" * 5000 + "\n", ":1: seed: a number too long to read"),

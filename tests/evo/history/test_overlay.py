@@ -180,6 +180,39 @@ def test_what_is_left_out_is_said_with_the_reason(tmp_path, runs):
     assert "left out of the best so far: failed (" in (tmp_path / "page.html").read_text()
 
 
+def aggregated(folder: Path, name: str, mean: dict[str, float]) -> Path:
+    """A run whose first objective is a mean that others may make of other measurements."""
+    facts = ledger(evaluations=20)
+    facts[0]["config"]["aggregates"] = {"quality": {"mean": mean}}
+    facts[0]["config"]["objectives"] = {"quality": "minimize", "target/loss": "minimize"}
+    for fact in facts:
+        if fact.get("measurements"):
+            fact["measurements"]["quality"] = fact["measurements"]["general/loss"]
+    return written(folder, name, facts)
+
+
+def test_aggregates_of_other_measurements_are_not_compared_and_it_is_said(tmp_path, capsys):
+    alike = [aggregated(tmp_path, name, {"general/loss": 1}) for name in "ab"]
+    other = aggregated(tmp_path, "c", {"general/loss": 2, "target/loss": 1})
+    assert list(overlay(alike).objectives) == ["quality", "target/loss"]
+    assert overlay(alike).unit("quality") == overlay(alike).unit("target/loss") == "nats"
+    found = overlay([*alike, other])
+    assert list(found.objectives) == ["target/loss"]
+    assert found.notes() == [
+        "quality is not compared: the runs aggregate other measurements under this name."
+    ]
+    for run in (alike[0], other):
+        facts = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+        del facts[0]["config"]["objectives"]["target/loss"]
+        written(tmp_path / "alone", run.name, facts)
+    runs = [str(tmp_path / "alone" / name) for name in "ac"]
+    assert main(["compare", *runs]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert (
+        "a has quality: minimize (mean of general/loss); c has quality: minimize (mean of" in told
+    )
+
+
 @pytest.mark.parametrize("facts", [1, 2, 4, 30])
 def test_a_run_that_has_hardly_begun_can_be_compared(tmp_path, runs, facts):
     found = overlay([written(tmp_path, "young", ledger()[:facts]), runs[0]])

@@ -222,6 +222,20 @@ def test_a_higher_chrf_is_a_positive_margin_though_no_objective_names_it():
     assert result.loc[("base", "jargon/chrf"), "margin"] == pytest.approx(best - base)
 
 
+def test_an_aggregate_is_better_as_its_measurements_are_though_no_objective_names_it():
+    facts, names = ledger(), ("answers", "loss")
+    sections = {"answers": {"max": ["jargon/chrf"]}, "loss": {"mean": {"jargon/chrf": 2.0}}}
+    facts[0]["config"]["aggregates"] = sections
+    for fact in facts:
+        if fact.get("measurements"):
+            chrf = fact["measurements"]["jargon/chrf"]
+            fact["measurements"] |= dict.fromkeys(names, chrf)
+    assert [history.sign(facts, name) for name in (*names, "target/loss")] == [-1, -1, 1]
+    margins = history.comparison(facts).set_index(["contender", "measurement"])["margin"]
+    for name in names:
+        assert margins["base", name] == margins["base", "jargon/chrf"]
+
+
 def test_the_base_measured_once_has_no_error_from_seeds():
     row = history.comparison(ledger()).query("contender == 'base'").iloc[0]
     assert (row["n"], row["standard_error"]) == (1, 0.0)

@@ -281,9 +281,11 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     limit = "resources.timeout=0.5"
-    assert main(["launch", str(spec), "--dry-run", "--set", limit]) == DONE
+    worst = "aggregates={worst: {max: '*/loss'}}"
+    assert main(["launch", str(spec), "--dry-run", "--set", limit, "--set", worst]) == DONE
     printed = " ".join(capsys.readouterr().out.split())
     config = configuration.load(spec, [limit])
+    assert f"worst: max of {', '.join(f'{name}/loss' for name in config.domains)} " in printed
     (told,) = outlook(config, prepared).warnings
     assert f"warning: {told}" in printed
     assert "% training and" in printed

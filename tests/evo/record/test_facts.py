@@ -66,6 +66,10 @@ def test_a_mixture_that_a_genome_lacks_is_empty() -> None:
         ("budget.evaluations", {"budget": {"evaluations": -1}}),
         ("sources.a.kind", {"sources": {"a": {"kind": 3}}}),
         ("rounds.limit", {"rounds": {"limit": "many"}}),
+        ("aggregates", {"aggregates": 3}),
+        ("aggregates.q", {"aggregates": {"q": {"mean": {"target/loss": -1}}}}),
+        ("aggregates.q", {"aggregates": {"q": {}}}),
+        ("aggregates.q", {"aggregates": {"q": {"max": ["*/loss"]}}}),
     ],
 )
 def test_what_is_read_of_a_recorded_spec_is_checked(key: str, wrong: dict[str, Any]) -> None:

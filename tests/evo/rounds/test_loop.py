@@ -13,6 +13,7 @@ from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
+from evo.rounds import loop
 from evo.rounds.judging import judge, needed
 from evo.rounds.loop import _ended
 from evo.rounds.pooling import pooled, read_pool
@@ -31,6 +32,9 @@ HERE = "tests.evo.rounds.scenario"
 SCORES = frozenset({"realness", "contamination"})
 JUDGED = f"  judgements: 8\n  annotator: {HERE}:annotator\n"
 OWN_FILTER = f"  filters: [perplexity, realness, duplicate, '{HERE}:bright']\n"
+
+AGGREGATE = 'aggregates: {quality: {mean: ["*/loss"]}}\n'
+RELATIVE = 'aggregates: {quality: {mean: ["*/loss"], relative_to: base}}\n'
 
 
 def load(tmp_path: Path, more: str = "", *overrides: str) -> SearchConfig:
@@ -137,6 +141,8 @@ def test_a_winner_is_held_against_itself_on_other_diets(tmp_path: Path):
         ("  target: better\n", "rounds.target: needs"),
         ("  annotator: nobody:there\n", "rounds.annotator"),
         ("  real_share: 1\n", "rounds.real_share"),
+        ("  target: qualty <= 3\n" + AGGREGATE, "did you mean quality"),
+        ("  begin: best\n" + RELATIVE, "aggregates.quality.relative_to: the base differs between"),
         ("  limt: 3\n", "rounds.limt: unknown key; did you mean limit?"),
     ],
 )
@@ -160,6 +166,15 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
         load(tmp_path, "", "rounds.writing.from_prompts=1")
 
 
+def test_an_aggregate_of_several_domains_notices_forgetting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "prepare", lambda _: None)
+    with pytest.warns(UserWarning, match="forgetting is not noticed"):
+        loop.check(load(tmp_path, "", "objectives={target/loss: minimize}"))
+    loop.check(load(tmp_path, AGGREGATE, "objectives={quality: minimize}"))
+
+
 def plain(run: Path) -> list[Any]:
     """The outcome of the rounds, without times."""
     facts = [fact for fact in read(run) if fact["fact"] == "round"]
@@ -168,7 +183,7 @@ def plain(run: Path) -> list[Any]:
 
 @pytest.mark.slow
 def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(tmp_path: Path):
-    spec = small.spec(tmp_path, JUDGED + OWN_FILTER)
+    spec = small.spec(tmp_path, JUDGED + OWN_FILTER + RELATIVE)
     runs = {}
     for name in ("whole", "killed"):
         runs[name] = tmp_path / name
@@ -205,6 +220,14 @@ def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(tmp_p
     recalled = [one for one in facts if "recalled" in one["details"]]  # of the second round
     assert len([one for one in recalled if one["fidelity"]]) >= 2
     assert not any(one["cost"] for one in recalled)
+    base = next(one["measurements"] for one in facts if not one["fidelity"])
+    for one in (fact for fact in facts if fact["split"] == "selection"):  # recalled or not
+        quotients = [one["measurements"][n] / base[n] for n in ("target/loss", "general/loss")]
+        assert one["measurements"]["quality"] == pytest.approx(sum(quotients) / 2)
+        assert one["details"]["items"]["quality"]["count"] == sum(
+            one["details"]["items"][n]["count"] for n in ("target/loss", "general/loss")
+        )
+    assert all("quality" in one["measurements"] for one in plain(run))
 
 
 @pytest.mark.slow

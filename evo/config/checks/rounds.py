@@ -1,7 +1,8 @@
 """Checks of the section `rounds` against the rest of the spec."""
 
+from evo.config.aggregates import measurable
+from evo.config.checks.genomes import Problems
 from evo.config.file import Problem, unknown
-from evo.config.genome_checks import Problems
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
@@ -9,7 +10,6 @@ from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.feedback.judgements import by_judge
 from fitness.filters import FILTERS, check_filter
-from fitness.metrics import measured_names
 from fitness.plugins import load_function
 from fitness.recipe import Recipe
 
@@ -91,10 +91,13 @@ def ends(config: SearchConfig) -> Problems:
             if factor is not None:
                 message = f"{section.target!r} is relative to the base, which may change; "
                 yield Problem(key, message + "give a number")
-            kinds = {domain: one.kind for domain, one in config.domains.items()}
-            measured = measured_names(kinds, config.prompts)
+            measured = [*measurable(config), *config.aggregates]
             if name not in measured:
                 yield Problem(key, unknown(name, measured, "there are", f"measurement {name}"))
+    relative = [name for name, one in config.aggregates.items() if one.relative_to]
+    if section.begin == "best" and relative:
+        message = "the base differs between rounds, as rounds.begin is best; leave relative_to out"
+        yield Problem(("aggregates", relative[0], "relative_to"), message)
     if by_judge(section.annotator):
         return  # the model is looked up at the launch
     if section.annotator != PEOPLE:

@@ -6,18 +6,19 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from evo.config import genome_checks, round_checks
+from evo.config.aggregates import meaning, measurable
+from evo.config.checks import aggregates, genomes, rounds
+from evo.config.checks.genomes import Problems
+from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genome_checks import Problems
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
 from evo.config.sections import SearchConfig
-from evo.config.task_checks import tasks
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.methods import METHODS
-from fitness.metrics import HELD_OUT, measured_names, measurement, resolve
+from fitness.metrics import HELD_OUT, resolve
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population
@@ -113,16 +114,22 @@ def _constraints(config: SearchConfig) -> Problems:
         except ValueError as error:
             yield Problem(key, str(error))
             continue
-        better = measurement(constraint.name).direction
-        worse = {"minimize": -1, "maximize": 1}.get(better or "", 0)
-        if constraint.factor is not None and constraint.sign == worse:
-            turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
-            message = f"{text!r} forbids values better than the limit; write `{turned}`"
-            yield Problem(key, message)
         for other in read:
             if _exclude(constraint, other):
                 yield Problem(key, f"{text!r} leaves nothing that meets `{other}`; change one")
         read.append(constraint)
+
+
+def _towards_worse(config: SearchConfig) -> Problems:
+    """Constraints relative to the base that only values worse than a limit would meet."""
+    for index, text in enumerate(config.constraints):
+        with suppress(ValueError):
+            constraint = Constraint.parse(text)
+            worse = -meaning(config, constraint.name).sign
+            if constraint.factor is not None and constraint.sign == worse:
+                turned = f"{text.replace('<=', '>=') if worse > 0 else text.replace('>=', '<=')}"
+                message = f"{text!r} forbids values better than the limit; write `{turned}`"
+                yield Problem(("constraints", index), message)
 
 
 def _exclude(first: Constraint, second: Constraint) -> bool:
@@ -138,7 +145,7 @@ def _exclude(first: Constraint, second: Constraint) -> bool:
 
 
 def _measured(config: SearchConfig) -> Problems:
-    """Objectives and constraints that are not measured by the domains and prompts of the spec."""
+    """Objectives and constraints that neither domains and prompts measure nor aggregates make."""
     used: list[tuple[Key, str]] = [(("objectives", name), name) for name in config.objectives]
     for index, text in enumerate(config.constraints):
         with suppress(ValueError):
@@ -146,8 +153,7 @@ def _measured(config: SearchConfig) -> Problems:
     if not config.form.reads_recipe:
         return
     try:
-        kinds = {name: domain.kind for name, domain in config.domains.items()}
-        measured = measured_names(kinds, config.prompts)
+        measured = [*measurable(config), *config.aggregates]
     except InputError as error:
         yield Problem(("prompts",), str(error))
         return
@@ -353,34 +359,36 @@ Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]
 CHECKS: Checks = (
     ("evaluator model sources parts domains", _complete),
     ("evaluator sources parts budget genome recipe search", _parts),
-    ("evaluator genome", genome_checks.genes),
-    ("evaluator genome sources parts", genome_checks.mixtures),
-    ("evaluator recipe", genome_checks.recipe),
-    ("evaluator genome recipe sources parts", genome_checks.fixed_mixture),
-    ("genome recipe known sources parts", genome_checks.starts),
-    ("baselines genome sources parts", genome_checks.baselines),
+    ("evaluator genome", genomes.genes),
+    ("evaluator genome sources parts", genomes.mixtures),
+    ("evaluator recipe", genomes.recipe),
+    ("evaluator genome recipe sources parts", genomes.fixed_mixture),
+    ("genome recipe known sources parts", genomes.starts),
+    ("baselines genome sources parts", genomes.baselines),
     ("prompts", _metrics),
     ("domains", _domain_kinds),
+    ("evaluator domains prompts aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("evaluator genome recipe sources", _methods),
     ("evaluator genome recipe sources rounds", _thresholds),
-    ("rounds evaluator parts model search resources genome recipe sources", round_checks.rounds),
-    ("rounds genome recipe", round_checks.filters),
+    ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),
+    ("rounds genome recipe", rounds.filters),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )
 LATER_CHECKS: Checks = (
-    ("genome sources parts", genome_checks.conditions),
-    ("genome sources parts rounds", genome_checks.varied),
-    ("baselines evaluator genome model sources parts", genome_checks.counted),
+    ("genome sources parts", genomes.conditions),
+    ("genome sources parts rounds", genomes.varied),
+    ("baselines evaluator genome model sources parts", genomes.counted),
+    ("constraints aggregates domains prompts", _towards_worse),
     ("constraints", _constraints),
-    ("evaluator domains prompts objectives constraints", _measured),
+    ("evaluator domains prompts aggregates objectives constraints", _measured),
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
-    ("rounds domains prompts", round_checks.ends),
+    ("rounds domains prompts aggregates", rounds.ends),
 )
