@@ -207,7 +207,7 @@ class Surrogate:
     def _outcomes(
         self, records: Sequence[Individual]
     ) -> tuple[Composition, dict[Target, Outcomes]]:
-        """What is modelled of the records; while none is feasible, the violation only."""
+        """Outcomes of the records to model; while none is feasible, the violation alone."""
         missed = np.array([one.violation > 0 or one.failed for one in records])
         levels = np.array([one.fidelity for one in records])
         composition = self._composition or plain(len(records[0].losses or ()))

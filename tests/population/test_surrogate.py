@@ -104,7 +104,7 @@ def test_a_mean_is_found_sooner_by_its_parts():
         return (float(np.mean(parts_of(genome))),)
 
     def regrets(**known):
-        best = mean({"mixture": dict.fromkeys(MIXTURE8.genes["mixture"].over, 1 / 8)})[0]
+        best = mean({"mixture": MIXTURE8.genes["mixture"].middle()})[0]
         return [
             min(one.losses for one in found(MIXTURE8, mean, seed=seed, slots=20, **known))[0] - best
             for seed in range(4)
