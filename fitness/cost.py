@@ -23,7 +23,7 @@ from fitness.models.heads import CAUSAL, Head
 from fitness.recipe import Recipe
 
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
-Cost = Callable[[Mapping[str, Any], float], float]  # of a recipe at a fidelity
+Cost = Callable[[Mapping[str, object], float], float]  # of a recipe at a fidelity
 
 
 @dataclass(frozen=True, slots=True)

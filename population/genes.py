@@ -148,13 +148,13 @@ class Choice:
 
 @dataclass(frozen=True, config=_CLOSED)
 class Simplex:
-    """A mixture: shares of the sources `over`, summing to 1, each within its floor and cap.
+    """A mixture: shares of the sources in `over`, which sum to 1, each from its floor to its cap.
 
-    One number for `floor` or `cap` holds for every source, a dict for those it names. An empty
-    `over` is to be filled in with all sources (`dataclasses.replace`) before the gene is used.
+    One number as `floor` or `cap` holds for every source, a mapping for those that it names. With
+    `over` left out the mixture is over all sources.
     """
 
-    over: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()  # if empty, to be filled in before the gene is used
     floor: float | dict[str, float] = 0.0
     cap: float | dict[str, float] = 1.0
     when: When | None = None

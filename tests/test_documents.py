@@ -13,7 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from evo.cli import CALLS
-from evo.cli.arguments import parser, with_action
+from evo.cli.arguments import parser
+from evo.cli.feedback_arguments import with_action
 from evo.config import ConfigError, SearchConfig, load
 from evo.config.rounds import Rounds
 from evo.config.sections import Search

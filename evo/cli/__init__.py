@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evo.cli import runs
-from evo.cli.arguments import parser, with_action
+from evo.cli.arguments import parser
 from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED, exit_code
+from evo.cli.feedback_arguments import with_action
 from evo.places import impossible, unusable
 from evo.printable import abandon_output, printable, say
 from fitness.errors import InputError

@@ -46,7 +46,7 @@ def launch(options: argparse.Namespace) -> int:
     overrides = [*options.set]
     if options.address:
         overrides.append(f"resources.address={json.dumps(options.address)}")
-    config = configuration.load(configuration.resolve_spec(options.spec), overrides)
+    config = configuration.load(options.spec, overrides, existing=True)
     if options.dry_run:
         from evo.dry_run import plan
         from evo.screen import Screen

@@ -106,7 +106,7 @@ class Worker:
 
     actors: list[Any]
     failed_starts: int
-    room: Any = None  # placement group of several actors
+    room: object = None  # placement group of several actors
     calls: "list[ray.ObjectRef]" = field(default_factory=list)
     answers: dict[int, Any] = field(default_factory=dict)  # to pending calls, by actor's number
     name: str = ""
@@ -160,7 +160,7 @@ class Worker:
             remove_placement_group(self.room)
 
 
-def actor_class(resources: Resources) -> Any:
+def actor_class(resources: Resources) -> object:
     """Ray's class of actors for a worker's processes, each with its CPUs and GPUs."""
     import ray
 
@@ -174,7 +174,7 @@ def start(remote: Any, resources: Resources, *given: Any, failed_starts: int) ->
     return Worker(actors, failed_starts, room)
 
 
-def _room(resources: Resources) -> tuple[Any, list[dict[str, Any]]]:
+def _room(resources: Resources) -> tuple[object, list[dict[str, object]]]:
     """A placement group for the processes of a worker, close together, and options of each."""
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -8,7 +8,7 @@ derived from them in `evo.config.genomes`. Import both from here.
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from evo.config.genomes import (
     warm_starts,
 )
 from evo.config.keys import with_flat_keys, without_removed
-from evo.config.resolve import resolve_spec, resolved, with_population
+from evo.config.resolve import missing_paths, resolve_spec, resolved, with_population
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
 from fitness.files import write_whole
@@ -91,11 +91,13 @@ SECTION_PLACEHOLDER: dict[str, Any] = {
 }
 
 
-def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
+def load(
+    spec: str | Path, overrides: Sequence[str] = (), *, existing: bool = False
+) -> SearchConfig:
     """Read, check and resolve a spec; relative paths are taken from its folder.
 
-    `overrides` are `key=value` texts, as if the file said so. Raises ConfigError with every
-    problem errors, each with its line.
+    `overrides` are `key=value` texts, as if the file said so; with `existing`, files and folders
+    that the spec names must exist. Raises ConfigError with all problems, each with its line.
     """
     path = resolve_spec(spec)
     file = with_flat_keys(read(path), overrides)
@@ -114,17 +116,20 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
     config = with_population(config)
     folder = path.resolve().parent
     errors += check(config, sound, folder)
+    if existing and "evaluator" in sound:
+        errors += missing_paths(file.data, config, folder)
     if errors:
         raise file.error(errors)
     return resolved(config, folder)
 
 
 def _with_placeholders(
-    data: Mapping[str, Any], errors: Iterable[Problem]
+    data: Mapping[str, Any], errors: Sequence[Problem]
 ) -> tuple[dict[str, Any], set[str]]:
     """The spec with placeholders for what has errors, and the names of the sound sections."""
     mended = dict(data)
-    broken = set()
+    misspelt = [problem for problem in errors if problem.meant]
+    broken = {str(each.meant[0]) for each in misspelt if each.meant[0] != each.key[0]}
     for section, *rest in (problem.key for problem in errors if problem.key):
         entries = mended.get(str(section)) if section in ENTRY_PLACEHOLDER else None
         name = str(rest[0]) if rest else ""

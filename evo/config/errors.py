@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evo.config.file import Key, Problem, dotted, nearest, unknown
+from evo.config.file import Key, Problem, nearest, unknown, unknown_key
 
 MISSING = ("missing", "missing_argument")
 EXTRA = ("extra_forbidden", "unexpected_keyword_argument")
@@ -21,7 +21,7 @@ WRONG_KIND = {
     "string": "text",
     "tuple": "a list",
 }
-RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+RULES: dict[str, Callable[[Mapping[str, object]], str]] = {
     "finite_number": lambda _: "must be a finite number",
     "greater_than": lambda limit: f"must be above {limit['gt']:g}",
     "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",
@@ -54,20 +54,27 @@ def problems(
 ) -> list[Problem]:
     """Problems for a validation error of `data`, which is at the key `at` of the spec.
 
-    `schema` is the JSON Schema of `data`, for suggestions and descriptions of missing keys.
+    `schema` is the JSON Schema of `data`, for suggestions and descriptions of missing keys. A key
+    that is missing because it is misspelt is one problem, that of the misspelt key.
     """
     located = [(_key(item["loc"], item["type"], data), item) for item in error.errors()]
     above = {key[:length] for key, _ in located for length in range(len(key))}
-    by_key: dict[Key, list[str]] = {}
+    by_key: dict[Key, list[Problem]] = {}
     for key, item in located:
         wrong_kind = _wrong_kind(item["type"]) is not None
         if (wrong_kind or item["type"] == "too_short") and key in above:
             continue  # from another branch of a union, or of a list once wrong items are dropped
-        where, message = _message(key, item, data, schema)
-        messages = by_key.setdefault(where, [])
-        if message not in messages:
-            messages.append(message)
-    return [Problem((*at, *key), _joined(messages)) for key, messages in by_key.items()]
+        problem = _problem(key, item, data, schema)
+        same_key = by_key.setdefault(problem.key, [])
+        if problem not in same_key:
+            same_key.append(problem)
+    misspelt = {each.meant for same_key in by_key.values() for each in same_key if each.meant}
+    missing = {key for key, item in located if item["type"] in MISSING}
+    return [
+        Problem((*at, *key), _joined(same_key), same_key[0].meant and (*at, *same_key[0].meant))
+        for key, same_key in by_key.items()
+        if not (key in missing and any(meant[: len(key)] == key for meant in misspelt))
+    ]
 
 
 def _key(location: Sequence[str | int], kind: str, data: Any) -> Key:
@@ -84,12 +91,16 @@ def _key(location: Sequence[str | int], kind: str, data: Any) -> Key:
     return tuple(key)
 
 
+def _problem(key: Key, item: Mapping[str, Any], data: object, schema: Mapping[str, Any]) -> Problem:
+    if item["type"] in EXTRA:
+        return _unknown_key(key, data, schema)
+    return Problem(*_message(key, item, data, schema))
+
+
 def _message(
     key: Key, item: Mapping[str, Any], data: object, schema: Mapping[str, Any]
 ) -> tuple[Key, str]:
     kind, context, value = item["type"], item.get("ctx", {}), item["input"]
-    if kind in EXTRA:
-        return key, _unknown_key(key, data, schema)
     if kind in MISSING:
         meaning = _description(key, data, schema)
         return key, f"missing; {meaning}" if meaning else "missing; this key is needed"
@@ -127,8 +138,9 @@ def _wrong_kind(kind: str) -> str | None:
     return WRONG_KIND.get(name) if ending in ("type", "parsing") else None
 
 
-def _joined(messages: list[str]) -> str:
+def _joined(same_key: Sequence[Problem]) -> str:
     """One sentence for the errors of several branches of a union at one key."""
+    messages = [problem.message for problem in same_key]
     needs = [message for message in messages if message.startswith("needs ")]
     if len(messages) == 1 or len(needs) != len(messages):
         return "; ".join(messages)
@@ -141,12 +153,12 @@ def _listed(expected: str) -> list[str]:
     return expected.replace(" or ", ", ").split(", ")
 
 
-def _unknown_key(key: Key, data: object, schema: Mapping[str, Any]) -> str:
+def _unknown_key(key: Key, data: object, schema: Mapping[str, Any]) -> Problem:
     name = str(key[-1])
     for section in ((), *((section,) for section in _properties((), data, schema))):
         if name in _properties(section, data, schema):
-            return f"unknown key here; did you mean {dotted((*section, name))}?"
-    return unknown(name, _properties(key[:-1], data, schema), "the keys here are")
+            return Problem(key, "unknown key here", (*section, name))
+    return unknown_key(key, _properties(key[:-1], data, schema), "the keys here are")
 
 
 def _description(key: Key, data: object, schema: Mapping[str, Any]) -> str:

@@ -38,19 +38,22 @@ class Problem:
 
     key: Key
     message: str
+    meant: Key = ()  # the key that a misspelt one most likely means
 
 
 @dataclass
 class SpecFile:
     """A spec as read: plain data, the origin of each key, and the problems so far.
 
-    `origin` holds a line number (from 1) or the text of the override that set the key.
+    `origin` holds a line number (from 1) or the text of the override that set the key, `written`
+    how the user wrote a key that has another name in `data`, such as one in a group.
     """
 
     name: str
     data: dict[str, Any] = field(default_factory=dict)
     origin: dict[Key, int | str] = field(default_factory=lambda: {(): 1})
     problems: list[Problem] = field(default_factory=list)
+    written: dict[Key, Key] = field(default_factory=dict)
     _overrides: list[tuple[Key, str]] = field(default_factory=list, repr=False)  # few, of `origin`
 
     def error(self, problems: Iterable[Problem]) -> ConfigError:
@@ -64,10 +67,30 @@ class SpecFile:
 
     def _located(self, problem: Problem) -> tuple[float, str]:
         origin = self._origin(problem.key)
-        subject = f"{dotted(problem.key)}: " if problem.key else ""
+        subject = f"{dotted(self._as_written(problem.key))}: " if problem.key else ""
+        text = f"{subject}{problem.message}{self._hint(problem)}"
         if isinstance(origin, str):
-            return float("inf"), f"{origin}: {subject}{problem.message}"
-        return origin, f"{self.name}:{origin}: {subject}{problem.message}"
+            return float("inf"), f"{origin}: {text}"
+        return origin, f"{self.name}:{origin}: {text}"
+
+    def _as_written(self, key: Key) -> Key:
+        """A key as the user wrote it, with the group that it or its container is in."""
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.written:
+                return (*self.written[key[:length]], *key[length:])
+        return key
+
+    def _hint(self, problem: Problem) -> str:
+        """The key that a misspelt one means: its name alone if it belongs in the same place."""
+        if not problem.meant:
+            return ""
+        shown = dotted(problem.meant)
+        if problem.meant[:-1] == problem.key[:-1]:
+            group = str(problem.key[-1]).removesuffix(str(self._as_written(problem.key)[-1]))
+            name = str(problem.meant[-1])
+            if name.startswith(group):  # "" for a key that is in no group
+                shown = name.removeprefix(group)
+        return f"; did you mean {shown}?"
 
     def _origin(self, key: Key) -> int | str:
         """Line or override that set a key or its container; an override of a part goes first."""
@@ -90,7 +113,11 @@ class SpecFile:
         parsed = _parse(value, origin)
         if parsed.problems:
             raise ConfigError("\n".join(f"{origin}: {p.message}" for p in parsed.problems))
-        container, key = self._descend(list(flat(tuple(path.strip().split(".")))), origin)
+        written = tuple(path.strip().split("."))
+        container, key = self._descend(list(flat(written)), origin)
+        self.written = {k: v for k, v in self.written.items() if k[: len(key)] != key}
+        if flat(written) != written:
+            self.written[key] = written
         if container is None:
             return
         container[key[-1]] = parsed.data
@@ -285,6 +312,15 @@ def nearest(name: str, known: Iterable[object]) -> str | None:
             return folded[candidate]
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
+
+
+def unknown_key(key: Key, known: Iterable[object], there_are: str, what: str = "key") -> Problem:
+    """Problem of a key that is not among the known keys of its mapping."""
+    names = [str(candidate) for candidate in known]
+    close = nearest(str(key[-1]), names)
+    if close is None:
+        return Problem(key, unknown(str(key[-1]), names, there_are, what))
+    return Problem(key, f"unknown {what}", (*key[:-1], close))
 
 
 def unknown(name: str, known: Iterable[object], there_are: str, what: str = "key") -> str:

@@ -20,7 +20,7 @@ GROUPS = {
 }
 
 # Keys that were removed, each with the value that it always has now.
-REMOVED: Mapping[Key, Any] = {
+REMOVED: Mapping[Key, object] = {
     ("recipe", "keep_text_perplexity_low"): 0.0,
     ("recipe", "keep_text_perplexity_high"): 1.0,
     ("recipe", "preference_margin"): 1.0,
@@ -78,20 +78,25 @@ def _flatten(file: SpecFile) -> list[Problem]:
         for path, value in _leaves(fields):
             *_, field = flat((*map(str, section), *path))
             if field in found:
-                problems.append(Problem((*section, field), "given twice; keep one of them"))
-            _renamed(file, (*section, *path), (*section, field))
+                message = f"given twice, here and as {field}; keep one of them"
+                problems.append(Problem((*section, field), message))
+            if path != (field,):
+                _renamed(file, (*section, *path), (*section, field))
+                file.written[(*section, field)] = (*section, *path)
             found[field] = value
     return problems
 
 
 def _renamed(file: SpecFile, old: Key, new: Key) -> None:
-    """Give a key and all inside of it the line that they have under their old name."""
-    for key, place in list(file.origin.items()):
-        if key[: len(old)] == old:
-            file.origin[(*new, *key[len(old) :])] = place
+    """Give a key and all inside of it the origin that they, or their group, had by the old name."""
+    moved = {key: place for key, place in file.origin.items() if key[: len(old)] == old}
+    nearest = next(key for n in range(len(old), -1, -1) if (key := old[:n]) in file.origin)
+    file.origin = {k: place for k, place in file.origin.items() if k[: len(new)] != new}
+    file.origin[new] = file.origin[nearest]
+    file.origin |= {(*new, *key[len(old) :]): place for key, place in moved.items()}
 
 
-def _leaves(fields: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(fields: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], object]]:
     """Paths and values of a section's fields; a field is not split, a band of a threshold is."""
     for group, value in fields.items():
         if group not in GROUPS or not isinstance(value, Mapping):

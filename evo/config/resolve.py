@@ -1,23 +1,36 @@
-"""Finding a spec's file, and filling in what it leaves out: absolute paths, the full recipe."""
+"""Finding a spec's file and those it names, and filling in absolute paths and the full recipe."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from evo.config.aggregates import with_names
 from evo.config.checks import importing_from
 from evo.config.evaluator import resolved_command
-from evo.config.file import ConfigError, nearest
+from evo.config.file import ConfigError, Key, Problem, nearest
 from evo.config.genomes import baseline_names, filled_genes, mixable
 from evo.config.rounds import Rounds
 from evo.config.sections import QUICKSTART, Search, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
-from fitness.data.documents import Source, is_on_hub
+from fitness.data import hub
+from fitness.data.documents import Source, existing, is_on_hub
+from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.models.gguf import is_gguf
 from fitness.recipe import Recipe
 from population.strategies import least_population
+
+EACH = ""  # stands for every key of a mapping
+SOURCES: tuple[Key, ...] = (("sources", EACH), ("domains", EACH), ("domains", EACH, EACH))
+FILES: tuple[Key, ...] = (
+    ("parts", EACH),
+    ("prompts", EACH, "selection"),
+    ("prompts", EACH, "test"),
+    ("rounds", "prompts"),
+)
+MODELS: tuple[Key, ...] = (("model", "base"), ("rounds", "second"))
+MEASURED = ("domains", "prompts")  # by an evaluator that reads recipes
 
 
 def resolve_spec(name: str | Path) -> Path:
@@ -91,7 +104,7 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         config,
         evaluator=evaluator,
         import_from=_absolute(config.import_from, folder),
-        model=_changed(config.model, base=_base(config.model.base, folder)),
+        model=_changed(config.model, base=base_path(config.model.base, folder)),
         sources=_absolute_in(config.sources, folder),
         parts=_absolute_in(config.parts, folder),
         domains=_absolute_in(config.domains, folder),
@@ -107,7 +120,7 @@ def _rounds(rounds: Rounds | None, folder: Path) -> Rounds | None:
     if rounds is None:
         return None
     prompts = rounds.prompts and _absolute(rounds.prompts, folder)
-    moved: Rounds = _changed(rounds, prompts=prompts, second=_base(rounds.second, folder))
+    moved: Rounds = _changed(rounds, prompts=prompts, second=base_path(rounds.second, folder))
     return moved
 
 
@@ -138,7 +151,7 @@ def _absolute(path: str, folder: Path) -> str:
     return os.path.normpath(folder / Path(os.path.expanduser(path)))
 
 
-def _base(base: str, folder: Path) -> str:
+def base_path(base: str, folder: Path) -> str:
     """Absolute path of a model folder or GGUF file; a Hub id unchanged."""
     if base == QUICKSTART:
         return str(QUICKSTART_FOLDER / "model")
@@ -146,3 +159,52 @@ def _base(base: str, folder: Path) -> str:
     if base and (looks_like_a_path or (folder / base).is_dir()):
         return _absolute(base, folder)
     return base
+
+
+def reads_data(config: SearchConfig) -> bool:
+    """True if model and sources are read: a command may need neither."""
+    named = isinstance(config.evaluator, Command) and bool(config.model.base)
+    return config.form.mixes or named
+
+
+def missing_paths(
+    data: Mapping[str, object], config: SearchConfig, folder: Path
+) -> Iterator[Problem]:
+    """Paths in a spec that do not exist, of those that a launch reads.
+
+    `data` is the spec as written, so that errors of other keys hide none; `config` is its valid
+    part, and `folder` the folder of the spec.
+    """
+    if not reads_data(config):
+        return
+    for key, path in _paths(data, folder):
+        if config.form.reads_recipe or key[0] not in MEASURED:
+            try:
+                existing(path, folder)
+            except InputError as error:
+                yield Problem(key, str(error))
+
+
+def _paths(data: object, folder: Path) -> Iterator[tuple[Key, str]]:
+    """Key and text of every path in a spec; what is on the Hub has none."""
+    for pattern in SOURCES:
+        for key, source in _at(data, pattern):
+            path = source.get("path") if isinstance(source, Mapping) else None
+            on_hub = isinstance(source, Mapping) and source.get("format") == "hub"
+            if isinstance(path, str) and not on_hub and not path.startswith(hub.PREFIX):
+                yield (*key, "path"), path
+    for pattern in FILES:
+        yield from ((key, path) for key, path in _at(data, pattern) if isinstance(path, str))
+    for pattern in MODELS:
+        for key, base in _at(data, pattern):
+            if isinstance(base, str) and os.path.isabs(place := base_path(base, folder)):
+                yield key, place
+
+
+def _at(data: object, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, object]]:
+    """Values at all keys of nested mappings that match a pattern, each with its key."""
+    if not pattern:
+        yield key, data
+    elif isinstance(data, Mapping):
+        for name in data if pattern[0] == EACH else data.keys() & {pattern[0]}:
+            yield from _at(data[name], pattern[1:], (*key, name))

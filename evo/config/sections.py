@@ -33,6 +33,11 @@ ONLY = "only "
 
 SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` measures busy workers
 
+NUMBERS = (
+    "Numbers are those of YAML 1.2, such as 1e-4 or 1.0e-4. Programs that read YAML 1.1, such as "
+    "PyYAML, take 1e-4 for text: for them write the point and the sign, 1.0e-4 or 1.0e+5."
+)
+
 SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
 
@@ -131,7 +136,8 @@ class Search(Section):
         default=16,
         ge=1,
         description="Individuals to breed from, and in a generation; the first are the baselines. "
-        "Default: 16, or half of a smaller budget, and at least what the strategy needs.",
+        "Default: 16, or half of the evaluations if the budget has fewer than 16, so that the "
+        "other half is bred; never fewer than the strategy needs.",
     )
     schedule: Literal["clock", "asynchronous", "generational"] = Field(
         default="clock",
@@ -283,7 +289,7 @@ class Comparison(Section):
 
 
 class SearchConfig(Section):
-    """A search spec (search.yaml), validated and frozen; `evo.config.load` makes one."""
+    """A search spec (search.yaml)."""
 
     name: Name = Field(description="Name of the run's folder: runs/<name>-<time>.")
     seed: int = Field(default=0, ge=0, description="Seed of all randomness of search and training.")
@@ -383,4 +389,5 @@ class SearchConfig(Section):
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a spec, for editors."""
     schema = SearchConfig.model_json_schema()
+    schema["description"] += f" {NUMBERS}"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,13 +1,12 @@
 """The screen of an annotator, as JSON, and the actions of the page's buttons."""
 
 from collections.abc import Callable
-from typing import Any
 
 from fitness.errors import InputError
 from fitness.feedback.judgements import named
 from fitness.feedback.store import Store
 
-Request = dict[str, Any]
+Request = dict[str, object]
 SIDES = {"a": ("first", "second"), "b": ("second", "first"), "tie": ("tie", "tie")}
 
 

@@ -137,7 +137,7 @@ class _Request(BaseHTTPRequestHandler):
             )
         return name
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, object]:
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request is application/json")
         length = self.headers.get("Content-Length", "")

@@ -260,7 +260,7 @@ def _values(facts: Facts, individual: int | None, names: Sequence[str]) -> dict[
     return {n: None if v is None or pd.isna(v) else float(v) for n, v in values.items()}
 
 
-def _constraints(facts: Facts, leader: int | None) -> list[dict[str, Any]]:
+def _constraints(facts: Facts, leader: int | None) -> list[dict[str, object]]:
     """Each constraint with the value of the leader, which may violate it if no other is nearer."""
     limits = constraints(facts)
     values = _values(facts, leader, [limit.name for limit in limits])

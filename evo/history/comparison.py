@@ -136,7 +136,7 @@ def comparison(facts: Facts) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else COLUMNS)
 
 
-def _lead(lead: Difference) -> dict[str, Any]:
+def _lead(lead: Difference) -> dict[str, object]:
     """Columns of the table for a difference."""
     errors = lead.margin / lead.error if lead.error else np.inf * lead.margin
     columns = {"margin": lead.margin, "margin_se": errors, "p": lead.p}

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from evo import history
 from evo.config import Composed, Objective, aggregates
-from evo.history.comparison import WINNER, result
+from evo.history.comparison import WINNER, listed, result
 from evo.history.tables import FULL
 from evo.record.facts import launch_of
 from evo.record.ledger import read
@@ -27,6 +28,7 @@ from population.front import volumes, worst
 
 Array = npt.NDArray[np.float64]
 CHECKPOINTS = 6
+IDS = 12  # individuals named for each reason
 HELD_OUT = "held-out data"  # one of the conditions
 
 
@@ -42,7 +44,8 @@ class Trace:
     budgets: Array  # trained on so far
     hours: Array
     tests: dict[str, Result]  # of the winner, on the test split
-    conditions: dict[str, Any]  # that differ where runs cannot quite be compared
+    conditions: dict[str, object]  # that differ where runs cannot quite be compared
+    uncounted: dict[str, list[int]]  # individuals that cannot be the best so far, by the reason
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,26 @@ class Overlay:
             if any(run.aggregates.get(name) != first.aggregates.get(name) for run in others)
         ]
 
+    def left_out(self) -> list[str]:
+        """Sentences on objectives and individuals that are not compared, with the reason."""
+        sentences = []
+        for name in dict.fromkeys(name for run in self.runs for name in run.objectives):
+            signs = {run.objectives.get(name) for run in self.runs}
+            if name not in self.objectives and len(signs) > 1:  # else the notes say why
+                having = listed(run.name for run in self.runs if name in run.objectives)
+                sentences.append(
+                    f"{name} is left out: it is not an objective of all these runs in the same "
+                    f"direction, but of {having}."
+                )
+        for run in self.runs:
+            reasons = [f"{why} ({_ids(ids)})" for why, ids in run.uncounted.items() if ids]
+            if reasons:
+                sentences.append(
+                    f"Individuals of {run.name} that are left out of the best so far: "
+                    f"{', '.join(reasons)}."
+                )
+        return sentences
+
 
 def overlay(runs: Sequence[Path]) -> Overlay:
     """Read runs and compare them; InputError if they have no objective in common."""
@@ -188,11 +211,12 @@ def to_json(found: Overlay) -> dict[str, Any]:
         "objectives": _directions(found.objectives),
         "checkpoints": {"evaluations": found.evaluations, "budgets": found.budgets},
         "notes": found.notes(),
+        "left_out": found.left_out(),
         "runs": runs_as_json,
     }
 
 
-def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, Any]:
+def _test(found: Overlay, objective: str, run: Trace, test: Result) -> dict[str, object]:
     """Result of a winner on the test split, and its differences from the other runs' winners."""
     leads = {
         other.name: lead
@@ -270,7 +294,31 @@ def _trace(name: str, facts: history.Facts) -> Trace:
             "constraints": list(spec.constraints),
             "token budget of a fine-tune": full,
         },
+        _uncounted(rows),
     )
+
+
+def _uncounted(rows: pd.DataFrame) -> dict[str, list[int]]:
+    """Individuals of which no evaluation counts, by the first reason that holds for them all."""
+    reasons = {
+        "failed": rows["status"] != "ok",
+        "not trained on the full token budget": rows["fidelity"] < FULL,
+        "break a constraint": rows["violation"] > 0,
+    }
+    ids, left = rows["individual"], np.ones(len(rows), bool)
+    uncounted = {}
+    for why, fails in reasons.items():
+        passing = left & ~fails.to_numpy(bool)
+        uncounted[why] = sorted(map(int, {*ids[left]} - {*ids[passing]}))
+        left = passing
+    return uncounted
+
+
+def _ids(individuals: Sequence[int]) -> str:
+    """The first few numbers, and how many more there are."""
+    more = len(individuals) - IDS
+    shown = ", ".join(map(str, individuals[:IDS]))
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _names(runs: Sequence[Path]) -> list[str]:

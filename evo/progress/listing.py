@@ -30,7 +30,7 @@ def runs_in(folders: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def listed(runs: Sequence[Path]) -> list[dict[str, Any]]:
+def listed(runs: Sequence[Path]) -> list[dict[str, object]]:
     """Each run's status with its launch in Unix seconds, oldest first; or why it can't be read."""
     found: list[dict[str, Any]] = []
     for run in runs:

@@ -155,7 +155,7 @@ def _in_settings(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from _in_settings(value)
 
 
-def _settings(path: Path) -> Mapping[str, Any]:
+def _settings(path: Path) -> Mapping[str, object]:
     """Read a JSON object; empty if it cannot be read, which is reported on loading the folder."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ KIND = Kind(
 )
 
 
-def _by_column(value: Any) -> Any:
+def _by_column(value: Any) -> object:
     """`[a, b]` and `{a: , b: }` are short for `{a: {}, b: {}}`."""
     if isinstance(value, list) and all(isinstance(column, str) for column in value):
         return {column: {} for column in value}
@@ -38,7 +38,7 @@ def _by_column(value: Any) -> Any:
     return value
 
 
-def _options(value: Any) -> Any:
+def _options(value: Any) -> object:
     """`[lora, none]` is short for `{options: [lora, none]}`."""
     return {"options": value} if isinstance(value, list) else value
 

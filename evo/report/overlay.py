@@ -124,6 +124,7 @@ def summary(found: Overlay) -> "RenderableType":
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(note, "bold yellow") for note in found.notes()]
+    parts += [Text(sentence) for sentence in found.left_out()]
     for table in tables(found):
         shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for place, cell in enumerate(table.head):
@@ -138,7 +139,7 @@ def write(found: Overlay, path: Path) -> None:
     """Write the page; it appears whole or not at all."""
     said = {
         "name": listed(run.name for run in found.runs),
-        "notes": found.notes(),
+        "notes": [*found.notes(), *found.left_out()],
         "tables": tables(found),
         "verdict": None,
         "links": (),

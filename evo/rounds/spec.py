@@ -22,7 +22,7 @@ class Legacy:
     """Results of earlier rounds for the next: data by source, genomes, and a model."""
 
     files: Mapping[str, Path]
-    genomes: Sequence[Mapping[str, Any]]  # the best of them first
+    genomes: Sequence[Mapping[str, object]]  # the best of them first
     best: Path | None = None  # a model folder, if rounds start from the best model so far
     scores: frozenset[str] = frozenset()  # that samples of the pool have
 

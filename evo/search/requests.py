@@ -7,7 +7,6 @@ An evaluation that an earlier round has, or that is in the ledger or shared with
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from evo.cluster.queue import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
@@ -64,7 +63,7 @@ class Requests:
         self.results = Results(config, ledger)
         self.lineages = Lineages(config, individual, self._first)
 
-    def _first(self, number: int) -> Mapping[str, Any]:
+    def _first(self, number: int) -> Mapping[str, object]:
         """The details of an individual's first evaluation at full fidelity."""
         return self.results[number, self._config.seed, 1.0, "selection"].details
 
@@ -122,7 +121,7 @@ class Requests:
         """Groups of specs whose recipes match, so that they can be trained in one bucket."""
         if not self._config.form.trains:
             return [[spec] for spec in specs]
-        buckets: dict[Any, list[EvaluationSpec]] = {}
+        buckets: dict[object, list[EvaluationSpec]] = {}
         for place, spec in enumerate(specs):
             key = shared(spec)
             buckets.setdefault(("alone", place) if key is None else key, []).append(spec)

@@ -8,7 +8,7 @@ another member's.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import dropout, pad
@@ -17,8 +17,13 @@ from fitness.errors import InputError
 from fitness.models.base import Base, dropout_rate
 from fitness.recipe import Recipe
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 ADAPTER = "default"  # PEFT's name for the only one
-Adapter = Mapping[str, tuple[Any, Any]]  # by module: A, (rank, in), and B, (out, rank)
+Adapter = Mapping[
+    str, tuple[torch.Tensor, torch.Tensor]
+]  # by module: A, (rank, in), and B, (out, rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,13 @@ class BucketLoRA:
         rows = [[_padded(pair, self.rank) for pair in one.values()] for one, _ in drawn]
         self._hold(torch.stack([torch.cat([flat for f in row for flat in f]) for row in rows]))
 
-    def _hold(self, weights: Any) -> None:
+    def _hold(self, weights: torch.Tensor) -> None:
         """Store weights and gradients contiguously, with views for the layers and the optimiser."""
         self.weights, self.gradients = weights, torch.zeros_like(weights)
-        self.factors: dict[str, tuple[Any, Any]] = {}
-        self._places: list[Any] = []  # of each factor's gradient, in the order of the factors
+        self.factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._places: list[
+            torch.Tensor
+        ] = []  # of each factor's gradient, in the order of the factors
         count, begin = len(weights), 0
         for name, width, out in self._shapes:
             down = (begin, begin + self.rank * width, (count, self.rank, width))
@@ -68,16 +75,18 @@ class BucketLoRA:
             self.factors[name] = (self._leaf(*down), self._leaf(*up))
         self.scale = self._scales[self.present].view(-1, 1, 1)
 
-    def _leaf(self, begin: int, end: int, shape: tuple[int, ...]) -> Any:
+    def _leaf(self, begin: int, end: int, shape: tuple[int, ...]) -> torch.Tensor:
         self._places.append(self.gradients[:, begin:end].view(shape))
         return self.weights[:, begin:end].view(shape).detach().requires_grad_()
 
-    def derive(self, loss: Any) -> None:
+    def derive(self, loss: torch.Tensor) -> None:
         """Fill `gradients` with the gradient of the sum of the members' losses."""
         leaves = [factor for pair in self.factors.values() for factor in pair]
         torch._foreach_copy_(self._places, torch.autograd.grad(loss, leaves))
 
-    def begin(self, model: Any, positional: Any, given: Mapping[str, Any]) -> None:
+    def begin(
+        self, model: "PreTrainedModel", positional: object, given: Mapping[str, torch.Tensor]
+    ) -> None:
         """Forward hook: note the batch's number of rows, which must divide among the members."""
         self._rows = len(given["input_ids"])
         if self._rows % len(self.present):
@@ -85,7 +94,9 @@ class BucketLoRA:
                 f"a batch of {self._rows} rows does not divide among {len(self.present)} members"
             )
 
-    def update(self, name: str, x: Any, result: Any, *, training: bool) -> Any:
+    def update(
+        self, name: str, x: torch.Tensor, result: torch.Tensor, *, training: bool
+    ) -> torch.Tensor:
         """Add each member's LoRA update on its own rows of `x` to the module's output `result`."""
         if x.ndim < 3 or len(x) != self._rows:
             raise InputError(
@@ -99,7 +110,7 @@ class BucketLoRA:
         low = torch.bmm(own.reshape(len(a), -1, x.shape[-1]), a.mT) * self.scale
         return (result + torch.bmm(low, b.mT).view(result.shape)).to(result.dtype)
 
-    def row(self, place: int) -> Any:
+    def row(self, place: int) -> torch.Tensor:
         """One member's weights as a parameter for an optimiser; `place` is that in the batch."""
         row = self.weights[place].detach().requires_grad_()
         row.grad = self.gradients[place]
@@ -136,17 +147,19 @@ def _initial(base: Base, member: Member) -> tuple[Adapter, float]:
         }, scale
 
 
-def _is_lora(module: Any) -> bool:
+def _is_lora(module: object) -> bool:
     return hasattr(module, "lora_A") and ADAPTER in module.lora_A
 
 
-def _padded(pair: tuple[Any, Any], rank: int) -> tuple[Any, Any]:
+def _padded(
+    pair: tuple[torch.Tensor, torch.Tensor], rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     a, b = pair
     missing = rank - len(a)
     return pad(a, (0, 0, 0, missing)).flatten(), pad(b, (0, missing)).flatten()
 
 
-def load(model: Any, adapter: Adapter) -> None:
+def load(model: "PreTrainedModel", adapter: Adapter) -> None:
     """Put a member's weights into a model that `Base.prepared` lends for its recipe."""
     with torch.no_grad():
         for name, (a, b) in adapter.items():
@@ -158,13 +171,13 @@ def load(model: Any, adapter: Adapter) -> None:
 class _Layer(torch.nn.Module):
     """A linear module of the base, computed once, plus each member's update on its own rows."""
 
-    def __init__(self, inner: Any, name: str, bucket: BucketLoRA) -> None:
+    def __init__(self, inner: torch.nn.Module, name: str, bucket: BucketLoRA) -> None:
         super().__init__()
         self.inner = inner
         self._name = name
         self._bucket = bucket
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._bucket.update(self._name, x, self.inner(x), training=self.training)
 
 

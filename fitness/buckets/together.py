@@ -13,6 +13,8 @@ from fitness.recipe import Recipe, fields
 from fitness.training.supervised import Diverged, TrainingReport, precise
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from fitness.models.base import Base
 
 Answers = Mapping[str, list[str]]  # by prompt set, in the order of its prompts
@@ -22,7 +24,7 @@ SHARED = sorted(fields(lambda use: use.bucket == "shared"))
 HONOURED = fields(lambda use: use.bucket != "default")
 
 
-def fits(recipe: Recipe) -> tuple[Any, ...] | None:
+def fits(recipe: Recipe) -> tuple[object, ...] | None:
     """Key of the bucket of a recipe: equal keys can train together; None where it must train alone.
 
     Anything but LoRA trains alone, as does a recipe that sets a field that buckets do not honour.
@@ -37,7 +39,7 @@ def fits(recipe: Recipe) -> tuple[Any, ...] | None:
     return tuple(getattr(recipe, name) for name in SHARED)
 
 
-def shared(spec: EvaluationSpec) -> tuple[Any, ...] | None:
+def shared(spec: EvaluationSpec) -> tuple[object, ...] | None:
     """Key of the bucket of an evaluation; None where it must train alone.
 
     A fine-tune that pauses or resumes trains alone, as it did before the pause.
@@ -58,7 +60,7 @@ class Trained:
     answers: Answers | None = field(default=None, repr=False)
     answer_seconds: float = 0.0  # its share of the seconds of generation
 
-    def finetune(self, model: Any, *_: Any, **__: Any) -> TrainingReport:
+    def finetune(self, model: "PreTrainedModel", *_: Any, **__: Any) -> TrainingReport:
         """Stand-in for `supervised.finetune`: load the trained adapter. Raises Diverged."""
         from fitness.buckets.lora import load
 
@@ -79,7 +81,7 @@ def train_together(
 
     `mixed` gives their data; `write` generates the answers of the members that finished training.
     """
-    groups: dict[Any, list[_Prepared]] = defaultdict(list)
+    groups: dict[object, list[_Prepared]] = defaultdict(list)
     for spec in specs:
         try:
             key = shared(spec)

@@ -8,7 +8,6 @@ the result is that of `supervised.finetune`, but for the rounding of sums in ano
 import math
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +90,7 @@ def finetune(
     return [outcomes[place] for place in range(len(recipes))]
 
 
-def _losses(bucket: BucketLoRA, drawn: Sequence[Batch]) -> Any:
+def _losses(bucket: BucketLoRA, drawn: Sequence[Batch]) -> torch.Tensor:
     """Mean loss of each active member over its own tokens, (members,); nats per token."""
     model, device = bucket.base.model, bucket.base.device
     if any(b.position_ids is not None or b.others or b.learned is not None for b in drawn):
@@ -115,7 +114,7 @@ def _wide(rows: np.ndarray, longest: int, filling: int) -> np.ndarray:
     return np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=filling)
 
 
-def _clip(bucket: BucketLoRA) -> Any:
+def _clip(bucket: BucketLoRA) -> torch.Tensor:
     """Clip each member's gradient to its recipe's norm; return the norms before, (members,)."""
     recipes = [bucket.members[place].recipe for place in bucket.present]
     norms = bucket.gradients.norm(dim=1)
@@ -124,7 +123,7 @@ def _clip(bucket: BucketLoRA) -> Any:
     return norms
 
 
-def _optimiser(bucket: BucketLoRA) -> Any:
+def _optimiser(bucket: BucketLoRA) -> torch.optim.AdamW:
     """AdamW with a group for each active member: one row of weights, all of matrices."""
     groups = []
     for place, number in enumerate(bucket.present):
@@ -139,7 +138,9 @@ def _optimiser(bucket: BucketLoRA) -> Any:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _without(gone: Collection[int], bucket: BucketLoRA, streams: Streams, adam: Any) -> Any:
+def _without(
+    gone: Collection[int], bucket: BucketLoRA, streams: Streams, adam: torch.optim.AdamW
+) -> torch.optim.AdamW:
     """Drop members from the batch; return the optimiser of the others, with its moments."""
     kept = [place for place, number in enumerate(bucket.present) if number not in gone]
     if len(kept) == len(bucket.present):

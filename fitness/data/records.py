@@ -199,12 +199,16 @@ def rows(
     ]
 
 
+def is_chat(record: Mapping[str, Any]) -> bool:
+    """True for a record of chat messages, which a chat template renders."""
+    return isinstance(record.get("prompt", []), list)
+
+
 def unread(record: Mapping[str, Any], kind: Kind) -> list[str]:
     """The columns of a record that have a value and are not used."""
     if kind not in READ:
         return []
-    chat = isinstance(record.get("prompt", []), list)
-    read = READ[kind].union(ARGUMENTS) if chat else READ[kind]
+    read = READ[kind].union(ARGUMENTS) if is_chat(record) else READ[kind]
     return [name for name, value in record.items() if name not in read and value is not None]
 
 
@@ -217,22 +221,26 @@ def notes_of(ignored: Collection[str]) -> list[str]:
 
 
 def torn_note(
-    torn: Sequence[int], first: Row, records: int, tokenizer: "PreTrainedTokenizerBase"
+    torn: Mapping[int, bool], first: Row, records: int, tokenizer: "PreTrainedTokenizerBase"
 ) -> str:
     """The note on prompts that end differently in training than in generation.
 
-    `torn` has the numbers of such records, `first` is the first such row.
+    `torn` has the number of each such record, and whether it is a chat; `first` is the first row.
     """
+    remedies = {
+        True: "If the chat template adds it, such as an opened thought, begin the answers with it, "
+        'or turn it off in `chat_template_kwargs`, such as {"enable_thinking": false}',
+        False: "If it is a space at the end of a text, move it to the beginning of the answer",
+    }
+    given = ". ".join(text for chat, text in remedies.items() if chat in torn.values())
+    example = next(iter(torn))
     ends = (tokenizer.decode(list(part)[:TORN_SHOWN]) for part in (first.torn, first.answer))
     alone, learned = map(shortened, ends)
     return (
         f"in {len(torn):,} of its {records:,} records a prompt ends differently in generation than "
-        f"in training: record {torn[0]:,}, for example, ends in {alone} when the model is to "
+        f"in training: record {example:,}, for example, ends in {alone} when the model is to "
         f"answer it, but in training its answer begins with {learned} instead. The model would "
-        "learn to answer without that end, and then be given prompts that have it. If the chat "
-        "template adds it, such as an opened thought, begin the answers with it, or turn it off in "
-        '`chat_template_kwargs`, such as {"enable_thinking": false}; if it is a space at the end '
-        "of a text, move it to the beginning of the answer"
+        f"learn to answer without that end, and then be given prompts that have it. {given}"
     )
 
 

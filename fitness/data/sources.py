@@ -17,7 +17,7 @@ from fitness.data import checksums, hub
 from fitness.data.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.data.kinds import Kind
 from fitness.data.labels import labelled, tokens_around
-from fitness.data.records import COLUMNS, Records, Row, notes_of, rows, torn_note, unread
+from fitness.data.records import COLUMNS, Records, Row, is_chat, notes_of, rows, torn_note, unread
 from fitness.data.samples import sample_in
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.data.tokens import long_text_tokens, opening_tokens, separator, text_tokens
@@ -269,7 +269,7 @@ def _write_records(
     index, end, documents = array("q"), 0, 0
     scores: list[Mapping[str, float]] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
-    torn: list[int] = []  # numbers of records
+    torn: dict[int, bool] = {}  # by number of the record, whether it is a chat
     first: Row | None = None  # torn one
     for where, record in every:
         documents += 1
@@ -280,7 +280,7 @@ def _write_records(
         for row in found:
             if row.torn:
                 first = first or row
-                torn += [documents] if torn[-1:] != [documents] else []
+                torn[documents] = is_chat(record)
             file.write(np.array(row.prompt + row.answer, dtype=dtype).tobytes())
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.buckets.together import Answers, Trained, train_together
 from fitness.cost import Shape, training_flops
@@ -28,6 +28,9 @@ from fitness.training.ranks import ALONE
 from fitness.training.reference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Loss, cross_entropy, finetune, precise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Builtin:
@@ -95,7 +98,11 @@ class Builtin:
         return Evaluation(spec, Status.OK, {}, cost, details)
 
     def _measure(
-        self, model: Any, task: Task, spec: EvaluationSpec, written: Answers | None = None
+        self,
+        model: "PreTrainedModel",
+        task: Task,
+        spec: EvaluationSpec,
+        written: Answers | None = None,
     ) -> Measured:
         base = self._base
         return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
@@ -161,7 +168,9 @@ class Builtin:
         """Rows computed at once. Unpacked documents would need more memory than packed ones."""
         return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
 
-    def _stopping(self, task: Task, model: Any, recipe: Recipe, steps: int) -> EarlyStopping:
+    def _stopping(
+        self, task: Task, model: "PreTrainedModel", recipe: Recipe, steps: int
+    ) -> EarlyStopping:
         """Early stopping by the selection split, whatever split is scored afterwards."""
         file = task.domains[task.stop_on]["selection"]
 
@@ -272,7 +281,7 @@ def budget_of(task: Task, spec: EvaluationSpec) -> int:
     return round(task.budget_tokens * share)
 
 
-def _keep_weights(model: Any, task: Task, spec: EvaluationSpec) -> None:
+def _keep_weights(model: "PreTrainedModel", task: Task, spec: EvaluationSpec) -> None:
     if task.artifacts is not None and spec.keep_weights and spec.split == "selection":
         weights.keep(model, weights.folder_of(task.artifacts, spec.individual))
 

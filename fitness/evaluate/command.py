@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluate import materialise
@@ -26,6 +26,9 @@ from fitness.evaluate.transcript import Transcript
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.evaluators import Command, filled_in
 from fitness.secrets import quoted, without_secrets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 MEASUREMENTS_BYTES = 2**20
@@ -148,7 +151,9 @@ def _ask(task: Task, spec: EvaluationSpec, values: Mapping[str, str]) -> None:
     Path(values["recipe"]).write_text(json.dumps(request, indent=1), encoding="utf-8")
 
 
-def _write_data(task: Task, spec: EvaluationSpec, path: Path, tokenizer: Any) -> None:
+def _write_data(
+    task: Task, spec: EvaluationSpec, path: Path, tokenizer: "PreTrainedTokenizerBase"
+) -> None:
     write = materialise.write_parquet if path.suffix == ".parquet" else materialise.write_jsonl
     windows = materialise.drawn(task, spec.recipe, seed=spec.seed, fidelity=spec.fidelity)
     write(path, windows, tokenizer)

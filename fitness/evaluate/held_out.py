@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,17 @@ from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 SAMPLES = 4
 
 Measured = tuple[dict[str, float], dict[str, Any]]  # measurements by name; details
 
 
 def measure(
-    model: Any,
-    tokenizer: Any,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     task: Task,
     spec: EvaluationSpec,
     answers: Answers | None = None,
@@ -76,7 +79,10 @@ def measure(
 
 
 def answers_each(
-    model: Any, tokenizer: Any, task: Task, specs: Sequence[EvaluationSpec]
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    specs: Sequence[EvaluationSpec],
 ) -> list[Answers]:
     """Answers of each member of a bucket to the prompts, by set; all specs have one split."""
     from fitness.buckets.sampling import generate_each
@@ -94,7 +100,12 @@ def answers_each(
 
 
 def _scores(
-    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+    model: "PreTrainedModel",
+    file: TokenFile,
+    length: int,
+    end: int,
+    masking: Masking | None,
+    packs: bool,
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     """Measurements of a domain that `metrics.HELD_OUT` lists for its kind, and the same by item."""
     if file.kind == "label":
@@ -111,7 +122,11 @@ def _scores(
 
 
 def held_out_loss(
-    model: Any, file: TokenFile, length: int, masking: Masking | None = None, packs: bool = True
+    model: "PreTrainedModel",
+    file: TokenFile,
+    length: int,
+    masking: Masking | None = None,
+    packs: bool = True,
 ) -> float:
     """Mean cross-entropy of held-out data in nats per token; a text is cut in windows of `length`.
 
@@ -124,7 +139,12 @@ def held_out_loss(
 
 
 def _loss_and_items(
-    model: Any, file: TokenFile, length: int, end: int, masking: Masking | None, packs: bool
+    model: "PreTrainedModel",
+    file: TokenFile,
+    length: int,
+    end: int,
+    masking: Masking | None,
+    packs: bool,
 ) -> tuple[float, dict[str, Any]]:
     """The mean loss of a text or of records, and its sums by document or record.
 
@@ -132,7 +152,7 @@ def _loss_and_items(
     """
     import torch
 
-    total = count = read = 0
+    total, count, read = 0.0, 0, 0
     losses: list[np.ndarray] = []  # by row or record: loss per label, NaN for one not counted
     with torch.inference_mode():
         for rows in _rows(model, file, length, packs):
@@ -173,7 +193,9 @@ def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) 
     ]
 
 
-def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, np.ndarray]:
+def _classified(
+    model: "PreTrainedModel", file: TokenFile, length: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The classes of a domain's texts, (texts,), and the model's logits, (texts, classes)."""
     import torch
 
@@ -191,7 +213,7 @@ def _classified(model: Any, file: TokenFile, length: int) -> tuple[np.ndarray, n
     return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
 
 
-def chosen_likelier(model: Any, file: TokenFile, length: int) -> list[bool]:
+def chosen_likelier(model: "PreTrainedModel", file: TokenFile, length: int) -> list[bool]:
     """Comparison for each preference: True if the chosen answer is more likely under the model."""
     import torch
 
@@ -211,7 +233,7 @@ def chosen_likelier(model: Any, file: TokenFile, length: int) -> list[bool]:
     return right
 
 
-def _rows(model: Any, file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
+def _rows(model: "PreTrainedModel", file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
     size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):

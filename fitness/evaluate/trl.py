@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.cost import Shape, training_flops
 from fitness.errors import InputError
@@ -28,6 +28,9 @@ from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe, fields
 from fitness.training.state import Curve
 from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 HONOURED = fields(lambda use: use.trl)
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -128,12 +131,17 @@ def by_trl(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     return run
 
 
-def _measured(base: Base, model: Any, task: Task, spec: EvaluationSpec) -> Measured:
+def _measured(base: Base, model: "PreTrainedModel", task: Task, spec: EvaluationSpec) -> Measured:
     return measure(model, base.tokenizer, task, spec, packs=base.probe.packs)
 
 
 def finetune(
-    base: Base, model: Any, recipe: Recipe, settings: TrlSettings, task: Task, spec: EvaluationSpec
+    base: Base,
+    model: "PreTrainedModel",
+    recipe: Recipe,
+    settings: TrlSettings,
+    task: Task,
+    spec: EvaluationSpec,
 ) -> TrainingReport:
     """Train `model`, which `base` has prepared for the recipe, in place. Raises Diverged.
 
@@ -198,7 +206,7 @@ def finetune(
 
 
 @contextmanager
-def _undisturbed(base: Base, model: Any) -> Iterator[None]:
+def _undisturbed(base: Base, model: "PreTrainedModel") -> Iterator[None]:
     """Undo a trainer's changes on leaving: patched forwards, configs, random states."""
     import numpy as np
     import torch

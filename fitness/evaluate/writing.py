@@ -16,6 +16,8 @@ from fitness.samples.write import write
 from fitness.training.supervised import precise
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from fitness.models.base import Base
 
 
@@ -60,7 +62,7 @@ def written(
     return cost, {"samples": [asdict(sample) for sample in samples]}
 
 
-def restore(model: Any, folder: Path, task: Task) -> None:
+def restore(model: "PreTrainedModel", folder: Path, task: Task) -> None:
     """Load an individual's checkpoint into a model that was prepared for its recipe."""
     if not (folder / weights.ADAPTER).is_file():
         lineage.begin(model, lineage.read(folder, task.head))

@@ -65,7 +65,7 @@ def read_judgements(
     return Found(tuple(new.values()), tuple(said.values()))
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """The records of a JSONL file, or of the one JSON list that Argilla writes."""
     with reading(path), path.open("rb") as file:
         opening = file.read(64).lstrip()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def continued_each(
     model: "PreTrainedModel",
     encoded: list[list[int]],
     members: int,
-    randomness: Callable[[int], AbstractContextManager[Any]],
+    randomness: Callable[[int], AbstractContextManager[object]],
     *,
     ends: Sequence[int],
     max_new_tokens: int,

@@ -19,7 +19,9 @@ class Streams(TorchFunctionMode):
     inside a fork.
     """
 
-    def __init__(self, seeds: Sequence[int], device: Any, rates: Sequence[float] = ()) -> None:
+    def __init__(
+        self, seeds: Sequence[int], device: torch.device, rates: Sequence[float] = ()
+    ) -> None:
         """`rates` are the members' dropout rates, in place of whatever rate a module asks for."""
         super().__init__()
         self._source = torch.random if device.type == "cpu" else torch.get_device_module(device)
@@ -74,7 +76,7 @@ class RowNumbers(TorchFunctionMode):
     next number in [0, 1), on any device. No random state is read or changed.
     """
 
-    def __init__(self, numbers: np.ndarray, device: Any) -> None:
+    def __init__(self, numbers: np.ndarray, device: torch.device) -> None:
         """`numbers`: (rows, tokens to sample)."""
         super().__init__()
         self._columns = iter(torch.from_numpy(numbers).float().to(device).split(1, dim=1))

@@ -259,7 +259,7 @@ def odds_among(top: dict[str, float], this: str, other: str) -> float:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    def redirect_request(self, *_: object, **__: object) -> None:
         return None
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fitness.errors import InputError
 from fitness.evaluation import Ancestor, Evaluation, EvaluationSpec, Status, Task
@@ -24,6 +24,12 @@ from fitness.models.loading import load
 from fitness.training.ranks import ALONE, Ranks
 from fitness.training.supervised import Diverged
 
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel
+
 RETRAINED = "retrained-"  # begins the name of the folder for ancestors that are trained again
 WRAPPED = "base_model.model."  # PEFT's prefix to the names of the base's modules
 OWN = "default"  # PEFT's name of the adapter that a fine-tune trains
@@ -32,8 +38,8 @@ OWN = "default"  # PEFT's name of the adapter that a fine-tune trains
 class Factors(NamedTuple):
     """An adapter's change of one matrix, `scale * b @ a`: b (out, r), a (r, in)."""
 
-    b: Any
-    a: Any
+    b: "Tensor"
+    a: "Tensor"
     scale: float
 
 
@@ -41,7 +47,7 @@ class Factors(NamedTuple):
 class StartingWeights:
     """Weights to start from: all of them by name, or an adapter's factors by module."""
 
-    all: Mapping[str, Any] = field(default_factory=dict)
+    all: Mapping[str, "Tensor"] = field(default_factory=dict)
     factors: Mapping[str, Factors] = field(default_factory=dict)
 
 
@@ -170,7 +176,7 @@ def read(folder: Path, head: Head = CAUSAL) -> StartingWeights:
     return StartingWeights(all={name: weight.data for name, weight in model.named_parameters()})
 
 
-def begin(model: Any, inherited: StartingWeights) -> None:
+def begin(model: "PreTrainedModel", inherited: StartingWeights) -> None:
     """Replace the initial weights of a prepared model by these."""
     import torch
 
@@ -193,7 +199,7 @@ def begin(model: Any, inherited: StartingWeights) -> None:
             module.weight.add_(product(factors, module).to(module.weight.device))
 
 
-def product(factors: Factors, module: Any) -> Any:
+def product(factors: Factors, module: "Module") -> "Tensor":
     """`scale * b @ a` in the shape of the module's weight, float32."""
     from transformers.pytorch_utils import Conv1D
 
@@ -201,7 +207,7 @@ def product(factors: Factors, module: Any) -> Any:
     return change.T if isinstance(module, Conv1D) else change
 
 
-def _change(layer: Any, name: str, inherited: StartingWeights) -> Factors | None:
+def _change(layer: "LoraLayer", name: str, inherited: StartingWeights) -> Factors | None:
     """The change that an adapted layer starts from, in at most its own rank; None for no change."""
     import torch
 
@@ -226,13 +232,13 @@ def _change(layer: Any, name: str, inherited: StartingWeights) -> Factors | None
     return _balanced(u, s, v, rank)
 
 
-def _balanced(u: Any, s: Any, v: Any, rank: int) -> Factors:
+def _balanced(u: "Tensor", s: "Tensor", v: "Tensor", rank: int) -> Factors:
     """The leading part of an SVD, with the roots of its singular values in both factors."""
     root = s[:rank].sqrt()
     return Factors(u[:, :rank] * root, root[:, None] * v[:rank], 1.0)
 
 
-def _place(factors: Factors, layer: Any) -> None:
+def _place(factors: Factors, layer: "LoraLayer") -> None:
     """Write factors into an adapter of at least their rank; B is 0 in the further ranks."""
     rank = factors.b.shape[1]
     a, b = layer.lora_A[OWN].weight, layer.lora_B[OWN].weight

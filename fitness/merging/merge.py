@@ -7,10 +7,10 @@ sign, mean of those that agree). DARE: Yu et al. 2024, sec. 3 (drop changes at r
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fitness.errors import InputError
 from fitness.merging.lineage import Factors, StartingWeights, product, read
@@ -18,6 +18,10 @@ from fitness.models import folders, weights
 from fitness.models.base import Base
 from fitness.models.loading import cuda_devices
 from fitness.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 MERGED = "merged"
 
@@ -158,7 +162,7 @@ def _adapters(
         )
 
 
-def _all(base: Base, parts: Sequence[StartingWeights], how: Merge) -> dict[str, Any]:
+def _all(base: Base, parts: Sequence[StartingWeights], how: Merge) -> dict[str, "Tensor"]:
     """Every weight of the base with the merged change, float32, one after the other."""
     import torch
 
@@ -171,7 +175,9 @@ def _all(base: Base, parts: Sequence[StartingWeights], how: Merge) -> dict[str, 
     return merged
 
 
-def _change(model: Any, name: str, untouched: Any, part: StartingWeights) -> Any:
+def _change(
+    model: "PreTrainedModel", name: str, untouched: "Tensor", part: StartingWeights
+) -> "Tensor":
     if name in part.all:
         return part.all[name] - untouched
     module = name.removesuffix(".weight")
@@ -180,12 +186,12 @@ def _change(model: Any, name: str, untouched: Any, part: StartingWeights) -> Any
     return untouched.new_zeros(untouched.shape)
 
 
-def _combined(changes: list[Any], by_share: Any, how: Merge) -> Any:
+def _combined(changes: list["Tensor"], by_share: "Tensor", how: Merge) -> "Tensor":
     from peft.utils import merge_utils
 
     if how.method in ("linear", "svd"):
         return merge_utils.task_arithmetic(changes, by_share)
-    formulas: Mapping[str, Any] = {
+    formulas: Mapping[str, Callable[[list[Tensor], Tensor, float], Tensor]] = {
         "ties": merge_utils.ties,
         "dare_linear": merge_utils.dare_linear,
         "dare_ties": merge_utils.dare_ties,

@@ -10,11 +10,14 @@ trains the length of each weight's rows or columns apart from their direction: L
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
 from fitness.recipe import Recipe
 from fitness.suggest import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 GROUPS = ("all", "attention", "mlp")
 PLAIN = (  # the keys of an adapter_config.json that hold names of modules and numbers alone
@@ -62,7 +65,7 @@ def role(module: str) -> str:
 
 
 def refused(
-    model: Any, modules: Iterable[str], passed_by: Collection[str] = frozenset()
+    model: "PreTrainedModel", modules: Iterable[str], passed_by: Collection[str] = frozenset()
 ) -> dict[str, str]:
     """Linear modules that cannot have an adapter, each with the reason.
 
@@ -95,7 +98,7 @@ def refused(
     return without | dict.fromkeys(idle, "the model does not call it")
 
 
-def check_wrapped(model: Any, adapted: Iterable[str]) -> None:
+def check_wrapped(model: "PreTrainedModel", adapted: Iterable[str]) -> None:
     """Raise InputError unless PEFT has adapted exactly these modules."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -131,7 +134,7 @@ def settings(
     )
 
 
-def unusual(told: Mapping[str, Any]) -> dict[str, Any]:
+def unusual(told: Mapping[str, Any]) -> dict[str, object]:
     """Keys of an adapter_config.json that a plain LoRA adapter does not have, with their values.
 
     For some keys, such as `megatron_core`, PEFT imports what they name; for others it loads files.

@@ -69,7 +69,9 @@ class Base:
         self._record = Record(self.model)
 
     @contextmanager
-    def prepared(self, recipe: Recipe, *, seed: int, checkpointing: bool = False) -> Iterator[Any]:
+    def prepared(
+        self, recipe: Recipe, *, seed: int, checkpointing: bool = False
+    ) -> Iterator["PreTrainedModel"]:
         """Prepare the model for one fine-tune, and restore it afterwards.
 
         To train all weights, float32 copies replace the base's. With an adapter, the base stays
@@ -103,7 +105,7 @@ class Base:
             )
 
     @contextmanager
-    def untouched(self) -> Iterator[Any]:
+    def untouched(self) -> Iterator["PreTrainedModel"]:
         """The base with its original weights and no dropout, during a fine-tune of it."""
         training = self.model.training
         with self._untouched():
@@ -114,7 +116,7 @@ class Base:
                 self.model.train(training)
 
     @contextmanager
-    def _full(self) -> Iterator[Any]:
+    def _full(self) -> Iterator["PreTrainedModel"]:
         import torch
 
         originals = {name: weight.data for name, weight in self.model.named_parameters()}
@@ -124,7 +126,7 @@ class Base:
         yield self.model
 
     @contextmanager
-    def _lora(self, recipe: Recipe, seed: int) -> Iterator[Any]:
+    def _lora(self, recipe: Recipe, seed: int) -> Iterator["PreTrainedModel"]:
         import torch
         from peft import get_peft_model
 
@@ -145,7 +147,7 @@ class Base:
 
 
 @contextmanager
-def _with_weights(model: Any, weights: Mapping[str, Any]) -> Iterator[None]:
+def _with_weights(model: "PreTrainedModel", weights: Mapping[str, Any]) -> Iterator[None]:
     """Replace the model's weights, by name, and restore its own afterwards."""
     own = {name: weight.data for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
@@ -161,7 +163,9 @@ def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.float() for one in inputs)
 
 
-def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -> dict[str, Any]:
+def adaptable(
+    model: "PreTrainedModel", last: int, passed_by: Collection[str] = frozenset()
+) -> dict[str, Any]:
     """The linear modules inside the last so many layers that can have an adapter.
 
     Modules of the roles `passed_by` are excluded: a forward pass does not call them.
@@ -176,7 +180,7 @@ def adaptable(model: Any, last: int, passed_by: Collection[str] = frozenset()) -
     return {name: module for name, module in found.items() if name not in refused}
 
 
-def linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
+def linear_modules(model: "PreTrainedModel", last: int = 0) -> dict[str, Any]:
     """The linear modules inside the last so many layers (0: all) by name, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -197,7 +201,7 @@ def linear_modules(model: Any, last: int = 0) -> dict[str, Any]:
     return found
 
 
-def layers(model: Any) -> list[Any]:
+def layers(model: "PreTrainedModel") -> list[Any]:
     """The model's layers, first to last."""
     import torch
 
@@ -207,7 +211,7 @@ def layers(model: Any) -> list[Any]:
 
 
 @contextmanager
-def dropout_rate(model: Any, rate: float) -> Iterator[None]:
+def dropout_rate(model: "PreTrainedModel", rate: float) -> Iterator[None]:
     """Every dropout rate that the architecture has, set to `rate` and put back afterwards.
 
     An adapter has a rate of its own.

@@ -162,7 +162,7 @@ def _check_sizes(folder: Path) -> None:
             )
 
 
-def _tensors(path: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, object]:
     """A safetensors file's table of contents; InputError unless the file is whole."""
     try:
         with path.open("rb") as file:
@@ -193,7 +193,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def config_json(folder: Path) -> dict[str, Any]:
+def config_json(folder: Path) -> dict[str, object]:
     """The model's config.json. Raises InputError unless it is an object that names a model type."""
     path = folder / "config.json"
     try:

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @contextmanager
-def checkpointed(model: Any) -> Iterator[None]:
+def checkpointed(model: "PreTrainedModel") -> Iterator[None]:
     """Store only each layer's input for the gradients; the model is restored afterwards.
 
     Set by hand because the library's own switch cannot be undone completely, and makes gradients

@@ -56,7 +56,7 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
     return model
 
 
-def own_parts(model: Any, head: Head) -> list[str]:
+def own_parts(model: "PreTrainedModel", head: Head) -> list[str]:
     """Names of a classifier's modules on top of its language model: the head, and the pooler."""
     if not head.labels:
         return []

@@ -16,12 +16,15 @@ that returns no tensor, as some routers do, cannot have an adapter: it would lea
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fitness.errors import InputError
 from fitness.models.adapters import role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ROWS = 2  # some architectures fail at more than one
 LENGTH, FIRST = 24, 11  # of both documents together, and of the first
@@ -36,7 +39,7 @@ class Probe:
     passed_by: frozenset[str] = frozenset()
 
 
-def probed(model: Any, name: str) -> Probe:
+def probed(model: "PreTrainedModel", name: str) -> Probe:
     """Probe a causal model. Raises InputError if it attends to later tokens, or cannot be computed.
 
     `name` identifies the model in the error.
@@ -77,7 +80,7 @@ def probed(model: Any, name: str) -> Probe:
     return Probe(like and not before, frozenset(every - called))
 
 
-def pads(model: Any) -> bool:
+def pads(model: "PreTrainedModel") -> bool:
     """True if padding before a prompt has no effect on what follows it.
 
     Prompts of a batch end together, padded at their beginnings. Architectures with a recurrent
@@ -101,11 +104,11 @@ def pads(model: Any) -> bool:
 
 
 @contextmanager
-def _derived_embeddings(model: Any) -> Iterator[list[Any]]:
+def _derived_embeddings(model: "PreTrainedModel") -> Iterator[list[torch.Tensor]]:
     """Zeros that are added to the embeddings of the first pass, to derive with respect to them."""
-    added: list[Any] = []
+    added: list[torch.Tensor] = []
 
-    def keep(module: Any, inputs: Any, output: Any) -> Any:
+    def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor | None:
         added.append(torch.zeros_like(output, requires_grad=True))
         return output + added[0]
 
@@ -117,12 +120,12 @@ def _derived_embeddings(model: Any) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _called(model: Any) -> Iterator[set[str]]:
+def _called(model: "PreTrainedModel") -> Iterator[set[str]]:
     """Record the roles of the linear modules that are called and return a tensor."""
     called: set[str] = set()
 
     def noting(name: str) -> Any:
-        def note(module: Any, inputs: Any, output: Any) -> None:
+        def note(module: torch.nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor):
                 called.add(role(name))
 
@@ -140,7 +143,9 @@ def _called(model: Any) -> Iterator[set[str]]:
             hook.remove()
 
 
-def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[Any, bool, bool]:
+def _dependence(
+    model: "PreTrainedModel", tokens: torch.Tensor, positions: torch.Tensor | None, first: int
+) -> tuple[torch.Tensor, bool, bool]:
     """Log-probabilities; does the second document depend on the `first` tokens, and vice versa."""
     with _derived_embeddings(model) as added, torch.enable_grad():
         logps = _logps(model, tokens, positions)
@@ -153,11 +158,13 @@ def _dependence(model: Any, tokens: Any, positions: Any, first: int) -> tuple[An
     return logps.detach(), bool(before.any()), bool(((after != 0) & after.isfinite()).any())
 
 
-def _alike(alone: Any, packed: Any, dtype: torch.dtype) -> bool:
+def _alike(alone: torch.Tensor, packed: torch.Tensor, dtype: torch.dtype) -> bool:
     """True where a document has the same log-probabilities alone, to half of their digits."""
     return float((alone - packed).abs().mean()) <= torch.finfo(dtype).eps ** 0.5
 
 
-def _logps(model: Any, tokens: Any, positions: Any) -> Any:
+def _logps(
+    model: "PreTrainedModel", tokens: torch.Tensor, positions: torch.Tensor | None
+) -> torch.Tensor:
     apart = {} if positions is None else {"position_ids": positions}
     return model(input_ids=tokens, use_cache=False, **apart).logits.float().log_softmax(-1)

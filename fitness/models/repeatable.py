@@ -4,7 +4,10 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS sum in a fixed order
 MISSING = "deterministic"  # in PyTorch's words for an operation that has no such algorithm
@@ -17,7 +20,7 @@ def reserve_workspaces() -> None:
 
 
 @contextmanager
-def repeatable(model: Any, trained: Sequence[Any], rows: int = 1) -> Iterator[None]:
+def repeatable(model: "PreTrainedModel", trained: Sequence[Any], rows: int = 1) -> Iterator[None]:
     """Use deterministic algorithms on a GPU; a CPU is deterministic anyway.
 
     The backward passes of flash and memory-efficient attention sum with atomics, hence in any
@@ -50,7 +53,7 @@ def repeatable(model: Any, trained: Sequence[Any], rows: int = 1) -> Iterator[No
         settings.fill_uninitialized_memory = filling
 
 
-def _refused(model: Any, trained: Sequence[Any], rows: int) -> str:
+def _refused(model: "PreTrainedModel", trained: Sequence[Any], rows: int) -> str:
     """The reason why a forward or backward pass cannot be deterministic; empty where it can."""
     import torch
 

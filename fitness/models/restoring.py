@@ -13,9 +13,12 @@ weight once, as one forward pass does; a fine-tune does hundreds of those.
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes a value
 
@@ -24,7 +27,7 @@ INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 class _Noted:
     """A module or configuration: its class, attributes, and the content of its containers."""
 
-    subject: Any
+    subject: object
     kind: type
     attributes: dict[str, Any]
     contents: dict[str, dict[Any, Any] | set[Any] | list[Any]]
@@ -42,12 +45,12 @@ class _Weight:
 class Record:
     """A snapshot of a model: structure, references, and a checksum of its values."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: "PreTrainedModel") -> None:
         self._noted = [_noted(subject) for subject in _subjects(model)]
         self._weights = [_Weight(w, w.data, w.requires_grad) for w in model.parameters()]
         self._sum = checksum(model)
 
-    def restore(self, model: Any) -> bool:
+    def restore(self, model: "PreTrainedModel") -> bool:
         """Undo all changes to the model; true where its values are unchanged, to the bit.
 
         Where they are not, it has to be loaded again.
@@ -68,7 +71,7 @@ class Record:
         return checksum(model) == self._sum
 
 
-def checksum(model: Any) -> int:
+def checksum(model: "PreTrainedModel") -> int:
     """The sum of all values of a model, their bits read as integers; 64 bits, wrapping."""
     total = 0
     with torch.no_grad():
@@ -79,14 +82,14 @@ def checksum(model: Any) -> int:
     return total % 2**64
 
 
-def _subjects(model: Any) -> Iterator[Any]:
+def _subjects(model: "PreTrainedModel") -> Iterator[object]:
     yield from model.modules()
     own = getattr(model, "generation_config", None)  # a classifier has none
     found = [model.config, model.config.get_text_config(), own]
     yield from {id(one): one for one in found if one is not None}.values()
 
 
-def _noted(subject: Any) -> _Noted:
+def _noted(subject: object) -> _Noted:
     attributes = dict(vars(subject))
     holding = {n: held for n, held in attributes.items() if isinstance(held, dict | set | list)}
     contents = {name: copy(held) for name, held in holding.items()}

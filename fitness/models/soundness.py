@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
@@ -20,6 +20,9 @@ from fitness.files import cache_folder, write_whole
 from fitness.models import adapters, base, folders, head_checks
 from fitness.models.heads import Head
 from fitness.models.loading import configuration, own_parts, unusable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FORMAT = 2  # of the cached result
 DTYPES = {  # of safetensors, as torch names them
@@ -143,7 +146,7 @@ def _model_class(config: Any, head: Head) -> Any:
     return found[0] if isinstance(found, tuple) else found
 
 
-def _check_tokenizer(folder: Path, model: Any) -> None:
+def _check_tokenizer(folder: Path, model: "PreTrainedModel") -> None:
     tokenizer = load_tokenizer(folder)
     rows = model.get_input_embeddings().weight.shape[0]
     largest = max([*tokenizer.get_vocab().values(), *tokenizer.all_special_ids])
@@ -178,7 +181,7 @@ def _drawn(shapes: Any) -> Any:
     )
 
 
-def _reach(model: Any, probe: Any) -> Soundness:
+def _reach(model: "PreTrainedModel", probe: Any) -> Soundness:
     """Count the layers' weights that adapters can reach, and those they cannot, largest first."""
     total, weights = 0, dict[str, int]()
     for layer in base.layers(model):

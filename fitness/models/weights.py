@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
@@ -17,6 +17,9 @@ from fitness.files import appearing, remove_partial
 from fitness.models import exported, folders
 from fitness.models.heads import CAUSAL, Head
 from fitness.models.loading import load
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ADAPTER = "adapter_config.json"
 KEPT = re.compile(  # the files that `keep` writes
@@ -30,7 +33,7 @@ def folder_of(artifacts: Path, individual: int) -> Path:
     return artifacts / f"individual-{individual}"
 
 
-def keep(model: Any, folder: Path) -> None:
+def keep(model: "PreTrainedModel", folder: Path) -> None:
     """Save a checkpoint, whole or not at all. A full disk costs it, but not the evaluation."""
     from safetensors import SafetensorError
 
@@ -110,7 +113,7 @@ def assemble_adapter(weights: Path, to: Path, *, base: str) -> None:
     settings.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
-def _merged(model: Any, adapter: Path) -> Any:
+def _merged(model: "PreTrainedModel", adapter: Path) -> Any:
     from peft import PeftModel
 
     with warnings.catch_warnings():

@@ -59,7 +59,7 @@ def yields(samples: Sequence[Sample], recipe: Recipe) -> dict[str, Any]:
     return {"samples": len(samples), "kept": int(left.sum()), "filters": rows}
 
 
-def _contamination(found: Sequence[Sample], samples: int) -> dict[str, Any]:
+def _contamination(found: Sequence[Sample], samples: int) -> dict[str, object]:
     return {
         "filter": CONTAMINATION,
         "unit": "share",
@@ -86,7 +86,7 @@ def _furthest(values: np.ndarray, mask: np.ndarray) -> list[int]:
     return [int(place) for place in dropped[np.argsort(-keys, kind="stable")]]
 
 
-def _example(sample: Sample, name: str) -> dict[str, Any]:
+def _example(sample: Sample, name: str) -> dict[str, object]:
     return {
         "id": sample.id,
         "prompt": sample.prompt[-CHARACTERS:],

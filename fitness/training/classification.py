@@ -1,15 +1,19 @@
 """Training a classifier: cross-entropy over the head's outputs, one text a draw."""
 
 from collections.abc import Sequence as Listed
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fitness.mixture.decks import Draw, Sequence
 from fitness.mixture.mixing import stacked
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
-def class_logits(model: Any, texts: Listed[Sequence]) -> Any:
+
+def class_logits(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":
     """Logits of texts, (texts, classes), float32.
 
     Texts are padded at the end with the model's own padding token, by which a causal architecture
@@ -28,7 +32,7 @@ def class_logits(model: Any, texts: Listed[Sequence]) -> Any:
     ).logits.float()
 
 
-def loss(model: Any, draws: Listed[Draw], learning: object = None) -> Any:
+def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: object = None) -> "Tensor":
     """Mean cross-entropy of the draws' classes, nats per text; the loss of the use `classify`."""
     import torch
 

@@ -1,7 +1,11 @@
 """Early stopping: end a fine-tune that no longer improves on held-out text, at its best weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 CHECKS = 10  # of a whole fine-tune, at even distances
 
@@ -9,13 +13,15 @@ CHECKS = 10  # of a whole fine-tune, at even distances
 class EarlyStopping:
     """Scores a model in training at regular steps; called after each step, decides on stopping."""
 
-    def __init__(self, model: Any, loss: Callable[[], float], *, steps: int, patience: int) -> None:
+    def __init__(
+        self, model: "PreTrainedModel", loss: Callable[[], float], *, steps: int, patience: int
+    ) -> None:
         """Stop after `patience` checks in a row without a lower `loss()`."""
         self._trained = [weight for weight in model.parameters() if weight.requires_grad]
         self._model, self._loss = model, loss
         self._every, self._steps, self._patience = max(1, steps // CHECKS), steps, patience
         self._best, self._strikes, self.best_step = float("inf"), 0, 0
-        self._best_weights: list[Any] = []
+        self._best_weights: list[Tensor] = []
         self.checks: list[tuple[int, float]] = []  # steps taken, and the loss then
 
     def __call__(self, done: int) -> bool:

@@ -7,7 +7,7 @@ in held-out text, it belongs to the window before.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HIDDEN, EXCHANGED = 0.8, 0.1  # shares of the chosen tokens
 HELD_OUT_SHARE = 0.15  # the same for all recipes, so that their losses can be compared
@@ -81,19 +82,19 @@ class Masking:
             tokens[place, ~there] = self.pad
         return rows._replace(input_ids=tokens, labels=labels)
 
-    def loss(self, model: Any, batch: Batch, step: int) -> Any:
+    def loss(self, model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
         """Mean cross-entropy of the labels, nats per token, at any step; 0 where there are none."""
         summed, count = self.summed(model, batch)
         return summed / max(1, count)
 
-    def summed(self, model: Any, rows: Rows | Batch) -> tuple[Any, int]:
+    def summed(self, model: "PreTrainedModel", rows: Rows | Batch) -> tuple["Tensor", int]:
         """The summed cross-entropy of the labels, in nats, and how many there are."""
         import torch
 
         logits, labels, _ = self._hidden(model, rows)
         return torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
-    def each(self, model: Any, rows: Rows) -> tuple[Any, int, Any]:
+    def each(self, model: "PreTrainedModel", rows: Rows) -> tuple["Tensor", int, "Tensor"]:
         """The results of `summed`, and the cross-entropy of each token, (rows, longest - 1).
 
         The first place, which is never masked, is left out; NaN where there is no label.
@@ -106,7 +107,9 @@ class Masking:
         summed = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         return summed, len(labels), each[:, 1:]
 
-    def _hidden(self, model: Any, rows: Rows | Batch) -> tuple[Any, Any, Any]:
+    def _hidden(
+        self, model: "PreTrainedModel", rows: Rows | Batch
+    ) -> tuple["Tensor", "Tensor", "Tensor"]:
         """Logits and labels of the chosen tokens, and the mask of these, (rows, longest)."""
         import torch
 

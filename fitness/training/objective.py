@@ -1,7 +1,7 @@
 """Choose the loss of a batch: plain text by the model's task, other records by the method."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fitness.methods import USES
 from fitness.mixture.mixing import Batch
@@ -11,7 +11,8 @@ from fitness.training.reference import Reference
 from fitness.training.supervised import Loss, cross_entropy
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STEPS = 1_000_003  # more than a fine-tune has, so that every step has answers of its own
 
@@ -39,17 +40,18 @@ def objective(
     `learn` is the loss of packed sequences, for plain supervised learning.
     """
 
-    def loss_of(model: Any, batch: Batch, step: int) -> Any:
+    def loss_of(model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
         if not batch.others:
             return learn(model, batch, step)
-        total = 0.0
+        summed = []  # losses, by use
         if len(batch.input_ids):
-            total += learn(model, batch, step) * batch.rows_drawn
+            summed.append(learn(model, batch, step) * batch.rows_drawn)
         learning = Learning(recipe, reference, tokenizer, seed * STEPS + step)
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             loss = load_function(USES[use].loss, "loss")
-            total += loss(model, draws, learning) * len(draws)
-        return total / (batch.rows_drawn + len(batch.others))
+            summed.append(loss(model, draws, learning) * len(draws))
+        first, *more = summed
+        return sum(more, first) / (batch.rows_drawn + len(batch.others))
 
     return loss_of

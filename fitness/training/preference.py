@@ -5,7 +5,7 @@ shape: `fitness.methods`.
 """
 
 from collections.abc import Sequence as Listed
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,17 +16,22 @@ from fitness.recipe import Recipe
 from fitness.training.reference import Reference
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from fitness.training.objective import Learning
 
 HINGE_MARGIN = 1.0  # as in SLiC-HF; a gain of beta times the log-ratios scales it away
 
 
-def loss(model: Any, draws: Listed[Draw], learning: "Learning") -> Any:
+def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning") -> "Tensor":
     """Mean loss of comparisons or of ratings; the loss of the uses `compare` and `rate`."""
     return preference_loss(model, draws, learning.recipe, learning.reference)
 
 
-def preference_loss(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+def preference_loss(
+    model: "PreTrainedModel", draws: Listed[Draw], recipe: Recipe, reference: Reference
+) -> "Tensor":
     """Mean loss of comparisons under the recipe's loss, or of ratings under KTO's."""
     if len(draws[0].sequences) == 2 and recipe.preference_loss != "kto":
         return compare(model, draws, recipe, reference)
@@ -47,19 +52,19 @@ def _half(draw: Draw, side: int) -> Draw:
     )
 
 
-def dpo(gains: Any, tokens: Any, beta: float) -> Any:
+def dpo(gains: "Tensor", tokens: "Tensor", beta: float) -> "Tensor":
     """DPO: Rafailov et al. 2023, eq. 7."""
     from torch.nn.functional import logsigmoid
 
     return -logsigmoid(beta * (gains[0] - gains[1]))
 
 
-def hinge(gains: Any, tokens: Any, beta: float) -> Any:
+def hinge(gains: "Tensor", tokens: "Tensor", beta: float) -> "Tensor":
     """Margin ranking of SLiC (Zhao et al. 2023) on DPO's ratio."""
     return (HINGE_MARGIN - beta * (gains[0] - gains[1])).relu()
 
 
-def ipo(gains: Any, tokens: Any, beta: float) -> Any:
+def ipo(gains: "Tensor", tokens: "Tensor", beta: float) -> "Tensor":
     """IPO: Azar et al. 2024, eq. 17, per token as its authors have it."""
     return (gains[0] / tokens[0] - gains[1] / tokens[1] - 1 / (2 * beta)) ** 2
 
@@ -69,7 +74,9 @@ def ipo(gains: Any, tokens: Any, beta: float) -> Any:
 PAIR_LOSSES = {"sigmoid": dpo, "hinge": hinge, "ipo": ipo}
 
 
-def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+def compare(
+    model: "PreTrainedModel", draws: Listed[Draw], recipe: Recipe, reference: Reference
+) -> "Tensor":
     """Mean loss of (chosen, rejected) draws, plus weighted cross-entropy on the chosen answers."""
     import torch
 
@@ -86,7 +93,9 @@ def compare(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Referenc
     return losses.mean() - recipe.preference_sft * chosen.sum() / learned
 
 
-def kto(model: Any, draws: Listed[Draw], recipe: Recipe, reference: Reference) -> Any:
+def kto(
+    model: "PreTrainedModel", draws: Listed[Draw], recipe: Recipe, reference: Reference
+) -> "Tensor":
     """Mean loss of rated draws, plus weighted cross-entropy on the good ones.
 
     Ethayarajh et al. 2024, eq. 7; as in theirs, the divergence from the reference is estimated from

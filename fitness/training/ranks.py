@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fitness.mixture.mixing import Batch
 from fitness.training.accumulation import parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_SECONDS = 86_400.0  # longest timeout of communication between the processes
 STREAM = 1_000_003  # between the seeds of the ranks' dropout masks
@@ -52,7 +55,7 @@ class Ranks:
             if place % self.size == self.rank:
                 yield part
 
-    def add(self, loss: float, weights: Sequence[Any]) -> float:
+    def add(self, loss: float, weights: Sequence["Tensor"]) -> float:
         """Sum the gradients of the weights over all processes, and return the summed loss.
 
         A weight without a gradient in every process keeps none: the optimiser leaves it as it is.
@@ -64,8 +67,7 @@ class Ranks:
         device = weights[0].device
         present = [weight.grad is not None for weight in weights]
         gradients = [
-            weight.grad if has else torch.zeros_like(weight)
-            for weight, has in zip(weights, present, strict=True)
+            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights
         ]
         exchanged = torch.cat(
             [
@@ -81,7 +83,7 @@ class Ranks:
             weight.grad = total.view_as(weight).to(weight.dtype) if count else None
         return float(losses)
 
-    def share(self, weights: Sequence[Any]) -> None:
+    def share(self, weights: Sequence["Tensor"]) -> None:
         """Give all processes the first one's weights."""
         import torch
 

@@ -5,13 +5,16 @@ do not depend on the other draws of a batch.
 """
 
 from collections.abc import Sequence as Listed
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fitness.inference.log_probabilities import token_logps
 from fitness.mixture.decks import Draw
 from fitness.mixture.mixing import Rows, stacked
 from fitness.models.base import Base
 from fitness.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Key = tuple[str, str, int, int, str]  # use, source, number, longest sequence, precision
 
@@ -23,7 +26,7 @@ class Reference:
         self._base = base
         self._cache: dict[Key, list[float]] = {}
 
-    def of(self, draws: Listed[Draw], recipe: Recipe) -> Any:
+    def of(self, draws: Listed[Draw], recipe: Recipe) -> "Tensor":
         """Cached sums, (sequences of a draw, draws), during a fine-tune under the recipe."""
         import torch
 
@@ -37,7 +40,7 @@ class Reference:
         sums = [self._cache[key] for key in keys]
         return torch.tensor(sums, device=self._base.device).T
 
-    def now(self, rows: Rows) -> Any:
+    def now(self, rows: Rows) -> "Tensor":
         """Uncached sums, (b,), for rows that do not recur."""
         import torch
 

@@ -5,7 +5,7 @@ the divergence from the untouched base as a part of the reward.
 """
 
 from collections.abc import Sequence as Listed
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,26 +20,27 @@ from fitness.training.reference import Reference
 from fitness.training.rewards import Group, rewards
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fitness.training.objective import Learning
 
 
-def loss(model: Any, draws: Listed[Draw], learning: "Learning") -> Any:
+def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning") -> "Tensor":
     """Policy-gradient loss of answers to prompts; the loss of the use `answer`."""
     recipe, reference, tokenizer = learning.recipe, learning.reference, learning.tokenizer
     return reinforced(model, draws, recipe, reference, tokenizer, seed=learning.seed)
 
 
 def reinforced(
-    model: Any,
+    model: "PreTrainedModel",
     draws: Listed[Draw],
     recipe: Recipe,
     reference: Reference,
     tokenizer: "PreTrainedTokenizerBase",
     *,
     seed: int,
-) -> Any:
+) -> "Tensor":
     """A loss whose gradient is the policy gradient; its value is minus the answers' mean reward."""
     import torch
 
@@ -83,7 +84,7 @@ def reinforced(
     return policy_loss(logps, reward.view(-1, size))
 
 
-def policy_loss(logps: Any, reward: Any) -> Any:
+def policy_loss(logps: "Tensor", reward: "Tensor") -> "Tensor":
     """Policy gradient loss of log-probabilities (prompts * group,), rewards (prompts, group)."""
     size = reward.shape[1]
     advantage = (reward - reward.mean(1, keepdim=True)) * (size / (size - 1))

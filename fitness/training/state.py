@@ -8,9 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitness.files import appearing, remove_partial
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.optim import AdamW
 
 STATE = "state"  # the header's key
 Curve = list[tuple[int, float]]
@@ -27,13 +32,13 @@ class TrainingState:
     step: int = 0
     tokens: int = 0
     learning_curve: Curve = field(default_factory=list)
-    tensors: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tensors: Mapping[str, "Tensor"] = field(default_factory=dict, repr=False)
 
 
 NOT_BEGUN = TrainingState()
 
 
-def capture(adam: Any, *, step: int, tokens: int, learning_curve: Curve) -> TrainingState:
+def capture(adam: "AdamW", *, step: int, tokens: int, learning_curve: Curve) -> TrainingState:
     """The state of an optimiser, of its weights and of the random generators; copies nothing."""
     weights = _weights(adam)
     tensors = {f"{place}.weight": weight.detach() for place, weight in enumerate(weights)}
@@ -44,7 +49,7 @@ def capture(adam: Any, *, step: int, tokens: int, learning_curve: Curve) -> Trai
     return TrainingState(step, tokens, list(learning_curve), tensors)
 
 
-def restore(state: TrainingState, adam: Any) -> None:
+def restore(state: TrainingState, adam: "AdamW") -> None:
     """Bring a fresh optimiser, its weights and the random generators to where the state was."""
     import torch
 
@@ -66,11 +71,11 @@ def restore(state: TrainingState, adam: Any) -> None:
         generators.set_rng_state(state.tensors[f"random.{device}"])
 
 
-def _weights(adam: Any) -> list[Any]:
+def _weights(adam: "AdamW") -> list["Tensor"]:
     return [weight for group in adam.param_groups for weight in group["params"]]
 
 
-def _generators(device: Any) -> dict[str, Any]:
+def _generators(device: "torch.device") -> dict[str, Any]:
     """The holders of random states, by type of device: the CPU's and the model's own."""
     import torch
 

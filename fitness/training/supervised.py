@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL
@@ -14,8 +14,15 @@ from fitness.recipe import Recipe
 from fitness.training.ranks import ALONE, Ranks
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.optim import AdamW
+    from transformers import PreTrainedModel
+
 CURVE_POINTS = 20
-Loss = Callable[[Any, Batch, int], Any]  # of a model on the batch of a step: a scalar tensor
+# Of a model on the batch of a step: a scalar.
+Loss = Callable[["PreTrainedModel", Batch, int], "Tensor"]
 
 
 class Diverged(Exception):
@@ -35,7 +42,7 @@ class TrainingReport:
     learning_curve: Curve = field(default_factory=list)
 
 
-def precise(device: Any, recipe: Recipe) -> Any:
+def precise(device: "torch.device", recipe: Recipe) -> "torch.autocast":
     """A context in which a model computes in the recipe's precision.
 
     The cache of rounded weights is off: a copy made without gradients, or of other weights put in
@@ -63,7 +70,7 @@ def rate_at(step: int, steps: int, recipe: Recipe) -> float:
     return 1.0
 
 
-def optimiser(model: Any, recipe: Recipe) -> Any:
+def optimiser(model: "PreTrainedModel", recipe: Recipe) -> "AdamW":
     """AdamW on the trained weights; weight decay on matrices only (Loshchilov, Hutter 2019)."""
     import torch
 
@@ -82,7 +89,7 @@ def optimiser(model: Any, recipe: Recipe) -> Any:
     )
 
 
-def cross_entropy(model: Any, rows: Batch, step: int) -> Any:
+def cross_entropy(model: "PreTrainedModel", rows: Batch, step: int) -> "Tensor":
     """Mean next-token cross-entropy over the labels of all rows, nats per token, at any step."""
     import torch
 
@@ -110,7 +117,7 @@ def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -
 
 
 def finetune(
-    model: Any,
+    model: "PreTrainedModel",
     recipe: Recipe,
     batches: Iterable[Batch],
     *,
@@ -176,7 +183,9 @@ def finetune(
     return TrainingReport(done - begin.step, tokens - begin.tokens, curve)
 
 
-def _at_fault(model: Any, recipe: Recipe, batch: Batch, step: int, loss_of: Loss) -> str:
+def _at_fault(
+    model: "PreTrainedModel", recipe: Recipe, batch: Batch, step: int, loss_of: Loss
+) -> str:
     """Name the record of a batch whose loss is not finite; if all are, the weights are at fault.
 
     Each record is computed alone, once, as a diverged fine-tune ends here. Empty where every loss

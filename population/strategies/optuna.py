@@ -211,7 +211,7 @@ def _distributions(space: SearchSpace) -> "dict[str, BaseDistribution]":
     return found
 
 
-def _encode(genome: Genome, space: SearchSpace) -> dict[str, Any]:
+def _encode(genome: Genome, space: SearchSpace) -> dict[str, object]:
     """Values of the active parameters, within their distributions."""
     values: dict[str, Any] = {}
     for name, value in space.repair(genome).items():

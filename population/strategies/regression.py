@@ -92,7 +92,7 @@ class Regression:
             [one.losses if one.violation == 0 else nothing for one in self._scored.values()]
         )
 
-    def _kind(self, genome: Genome) -> list[tuple[str, Any]]:
+    def _kind(self, genome: Genome) -> list[tuple[str, object]]:
         """The active genes, with the option of each choice: only equal ones have a mean."""
         choices = self._space.genes
         return [

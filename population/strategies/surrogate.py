@@ -75,7 +75,7 @@ class Surrogate:
         parts: Parts | None = None,
     ) -> None:
         self._space = space
-        self._composition = composition
+        self._composition = composition if (parts or Parts()).members else None
         self._initial = max(len(anchors), min(population, INITIAL))
         self._parts = parts or Parts()
         self._most = min(population, ELITE) if self.bounded else ELITE
@@ -85,8 +85,8 @@ class Surrogate:
         self._elite: list[Individual] = []
         self._places: dict[int, Array] = {}  # encoded genomes of the latest and the elite
         self._told = 0
-        self._checkpoint: tuple[int, list[Individual]] = (0, [])
-        self._settings: tuple[int, dict[Target, Setting]] | None = None
+        self._checkpoint = self._previous = Checkpoint(0, [])
+        self._settings: dict[tuple[int, Target], Setting] = {}  # by checkpoint and target
         self._fitted: _Fitted | None = None
 
     @staticmethod
@@ -128,11 +128,13 @@ class Surrogate:
         self._elite = [one for one in self._elite if one.id != individual.id] + [individual]
         if len(self._elite) > self._most:
             self._elite = survivors(self._elite, self._most)
-        before, _ = self._checkpoint
+        before = self._checkpoint.told
         if self._told >= max(LEAST, before + max(1, before // 8)):
-            self._checkpoint = self._told, self._known()
+            self._previous = self._checkpoint
+            self._checkpoint = Checkpoint(self._told, self._known())
         if self._told % LATEST == 0:
-            kept = {one.id for one in self._known()} | {one.id for one in self._checkpoint[1]}
+            known = [*self._known(), *self._checkpoint.records, *self._previous.records]
+            kept = {one.id for one in known}
             self._places = {id: place for id, place in self._places.items() if id in kept}
 
     def _known(self) -> list[Individual]:
@@ -178,11 +180,12 @@ class Surrogate:
         if self._fitted is None or self._fitted.version != version:
             records = self._known()
             composition, known = self._outcomes(records)
-            settings = self._estimated()
             points, seeds = self._data(records)
             models = {
-                target: Predictor(points, one.modelled, seeds, settings[target])
-                for target, one in known.items()
+                target: Predictor(
+                    points, one.modelled, seeds, self._setting(target, place, len(known))
+                )
+                for place, (target, one) in enumerate(known.items())
             }
             if self._waiting and self._parts.pending:
                 waiting = self._points([(one.genome, 1.0) for one in self._waiting.values()])
@@ -191,23 +194,32 @@ class Surrogate:
             self._fitted = _Fitted(version, fitted, leading(records))
         return self._fitted
 
-    def _estimated(self) -> dict[Target, Setting]:
-        """Settings by target, as of the last re-estimate: doing it at every `ask` would be slow."""
-        at, records = self._checkpoint
-        if self._settings is None or self._settings[0] != at:
-            points, seeds = self._data(records)
-            _, known = self._outcomes(records)
-            found = _Settings()
-            for target, one in known.items():
-                trust = 1.0 if target.role == "member" else self._parts.fixed_trust
-                found[target] = estimate(points, one.modelled, seeds, trust=trust)
-            self._settings = at, found
-        return self._settings[1]
+    def _setting(self, target: Target, place: int, count: int) -> Setting:
+        """Settings of a target, as of the last checkpoint: estimates at every `ask` would be slow.
+
+        Those of many members are estimated one after the other until the next checkpoint.
+        """
+        last, former = self._checkpoint, self._previous
+        wait = place * (last.told // 8) // count if target.role == "member" else 0
+        at = former if former.records and self._told < last.told + wait else last
+        if (at.told, target) not in self._settings:
+            points, seeds = self._data(at.records)
+            _, known = self._outcomes(at.records)
+            outcomes = known.get(target) or next(iter(known.values()))
+            trust = 1.0 if target.role == "member" else self._parts.fixed_trust
+            self._settings = {
+                key: one
+                for key, one in self._settings.items()
+                if key[0] in (last.told, former.told)
+            }
+            setting = estimate(points, outcomes.modelled, seeds, trust=trust)
+            self._settings[at.told, target] = setting
+        return self._settings[at.told, target]
 
     def _outcomes(
         self, records: Sequence[Individual]
     ) -> tuple[Composition, dict[Target, Outcomes]]:
-        """What is modelled of the records; while none is feasible, the violation only."""
+        """Outcomes of the records to model; while none is feasible, the violation alone."""
         missed = np.array([one.violation > 0 or one.failed for one in records])
         levels = np.array([one.fidelity for one in records])
         composition = self._composition or plain(len(records[0].losses or ()))
@@ -242,11 +254,12 @@ def bounded() -> type[Surrogate]:
     return type("Bounded", (Surrogate,), {"bounded": True})
 
 
-class _Settings(dict[Target, Setting]):
-    """Settings by target; one that was not there at the last re-estimate has those of the first."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """The records by which settings are estimated, when so many individuals were told."""
 
-    def __missing__(self, target: Target) -> Setting:
-        return next(iter(self.values()))
+    told: int
+    records: list[Individual]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ BAD = {
     "caps below 1": (["genome.mixture.cap=0.1"], r"caps must sum to at least 1, got 0\.3"),
     "a missing source": (
         ["sources.jargon.path=nope.jsonl"],
-        r"jargon: .*no 'nope\.jsonl'",
+        r"sources\.jargon\.path: .*no 'nope\.jsonl'",
     ),
     "an empty source": (["sources.jargon.path=empty.jsonl"], r"sources\.jargon: .*no text in it"),
     "a malformed source": (["sources.jargon.path=bad.jsonl"], r"bad\.jsonl:2: is not JSON"),
@@ -48,7 +48,7 @@ BAD = {
         r"population 2 is too small for nsga2",
     ),
     "no such model and no network": (["model.base=org/none"], r"'org/none': no such folder.*Hub"),
-    "no such model folder": (["model.base=./none"], r"none': there is no such folder"),
+    "no such model folder": (["model.base=./none"], r"model\.base: .*there is no 'none' in"),
     "an unreachable cluster": (["resources.address=127.0.0.1:9"], r"nothing answers there"),
     "an unknown sampler": (["search.strategy=optuna:pte"], r"did you mean .?optuna:tpe"),
     "one objective too many": (

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from evo.config.errors import problems, show
-from evo.config.file import Key, Problem, nearest, unknown
+from evo.config.file import Key, Problem, nearest, unknown, unknown_key
 from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
 from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluate.trl import HONOURED, unhonoured
@@ -25,7 +25,7 @@ def genes(config: SearchConfig) -> Problems:
         if not _is_read(config, name):
             continue
         if name not in Recipe.model_fields:
-            yield Problem(key, unknown(name, Recipe.model_fields, "the recipe has", "gene"))
+            yield unknown_key(key, Recipe.model_fields, "the recipe has", "gene")
         elif isinstance(config.evaluator, Trl) and name not in HONOURED:
             yield Problem(key, "TRL does not support this field; take it out of the genome")
         elif name == "mixture" and not isinstance(gene, Simplex):
@@ -129,7 +129,7 @@ def starts(config: SearchConfig) -> Problems:
             if name in config.genome:
                 yield from _value(config, config.genome[name], value, key)
             else:
-                yield Problem(key, unknown(name, config.genome, "the genes are", "gene"))
+                yield unknown_key(key, config.genome, "the genes are", "gene")
 
 
 def _value(config: SearchConfig, gene: AnyGene, value: Any, key: Key) -> Problems:

@@ -22,7 +22,6 @@ def test_all_errors_come_in_one_go_sorted_by_line(spec: Path) -> None:
     edited(spec, "general/loss <= 3.1", "general/loss < 3.1")
     assert errors_of(spec) == [
         ":4: sources.jargon.paht: unknown key; did you mean path?",
-        ":4: sources.jargon.path: missing; a file, a folder, or hub:owner/name[/config][@split]",
         ":16: recipe.batch_size: needs a whole number, got 'eight'",
         ":19: genome.learning_rate: low must be below high, got low=0.01, high=0.0001; swap them",
         ":24: constraints.0: needs `<measurement> <= <number>` or `<= <number> * base`, or `>=`, "
@@ -206,6 +205,28 @@ def test_a_mistake_in_one_place_hides_none_elsewhere(spec: Path) -> None:
         "25: search.population",
         "26: baselines.0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{path: jargon.jsonl}", "{paht: x}", ":4: sources.jargon.paht: unknown key; did you mean "
+         "path?"),
+        ("{base: quickstart}", "{bsae: quickstart}", ":2: model.bsae: unknown key; did you mean "
+         "base?"),
+        ("sources:", "souces:", ":3: souces: unknown key; did you mean sources?"),
+        ("domains:", "domians:", ":7: domians: unknown key; did you mean domains?"),
+        ("genome:", "genom:", ":17: genom: unknown key; did you mean genome?"),
+        ("objectives:", "objectivs:", ":21: objectivs: unknown key; did you mean objectives?"),
+        ("budget:", "buget:", ":26: buget: unknown key; did you mean budget?"),
+        ("tokens: 1e5", "token: 1e5", ":26: budget.token: unknown key; did you mean tokens?"),
+        ("test: quiz", "tset: quiz", ":13: prompts.quiz.tset: unknown key; did you mean test?"),
+        ("    test: {", "    tets: {", ":11: domains.general.tets: unknown key; did you mean "
+         "test?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_required_key_is_one_error(spec: Path, old: str, new: str, message: str) -> None:
+    assert errors_of(edited(spec, old, new)) == [message]
 
 
 @settings(max_examples=60)

@@ -46,6 +46,8 @@ objectives: {target/loss: minimize}
 budget: {evaluations: 8, tokens: 4096}
 """
 
+WHOLE = "needs a whole number, got 'x'"
+
 
 def written(folder: Path, part: str) -> Path:
     for name in ("pool.jsonl", "other.txt", "target.txt"):
@@ -89,14 +91,53 @@ def test_errors_in_a_group_name_its_line(tmp_path: Path) -> None:
         1 + next(place for place, line in enumerate(lines) if word in line)
         for word in ("rang", "realnes")
     )
-    assert f":{rang}: recipe.lora_rang: unknown key; did you mean lora_rank?" in first
-    assert f":{realnes}: genome.keep_realnes: unknown gene; did you mean keep_realness?" in rest[0]
+    assert f":{rang}: recipe.lora.rang: unknown key; did you mean rank?" in first
+    assert f":{realnes}: genome.thresholds.realnes: unknown gene; did you mean realness?" in rest[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rank: 4", "rank: x", "recipe.lora.rank: needs a whole number, got 'x'"),
+        ("rank: 4", "learning_rte: 4", "recipe.lora.learning_rte: unknown key; did you mean "
+         "recipe.learning_rate?"),
+        ("adapter: lora", "adapter: lora\n  lora_rnak: 4", "recipe.lora_rnak: unknown key; did you "
+         "mean lora_rank?"),
+        ("{low: 0.1}", "{low: 0.7}", "recipe.thresholds.length.low: must be at most 0.5, got 0.7"),
+        ("low: 1, high: 32", "low: 32, high: 1", "genome.lora.alpha: low must be below high"),
+        ("low: 1, high: 32", "low: 1, high: x", "genome.lora.alpha.high: needs a number, got 'x'"),
+        ("{high: {type: float, low: 0.5", "{high: {type: float, low: 0.2",
+         "genome.thresholds.perplexity.high.low: must be at least 0.5, got 0.2"),
+        ("{realness: 0.4}", "{realness: x}", "known.0.thresholds.realness: the gene needs a num"),
+        ("{realness: 0.4}", "{realnes: 0.4}", "known.0.thresholds.realnes: unknown gene; did you "
+         "mean realness?"),
+    ],
+)  # fmt: skip
+def test_errors_in_a_group_name_the_key_as_it_was_written(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    [error] = errors_of(edited(written(tmp_path, GROUPED), old, new))
+    assert message in error
+
+
+def test_errors_of_overrides_name_the_key_as_it_was_written(tmp_path: Path) -> None:
+    grouped, flat = "recipe.lora.rank=x", "recipe.lora_rank=x"
+    path = written(tmp_path, GROUPED)
+    assert errors_of(path, grouped) == [f"--set {grouped}: recipe.lora.rank: {WHOLE}"]
+    assert errors_of(path, flat) == [f"--set {flat}: recipe.lora_rank: {WHOLE}"]
+    both = "recipe.lora={rank: x}"
+    assert errors_of(path, both) == [f"--set {both}: recipe.lora.rank: {WHOLE}"]
+    part = "genome.lora.alpha.low=x"
+    assert errors_of(path, part) == [
+        f"--set {part}: genome.lora.alpha.low: needs a number, got 'x'"
+    ]
 
 
 def test_the_same_key_in_a_group_and_flat_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, GROUPED)
     edited(path, "adapter: lora", "adapter: lora\n  lora_rank: 16")
-    assert any("lora_rank: given twice" in error for error in errors_of(path))
+    message = "recipe.lora.rank: given twice, here and as lora_rank; keep one of them"
+    assert any(message in error for error in errors_of(path))
 
 
 @pytest.mark.parametrize("evaluator", ["math:sqrt", "{python: math:sqrt}", "{command: [ls]}"])

@@ -1,10 +1,12 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from evo.config import load
+from evo.config import json_schema, load
 from evo.config.sections import Halves, Resources, TwoFiles
 from evo.config.starter import QUICKSTART_FOLDER
 from population.space import Float
@@ -16,6 +18,21 @@ def test_a_spec_loads_with_numbers_as_yaml_1_2_reads_them(spec: Path) -> None:
     assert config.recipe["learning_rate"] == 0.001
     assert config.budget.tokens == 100_000
     assert config.genome["learning_rate"] == Float(1e-4, 1e-2, log=True)
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1.0e-4", "1E-4", "0.0001", ".0001"])
+def test_a_number_is_read_in_every_spelling(spec: Path, number: str) -> None:
+    config = load(edited(spec, "low: 1e-4", f"low: {number}"), [f"recipe.weight_decay={number}"])
+    assert config.genome["learning_rate"] == Float(1e-4, 1e-2, log=True)
+    assert config.recipe["weight_decay"] == 1e-4
+
+
+def test_the_schema_says_how_to_write_numbers_for_readers_of_yaml_1_1() -> None:
+    numbers = re.findall(r"\d[.\d]*e[-+]\d", json_schema()["description"])
+    assert [isinstance(yaml.safe_load(number), float) for number in numbers] == [
+        "." in number for number in numbers
+    ]
+    assert {"1e-4", "1.0e-4", "1.0e+5"} == {*numbers}
 
 
 def test_paths_are_taken_from_the_folder_of_the_spec(

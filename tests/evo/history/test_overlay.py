@@ -147,6 +147,39 @@ def test_what_makes_runs_incomparable_is_said(tmp_path, runs):
     assert "differ in their base model" in shown(found)
 
 
+def test_what_is_left_out_is_said_with_the_reason(tmp_path, runs):
+    facts = ledger(evaluations=20, constraints=("general/loss <= 3.08",))
+    cheap, failed, over = set(), set(), set()
+    for fact in facts:
+        if fact["fact"] == "evaluation" and fact["split"] == "selection" and fact["fidelity"]:
+            if fact["status"] != "ok":
+                failed.add(fact["individual"])
+            elif fact["individual"] % 5 == 4:
+                fact["fidelity"] = 0.25
+                cheap.add(fact["individual"])
+            elif fact["measurements"]["general/loss"] > 3.08:
+                over.add(fact["individual"])
+    facts[0]["config"]["objectives"] |= {"jargon/chrf": "maximize"}
+    assert min(map(len, (cheap, failed, over))) > 0
+    found = overlay([runs[1], written(tmp_path, "other", facts)])
+    objective, chance, other = found.left_out()
+    assert objective == (
+        "jargon/chrf is left out: it is not an objective of all these runs in the same "
+        "direction, but of other."
+    )
+    assert chance.startswith("Individuals of chance that are left out of the best so far: failed (")
+    assert other == (
+        "Individuals of other that are left out of the best so far: "
+        f"failed ({', '.join(map(str, sorted(failed)))}), "
+        f"not trained on the full token budget ({', '.join(map(str, sorted(cheap)))}), "
+        f"break a constraint ({', '.join(map(str, sorted(over)))})."
+    )
+    assert to_json(found)["left_out"] == found.left_out()
+    assert "jargon/chrf is left out: it is not an objective" in shown(found)
+    write(found, tmp_path / "page.html")
+    assert "left out of the best so far: failed (" in (tmp_path / "page.html").read_text()
+
+
 def aggregated(folder: Path, name: str, mean: dict[str, float]) -> Path:
     """A run whose first objective is a mean that others may make of other measurements."""
     facts = ledger(evaluations=20)

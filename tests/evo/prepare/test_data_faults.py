@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evo import config as configuration
 from evo.dry_run import plan
-from evo.prepare import task as preparing
+from evo.prepare import data as preparing
 from evo.prepare.architecture import adapter_warnings
 from evo.prepare.task import prepare
 from fitness.errors import InputError

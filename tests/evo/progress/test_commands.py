@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from evo.cli import BAD_INPUT, CALLS, DONE, main
-from evo.cli.arguments import parser, with_action
+from evo.cli.arguments import parser
 from evo.cli.examples import EXAMPLES
+from evo.cli.feedback_arguments import with_action
 from evo.progress import status as statuses
 from evo.progress.now import Now, WorkerNow, write
 from evo.record.ledger import Ledger

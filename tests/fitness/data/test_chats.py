@@ -16,6 +16,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.data.tokens import text_tokens
 from fitness.errors import InputError
 from fitness.inference.sampling import encoded_prompts
+from tests.fitness.quickstart import MODEL
 from tests.oracles.tokenizers import OPENS_THINKING, TEMPLATE, tokenizer_of
 
 CASES = Path(__file__).parents[2] / "cases" / "chats"
@@ -150,6 +151,18 @@ def test_a_generation_prompt_that_opens_thinking_is_noted(tmp_path: Path) -> Non
     assert r"record 1, for example, ends in '<think>\n' when" in note
     assert "begins with 'Hello" in note
     assert "chat_template_kwargs" in note
+    assert "space" not in note
+
+
+def test_a_space_at_the_end_of_a_text_is_noted_without_a_word_of_templates(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "The answer is ", "completion": "the file"}\n' * 2)
+
+    (note,) = tokenised(path, MODEL, tmp_path).notes
+
+    assert note.startswith("in 2 of its 2 records a prompt ends differently")
+    assert note.endswith("a space at the end of a text, move it to the beginning of the answer")
+    assert "template" not in note
 
 
 def test_a_template_that_writes_a_prompt_otherwise_with_an_answer_is_refused() -> None:
