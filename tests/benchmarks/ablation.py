@@ -35,6 +35,7 @@ def without(**parts: Any) -> type[Strategy]:
 # Variants by strategy.
 PARTS: dict[str, dict[str, type[Strategy]]] = {
     "surrogate": {
+        "losses as wholes": without(members=False),  # the same unless a loss has several parts
         "trees alone": without(process=False),
         "process alone": without(trees=False),
         "equal trust": without(trust=False),

@@ -11,7 +11,6 @@ from population.strategies import PLANNED
 from tests.benchmarks.searches import Found, Search, able, table_of
 from tests.benchmarks.tasks import TASKS
 
-BUDGETS = (25, 50, 100)
 # Cells to show, and what the tables' README has there: means over 10 to 20 seeds.
 REFERENCES = {
     ("mean13", 50): "random .097, one-shot LightGBM .027, plain EA .051, GP-EI .004",
@@ -70,11 +69,11 @@ class Comparison:
         return cls(strategies, figures, curves, milliseconds)
 
     def complete(self, chosen: Callable[[Cell], bool] = lambda cell: True) -> list[Cell]:
-        """The cells at one of `BUDGETS` in which every strategy that is able to has a figure."""
+        """The cells at a budget of the task where every strategy that is able to has a figure."""
         return [
             cell
             for cell, row in self.cells.items()
-            if cell.budget in BUDGETS and chosen(cell)
+            if cell.budget in TASKS[cell.task].budgets and chosen(cell)
             if all(name in row for name in self.strategies if able(name, cell.task))
         ]
 
@@ -113,7 +112,7 @@ def cells_of(tasks: Iterable[str], tables: Path, *, largest: int) -> dict[str, l
     return {
         task: sorted(
             budget
-            for budget in {*BUDGETS, *(at for name, at in REFERENCES if name == task)}
+            for budget in {*TASKS[task].budgets, *(at for name, at in REFERENCES if name == task)}
             if budget <= largest and budget < len(table_of(task, tables).genomes)
         )
         for task in tasks
@@ -144,7 +143,8 @@ def print_summary(comparison: Comparison, focus: str) -> dict[str, Any]:
     """Each strategy over all cells, and `focus` against the others; returns what it printed."""
     bench: dict[str, Any] = {}
     everything = comparison.complete()
-    partly = sum(cell.budget in BUDGETS for cell in comparison.cells) - len(everything)
+    wanted = sum(cell.budget in TASKS[cell.task].budgets for cell in comparison.cells)
+    partly = wanted - len(everything)
     print(f"\nOver {len(everything)} cells" + f" ({partly} lack a strategy)" * bool(partly))
     groups = {
         "all": everything,

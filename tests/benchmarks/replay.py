@@ -4,7 +4,8 @@ A cell is a task at a budget; its figure is the regret, or for two objectives wh
 hypervolume (1 - normalised), over the seeds: lower is better and 0 is the table's best. `--full`
 takes every task and strategy with 20 seeds and budgets to 100, which takes hours with the slow
 ones: keep what is found with `--store FILE`, and print it again with `--stored`. `--held-out` takes
-other tasks, to check what was chosen on these. The tables are not part of the project: name their
+other tasks, to check what was chosen on these, and `--aggregates` objectives that are means of
+losses. The tables are not part of the project: name their
 folder with `--tables` or EVOMIX_TABLES; the default is ../shared/tables.
 """
 
@@ -27,7 +28,7 @@ from tests.benchmarks.comparison import (
     print_cells,
     print_summary,
 )
-from tests.benchmarks.tasks import HELD_OUT, PUBLIC, SHORT, TASKS
+from tests.benchmarks.tasks import AGGREGATED, HELD_OUT, PUBLIC, SHORT, TASKS
 
 FOCUS = "surrogate"
 CHEAP = ("nsga2", "random", "regression", "deap", "pymoo")
@@ -90,6 +91,9 @@ def options(name: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--tables", type=Path, default=default, help=f"default: {default}")
     parser.add_argument("--full", action="store_true", help="every task, 20 seeds, budgets to 100")
     parser.add_argument("--held-out", action="store_true", help="the tasks kept for checking")
+    parser.add_argument(
+        "--aggregates", action="store_true", help="tasks whose objectives are means of losses"
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--seeds", type=int, help="default: 2, or 20 with --full")
     parser.add_argument("--largest", type=int, help="budget; default: 50, or 100 with --full")
@@ -121,8 +125,9 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parsed.version = dict(one.split("=", 1) for one in parsed.version)
     parsed.seeds = parsed.seeds or (20 if parsed.full else 2)
     parsed.largest = parsed.largest or (100 if parsed.full else 50)
-    group = [task.name for task in (HELD_OUT if parsed.held_out else PUBLIC)]
-    short = not parsed.full and not parsed.held_out
+    tasks = AGGREGATED if parsed.aggregates else HELD_OUT if parsed.held_out else PUBLIC
+    group = [task.name for task in tasks]
+    short = not (parsed.full or parsed.held_out or parsed.aggregates)
     parsed.tasks = parsed.tasks or [name for name in group if not short or name in SHORT]
     return parsed
 

@@ -62,6 +62,18 @@ def interior(noise: float, sources: int) -> Callable[..., Callable[..., Row]]:
     return constants
 
 
+def domains(rng: np.random.Generator) -> Callable[[np.random.Generator], Row]:
+    """Losses of eight domains, which pull to different ones of twelve sources."""
+    law = _mixing_law(rng, 12, domains=8)
+
+    def make(rng: np.random.Generator) -> Row:
+        weights = dirichlet_spread(12, rng)
+        losses = law(weights) + 0.005 * rng.standard_normal(8)
+        return {**_columns(weights), **{f"loss_{n}": float(x) for n, x in enumerate(losses)}}
+
+    return make
+
+
 def vertex(rng: np.random.Generator) -> Callable[[np.random.Generator], Row]:
     """Nearly all of one source, a little of two others, none of the rest."""
     sources = 10
@@ -152,6 +164,7 @@ SURFACES = {
     "cliff": Surface(4, 600, cliff(0.0), TRAINER | ONE),
     "cliff-noisy": Surface(5, 400, cliff(0.01), TRAINER | ONE),
     "mixed": Surface(6, 500, mixed, MIXTURE | {"float": RATE, "choice": ["method"]} | ONE),
+    "domains": Surface(9, 20_000, domains, {}),
     "pair": Surface(
         7, 400, pair, MIXTURE | {"objectives": {"target": "minimize", "general": "minimize"}}
     ),

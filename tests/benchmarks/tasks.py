@@ -2,11 +2,13 @@
 
 `PUBLIC` are the tasks that claims are made on. `HELD_OUT` are for checking afterwards, never for
 choosing a setting: a public table of another kind, and those of `tests.benchmarks.synthetic`.
+`AGGREGATED` have objectives that are means of several losses.
 """
 
 import csv
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Task:
     name: str
     table: str
     roles: dict[str, Any]
+    budgets: tuple[int, ...] = (25, 50, 100)
 
     @property
     def objectives(self) -> int:
@@ -68,6 +71,15 @@ def _pile(*names: str) -> Task:
     return Task("+".join(names), PILE, roles)
 
 
+def _means(name: str, table: str, mixture: str, means: Mapping[str, Sequence[str]]) -> Task:
+    roles = {
+        "simplex": {"mixture": mixture},
+        "aggregates": {one: {"mean": list(columns)} for one, columns in means.items()},
+        "objectives": dict.fromkeys(means, "minimize"),
+    }
+    return Task(name, table, roles, budgets=(15, 25, 50))
+
+
 PUBLIC = (
     *(_pile(name) for name in PILE_LOSSES),
     *(_pile(*names) for names in PILE_PAIRS),
@@ -83,4 +95,28 @@ HELD_OUT = (
     ),
     *(Task(name, name, surface.roles) for name, surface in SURFACES.items()),
 )
-TASKS = {task.name: task for task in (*PUBLIC, *HELD_OUT)}
+# Objectives that are means of losses. The last is of a made-up surface with so many rows that one
+# lies near each proposal; of 512 rows, one that is near the middle answers many.
+TEXTS = ("pile_cc", "wikipedia_en", "stackexchange", "hackernews", "ubuntu_irc", "gutenberg_pg_19")
+PAPERS = ("arxiv", "pubmed_central", "pubmed_abstracts", "freelaw", "uspto_backgrounds")
+AGGREGATED = (
+    _means("mean of 13", PILE, "w_*", {"all": [f"loss_{name}" for name in PILE_LOSSES[:-1]]}),
+    _means(
+        "means of 6 and 5",
+        PILE,
+        "w_*",
+        {
+            "texts": [f"loss_{name}" for name in TEXTS],
+            "papers": [f"loss_{name}" for name in PAPERS],
+        },
+    ),
+    _means(
+        "means of 2 and 2",
+        PILE,
+        "w_*",
+        {"code": ["loss_github", "loss_stackexchange"], "law": ["loss_freelaw", "loss_pile_cc"]},
+    ),
+    _means("mean of 8", "domains", "w_*", {"all": ["loss_*"]}),
+    _means("means of 4 and 4", "domains", "w_*", {"a": ["loss_[0-3]"], "b": ["loss_[4-7]"]}),
+)
+TASKS = {task.name: task for task in (*PUBLIC, *HELD_OUT, *AGGREGATED)}
