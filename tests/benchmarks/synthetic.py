@@ -164,7 +164,12 @@ SURFACES = {
     "cliff": Surface(4, 600, cliff(0.0), TRAINER | ONE),
     "cliff-noisy": Surface(5, 400, cliff(0.01), TRAINER | ONE),
     "mixed": Surface(6, 500, mixed, MIXTURE | {"float": RATE, "choice": ["method"]} | ONE),
-    "domains": Surface(9, 20_000, domains, {}),
+    "domains": Surface(
+        9,
+        20_000,
+        domains,
+        MIXTURE | {"aggregates": {"mean": {"mean": "loss_*"}}, "objectives": {"mean": "minimize"}},
+    ),
     "pair": Surface(
         7, 400, pair, MIXTURE | {"objectives": {"target": "minimize", "general": "minimize"}}
     ),
