@@ -33,11 +33,18 @@ class Coordinates:
             self.size += width
 
     def middle(self) -> Array:
-        """Coordinates (size,) of the uniform mixture, mid-range numbers, no preferred option."""
+        """Coordinates (size,) of the uniform mixture, no preferred option, numbers mid-range.
+
+        A number with a prior is where that is.
+        """
         place = np.zeros(self.size)
         for name, gene in self._space.genes.items():
-            if not isinstance(gene, Simplex):
-                place[self._slices[name]] = 1 / gene.size if isinstance(gene, Choice) else 0.5
+            if isinstance(gene, Choice):
+                place[self._slices[name]] = 1 / gene.size
+            elif not isinstance(gene, Simplex):
+                place[self._slices[name]] = (
+                    0.5 if gene.prior is None else gene.encode(gene.prior.at)
+                )
         return place
 
     def encode(self, genome: Mapping[str, Any], otherwise: Array) -> Array:

@@ -23,6 +23,9 @@ from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.recipe import APPLIES, Recipe
 from fitness.training import hardware
+from population.space import Float, Int
+from population.strategies import STRATEGIES
+from population.strategies.optuna import Optuna
 
 CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
@@ -86,6 +89,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     notes = [
         *_population(config),
         *_idle(config),
+        *_unused_priors(config),
         *packing_notes(config, prepared),
         *prepared.notes,
     ]
@@ -106,6 +110,16 @@ def _idle(config: SearchConfig) -> Iterator[str]:
             if not default and not set(possible(config, where[0])) & set(where[1]):
                 needed = " or ".join(where[1])
                 yield f"{section}.{name} has no effect: {where[0]} is never {needed}"
+
+
+def _unused_priors(config: SearchConfig) -> Iterator[str]:
+    """Notes on priors under a strategy that draws by itself."""
+    strategy = config.search.strategy
+    if not issubclass(STRATEGIES[strategy], Optuna):
+        return
+    for name, gene in config.genome.items():
+        if isinstance(gene, Float | Int) and gene.prior is not None:
+            yield f"genome.{name}.prior has no effect: {strategy} draws by itself"
 
 
 def settled(config: SearchConfig, cost: float) -> SearchConfig:

@@ -164,12 +164,6 @@ SURFACES = {
     "cliff": Surface(4, 600, cliff(0.0), TRAINER | ONE),
     "cliff-noisy": Surface(5, 400, cliff(0.01), TRAINER | ONE),
     "mixed": Surface(6, 500, mixed, MIXTURE | {"float": RATE, "choice": ["method"]} | ONE),
-    "domains": Surface(
-        9,
-        20_000,
-        domains,
-        MIXTURE | {"aggregates": {"mean": {"mean": "loss_*"}}, "objectives": {"mean": "minimize"}},
-    ),
     "pair": Surface(
         7, 400, pair, MIXTURE | {"objectives": {"target": "minimize", "general": "minimize"}}
     ),
@@ -182,3 +176,4 @@ SURFACES = {
         | {"objectives": {"loss": "minimize", "cost": "minimize"}},
     ),
 }
+MANY = Surface(9, 20_000, domains, {})  # searched by means of its losses

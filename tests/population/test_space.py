@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from scipy.stats import norm
 
+from population.genes import Prior
+from population.logratio import Coordinates
 from population.space import Choice, Float, Gene, Int, SearchSpace, Simplex
 
 WITH_RANK: Any = {"adapter": ["lora", "dora"]}  # a list, as YAML gives it
@@ -221,3 +224,37 @@ def test_genes_survive_json_and_can_be_filled_in_later():
 def test_a_space_that_makes_no_sense_says_what_and_why(genes, says):
     with pytest.raises(ValueError, match=says):
         SearchSpace(genes)
+
+
+@pytest.mark.parametrize(
+    "gene",
+    [
+        Float(1e-5, 1e-1, log=True, prior=Prior(1e-3)),
+        Float(0.0, 1.0, prior=Prior(0.3, "strong")),
+        Int(1, 500, log=True, prior=Prior(22, "strong")),
+    ],
+)
+def test_draws_are_near_the_prior_but_everywhere(gene):
+    rng = np.random.default_rng(0)
+    places = np.array([gene.encode(gene.draw(rng))[0] for _ in range(4000)])
+    [middle] = gene.encode(gene.prior.at)
+    deviation = {"weak": 0.25, "strong": 0.1}[gene.prior.strength]
+    near = np.abs(places - middle) <= deviation
+    inside = np.clip([middle - deviation, middle + deviation], 0, 1)
+    spread = norm(middle, deviation)
+    whole = np.diff(spread.cdf([0, 1]))[0]
+    expected = 0.9 * np.diff(spread.cdf(inside))[0] / whole + 0.1 * np.diff(inside)[0]
+    assert near.mean() == pytest.approx(expected, abs=0.03)
+    assert places.min() < 0.05
+    assert places.max() > 0.95
+    assert gene.middle() == gene.prior.at
+
+
+def test_a_prior_outside_the_bounds_is_an_error():
+    with pytest.raises(ValidationError, match=r"prior at 2 is outside 0 to 1; move it"):
+        Float(0.0, 1.0, prior=Prior(2.0))
+
+
+def test_cmaes_starts_where_the_prior_is():
+    space = SearchSpace({"x": Float(0.0, 1.0, prior=Prior(0.2)), "y": Float(0.0, 1.0)})
+    assert Coordinates(space).middle().tolist() == [0.2, 0.5]

@@ -96,6 +96,13 @@ def test_genes_and_fields_without_an_effect_are_named(seen: Callable[..., Outloo
     assert not [n for n in seen(rank, choice).notes if "no effect" in n]
 
 
+def test_priors_that_a_sampler_ignores_are_named(seen: Callable[..., Outlook]) -> None:
+    prior = "genome.warmup_share={type: float, low: 0, high: 0.5, prior: {at: 0.1}}"
+    (note,) = [n for n in seen(prior, "search.strategy=optuna:tpe").notes if "no effect" in n]
+    assert note == "genome.warmup_share.prior has no effect: optuna:tpe draws by itself"
+    assert not [n for n in seen(prior).notes if "no effect" in n]
+
+
 def test_nothing_is_said_of_what_is_fine(seen: Callable[..., Outlook]) -> None:
     found = seen()
     assert found.warnings == ()
