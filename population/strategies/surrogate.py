@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from population import modelled
-from population.composition import Composition, Term, plain, plain_parts
+from population.composition import Composition, Limit, Term, plain, plain_parts
 from population.individual import Individual
 from population.modelled import Modelled, Outcomes, Target
 from population.predictor import Predictor, Setting, estimate
@@ -220,7 +220,8 @@ class Surrogate:
         self, records: Sequence[Individual]
     ) -> tuple[Composition, dict[Target, Outcomes]]:
         """Outcomes of the records to model; while none is feasible, the violation alone."""
-        missed = np.array([one.violation > 0 or one.failed for one in records])
+        failed = np.array([one.failed for one in records])
+        missed = failed | [one.violation > 0 for one in records]
         levels = np.array([one.fidelity for one in records])
         composition = self._composition or plain(len(records[0].losses or ()))
         parts: list[tuple[float, ...]]
@@ -230,10 +231,13 @@ class Surrogate:
         elif self._composition is None:
             parts = [plain_parts(one.losses or (), one.violation) for one in records]
         else:
-            nothing = (float("nan"),) * self._composition.size
-            parts = [nothing if one.failed else one.parts for one in records]
+            nothing = (float("nan"),) * composition.size
+            parts = [(*(nothing if one.failed else one.parts), one.failed) for one in records]
         if not missed.any():
             composition = replace(composition, limits=())
+        elif failed.any() and self._composition is not None and not missed.all():
+            failures = Limit(Term({composition.size: 1.0}), 0.5)  # the last part: 1 if it failed
+            composition = replace(composition, limits=(*composition.limits, failures))
         table = np.array(parts, dtype=np.float64)
         return composition, {
             target: modelled.outcomes(target, table, levels, temper=self._parts.tempering)

@@ -64,13 +64,21 @@ def cliff(genome) -> tuple[float, ...]:
     return ((genome["x"] - 0.5) ** 2 + (genome["y"] - 0.3) ** 2,)
 
 
+def squares(genome) -> tuple[float, ...]:
+    """The parts of which `cliff` is the sum, none where it fails."""
+    parts = (genome["x"] - 0.5) ** 2, (genome["y"] - 0.3) ** 2
+    return () if genome["x"] > 0.55 else parts
+
+
 def test_it_finds_an_optimum_at_the_edge_of_failure():
     def failing(genome):
         return float("inf") if genome["x"] > 0.55 else 0.0
 
-    told = found(PLANE, cliff, violation=failing, slots=40)
-    assert min(one.losses for one in told)[0] < 2e-3
-    assert sum(one.failed for one in told[20:]) < 8
+    of_parts = {"composition": Composition((Term({0: 1.0, 1: 1.0}),)), "measured": squares}
+    for known in ({}, of_parts):
+        told = found(PLANE, cliff, violation=failing, slots=40, **known)
+        assert min(one.losses for one in told)[0] < 2e-3
+        assert sum(one.failed for one in told[20:]) < 8
 
 
 def test_it_finds_an_optimum_that_a_constraint_cuts_off():
