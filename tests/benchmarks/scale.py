@@ -3,8 +3,9 @@
 1,000 trials of one second on 16 logical CPUs (`ARGS='--trials 10000'` takes eleven minutes), beside
 as many, but at most 1,000, with Ray Tune; its actors are reused, which is its faster way. Then
 reading, analysing and holding long runs, a driver's time and memory, dispatching to many workers,
-and asking and telling nsga2, and the surrogate with 24 losses over 64 sources. `--without-trials` leaves the trials out. Ray Tune needs packages that
-evomix does not: `pip install 'ray[tune]'`; without them it is left out, and the output says so.
+asking and telling nsga2, and the surrogate with 24 losses over 64 sources. `--without-trials`
+leaves the trials out. Ray Tune needs packages that evomix does not: `pip install 'ray[tune]'`;
+without them it is left out, and the output says so.
 """
 
 import argparse
