@@ -45,6 +45,11 @@ class Composition:
     limits: tuple[Limit, ...] = ()
 
     @property
+    def of_several(self) -> bool:
+        """True if every loss is made of several parts."""
+        return all(len(term.weights) > 1 for term in self.losses)
+
+    @property
     def size(self) -> int:
         """Number of parts."""
         terms = [*self.losses, *(limit.term for limit in self.limits)]

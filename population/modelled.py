@@ -21,6 +21,9 @@ Array = npt.NDArray[np.float64]
 Moments = tuple[Array, Array]  # mean and variance
 Role = Literal["loss", "limit", "member"]
 
+# Of the errors of parts. A process that errs on one part tends to err on others at the same place;
+# with 0 less was found on all of three tasks that were not decided by chance.
+CORRELATION = 0.5
 DRAWS = 64  # of the parts of a maximum or minimum
 LEAST_LOG_ODDS = float(np.log(0.01))  # of being feasible, that a candidate is given at least
 TAIL = 3.0  # bad values further from the median are compressed; in units of median - best tenth
@@ -164,7 +167,9 @@ class Modelled:
             moments = [one.moments(*each) for one, each in zip(found, predicted, strict=True)]
             mean, variance = (np.stack(each) for each in zip(*moments, strict=True))
             sizes = np.abs(list(term.weights.values()))
-            return sizes @ mean, sizes**2 @ variance
+            alike = (sizes @ np.sqrt(variance)) ** 2
+            apart = sizes**2 @ variance
+            return sizes @ mean, CORRELATION * alike + (1 - CORRELATION) * apart
         # No closed form. The same draws at every point, so that points are compared alike.
         normal = rng.standard_normal((DRAWS, 1, len(group)))
         mean, variance = (np.stack(each, axis=1) for each in zip(*predicted, strict=True))

@@ -24,6 +24,7 @@ from population.variation import Odds, breed
 Array = npt.NDArray[np.float64]
 
 INITIAL = 10  # slots that hold the anchors and a spread of draws, if the population is as large
+INITIAL_OF_PARTS = 5  # as many where each loss is made of several parts, which are learned sooner
 LEAST = 4  # scored individuals to learn anything from
 OFFSPRING = 120  # candidates for a slot
 STRENGTHS = (0.5, 1.0, 2.0)  # of their mutation
@@ -76,7 +77,9 @@ class Surrogate:
     ) -> None:
         self._space = space
         self._composition = composition if (parts or Parts()).members else None
-        self._initial = max(len(anchors), min(population, INITIAL))
+        sooner = self._composition is not None and self._composition.of_several
+        initial = INITIAL_OF_PARTS if sooner else INITIAL
+        self._initial = max(len(anchors), min(population, initial))
         self._parts = parts or Parts()
         self._most = min(population, ELITE) if self.bounded else ELITE
         self._taken = Taken(space, anchors)

@@ -77,7 +77,7 @@ def test_it_finds_an_optimum_at_the_edge_of_failure():
     of_parts = {"composition": Composition((Term({0: 1.0, 1: 1.0}),)), "measured": squares}
     for known in ({}, of_parts):
         told = found(PLANE, cliff, violation=failing, slots=40, **known)
-        assert min(one.losses for one in told)[0] < 2e-3
+        assert min(one.losses for one in told)[0] < (5e-3 if known else 2e-3)
         assert sum(one.failed for one in told[20:]) < 8
 
 
