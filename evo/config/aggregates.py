@@ -52,7 +52,7 @@ NamesOrWeights = Annotated[
 Extreme = Annotated[Names, BeforeValidator(one_is_a_list)]
 
 
-class Composition(Section):
+class Combination(Section):
     """One number made of several: their mean, their maximum or their minimum."""
 
     mean: NamesOrWeights | None = Field(
@@ -124,7 +124,7 @@ class Composition(Section):
                 by_pattern.setdefault(name, pattern)
 
 
-class Aggregate(Composition):
+class Aggregate(Combination):
     """A mean, maximum or minimum of measurements; give one of the three."""
 
     relative_to: Literal["base"] | None = Field(
@@ -148,7 +148,7 @@ class Composed:
     relative: bool = False
 
     @classmethod
-    def of(cls, name: str, given: Composition, names: Sequence[str] = ()) -> Self:
+    def of(cls, name: str, given: Combination, names: Sequence[str] = ()) -> Self:
         """The aggregate of a section, whose globs stand for what they match of `names`."""
         weights = given.weights(names)
         largest = max(weights.values())  # divided by it first, since a sum may overflow

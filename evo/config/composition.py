@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from evo.config.aggregates import Composed, aggregates
-from evo.config.genomes import NOTHING, Constraint, Objective, constraints, objectives
+from evo.config.aggregates import NOTHING, Composed, aggregates
+from evo.config.genomes import Constraint, Objective, constraints, objectives
 from evo.config.sections import SearchConfig
 from population.composition import Composition, Kind, Limit, Term
 

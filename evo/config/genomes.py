@@ -4,16 +4,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, Self
 
+from evo.config.aggregates import NOTHING
 from evo.config.sections import ONLY, SearchConfig
 from fitness.metrics import SIGN, Direction
 from fitness.recipe import Recipe
 from population.space import AnyGene, Choice, Float, Genome, Int, SearchSpace, Simplex
 
 SCRATCH = "scratch"
-NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def filled(gene: AnyGene, sources: Iterable[str]) -> AnyGene:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from evo.config.aggregates import Composed, Composition, is_glob, matching, one_is_a_list
+from evo.config.aggregates import Combination, Composed, is_glob, matching, one_is_a_list
 from evo.config.errors import problems
 from evo.config.file import Key, Kind, Problem, SpecFile, dotted, nearest, read
 from evo.config.sections import Section
@@ -97,7 +97,7 @@ class Roles(Section):
     choices: Annotated[
         dict[str, Annotated[ChoiceRole, BeforeValidator(_options)]], BeforeValidator(_by_column)
     ] = Field(default_factory=dict, alias="choice", description="Columns of unordered options.")
-    aggregates: dict[str, Composition] = Field(
+    aggregates: dict[str, Combination] = Field(
         default_factory=dict,
         description="Means, maxima and minima of columns, by name, for the objectives to name.",
     )
@@ -192,7 +192,7 @@ def _absent(column: str, columns: Sequence[str], table: str, others: Iterable[st
 
 def _composed(roles: Roles, objective: str, columns: Sequence[str]) -> Composed:
     """An objective as an aggregate of columns."""
-    made = roles.aggregates.get(objective, Composition(mean=(objective,)))
+    made = roles.aggregates.get(objective, Combination(mean=(objective,)))
     return Composed.of(objective, made, columns)
 
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
+from evo.config.aggregates import NOTHING
 from evo.config.composition import composed_parts
-from evo.config.genomes import NOTHING, baseline_names
+from evo.config.genomes import baseline_names
 from evo.config.sections import SEED_STEP
 from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING

@@ -76,11 +76,11 @@ class Surrogate:
         parts: Parts | None = None,
     ) -> None:
         self._space = space
-        self._composition = composition if (parts or Parts()).members else None
+        self._parts = parts or Parts()
+        self._composition = composition if self._parts.members else None
         sooner = self._composition is not None and self._composition.of_several
         initial = INITIAL_OF_PARTS if sooner else INITIAL
         self._initial = max(len(anchors), min(population, initial))
-        self._parts = parts or Parts()
         self._most = min(population, ELITE) if self.bounded else ELITE
         self._taken = Taken(space, anchors)
         self._waiting: dict[int, Individual] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evo import config as configuration
 from evo.config import SearchConfig, aggregates, load, meaning, measured_by
-from evo.config.aggregates import Aggregate, Composed, Composition
+from evo.config.aggregates import Aggregate, Combination, Composed
 from tests.evo.config.conftest import edited, errors_of, written
 
 OWN = "evaluator: tests.evo.toy:score\nbaselines: []\ngenome:"  # measures what nobody knows before
@@ -76,7 +76,7 @@ def test_values_are_those_of_numpy(
 
 
 def test_weights_whose_sum_is_no_float_are_weights_all_the_same() -> None:
-    composed = Composed.of("q", Composition(mean={"a": 1.5e308, "b": 1.5e308}))
+    composed = Composed.of("q", Combination(mean={"a": 1.5e308, "b": 1.5e308}))
     assert composed.value({"a": 1.0, "b": 3.0}) == 2.0
     assert composed.value({"a": 1.7e308, "b": 1.7e308}) == np.inf
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from evo.config.aggregates import Composition
+from evo.config.aggregates import Combination
 from evo.config.file import nearest
 from evo.config.sections import Budget, Resources
 from evo.config.synonyms import SYNONYMS
@@ -28,7 +28,7 @@ KINDS = get_args(Kind)
         ("tpe", (*STRATEGIES, "optuna:tpe"), "optuna:tpe"),
         ("genetic", STRATEGIES, "nsga2"),
         ("lr", tuple(Recipe.model_fields), "learning_rate"),
-        ("average", tuple(Composition.model_fields), "mean"),
+        ("average", tuple(Combination.model_fields), "mean"),
         ("preferance", KINDS, "preference"),
         ("elephant", KINDS, None),
     ],
@@ -51,5 +51,5 @@ def test_every_name_that_a_word_stands_for_exists() -> None:
         *STRATEGIES,
         *fields,
         *options,
-        *Composition.model_fields,
+        *Combination.model_fields,
     }
