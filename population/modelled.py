@@ -126,10 +126,13 @@ class Modelled:
     models: Mapping[Target, Predictor]
     outcomes: Mapping[Target, Outcomes]
 
-    def promise(self, at: Array, leading: Sequence[int], rng: np.random.Generator) -> Array:
-        """Log of the expected improvement on the records `leading` at points (m, d), (m,).
+    def promise(
+        self, at: Mapping[Target, Array], leading: Sequence[int], rng: np.random.Generator
+    ) -> Array:
+        """Log of the expected improvement on the records `leading` at points, (m,).
 
-        Weighed by the probability that all limits are met, as if these were independent.
+        `at` has the points (m, d) as each target is modelled in. Weighed by the probability that
+        all limits are met, as if these were independent.
         """
         found = [self._moments(term, "loss", at, rng) for term in self.composition.losses]
         mean, variance = (np.stack(each, axis=1) for each in zip(*found, strict=True))
@@ -156,10 +159,12 @@ class Modelled:
                 columns.append(term(np.stack([one.values(one.modelled) for one in found], axis=1)))
         return np.stack(columns, axis=1)
 
-    def _moments(self, term: Term, whole: Role, at: Array, rng: np.random.Generator) -> Moments:
-        """Mean and variance of a term at points (m, d), each (m,)."""
+    def _moments(
+        self, term: Term, whole: Role, at: Mapping[Target, Array], rng: np.random.Generator
+    ) -> Moments:
+        """Mean and variance of a term at points, each (m,)."""
         group = targets(term, whole)
-        predicted = [self.models[target].predict(at) for target in group]
+        predicted = [self.models[target].predict(at[target]) for target in group]
         if group[0].role == "loss":
             return predicted[0]
         found = [self.outcomes[target] for target in group]

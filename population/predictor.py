@@ -70,12 +70,15 @@ class Predictor:
 
 
 def estimate(
-    points: Array, outcomes: Array, seeds: Array, *, trust: float | None = None
+    points: Array, outcomes: Array, seeds: Array, *, trust: float | None = None, guides: int = 0
 ) -> Setting:
-    """Estimate the kernel from the latest points and, unless given, the trust by their errors."""
+    """Estimate the kernel from the latest points and, unless given, the trust by their errors.
+
+    The last `guides` coordinates of the points are guides, see `population.guides`.
+    """
     latest = slice(-KERNEL_POINTS, None)
     points, outcomes, seeds = points[latest], outcomes[latest], seeds[latest]
-    kernel = fit(points, outcomes, seeds)
+    kernel = fit(points, outcomes, seeds, guides)
     if trust is not None:
         return Setting(kernel, trust)
     folds = np.arange(len(outcomes)) % FOLDS

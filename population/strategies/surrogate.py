@@ -4,7 +4,7 @@ Pre-selection by a surrogate (Jin 2011, Surrogate-assisted evolutionary computat
 the expected improvement of Bayesian optimization.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from population import modelled
 from population.composition import Composition, Limit, Term, plain, plain_parts
+from population.guides import Guide, Hints
 from population.individual import Individual
 from population.modelled import Modelled, Outcomes, Target
 from population.predictor import Predictor, Setting, estimate
@@ -28,6 +29,7 @@ INITIAL_OF_PARTS = 5  # as many where each loss is made of several parts, which 
 LEAST = 4  # scored individuals to learn anything from
 OFFSPRING = 120  # candidates for a slot
 STRENGTHS = (0.5, 1.0, 2.0)  # of their mutation
+GUIDED = 0.3  # share of the candidates that are made of a guide's best records, if there is one
 CONTENDERS = 5  # for each parent
 ELITE = 250  # the best, of which offspring are bred
 LATEST = 250  # whatever their scores; the surrogate is fitted to these and the elite
@@ -91,6 +93,9 @@ class Surrogate:
         self._checkpoint = self._previous = Checkpoint(0, [])
         self._settings: dict[tuple[int, Target], Setting] = {}  # by checkpoint and target
         self._fitted: _Fitted | None = None
+        self._guides: list[Guide] = []
+        self._guiding: dict[tuple[int, Target, bool], Predictor] = {}  # models of the guides
+        self._predictions: dict[tuple[Target, bool], dict[int, Array]] = {}  # by individual
 
     @staticmethod
     def minimum_population(*, objectives: int, anchors: int) -> int:
@@ -101,7 +106,8 @@ class Surrogate:
         if anchor := self._taken.anchor(slot):
             return anchor
         mates = [one for one in self._elite if not one.failed]
-        if slot < self._initial or self._told < LEAST or len(mates) < 2:
+        drawn = slot < self._initial and not self._guides
+        if drawn or self._told < LEAST or len(mates) < 2:
             return self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
@@ -111,6 +117,13 @@ class Surrogate:
         if not candidates:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
+
+    def guide(self, guide: Guide) -> None:
+        """Learn from scores of another origin, from the next `ask` on."""
+        self._guides.append(guide)
+        self._fitted = None
+        self._settings.clear()
+        self._predictions.clear()
 
     def possible_parents(self) -> frozenset[int]:
         return frozenset(one.id for one in self._elite if not one.failed)
@@ -139,6 +152,7 @@ class Surrogate:
             known = [*self._known(), *self._checkpoint.records, *self._previous.records]
             kept = {one.id for one in known}
             self._places = {id: place for id, place in self._places.items() if id in kept}
+            self._predictions.clear()
 
     def _known(self) -> list[Individual]:
         """The data of the surrogate, oldest first; an individual once per fidelity."""
@@ -164,37 +178,52 @@ class Surrogate:
     ) -> list[Individual]:
         draws = round(OFFSPRING * (self._parts.draws if self._parts.offspring else 1.0))
         bred = [self._taken.drawn(slot, rng) for _ in range(draws)]
-        bred += [self._child(slot, mates, ranks, rng) for _ in range(OFFSPRING - draws)]
+        guided = round(OFFSPRING * GUIDED) if self._guides else 0
+        bred += [self._child(slot, mates, ranks, rng) for _ in range(OFFSPRING - draws - guided)]
+        bred += [self._guided(slot, mates, ranks, rng) for _ in range(guided)]
         return [one for one in bred if one.genome not in self._taken]
+
+    def _guided(
+        self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
+    ) -> Individual:
+        """A child that has a guide's genes from one of its best records, the others from a mate."""
+        guide = self._guides[int(rng.integers(len(self._guides)))]
+        record = guide.leaders[int(rng.integers(len(guide.leaders)))]
+        mate = tournament(mates, ranks, rng, size=CONTENDERS)
+        parents = tuple(dict.fromkeys((*record.parents, mate.id)))
+        genome = self._space.repair({**mate.genome, **record.genome})
+        if rng.random() < 0.5:
+            return Individual(slot, genome, parents, guide.name)
+        strength = float(rng.choice(STRENGTHS))
+        genome, operator = breed([genome], self._space, rng, odds=Odds(), strength=strength)
+        return Individual(slot, genome, parents, f"{guide.name}+{operator}")
 
     def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
         """Log expected improvement of each candidate, (len(candidates),)."""
         fitted = self._fit()
-        at = self._points([(one.genome, 1.0) for one in candidates])
+        at = self._points([one.genome for one in candidates], fitted.hints, fitted.violated)
         return fitted.models.promise(at, fitted.leading, rng)
-
-    def _points(self, where: Sequence[tuple[Genome, float]]) -> Array:
-        """Coordinates (n, coordinates + 1) of genomes with their fidelity."""
-        return np.array([[*self._space.encode(genome), fidelity] for genome, fidelity in where])
 
     def _fit(self) -> "_Fitted":
         """The surrogate fitted to the individuals told; cached until there is another one."""
         version = self._told, tuple(self._waiting)
         if self._fitted is None or self._fitted.version != version:
             records = self._known()
-            composition, known = self._outcomes(records)
-            points, seeds = self._data(records)
-            models = {
-                target: Predictor(
-                    points, one.modelled, seeds, self._setting(target, place, len(known))
-                )
-                for place, (target, one) in enumerate(known.items())
-            }
+            composition, known, violated = self._outcomes(records)
+            hints = {target: self._hints_over(target, violated, records) for target in known}
+            models = {}
+            for place, (target, one) in enumerate(known.items()):
+                points, seeds = self._data(records, target, violated, hints[target])
+                setting = self._setting(target, place, len(known))
+                models[target] = Predictor(points, one.modelled, seeds, setting)
             if self._waiting and self._parts.pending:
-                waiting = self._points([(one.genome, 1.0) for one in self._waiting.values()])
-                models = {name: model.with_pending(waiting) for name, model in models.items()}
+                pending = [one.genome for one in self._waiting.values()]
+                at = self._points(pending, hints, violated)
+                models = {
+                    target: model.with_pending(at[target]) for target, model in models.items()
+                }
             fitted = Modelled(composition, models, known)
-            self._fitted = _Fitted(version, fitted, leading(records))
+            self._fitted = _Fitted(version, fitted, leading(records), hints, violated)
         return self._fitted
 
     def _setting(self, target: Target, place: int, count: int) -> Setting:
@@ -206,8 +235,9 @@ class Surrogate:
         wait = place * (last.told // 8) // count if target.role == "member" else 0
         at = former if former.records and self._told < last.told + wait else last
         if (at.told, target) not in self._settings:
-            points, seeds = self._data(at.records)
-            _, known = self._outcomes(at.records)
+            _, known, violated = self._outcomes(at.records)
+            hints = self._hints_over(target, violated, at.records)
+            points, seeds = self._data(at.records, target, violated, hints)
             outcomes = known.get(target) or next(iter(known.values()))
             trust = 1.0 if target.role == "member" else self._parts.fixed_trust
             self._settings = {
@@ -215,42 +245,88 @@ class Surrogate:
                 for key, one in self._settings.items()
                 if key[0] in (last.told, former.told)
             }
-            setting = estimate(points, outcomes.modelled, seeds, trust=trust)
+            setting = estimate(
+                points, outcomes.modelled, seeds, trust=trust, guides=len(self._guides)
+            )
             self._settings[at.told, target] = setting
         return self._settings[at.told, target]
 
     def _outcomes(
         self, records: Sequence[Individual]
-    ) -> tuple[Composition, dict[Target, Outcomes]]:
-        """Outcomes of the records to model; while none is feasible, the violation alone."""
+    ) -> tuple[Composition, dict[Target, Outcomes], bool]:
+        """Outcomes of the records to model; while none is feasible (True), the violation alone."""
         failed = np.array([one.failed for one in records])
         missed = failed | [one.violation > 0 for one in records]
         levels = np.array([one.fidelity for one in records])
+        violated = bool(missed.all())
         composition = self._composition or plain(len(records[0].losses or ()))
-        parts: list[tuple[float, ...]]
-        if missed.all():
+        if violated:
             composition = Composition((Term({0: 1.0}),))
+        elif not missed.any():
+            composition = replace(composition, limits=())
+        elif failed.any() and self._composition is not None:
+            failures = Limit(Term({composition.size: 1.0}), 0.5)  # the last part: 1 if it failed
+            composition = replace(composition, limits=(*composition.limits, failures))
+        table = self._table(records, violated)
+        known = {
+            target: modelled.outcomes(target, table, levels, temper=self._parts.tempering)
+            for target in modelled.targets_of(composition)
+        }
+        return composition, known, violated
+
+    def _table(self, records: Sequence[Individual], violated: bool) -> Array:
+        """Parts (n, parts) of the records; their violation alone, if none evaluated is feasible."""
+        parts: list[tuple[float, ...]]
+        if violated:
             parts = [(one.violation,) for one in records]
         elif self._composition is None:
             parts = [plain_parts(one.losses or (), one.violation) for one in records]
         else:
-            nothing = (float("nan"),) * composition.size
+            nothing = (float("nan"),) * self._composition.size
             parts = [(*(nothing if one.failed else one.parts), one.failed) for one in records]
-        if not missed.any():
-            composition = replace(composition, limits=())
-        elif failed.any() and self._composition is not None and not missed.all():
-            failures = Limit(Term({composition.size: 1.0}), 0.5)  # the last part: 1 if it failed
-            composition = replace(composition, limits=(*composition.limits, failures))
-        table = np.array(parts, dtype=np.float64)
-        return composition, {
-            target: modelled.outcomes(target, table, levels, temper=self._parts.tempering)
-            for target in modelled.targets_of(composition)
+        return np.array(parts, dtype=np.float64)
+
+    def _data(
+        self, records: Sequence[Individual], target: Target, violated: bool, hints: Hints
+    ) -> tuple[Array, Array]:
+        """Coordinates of the records, as a target is modelled in, and their numbers of seeds."""
+        places = np.array([[*self._places[one.id], one.fidelity] for one in records])
+        seeds = np.array([one.seeds for one in records], dtype=np.float64)
+        return np.hstack([places, hints(self._hinted(target, violated, records))]), seeds
+
+    def _points(
+        self, genomes: Sequence[Genome], hints: Mapping[Target, Hints], violated: bool
+    ) -> dict[Target, Array]:
+        """Coordinates of genomes at full fidelity, as each target is modelled in."""
+        places = np.array([[*self._space.encode(genome), 1.0] for genome in genomes])
+        return {
+            target: np.hstack([places, one(self._predicted(target, violated, genomes))])
+            for target, one in hints.items()
         }
 
-    def _data(self, records: Sequence[Individual]) -> tuple[Array, Array]:
-        """Coordinates of the records, and their numbers of seeds."""
-        places = [[*self._places[one.id], one.fidelity] for one in records]
-        return np.array(places), np.array([one.seeds for one in records], dtype=np.float64)
+    def _predicted(self, target: Target, violated: bool, genomes: Sequence[Genome]) -> Array:
+        """Predictions (n, guides) of a target by each guide."""
+        columns = np.empty((len(genomes), len(self._guides)))
+        for number, guide in enumerate(self._guides):
+            key = number, target, violated
+            if key not in self._guiding:
+                table = self._table(guide.records, violated)
+                self._guiding[key] = guide.model(target, table)
+            columns[:, number], _ = self._guiding[key].predict(guide.points(genomes))
+        return columns
+
+    def _hinted(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
+        """Predictions (n, guides) for individuals, each of which is predicted once."""
+        if not self._guides:
+            return np.empty((len(records), 0))
+        known = self._predictions.setdefault((target, violated), {})
+        if new := [one for one in records if one.id not in known]:
+            predicted = self._predicted(target, violated, [one.genome for one in new])
+            known |= {one.id: row for one, row in zip(new, predicted, strict=True)}
+        return np.stack([known[one.id] for one in records])
+
+    def _hints_over(self, target: Target, violated: bool, records: Sequence[Individual]) -> Hints:
+        return Hints.over(self._hinted(target, violated, records))
 
 
 def bounded() -> type[Surrogate]:
@@ -274,6 +350,8 @@ class _Fitted:
     version: tuple[int, tuple[int, ...]]  # number of individuals told, ids of pending ones
     models: Modelled
     leading: list[int]  # indices of the records to improve on
+    hints: Mapping[Target, Hints]
+    violated: bool  # every evaluation violates the constraints: the violation is modelled
 
 
 def leading(records: Sequence[Individual]) -> list[int]:

@@ -114,6 +114,8 @@ class StrategyReference:
             assert all(parent < one.id for parent in one.parents)
 
     def test_global_random_states_are_neither_read_nor_changed(self):
+        import sklearn.tree  # noqa: F401  # its import, once a process, draws from `random`
+
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
         before = global_states()

@@ -13,11 +13,12 @@ def data():
     return points, outcomes, rng.integers(1, 4, 40).astype(float)
 
 
-def test_the_gradient_is_that_of_the_density(data):
+@pytest.mark.parametrize("guides", [0, 2])
+def test_the_gradient_is_that_of_the_density(data, guides):
     points, outcomes, seeds = data
     centred = outcomes - outcomes.mean()
     for logs in np.random.default_rng(2).normal(-0.5, 0.7, size=(5, 5)):
-        args = points, centred, seeds
+        args = points, centred, seeds, guides
         assert (
             check_grad(
                 lambda x, *a: negative_log_posterior(x, *a)[0],
@@ -54,3 +55,17 @@ def test_equal_points_and_outcomes_are_survived(outcomes):
     mean, variance = GaussianProcess(points, outcomes, np.ones(5), kernel).predict(points)
     assert np.isfinite(mean).all()
     assert (variance > 0).all()
+
+
+def test_a_guide_is_a_prior_mean_with_an_estimated_slope():
+    rng = np.random.default_rng(4)
+    points = rng.random((12, 6))
+    truth, wrong = np.sin(4 * points.sum(axis=1)), rng.normal(size=12)
+    outcomes = -2 * truth + 0.3 * points[:, 0]
+    guided = np.column_stack([points, truth, wrong])
+    kernel = fit(guided, outcomes, np.ones(12), guides=2)
+    assert kernel.worths[0] > 10 * kernel.worths[1]
+    unseen = rng.random((50, 6))
+    at = np.column_stack([unseen, np.sin(4 * unseen.sum(axis=1)), rng.normal(size=50)])
+    mean, _ = GaussianProcess(guided, outcomes, np.ones(12), kernel).predict(at)
+    assert np.corrcoef(mean, -2 * at[:, 6] + 0.3 * at[:, 0])[0, 1] > 0.95

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from population.composition import Composition, Limit, Term
+from population.guides import Guide
 from population.individual import Individual
 from population.modelled import Target, outcomes
 from population.space import Choice, Float, SearchSpace, Simplex
@@ -31,8 +32,11 @@ def found(
     violation=lambda genome: 0.0,
     composition=None,
     measured=lambda genome: (),
+    guide=None,
 ):
     strategy = Surrogate(space, population=10, budget=slots, parts=parts, composition=composition)
+    if guide is not None:
+        strategy.guide(guide)
     told = []
     for slot in range(slots):
         one = strategy.ask(slot, slot_rng(seed, slot))
@@ -40,6 +44,38 @@ def found(
         told.append(replace(scored, parts=measured(one.genome)))
         strategy.tell(told[-1])
     return told
+
+
+def guide_by(loss, space=MIXTURE8, *, count=60):
+    rng = np.random.default_rng(9)
+    genomes = [space.sample(rng) for _ in range(count)]
+    records = [Individual(n, one, losses=loss(one)) for n, one in enumerate(genomes)]
+    return Guide("elsewhere", space, tuple(records))
+
+
+def test_a_guide_saves_evaluations_and_one_that_misleads_costs_few():
+    def loss(genome) -> tuple[float, ...]:
+        wanted = dict(zip("abcdefgh", (0.3, 0.3, 0.2, 0.1, 0.1, 0, 0, 0), strict=True))
+        return (sum((genome["mixture"][one] - wanted[one]) ** 2 for one in wanted),)
+
+    best = {
+        name: np.mean(
+            [
+                min(
+                    found(MIXTURE8, loss, slots=14, seed=seed, guide=guide),
+                    key=lambda one: one.losses,
+                ).losses[0]
+                for seed in range(4)
+            ]
+        )
+        for name, guide in {
+            "none": None,
+            "alike": guide_by(lambda genome: (loss(genome)[0] ** 0.5 * 3 + 1,)),
+            "opposite": guide_by(lambda genome: (-loss(genome)[0],)),
+        }.items()
+    }
+    assert best["alike"] < 0.5 * best["none"]
+    assert best["opposite"] < 1.5 * best["none"]
 
 
 def interior(genome) -> tuple[float, ...]:
