@@ -16,7 +16,7 @@ from fitness.samples.write import Generation
 from fitness.secrets import without_secrets
 
 Split = Literal["selection", "test"]
-Purpose = Literal["selection", "test", "samples"]
+Purpose = Literal["selection", "test", "samples", "simulated"]
 MESSAGE_CHARACTERS = 2000
 
 
@@ -59,6 +59,19 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulation:
+    """Request to score mixtures on the selection split without training on them.
+
+    The weights of each are a sum of experts: fine-tunes of one source each, which are the parents
+    of the spec, in the order of `sources`. `scored` are the domains and prompt sets to score.
+    """
+
+    sources: tuple[str, ...]
+    mixtures: tuple[Mapping[str, float], ...]
+    scored: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationSpec:
     """Request of one evaluation. Equal by individual, seed, fidelity and split.
 
@@ -69,7 +82,8 @@ class EvaluationSpec:
     With `parents` it starts from their weights, and with the data after what they have `seen`.
     `ancestors` are its whole lineage, oldest first: deleted checkpoints are trained again.
 
-    In place of a split to score, `samples` generates what `writing` requests.
+    In place of a split to score, `samples` generates what `writing` requests, and `simulated`
+    scores the mixtures of `simulation`.
     """
 
     individual: int
@@ -84,6 +98,12 @@ class EvaluationSpec:
     seen: Mapping[str, int] = field(default_factory=dict, compare=False)  # tokens by source
     ancestors: tuple[Ancestor, ...] = field(default=(), compare=False, repr=False)
     writing: Writing | None = field(default=None, compare=False)
+    simulation: Simulation | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def scores_split(self) -> bool:
+        """True where the model of one individual is scored on a split."""
+        return self.split in ("selection", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,18 @@ class Evaluation:
     started: float = 0.0
     finished: float = 0.0
 
+    def simulation_fact(self, simulation: Simulation) -> dict[str, Any]:
+        """The values of the ledger's `simulation` fact."""
+        return {
+            "number": self.spec.individual,
+            "seed": self.spec.seed,
+            "experts": list(self.spec.parents),
+            "sources": list(simulation.sources),
+            "mixtures": [dict(one) for one in simulation.mixtures],
+            "scores": list(self.details.get("scores", ())),
+            **self._how(),
+        }
+
     def fact(self) -> dict[str, Any]:
         """The values of the ledger's `evaluation` fact."""
         return {
@@ -107,10 +139,16 @@ class Evaluation:
             "seed": self.spec.seed,
             "fidelity": self.spec.fidelity,
             "split": self.spec.split,
-            "status": str(self.status),
             "measurements": dict(self.measurements),
-            "cost": dict(self.cost),
             "details": dict(self.details),
+            **self._how(),
+        }
+
+    def _how(self) -> dict[str, Any]:
+        """Values of any fact: how, where and when it came about."""
+        return {
+            "status": str(self.status),
+            "cost": dict(self.cost),
             "message": self.message,
             "worker": self.worker,
             "started": self.started,

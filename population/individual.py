@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from population.space import Genome
 
 ANCHOR = "anchor: "  # prefix of the operator of a baseline, which is given, not bred
+EXPERT = "expert: "  # prefix of the operator of a fine-tune on one source, to simulate mixtures
 KNOWN = "known"  # operator of a genome that was given as a starting point
 
 

@@ -35,6 +35,8 @@ def described(doing: Doing) -> str:
             "idle": "idle",
         }[doing.phase]
     first = doing.specs[0]
+    if first.simulation is not None:
+        return f"simulates {len(first.simulation.mixtures)} mixtures"
     if len(doing.specs) > 1:
         numbers = ", ".join(str(spec.individual) for spec in doing.specs)
         return f"individuals {numbers} in one bucket"

@@ -182,6 +182,13 @@ class Search(Section):
         "those that are hopeless by their learning curves (`stopping`).",
     )
 
+    simulate: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Simulated mixtures: the first fine-tunes are experts, one for each source, "
+        "and sums of their weight changes are scored without training, to guide the `surrogate`. "
+        "`auto` does so where it applies; a dry run says whether, and why not.",
+    )
+
     @property
     def together(self) -> int:
         """Size of a bucket; 1 while `auto` has not been measured."""

@@ -17,6 +17,7 @@ from fitness.merging.lineage import added
 from population.individual import Individual
 
 PARENT = "parent"
+MERGED = 2  # parents, at most, whose weights are merged
 FULL = 1.0  # fidelity of a whole fine-tune
 Tokens = Mapping[str, int]  # by source
 
@@ -28,7 +29,7 @@ def origins(
     start = {**recipe, **genome}.get("start", SCRATCH)
     if start == SCRATCH:
         return ()
-    return tuple(parents[:1] if start == PARENT else parents)
+    return tuple(parents[: 1 if start == PARENT else MERGED])
 
 
 def origins_of(config: SearchConfig, individual: Individual) -> tuple[int, ...]:
@@ -108,9 +109,9 @@ class Lineages:
         lineage = self._lineages[individual.id] = self._from(self.origins(individual))
         return lineage
 
-    def itself(self, individual: Individual) -> Lineage:
-        """Lineage that ends with an evaluated individual itself, to use its weights."""
-        return self._from((self.trained(individual.id),))
+    def itself(self, *individuals: Individual) -> Lineage:
+        """Lineage that ends with evaluated individuals themselves, to use their weights."""
+        return self._from(tuple(self.trained(one.id) for one in individuals))
 
     def _from(self, parents: tuple[int, ...]) -> Lineage:
         """Lineage of a child that starts from the weights of these parents."""

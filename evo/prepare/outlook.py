@@ -14,6 +14,7 @@ from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
 from evo.config.resolve import fitting_population
 from evo.config.sections import Search
+from evo.planning.experts import experts, why_not
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
 from evo.prepare.overlap import overlap_warnings
@@ -90,6 +91,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
         *_population(config),
         *_idle(config),
         *_unused_priors(config),
+        *_simulation(config),
         *packing_notes(config, prepared),
         *prepared.notes,
     ]
@@ -219,6 +221,17 @@ def _population(config: SearchConfig) -> Iterator[str]:
             f"search.population: {population}, since the usual {usual} do not fit a budget of "
             f"{evaluations} evaluations; so small a search finds little, 40 and more are usual"
         )
+
+
+def _simulation(config: SearchConfig) -> Iterator[str]:
+    """Note whether mixtures are simulated; nothing where there is no mixture to search."""
+    if found := experts(config):
+        yield (
+            f"search.simulate: {len(found)} of {config.budget.evaluations} evaluations train "
+            "experts, one for each source; sums of them are scored without training"
+        )
+    elif "mixture" in config.genome and config.search.simulate == "auto":
+        yield f"search.simulate: mixtures are not simulated ({why_not(config)})"
 
 
 def _sources(config: SearchConfig, task: Task) -> Iterator[str]:

@@ -170,6 +170,24 @@ class Evaluated(TypedDict):
     finished: Seconds
 
 
+class Simulated(TypedDict):
+    """Mixtures scored as sums of experts, without training; no scores if that failed."""
+
+    fact: Literal["simulation"]
+    number: Count
+    seed: Seed
+    experts: list[Id]
+    sources: list[str]
+    mixtures: list[dict[str, Share]]
+    scores: list[Numbers]
+    status: StatusName
+    cost: NotRequired[Numbers]
+    message: NotRequired[str | None]
+    worker: NotRequired[str | None]
+    started: Seconds
+    finished: Seconds
+
+
 class Lost(TypedDict):
     """An evaluation that was lost because its worker died."""
 
@@ -247,7 +265,19 @@ class Round(TypedDict):
     pool: NotRequired[Pool]
 
 
-Fact = Search | Individual | Repeat | Evaluated | Lost | Winner | Control | Resumed | Ended | Round
+Fact = (
+    Search
+    | Individual
+    | Repeat
+    | Evaluated
+    | Simulated
+    | Lost
+    | Winner
+    | Control
+    | Resumed
+    | Ended
+    | Round
+)
 Facts = Sequence[Fact]
 
 KINDS: Mapping[str, Any] = {

@@ -26,7 +26,7 @@ def aggregated(
     It is marked as failed if one has no finite value. `base` has the measurements of the untouched
     base on the same split, for those that are relative to it; InputError if one is not above 0.
     """
-    if evaluation.status is not Status.OK or evaluation.spec.split == "samples":
+    if evaluation.status is not Status.OK or not evaluation.spec.scores_split:
         return evaluation
     added: dict[str, float] = {}
     by_item: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from evo.cluster.connection import ClusterError
 from evo.config import SearchConfig, baselines, decode, known_genomes, space, warm_starts
 from evo.config.composition import composed_parts
 from evo.planning import schedule
+from evo.planning.experts import first_slots
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
 from evo.planning.spending import continued_from
@@ -22,9 +23,11 @@ from evo.search.jobs import Job
 from evo.search.replicates import Replicates, closing, seed_of
 from evo.search.requests import Requests
 from evo.search.rungs import Rungs, ladder, share
+from evo.search.simulation import Simulation
 from fitness.cost import Cost
 from population.individual import ANCHOR, KNOWN, Individual
 from population.strategies import make
+from population.strategies.surrogate import Surrogate
 
 
 def evolve(
@@ -37,7 +40,8 @@ def evolve(
 ) -> Individual:
     """Run the search and return its winner; `sizes`: tokens by source. ClusterError if all fail."""
     anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
-    anchors += [(KNOWN, genome) for genome in known_genomes(config)]  # fill the first slots
+    anchors += [(KNOWN, genome) for genome in known_genomes(config)]
+    anchors, expert_sources = first_slots(config, anchors)
     strategy = make(
         config.search.strategy,
         space(config),
@@ -48,6 +52,7 @@ def evolve(
         composition=composed_parts(config).composition,
     )
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
+    simulation = Simulation(config, expert_sources, cost)
     jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy
     bucket: list[Job] = []  # bred one after the other, to be requested together
     last: int | None = None
@@ -98,11 +103,16 @@ def evolve(
             scored = replicates.learned(job, requests.result(job), requests.untouched())
             strategy.tell(scored)
             rungs.learned(scored)
+            kept = set(simulation.experts)
             if warm_starts(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
-                artifacts.keep_also(requests.lineages.needed(strategy.possible_parents(), others))
+                kept |= requests.lineages.needed(strategy.possible_parents(), others)
+            artifacts.keep_also(kept)
             artifacts.keep_or_delete(scored)
+            guide = simulation.learned(scored, requests)
+            if guide is not None and isinstance(strategy, Surrogate):
+                strategy.guide(guide)
     rungs.close()
     winner = replicates.winner()
     if winner is None:

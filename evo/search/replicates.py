@@ -67,7 +67,7 @@ class Replicates:
             ranking = self.contenders()
             behind = next((id for id in ranking if self._begun[id] < self._wanted), None)
             return self._again_for(behind if behind is not None or not ranking else ranking[0])
-        if self._wanted == 1 or self._again >= SHARE * self._spent or not self._ranking:
+        if self._wanted == 1 or self._again + 1 > SHARE * self._spent or not self._ranking:
             return None
         contenders = self._contenders()
         if self._noise.known and len(contenders) == 1:  # a clear leader so far

@@ -18,6 +18,7 @@ from evo.search.aggregation import aggregated, is_relative, unaggregated
 from evo.search.jobs import Job, Key, key_of
 from evo.search.results import Results
 from fitness.buckets.together import shared
+from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
 from population.individual import Individual
 
@@ -137,6 +138,35 @@ class Requests:
             self.request(job)
         return [self.result(job) for job in jobs]
 
+    def simulated(
+        self, specs: Sequence[EvaluationSpec], experts: Sequence[Individual]
+    ) -> list[Mapping[str, float]]:
+        """Scores of the mixtures that the specs request, in order; empty for those that failed.
+
+        InputError if the ledger has scores of other mixtures under the same numbers.
+        """
+        lineage = self.lineages.itself(*experts)
+        specs = [
+            replace(spec, parents=lineage.parents, seen=lineage.seen, ancestors=lineage.ancestors)
+            for spec in specs
+        ]
+        for spec in specs:
+            if key_of(spec) not in self.results:
+                self._cluster.submit(spec)
+        return [scores for spec in specs for scores in self._scores(spec)]
+
+    def _scores(self, spec: EvaluationSpec) -> list[Mapping[str, float]]:
+        done, wanted = self._result(key_of(spec)), spec.simulation
+        assert wanted is not None
+        if done.spec.simulation is None or done.spec.simulation.mixtures != wanted.mixtures:
+            raise InputError(
+                f"simulation {spec.individual} differs from the one recorded, so this would not "
+                "be the same search; resume with the versions that started it (they are in the "
+                "first line of the ledger)"
+            )
+        nothing: list[Mapping[str, float]] = [{} for _ in wanted.mixtures]
+        return list(done.details.get("scores", nothing))
+
     def new(self) -> deque[Key]:
         """The queue of new results, as soon as there is one in it."""
         while not self.results.new:
@@ -160,7 +190,7 @@ class Requests:
 
     def _base(self, evaluation: Evaluation) -> Mapping[str, float]:
         """Measurements of the untouched base, if an aggregate of the evaluation needs them."""
-        if not self._relative or evaluation.spec.split == "samples":
+        if not self._relative or not evaluation.spec.scores_split:
             return NOTHING
         key = self._base_key(evaluation.spec.split)
         base = evaluation if key_of(evaluation.spec) == key else self.results[key]
@@ -205,7 +235,7 @@ def _checked(config: SearchConfig, evaluation: Evaluation) -> Evaluation:
     """The evaluation, marked as failed if an objective or a constraint was not measured."""
     needed = [*config.objectives, *(constraint.name for constraint in constraints(config))]
     absent = [name for name in needed if name not in evaluation.measurements]
-    if evaluation.status is not Status.OK or not absent or evaluation.spec.split == "samples":
+    if evaluation.status is not Status.OK or not absent or not evaluation.spec.scores_split:
         return evaluation
     why = f"{absent[0]} was not measured, only {', '.join(evaluation.measurements) or 'nothing'}"
     return replace(evaluation, status=Status.ERROR, message=why)

@@ -14,7 +14,7 @@ from evo.cluster.queue import Lost
 from evo.config import SearchConfig, space
 from evo.record.ledger import Fact, Ledger
 from evo.search.jobs import Key, key_of
-from fitness.evaluation import Evaluation, EvaluationSpec, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status
 
 SHARED = ("cumulative_tokens", "inherited_from", "items")  # details copied to an equal genome
 
@@ -35,6 +35,8 @@ class Results:
         for fact in ledger.facts:
             if fact["fact"] == "evaluation":
                 self._add(from_fact(fact))
+            elif fact["fact"] == "simulation":
+                self._add(from_simulation(fact))
 
     def __contains__(self, key: Key) -> bool:
         return key in self._done
@@ -81,7 +83,10 @@ class Results:
         )
 
     def _record(self, evaluation: Evaluation) -> None:
-        self._ledger.append("evaluation", **evaluation.fact())
+        if (simulation := evaluation.spec.simulation) is not None:
+            self._ledger.append("simulation", **evaluation.simulation_fact(simulation))
+        else:
+            self._ledger.append("evaluation", **evaluation.fact())
         self._add(evaluation)
 
     def _add(self, evaluation: Evaluation) -> None:
@@ -106,4 +111,18 @@ def from_fact(fact: Fact) -> Evaluation:
         **{name: fact[name] for name in ("measurements", "cost", "details", "message", "worker")},
         started=fact["started"],
         finished=fact["finished"],
+    )
+
+
+def from_simulation(fact: Fact) -> Evaluation:
+    """The evaluation of simulated mixtures that a ledger's fact records."""
+    mixtures = tuple(fact["mixtures"])
+    request = Simulation(tuple(fact["sources"]), mixtures, frozenset())
+    spec = EvaluationSpec(fact["number"], {}, fact["seed"], split="simulated", simulation=request)
+    details = {"scores": fact["scores"]} if fact["status"] == Status.OK else {}
+    return Evaluation(
+        spec,
+        Status(fact["status"]),
+        details=details,
+        **{name: fact[name] for name in ("cost", "message", "worker", "started", "finished")},
     )

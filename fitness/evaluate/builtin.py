@@ -1,7 +1,8 @@
 """The builtin trainer: fine-tunes the base on a recipe's mixture, then scores the model."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from fitness.errors import Infeasible, InputError
 from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, measure
 from fitness.evaluate.materialise import steps_until
 from fitness.evaluate.writing import written
-from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
+from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status, Task
 from fitness.merging import lineage, merge
+from fitness.merging.experts import Experts
 from fitness.mixture.decks import Deck, RecordDeck, deck_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Batch, Mixing
@@ -27,7 +29,7 @@ from fitness.training.objective import objective
 from fitness.training.ranks import ALONE
 from fitness.training.reference import Reference
 from fitness.training.state import NOT_BEGUN, TrainingState
-from fitness.training.supervised import Loss, cross_entropy, finetune, precise
+from fitness.training.supervised import Diverged, Loss, cross_entropy, finetune, precise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,6 +61,8 @@ class Builtin:
         """
         if spec.writing is not None:
             return self._written(spec)
+        if spec.simulation is not None:
+            return self._simulated(spec, spec.simulation)
         if spec.fidelity == 0:
             return self._untouched(spec)
         recipe = Recipe.model_validate(dict(spec.recipe))
@@ -126,6 +130,36 @@ class Builtin:
         }
         details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+    def _simulated(self, spec: EvaluationSpec, simulation: Simulation) -> Evaluation:
+        """Score mixtures whose weights are sums of experts; nothing is trained."""
+        started = time.perf_counter()
+        base, recipe = self._base, Recipe.model_validate(dict(spec.recipe))
+        task = only(self._task, simulation.scored)
+        with lineage.parents(spec, self._task, self._again, self.ranks) as folders:
+            if not self.ranks.leads:
+                return Evaluation(spec, Status.OK)
+            by_source = dict(zip(simulation.sources, folders, strict=True))
+            experts = Experts.of(base, recipe, by_source)
+        as_scored = replace(spec, split="selection")
+        scores = []
+        with base.prepared(experts.recipe, seed=spec.seed) as model:
+            scoring = time.perf_counter()
+            for mixture in simulation.mixtures:
+                lineage.begin(model, experts.mixed(mixture))
+                with precise(base.device, recipe):
+                    try:
+                        measurements, _ = self._measure(model, task, as_scored)
+                    except Diverged:
+                        measurements = {}
+                scores.append(dict(measurements))
+        cost = {
+            "tokens": 0,
+            "flops": 0.0,
+            "train_seconds": scoring - started,
+            "evaluate_seconds": time.perf_counter() - scoring,
+        }
+        return Evaluation(spec, Status.OK, {}, cost, {"scores": scores})
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
         return Mixing(
@@ -264,6 +298,15 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def only(task: Task, scored: Collection[str]) -> Task:
+    """The task with these domains and prompt sets alone."""
+    return replace(
+        task,
+        domains={name: one for name, one in task.domains.items() if name in scored},
+        prompt_sets={name: one for name, one in task.prompt_sets.items() if name in scored},
+    )
 
 
 def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:

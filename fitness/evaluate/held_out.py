@@ -47,7 +47,7 @@ def measure(
     Raises Diverged for a loss that is not finite: such a model cannot be sampled from.
     """
     split = spec.split
-    assert split != "samples"  # which are generated, not scored
+    assert split == "selection" or split == "test"
     measurements: dict[str, float] = {}
     by_item: dict[str, dict[str, Any]] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
@@ -88,7 +88,7 @@ def answers_each(
     from fitness.buckets.sampling import generate_each
 
     split = specs[0].split
-    assert split != "samples"
+    assert split == "selection" or split == "test"
     found: list[dict[str, list[str]]] = [{} for _ in specs]
     for name, settings in task.prompt_sets.items():
         prompts = task.prompts[name][split].prompts

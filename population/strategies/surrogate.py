@@ -186,14 +186,18 @@ class Surrogate:
     def _guided(
         self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
     ) -> Individual:
-        """A child that has a guide's genes from one of its best records, the others from a mate."""
+        """A child with a guide's genes from one of its best records, others of a mate or drawn."""
         guide = self._guides[int(rng.integers(len(self._guides)))]
         record = guide.leaders[int(rng.integers(len(guide.leaders)))]
         mate = tournament(mates, ranks, rng, size=CONTENDERS)
         parents = tuple(dict.fromkeys((*record.parents, mate.id)))
-        genome = self._space.repair({**mate.genome, **record.genome})
-        if rng.random() < 0.5:
+        kind = ("as it is", "mutated", "drawn")[int(rng.integers(3))]
+        others = self._space.sample(rng) if kind == "drawn" else mate.genome
+        genome = self._space.repair({**others, **record.genome})
+        if kind == "as it is":
             return Individual(slot, genome, parents, guide.name)
+        if kind == "drawn":
+            return Individual(slot, genome, record.parents, f"{guide.name}+sample")
         strength = float(rng.choice(STRENGTHS))
         genome, operator = breed([genome], self._space, rng, odds=Odds(), strength=strength)
         return Individual(slot, genome, parents, f"{guide.name}+{operator}")
