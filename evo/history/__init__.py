@@ -13,6 +13,7 @@ import pandas as pd
 
 from evo.history.comparison import Verdict, alike, comparison, verdict
 from evo.history.importance import importance
+from evo.history.simulation import simulated
 from evo.history.tables import (
     FULL,
     Columns,
@@ -61,6 +62,7 @@ __all__ = [
     "scores",
     "search_rows",
     "sign",
+    "simulated",
     "spec",
     "status",
     "table",

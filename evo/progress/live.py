@@ -15,7 +15,7 @@ from evo.printable import say
 from evo.progress import now
 from evo.progress.tally import BASE, Tally
 from evo.record.elapsed import NAME
-from evo.record.facts import Evaluated, Fact, Line, Lines, samples, typed
+from evo.record.facts import Evaluated, Fact, Line, Lines, Simulated, samples, typed
 from evo.record.ledger import FILE
 
 Mode = Literal["live", "plain", "json"]
@@ -210,6 +210,8 @@ class Progress:
         done = self._done()
         if fact["fact"] == "evaluation":
             return f"{done} {self._evaluation(fact)}"
+        if fact["fact"] == "simulation":
+            return f"{done} {self._simulation(fact)}"
         if fact["fact"] == "lost":
             base = fact.get("fidelity") == 0
             subject = f"untouched {BASE}" if base else f"individual {fact['individual']}"
@@ -227,6 +229,14 @@ class Progress:
         if fact["fact"] == "search":
             return f"{done} launched: {self.run}"
         return f"{done} resumed: {self.run}" if fact["fact"] == "resumed" else ""
+
+    def _simulation(self, fact: Simulated) -> str:
+        subject = f"simulated {len(fact['mixtures'])} mixtures"
+        name, direction = next(iter(self.config.objectives.items()))
+        found = [scores[name] for scores in fact["scores"] if name in scores]
+        best = (min if direction == "minimize" else max)(found, default=0.0)
+        told = f"best {name} {best:.4f}" if found else fact["status"]
+        return f"{subject}: {told}  {fact['finished'] - fact['started']:.1f} s"
 
     def _evaluation(self, fact: Evaluated) -> str:
         name = self.tally.names.get(fact["individual"], "")

@@ -68,6 +68,8 @@ class Tally:
                 self.names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
         elif fact["fact"] == "lost":
             self.lost += 1
+        elif fact["fact"] == "simulation":
+            self.worked += fact["finished"] - fact["started"]
         elif fact["fact"] == "winner":
             self.winner = fact["individual"]
         elif fact["fact"] == "control":

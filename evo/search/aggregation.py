@@ -10,7 +10,7 @@ from evo.config.aggregates import NOTHING
 from evo.config.file import nearest
 from evo.significance import Sample
 from fitness.errors import InputError
-from fitness.evaluation import Evaluation, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Status
 
 
 def is_relative(config: SearchConfig) -> bool:
@@ -45,6 +45,19 @@ def aggregated(
         details["items"] = {**details["items"], **by_item}
     measurements = {**evaluation.measurements, **added}
     return replace(evaluation, measurements=measurements, details=details)
+
+
+def aggregated_scores(
+    config: SearchConfig, simulated: Evaluation, base: Mapping[str, float]
+) -> Evaluation:
+    """Simulated mixtures with their aggregates; none of the scores where one has no value."""
+    scored = EvaluationSpec(simulated.spec.individual, {}, simulated.spec.seed)
+    scores = []
+    for measurements in simulated.details.get("scores", ()):
+        one = aggregated(config, Evaluation(scored, Status.OK, measurements), base)
+        whole = bool(measurements) and one.status is Status.OK
+        scores.append(dict(one.measurements) if whole else {})
+    return replace(simulated, details={**simulated.details, "scores": scores})
 
 
 def unaggregated(config: SearchConfig, evaluation: Evaluation) -> Evaluation:

@@ -14,7 +14,7 @@ from evo.config.aggregates import NOTHING
 from evo.planning.lineages import Lineage, Lineages
 from evo.planning.spending import continued_from
 from evo.record.ledger import Ledger
-from evo.search.aggregation import aggregated, is_relative, unaggregated
+from evo.search.aggregation import aggregated, aggregated_scores, is_relative, unaggregated
 from evo.search.jobs import Job, Key, key_of
 from evo.search.results import Results
 from fitness.buckets.together import shared
@@ -165,7 +165,7 @@ class Requests:
                 "first line of the ledger)"
             )
         nothing: list[Mapping[str, float]] = [{} for _ in wanted.mixtures]
-        return list(done.details.get("scores", nothing))
+        return list(done.details.get("scores") or nothing)
 
     def new(self) -> deque[Key]:
         """The queue of new results, as soon as there is one in it."""
@@ -215,6 +215,10 @@ class Requests:
                 self._record(result)
 
     def _record(self, evaluation: Evaluation) -> None:
+        if evaluation.spec.simulation is not None:
+            scored = aggregated_scores(self._config, evaluation, self.untouched())
+            self.results.record(scored)
+            return
         evaluation = aggregated(self._config, evaluation, self._base(evaluation))
         evaluation = _checked(self._config, evaluation)
         if evaluation.status is not Status.OK and evaluation.spec.fidelity == 0:

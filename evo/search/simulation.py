@@ -12,11 +12,10 @@ import numpy as np
 from evo.config import SearchConfig, decode
 from evo.config.composition import composed_parts
 from evo.config.genomes import default_genome
-from evo.search.aggregation import aggregated
 from evo.search.replicates import score
 from evo.search.requests import Requests
 from fitness.cost import Cost
-from fitness.evaluation import Evaluation, EvaluationSpec, Status
+from fitness.evaluation import EvaluationSpec
 from fitness.evaluation import Simulation as Request
 from population.guides import Guide
 from population.individual import Individual
@@ -58,7 +57,8 @@ class Simulation:
         sources = tuple(self._sources[slot] for slot in sorted(sound))
         space = SearchSpace({"mixture": Simplex(sources)})
         experts = {self._sources[slot]: one for slot, one in sorted(sound.items())}
-        return Guide(SIMULATED, space, tuple(self._searched(space, experts, requests)))
+        records = tuple(self._searched(space, experts, requests))
+        return Guide(SIMULATED, space, records) if len(records) > len(experts) else None
 
     def _searched(
         self, space: SearchSpace, experts: Mapping[str, Individual], requests: Requests
@@ -86,6 +86,8 @@ class Simulation:
             mixtures = [dict(one.genome["mixture"]) for one in asked]  # type: ignore[arg-type]
             requested = _requests(self._config, batch, experts, mixtures)
             scores = requests.simulated(requested, list(experts.values()))
+            if not any(scores):  # for want of memory, say: the next would fail too
+                return
             for one, found in zip(asked, scores, strict=True):
                 scored = _scored(self._config, one, found, requests.untouched())
                 inner.tell(scored)
@@ -129,12 +131,8 @@ def _scored(
     """The individual with losses, violation and parts by its simulated measurements."""
     if not found:
         return score(config, individual, [])
-    spec = EvaluationSpec(individual.id, {}, config.seed)
-    measured = aggregated(config, Evaluation(spec, Status.OK, found), base)
-    if measured.status is not Status.OK:
-        return score(config, individual, [])
-    scored = score(config, individual, [measured.measurements], base)
-    return replace(scored, parts=composed_parts(config).of(measured.measurements, base))
+    scored = score(config, individual, [found], base)
+    return replace(scored, parts=composed_parts(config).of(found, base))
 
 
 def _parents(mixture: Mapping[str, float], experts: Mapping[str, Individual]) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 Real fine-tunes through the `evo` command, alone on the machine if the wall times are to mean
 anything: 5 strategies with 5 seeds each, in turns, so that whatever else the machine does falls on
-all alike. They are compared at the same wall time, the end of the shortest search, and on the test
-split. `--keep FOLDER` keeps the runs, goes on with what is there, and draws quickstart.html in it.
+all alike. They are compared at the same wall time, the end of the shortest search, and by their
+winners on the test split. Simulating takes time too: `--others` gives the others more evaluations.
+`--keep FOLDER` keeps the runs, goes on with what is there, and draws quickstart.html in it.
 """
 
 import argparse
@@ -150,7 +151,7 @@ def chart(seconds: Array, found: Mapping[str, Curves]) -> go.Figure:
 
 def main() -> None:
     options = _options()
-    settings = [f"budget.evaluations={options.evaluations}", "comparison.seeds=2"]
+    settings = ["comparison.seeds=2"]
     settings += [f"budget.tokens={options.tokens}"] if options.tokens else []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
@@ -160,7 +161,10 @@ def main() -> None:
         for seed in range(options.seeds):
             for turn in range(len(STRATEGIES)):
                 strategy = STRATEGIES[(seed + turn) % len(STRATEGIES)]
-                runs.append(launched(folder, strategy, seed, settings))
+                ours = strategy == STRATEGIES[0]
+                count = options.evaluations if ours else options.others or options.evaluations
+                budget = [f"budget.evaluations={count}"]
+                runs.append(launched(folder, strategy, seed, [*budget, *settings]))
                 strategies.append(strategy)
                 print(f"{runs[-1].name} is done", flush=True)
         seconds, found = curves(overlay(runs), strategies)
@@ -178,7 +182,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=quickstart", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="searches of each (default 5)")
-    parser.add_argument("--evaluations", type=int, default=40, help="of each (default 40)")
+    parser.add_argument("--evaluations", type=int, default=24, help="of each (default 24)")
+    parser.add_argument("--others", type=int, help="of each but surrogate, to take equal time")
     parser.add_argument("--tokens", type=int, help="of a fine-tune (default: the quickstart's)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args()

@@ -1,6 +1,6 @@
 """The figures of the report, in their order on the page."""
 
-from evo.report.figures import closing, descent, front, genes, inheritance, progress
+from evo.report.figures import closing, descent, front, genes, inheritance, progress, simulation
 from evo.report.figures.style import Chart, View
 
 __all__ = ["Chart", "View", "charts"]
@@ -9,6 +9,7 @@ DRAWN = (
     closing.comparison,
     progress.progress,
     inheritance.inheritance,
+    simulation.simulation,
     front.front,
     genes.mixture,
     genes.parallel,

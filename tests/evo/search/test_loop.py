@@ -15,7 +15,7 @@ from evo.record.ledger import Fact, Ledger
 from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
 from evo.search.requests import Requests, Stopped, StopRequests
-from fitness.cost import cost_of
+from fitness.cost import Cost, cost_of
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from population.individual import Individual
@@ -75,7 +75,11 @@ def parts(
 
 
 def search(
-    run: Path, spec: Path, cluster: Any, watch: Callable[[Fact], None] = lambda fact: None
+    run: Path,
+    spec: Path,
+    cluster: Any,
+    watch: Callable[[Fact], None] = lambda fact: None,
+    cost: Cost | None = None,
 ) -> Individual:
     """Launch, or resume where there is a ledger, to the end."""
     config = configuration.load(spec)
@@ -84,7 +88,7 @@ def search(
         Ledger.create(run, header).close()
     with Ledger(run) as ledger:
         decisions, requests = parts(config, ledger, cluster, watch=watch)
-        cost = cost_of(Task(config.evaluator))
+        cost = cost or cost_of(Task(config.evaluator))
         winner = evolve(config, {}, cost, decisions, requests, Artifacts(run / "artifacts"))
         compare(config, winner, decisions, requests)
     return winner
@@ -95,7 +99,7 @@ def outcome(run: Path) -> list[str]:
     facts = [
         {name: value for name, value in fact.items() if name not in TIMES}
         for fact in read(run)
-        if fact["fact"] in ("individual", "repeat", "evaluation", "winner")
+        if fact["fact"] in ("individual", "repeat", "evaluation", "simulation", "winner")
     ]
     return sorted(map(repr, facts))
 
