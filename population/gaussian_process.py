@@ -17,6 +17,7 @@ Array = npt.NDArray[np.float64]
 LENGTH_PRIOR = (np.sqrt(2.0), np.sqrt(3.0))  # mean and deviation of log length, + log(d) / 2
 SIGNAL_PRIOR = (0.0, 1.0)  # of the log variance; outcomes are expected to be standardised
 NOISE_PRIOR = (-4.0, 1.5)  # of the log variance
+SLOPE = 0.5  # of a guide, before anything is known; shared by several
 WORTH_PRIOR = (-1.0, 1.5)  # of the log variance of a guide's slope
 NOISE_FLOOR = 1e-4
 STEPS = 40  # of L-BFGS: enough, the priors make the optimum a sharp one
@@ -46,6 +47,10 @@ class Kernel:
         """Prior variances (m,) at points (m, d + g), without noise."""
         return self.signal + at[:, len(self.lengths) :] ** 2 @ self.worths
 
+    def means(self, at: Array) -> Array:
+        """Prior means (m,) at points (m, d + g): by the guides alone."""
+        return guided_means(at, len(self.worths))
+
 
 class GaussianProcess:
     """The posterior given outcomes (n,) at points (n, d + g), means of `seeds` (n,) draws each."""
@@ -53,6 +58,7 @@ class GaussianProcess:
     def __init__(self, points: Array, outcomes: Array, seeds: Array, kernel: Kernel) -> None:
         self.kernel = kernel
         self._points = points
+        outcomes = outcomes - kernel.means(points)
         self._mean = float(outcomes.mean())
         covariance = kernel(points, points)
         covariance[np.diag_indices_from(covariance)] += kernel.noise / seeds
@@ -64,7 +70,14 @@ class GaussianProcess:
         cross = self.kernel(at, self._points)
         explained = solve_triangular(self._root, cross.T, lower=True, check_finite=False)
         variance = np.maximum(self.kernel.variances(at) - (explained**2).sum(axis=0), 1e-10)
-        return self._mean + cross @ self._weights, variance
+        return self._mean + self.kernel.means(at) + cross @ self._weights, variance
+
+
+def guided_means(points: Array, guides: int) -> Array:
+    """Means (n,) of a slope along each of the last `guides` coordinates of points (n, d)."""
+    if not guides:
+        return np.zeros(len(points))
+    return SLOPE / guides * points[:, -guides:].sum(axis=1)
 
 
 def fit(points: Array, outcomes: Array, seeds: Array, guides: int = 0) -> Kernel:
@@ -75,6 +88,7 @@ def fit(points: Array, outcomes: Array, seeds: Array, guides: int = 0) -> Kernel
     from scipy.optimize import minimize  # importing it takes a tenth of a second
 
     d = points.shape[1] - guides
+    outcomes = outcomes - guided_means(points, guides)
     found = minimize(
         negative_log_posterior,
         np.array([0.5 * np.log(d) - 0.7] * d + [0.0, np.log(0.02)] + [WORTH_PRIOR[0]] * guides),

@@ -28,12 +28,14 @@ LEADERS = 16  # records of a guide that candidates are made of
 class Guide:
     """Scored records, and the genes that they vary in: `space` has these genes alone.
 
-    The parents of a record are individuals of the search that the guide is given to.
+    The parents of a record are individuals of the search that the guide is given to. So are the
+    `known`: the guide has their scores, so that they cannot tell what it is worth.
     """
 
     name: str  # operator of the individuals that are made of its records
     space: SearchSpace
     records: tuple[Individual, ...]
+    known: frozenset[int] = frozenset()
 
     @cached_property
     def leaders(self) -> list[Individual]:
@@ -53,21 +55,3 @@ class Guide:
         points[:, -1] = levels
         known = modelled.outcomes(target, parts, levels).modelled
         return Predictor(points, known, seeds, estimate(points, known, seeds, trust=1.0))
-
-
-@dataclass(frozen=True)
-class Hints:
-    """Predictions of guides, centred and scaled as they are over the evaluated individuals."""
-
-    middle: Array  # (guides,)
-    width: Array  # (guides,)
-
-    @classmethod
-    def over(cls, predictions: Array) -> "Hints":
-        """Centre and scale of predictions (n, guides) for the individuals evaluated."""
-        width = predictions.std(axis=0)
-        return cls(predictions.mean(axis=0), np.where(width > 0, width, 1.0))
-
-    def __call__(self, predictions: Array) -> Array:
-        """Coordinates (n, guides) of predictions."""
-        return (predictions - self.middle) / self.width

@@ -58,7 +58,8 @@ class Simulation:
         space = SearchSpace({"mixture": Simplex(sources)})
         experts = {self._sources[slot]: one for slot, one in sorted(sound.items())}
         records = tuple(self._searched(space, experts, requests))
-        return Guide(SIMULATED, space, records) if len(records) > len(experts) else None
+        known = frozenset(sound)
+        return Guide(SIMULATED, space, records, known) if len(records) > len(experts) else None
 
     def _searched(
         self, space: SearchSpace, experts: Mapping[str, Individual], requests: Requests

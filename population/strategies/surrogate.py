@@ -4,7 +4,7 @@ Pre-selection by a surrogate (Jin 2011, Surrogate-assisted evolutionary computat
 the expected improvement of Bayesian optimization.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from population import modelled
 from population.composition import Composition, Limit, Term, plain, plain_parts
-from population.guides import Guide, Hints
+from population.guides import Guide
 from population.individual import Individual
 from population.modelled import Modelled, Outcomes, Target
 from population.predictor import Predictor, Setting, estimate
@@ -205,7 +205,7 @@ class Surrogate:
     def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
         """Log expected improvement of each candidate, (len(candidates),)."""
         fitted = self._fit()
-        at = self._points([one.genome for one in candidates], fitted.hints, fitted.violated)
+        at = self._points([one.genome for one in candidates], fitted.models.models, fitted.violated)
         return fitted.models.promise(at, fitted.leading, rng)
 
     def _fit(self) -> "_Fitted":
@@ -214,20 +214,19 @@ class Surrogate:
         if self._fitted is None or self._fitted.version != version:
             records = self._known()
             composition, known, violated = self._outcomes(records)
-            hints = {target: self._hints_over(target, violated, records) for target in known}
             models = {}
             for place, (target, one) in enumerate(known.items()):
-                points, seeds = self._data(records, target, violated, hints[target])
+                points, seeds = self._data(records, target, violated)
                 setting = self._setting(target, place, len(known))
                 models[target] = Predictor(points, one.modelled, seeds, setting)
             if self._waiting and self._parts.pending:
                 pending = [one.genome for one in self._waiting.values()]
-                at = self._points(pending, hints, violated)
+                at = self._points(pending, known, violated)
                 models = {
                     target: model.with_pending(at[target]) for target, model in models.items()
                 }
             fitted = Modelled(composition, models, known)
-            self._fitted = _Fitted(version, fitted, leading(records), hints, violated)
+            self._fitted = _Fitted(version, fitted, leading(records), violated)
         return self._fitted
 
     def _setting(self, target: Target, place: int, count: int) -> Setting:
@@ -240,8 +239,7 @@ class Surrogate:
         at = former if former.records and self._told < last.told + wait else last
         if (at.told, target) not in self._settings:
             _, known, violated = self._outcomes(at.records)
-            hints = self._hints_over(target, violated, at.records)
-            points, seeds = self._data(at.records, target, violated, hints)
+            points, seeds = self._data(at.records, target, violated)
             outcomes = known.get(target) or next(iter(known.values()))
             trust = 1.0 if target.role == "member" else self._parts.fixed_trust
             self._settings = {
@@ -291,24 +289,24 @@ class Surrogate:
         return np.array(parts, dtype=np.float64)
 
     def _data(
-        self, records: Sequence[Individual], target: Target, violated: bool, hints: Hints
+        self, records: Sequence[Individual], target: Target, violated: bool
     ) -> tuple[Array, Array]:
         """Coordinates of the records, as a target is modelled in, and their numbers of seeds."""
         places = np.array([[*self._places[one.id], one.fidelity] for one in records])
         seeds = np.array([one.seeds for one in records], dtype=np.float64)
-        return np.hstack([places, hints(self._hinted(target, violated, records))]), seeds
+        return np.hstack([places, self._hints_of(target, violated, records)]), seeds
 
     def _points(
-        self, genomes: Sequence[Genome], hints: Mapping[Target, Hints], violated: bool
+        self, genomes: Sequence[Genome], targets: Iterable[Target], violated: bool
     ) -> dict[Target, Array]:
         """Coordinates of genomes at full fidelity, as each target is modelled in."""
         places = np.array([[*self._space.encode(genome), 1.0] for genome in genomes])
         return {
-            target: np.hstack([places, one(self._predicted(target, violated, genomes))])
-            for target, one in hints.items()
+            target: np.hstack([places, self._hints(target, violated, genomes)])
+            for target in targets
         }
 
-    def _predicted(self, target: Target, violated: bool, genomes: Sequence[Genome]) -> Array:
+    def _hints(self, target: Target, violated: bool, genomes: Sequence[Genome]) -> Array:
         """Predictions (n, guides) of a target by each guide."""
         columns = np.empty((len(genomes), len(self._guides)))
         for number, guide in enumerate(self._guides):
@@ -319,18 +317,17 @@ class Surrogate:
             columns[:, number], _ = self._guiding[key].predict(guide.points(genomes))
         return columns
 
-    def _hinted(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
-        """Predictions (n, guides) for individuals, each of which is predicted once."""
+    def _hints_of(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
+        """Predictions (n, guides) for individuals; 0 by a guide that has their scores."""
         if not self._guides:
             return np.empty((len(records), 0))
         known = self._predictions.setdefault((target, violated), {})
         if new := [one for one in records if one.id not in known]:
-            predicted = self._predicted(target, violated, [one.genome for one in new])
-            known |= {one.id: row for one, row in zip(new, predicted, strict=True)}
+            hints = self._hints(target, violated, [one.genome for one in new])
+            for one, row in zip(new, hints, strict=True):
+                own = [one.id in guide.known for guide in self._guides]
+                known[one.id] = np.where(own, 0.0, row)
         return np.stack([known[one.id] for one in records])
-
-    def _hints_over(self, target: Target, violated: bool, records: Sequence[Individual]) -> Hints:
-        return Hints.over(self._hinted(target, violated, records))
 
 
 def bounded() -> type[Surrogate]:
@@ -354,7 +351,6 @@ class _Fitted:
     version: tuple[int, tuple[int, ...]]  # number of individuals told, ids of pending ones
     models: Modelled
     leading: list[int]  # indices of the records to improve on
-    hints: Mapping[Target, Hints]
     violated: bool  # every evaluation violates the constraints: the violation is modelled
 
 

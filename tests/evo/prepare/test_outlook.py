@@ -300,10 +300,19 @@ def test_a_launch_warns_of_what_its_dry_run_does(
     with pytest.warns(UserWarning, match="timeout") as caught, pytest.raises(Begun):
         run.launch(config, tmp_path / "run", Progress(config, tmp_path / "run", "plain"))
     assert [str(warning.message) for warning in caught] == [told]
-    (note,) = outlook(config, prepared).notes
-    assert note.startswith("search.population: 4, since the usual 16 do not fit")
-    assert f"note: {note}" in printed
-    assert capsys.readouterr().err.count(f"evo: note: {note}") == 1
+    notes = outlook(config, prepared).notes
+    errors = capsys.readouterr().err
+    for note, beginning in zip(
+        notes,
+        (
+            "search.population: 4, since the usual 16 do not fit",
+            "search.simulate: mixtures are not simulated (search.strategy: nsga2",
+        ),
+        strict=True,
+    ):
+        assert note.startswith(beginning)
+        assert f"note: {note}" in printed
+        assert errors.count(f"evo: note: {note}") == 1
 
 
 def test_a_base_s_adapter_warning_is_said_at_the_launch_and_in_no_unchanged_resume(
