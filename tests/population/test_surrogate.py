@@ -129,6 +129,19 @@ def test_a_guide_may_say_nothing_of_a_part():
     assert min(one.losses for one in told)[0] < 0.005
 
 
+def test_a_search_begins_with_the_best_of_a_guide_and_draws_in_turn():
+    guide = guide_by(lambda genome: (sum(share**2 for share in genome["mixture"].values()),))
+    best = sorted(guide.records, key=lambda one: one.losses)
+    strategy = Surrogate(MIXTURE8, population=10, budget=10)
+    strategy.guide(guide)
+    asked = []
+    for slot in range(6):  # as by workers that have not answered yet
+        asked.append(strategy.ask(slot, slot_rng(0, slot)))
+        strategy.tell(asked[-1])
+    assert [one.operator for one in asked] == ["elsewhere", "sample"] * 3
+    assert [one.genome for one in asked[::2]] == [one.genome for one in best[:3]]
+
+
 def test_leaders_of_a_guide_are_those_that_went_furthest():
     records = [
         Individual(n, {"x": 0.1 * n, "y": 0.0}, losses=(loss,), fidelity=fidelity)
