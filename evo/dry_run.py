@@ -1,6 +1,8 @@
 """Dry run: check a spec and estimate what its search would do and cost, without training."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo.config import SearchConfig, aggregates
@@ -8,6 +10,8 @@ from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import Estimate, duration, epochs, outlook, workers_here
 from evo.prepare.task import prepare
+from evo.reuse.earlier import read_for
+from evo.reuse.imports import imported, notes
 from evo.rounds.loop import check as check_rounds
 from fitness.models import folders
 from fitness.recipe import Recipe
@@ -19,11 +23,15 @@ START_SECONDS = 30  # of Ray and of workers that load the libraries and a small 
 MINUTE = 60
 
 
-def plan(config: SearchConfig) -> "RenderableType":
-    """Check all of a spec as a launch would, and tabulate its data, sizes and cost."""
+def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType":
+    """Check all of a spec as a launch would, and tabulate its data, sizes and cost.
+
+    And say what a launch would take over from `earlier` run folders and tables.
+    """
     from rich.console import Group
     from rich.table import Table
 
+    known = read_for(config, earlier)
     if config.rounds is not None:
         check_rounds(config)
     prepared = prepare(config)
@@ -59,6 +67,8 @@ def plan(config: SearchConfig) -> "RenderableType":
     if workers and (idle := idle_workers(config.search, workers)):
         lines.append(f"warning: {idle}")
     lines += [f"note: {note}" for note in seen.notes]
+    imports = imported(config, prepared.fingerprints, known)
+    lines += [f"note: {note}" for one in imports for note in notes(one)]
     if task.model is not None and seen.estimate is not None:
         size = folders.parameters(task.model)
         lines.append(

@@ -10,6 +10,7 @@ from evo.config.file import read as read_spec
 from evo.record import trust
 from evo.record.facts import Facts
 from evo.record.ledger import read
+from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
 
@@ -17,16 +18,20 @@ CONFIG = "config.yaml"
 __all__ = ["Watching", "launch", "resume"]
 
 
-def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
+def launch(
+    config: SearchConfig, folder: Path, watching: Watching, earlier: Sequence[Path] = ()
+) -> bool:
     """Launch a new run in a folder; True if it finished.
 
-    The code that its spec names is trusted on this machine from now on, see `evo.record.trust`.
+    `earlier` are run folders and tables whose scores are imported. The code that the spec names is
+    trusted on this machine from now on, see `evo.record.trust`.
     """
+    known = read_for(config, earlier)
     trust.remember(configuration.to_plain(config))
     if config.rounds is not None:
         return loop.launch(config, folder, watching)
     with watching(config, folder) as watch:
-        return run.launch(config, folder, watch)
+        return run.launch(config, folder, watch, earlier=known)
 
 
 def resume(

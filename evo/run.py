@@ -22,9 +22,12 @@ from evo.record.elapsed import running_time, sessions
 from evo.record.facts import launch_of
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
+from evo.reuse.earlier import Earlier
+from evo.reuse.imports import imported, notes
+from evo.reuse.use import guides_of, recall_of
 from evo.search.decisions import Decisions
 from evo.search.loop import compare, evolve
-from evo.search.requests import Recalled, Requests, Stopped, StopRequests, unknown
+from evo.search.requests import Recalled, Requests, Stopped, StopRequests
 from fitness.cost import cost_of
 from fitness.errors import InputError
 from fitness.suggest import listed
@@ -47,14 +50,27 @@ MAY_CHANGE = (
 )
 
 
-def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None = None) -> bool:
-    """Launch a new run in the folder `run`; False if it was stopped before it finished."""
+def launch(
+    config: SearchConfig,
+    run: Path,
+    watch: Progress,
+    round: Round | None = None,
+    earlier: Sequence[Earlier] = (),
+) -> bool:
+    """Launch a new run in the folder `run`; False if it was stopped before it finished.
+
+    Scores of `earlier` searches are imported. InputError if nothing of them can be used.
+    """
     with run_folder.new(run):
         check_new(config, run)
         prepared = _prepared(config, watch)
         config = _with_outlook(config, prepared, watch, notes=round is None or round.first)
+        imported(config, prepared.fingerprints, earlier)  # so that an error comes before Ray
         with _cluster(config, prepared, run, watch) as cluster:
             config = _measured(config, cluster, watch)
+            imports = imported(config, prepared.fingerprints, earlier)  # with what was measured
+            for note in (note for one in imports for note in notes(one)):
+                watch.note(note)
             ledger = Ledger.create(
                 run,
                 {
@@ -65,10 +81,12 @@ def launch(config: SearchConfig, run: Path, watch: Progress, round: Round | None
                     "begun": watch.begun,
                     "time": time.time(),
                 },
+                [one.fact for one in imports],
             )
             with ledger:
                 configuration.write_config(config, run / "config.yaml")
-                watch(ledger.facts[0])
+                for fact in ledger.facts:
+                    watch(fact)
                 return _drive(config, prepared, ledger, cluster, run, watch, round)
 
 
@@ -123,7 +141,9 @@ def _drive(
 ) -> bool:
     asked = StopRequests()
     ledger.on_append = watch
-    recalled = round.recalled if round else unknown
+    artifacts = run / "artifacts"
+    guides = guides_of(config, ledger.facts)
+    recalled = round.recalled if round else recall_of(config, ledger.facts, artifacts)
     decisions = Decisions(config, ledger)
     requests = Requests(config, ledger, cluster, decisions.individual, asked, recalled)
     if idle := idle_workers(config.search, cluster.size):
@@ -131,8 +151,8 @@ def _drive(
     with _signals(asked, lambda: watch.interrupted(asked.times, cluster.busy)):
         try:
             cost = cost_of(prepared.task)
-            artifacts = Artifacts(run / "artifacts")
-            winner = evolve(config, prepared.sizes, cost, decisions, requests, artifacts)
+            kept = Artifacts(artifacts)
+            winner = evolve(config, prepared.sizes, cost, decisions, requests, kept, guides)
             compare(config, winner, decisions, requests)
             if round is not None:
                 round.then(requests)

@@ -29,7 +29,8 @@ class Guide:
     """Scored records, and the genes that they vary in: `space` has these genes alone.
 
     The parents of a record are individuals of the search that the guide is given to. So are the
-    `known`: the guide has their scores, so that they cannot tell what it is worth.
+    `known`: the guide has their scores, so that they cannot tell what it is worth. A part that is
+    NaN in every record is one of which the guide says nothing.
     """
 
     name: str  # operator of the individuals that are made of its records
@@ -39,9 +40,11 @@ class Guide:
 
     @cached_property
     def leaders(self) -> list[Individual]:
-        """The best records, which are worth evaluating."""
+        """The best records at their highest fidelity, which are worth evaluating."""
         sound = [one for one in self.records if not one.failed]
-        return survivors(sound, min(LEADERS, len(sound)))
+        highest = max(one.fidelity for one in sound)
+        full = [one for one in sound if one.fidelity == highest]
+        return survivors(full, min(LEADERS, len(full)))
 
     def points(self, genomes: Sequence[Mapping[str, Any]], fidelity: float = 1.0) -> Array:
         """Coordinates (n, coordinates + 1) of genomes in the guide's genes, and the fidelity."""
@@ -53,5 +56,8 @@ class Guide:
         seeds = np.array([one.seeds for one in self.records], dtype=np.float64)
         points = self.points([one.genome for one in self.records])
         points[:, -1] = levels
-        known = modelled.outcomes(target, parts, levels).modelled
+        if np.isfinite(parts[:, target.part]).any():
+            known = modelled.outcomes(target, parts, levels).modelled
+        else:
+            known = np.zeros(len(parts))
         return Predictor(points, known, seeds, estimate(points, known, seeds, trust=1.0))

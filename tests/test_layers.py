@@ -38,12 +38,13 @@ LAYERS = {
         config
         record planning
         history cluster
-        prepare search
+        prepare search replay
+        reuse
         progress feedback
         run export
         samples
         rounds
-        launch dry_run replay
+        launch dry_run
         report quickstart
         cli
         """,

@@ -73,6 +73,17 @@ def _launch(sub: argparse.ArgumentParser) -> None:
         help="join a Ray cluster (auto, host:port or ray://host:port) instead of starting one here",
     )
     sub.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="RUN",
+        help="import the scores of earlier searches: run folders, or tables (CSV) with a "
+        "roles.yaml beside them; say it after the spec",
+    )
+    sub.add_argument(
         "--dry-run",
         action="store_true",
         help="check the spec, model and data and estimate the cost; train nothing",

@@ -12,6 +12,7 @@ EXAMPLES = {
         "evo launch quickstart",
         "evo launch search.yaml --dry-run",
         "evo launch search.yaml --run runs/first --set budget.evaluations=40",
+        "evo launch search.yaml --from runs/first runs/second",
         "evo launch search.yaml --address auto",
     ),
     "resume": (

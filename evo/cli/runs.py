@@ -51,10 +51,12 @@ def launch(options: argparse.Namespace) -> int:
         from evo.dry_run import plan
         from evo.screen import Screen
 
-        Screen().print(plan(config))
+        Screen().print(plan(config, options.earlier))
         return DONE
     run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _drive(options, run, lambda watching: launch_search(config, run, watching))
+    return _drive(
+        options, run, lambda watching: launch_search(config, run, watching, options.earlier)
+    )
 
 
 def resume(options: argparse.Namespace) -> int:

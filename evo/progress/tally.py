@@ -78,7 +78,7 @@ class Tally:
             self._evaluated(fact)
 
     def _evaluated(self, fact: Evaluated) -> None:
-        copied = "same_as" in details(fact)
+        copied = bool(details(fact).keys() & {"same_as", "recalled"})
         seconds = 0.0
         began = (fact.get("worker"), fact["started"])
         if not copied and began != self._last:  # else of one bucket

@@ -114,6 +114,7 @@ class Details(TypedDict):
     items: NotRequired[dict[str, Items]]
     same_as: NotRequired[Id | None]
     inherited_from: NotRequired[list[Id]]
+    recalled: NotRequired[str]  # the run that it was evaluated in
 
 
 class Search(TypedDict):
@@ -126,6 +127,49 @@ class Search(TypedDict):
     versions: NotRequired[dict[str, object]]
     workers: NotRequired[Count]
     begun: NotRequired[Seconds]
+    time: Seconds
+
+
+class Guiding(TypedDict):
+    """An individual of an earlier run at a fidelity, for a guide: means over its seeds."""
+
+    individual: Id  # its number in that run
+    genome: Genome  # in the genes that both runs have
+    fidelity: Fidelity
+    seeds: Annotated[int, Field(ge=1, lt=2**31)]
+    measurements: Numbers
+
+
+class Repeatable(TypedDict):
+    """An evaluation of an earlier run that this run would repeat exactly."""
+
+    individual: Id  # its number in that run
+    genome: Genome  # in the genes of this run
+    seed: Seed
+    fidelity: Fidelity
+    split: Literal["selection", "test"]
+    measurements: Numbers
+    details: Details
+
+
+class Imported(TypedDict):
+    """Scores of an earlier run, as the launch read them: what guides the search, and is recalled.
+
+    `sources` are the earlier run's by those of this run, `base` are the measurements of its
+    untouched base, `differs` says why not all of it is recalled, and `refused` counts individuals
+    by the reason why they are not used at all.
+    """
+
+    fact: Literal["imported"]
+    run: str
+    folder: NotRequired[str]  # checkpoints are copied from it, while it is there
+    differs: list[str]
+    sources: dict[str, str]
+    genes: list[str]
+    base: Numbers
+    guide: list[Guiding]
+    recalled: list[Repeatable]
+    refused: dict[str, Count]
     time: Seconds
 
 
@@ -267,6 +311,7 @@ class Round(TypedDict):
 
 Fact = (
     Search
+    | Imported
     | Individual
     | Repeat
     | Evaluated

@@ -5,7 +5,7 @@ Lines are written, read and locked by `fitness.facts`, as for any file of facts.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from evo.record import facts
 from evo.record.facts import check, check_together
 from fitness.errors import InputError
-from fitness.facts import Closing, Fact, FactFile, as_line, lock, read_facts
+from fitness.facts import Closing, Fact, FactFile, as_lines, lock, read_facts
 from fitness.files import write_whole
 from fitness.secrets import Filter
 
@@ -104,15 +104,20 @@ class Ledger(Closing):
             raise
 
     @classmethod
-    def create(cls, run: Path, search: Fact) -> Self:
-        """Create a ledger whose first fact is `search`. Raises InputError if there is one."""
+    def create(cls, run: Path, search: Fact, imported: Sequence[Mapping[str, Any]] = ()) -> Self:
+        """Create a ledger that begins with the fact `search`, and what the launch has imported.
+
+        All of it appears at once, so that no resume is without a part. Raises InputError if there
+        is a ledger already.
+        """
         run.mkdir(parents=True, exist_ok=True)
         held = lock(run, LOCK)
         try:
             path = run / FILE
             if path.exists():
                 raise InputError(f"{run} has a run already; `evo resume {run}` continues it")
-            write_whole(path, as_line({"fact": "search", "format": FORMAT, **search}))
+            first = {"fact": "search", "format": FORMAT, **search}
+            write_whole(path, as_lines([first, *imported]))
         finally:
             held.release()
         return cls(run)

@@ -32,7 +32,7 @@ from evo.record.facts import Round as RoundFact
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
 from evo.rounds import judging, pooling
-from evo.rounds.recall import Recall
+from evo.rounds.recall import recall_of
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
 from evo.samples.generate import prompts_in
@@ -115,7 +115,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
             measured = [folder_of(folder, fact["round"]) for fact in earlier]
             ahead = run.Round(
                 partial(_write, config, spec, own, done),
-                Recall(config, own / "artifacts", measured),
+                recall_of(config, own / "artifacts", measured),
                 first=not done,
             )
             if not (own / FILE).exists():

@@ -4,7 +4,7 @@ Resuming runs the same code: every step is taken again from the first one, evalu
 from the ledger where it has them, and the genomes bred must equal the recorded ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from evo.search.requests import Requests
 from evo.search.rungs import Rungs, ladder, share
 from evo.search.simulation import Simulation
 from fitness.cost import Cost
+from population.guides import Guide
 from population.individual import ANCHOR, KNOWN, Individual
 from population.strategies import make
 from population.strategies.surrogate import Surrogate
@@ -37,8 +38,12 @@ def evolve(
     decisions: Decisions,
     requests: Requests,
     artifacts: Artifacts,
+    guides: Iterable[Guide] = (),
 ) -> Individual:
-    """Run the search and return its winner; `sizes`: tokens by source. ClusterError if all fail."""
+    """Run the search and return its winner; `sizes`: tokens by source. ClusterError if all fail.
+
+    `guides` have scores of other origins, for a strategy that takes them.
+    """
     anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
     anchors += [(KNOWN, genome) for genome in known_genomes(config)]
     anchors, expert_sources = first_slots(config, anchors)
@@ -51,6 +56,9 @@ def evolve(
         warm_start=warm_starts(config),
         composition=composed_parts(config).composition,
     )
+    if isinstance(strategy, Surrogate):
+        for guide in guides:
+            strategy.guide(guide)
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
     simulation = Simulation(config, expert_sources, cost)
     jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy
@@ -110,9 +118,9 @@ def evolve(
                 kept |= requests.lineages.needed(strategy.possible_parents(), others)
             artifacts.keep_also(kept)
             artifacts.keep_or_delete(scored)
-            guide = simulation.learned(scored, requests)
-            if guide is not None and isinstance(strategy, Surrogate):
-                strategy.guide(guide)
+            simulated = simulation.learned(scored, requests)
+            if simulated is not None and isinstance(strategy, Surrogate):
+                strategy.guide(simulated)
     rungs.close()
     winner = replicates.winner()
     if winner is None:

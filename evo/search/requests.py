@@ -1,6 +1,6 @@
 """Requests of evaluations: what is sent to the cluster, and the wait for what comes back.
 
-An evaluation that an earlier round has, or that is in the ledger or shared with an equal genome
+An evaluation that another run has, or that is in the ledger or shared with an equal genome
 (`evo.search.results`), is not sent.
 """
 
@@ -23,11 +23,11 @@ from fitness.evaluation import Evaluation, EvaluationSpec, Status
 from population.individual import Individual
 
 POLL_SECONDS = 0.2  # short, since Ctrl-C takes effect only between two polls
-Recalled = Callable[[EvaluationSpec], Evaluation | None]  # evaluations from earlier rounds
+Recalled = Callable[[EvaluationSpec], Evaluation | None]  # evaluations made elsewhere
 
 
 def unknown(_: EvaluationSpec) -> None:
-    """No evaluation: default for `Recalled`, without earlier rounds."""
+    """No evaluation: default for `Recalled`, without another run."""
 
 
 class Stopped(Exception):

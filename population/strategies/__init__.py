@@ -59,6 +59,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 BREEDING = tuple(name for name, kind in STRATEGIES.items() if kind.breeds)
 PLANNED = frozenset(name for name, kind in STRATEGIES.items() if kind.planned)
+GUIDABLE = tuple(name for name, kind in STRATEGIES.items() if issubclass(kind, Surrogate))
 
 
 def make(

@@ -108,7 +108,7 @@ class Surrogate:
         mates = [one for one in self._elite if not one.failed]
         drawn = slot < self._initial and not self._guides
         if drawn or self._told < LEAST or len(mates) < 2:
-            return self._taken.drawn(slot, rng)
+            return self._led(slot, rng) or self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
             child = self._child(slot, mates, ranks, rng)
@@ -117,6 +117,21 @@ class Surrogate:
         if not candidates:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
+
+    def _led(self, slot: int, rng: np.random.Generator) -> Individual | None:
+        """In every second slot, while too little is learned, a guide's best genome not yet taken.
+
+        The others are draws, from which the guide's worth is learned.
+        """
+        if slot % 2 or not self._guides:
+            return None
+        guide = self._guides[slot // 2 % len(self._guides)]
+        others = self._space.sample(rng)
+        for record in sorted(guide.leaders, key=lambda one: (one.violation, one.losses)):
+            genome = self._space.repair({**others, **record.genome})
+            if genome not in self._taken:
+                return Individual(slot, genome, record.parents, guide.name)
+        return None
 
     def guide(self, guide: Guide) -> None:
         """Learn from scores of another origin, from the next `ask` on."""

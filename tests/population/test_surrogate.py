@@ -94,6 +94,63 @@ def test_on_a_smooth_mixture_it_beats_evolution_alone_by_far():
     assert np.median(screened) < 0.3 * np.median(alone)
 
 
+def test_a_guide_may_say_nothing_of_a_part():
+    """A guide of the sum of two parts that has the first alone is as good as one of both."""
+    nothing = float("nan")
+
+    def both(genome):
+        return (genome["x"] - 0.7) ** 2, (genome["y"] - 0.2) ** 2
+
+    def guided(second):
+        rng = np.random.default_rng(5)
+        genomes = [PLANE.sample(rng) for _ in range(40)]
+        records = [
+            Individual(n, one, losses=both(one)[:1], parts=(both(one)[0], second(one)))
+            for n, one in enumerate(genomes)
+        ]
+        return Guide("elsewhere", PLANE, tuple(records))
+
+    guide = guided(lambda genome: nothing)
+    table = np.array([one.parts for one in guide.records])
+    silent = guide.model(Target(1, 1.0, "member"), table)
+    says = guide.model(Target(0, 1.0, "member"), table)
+    at = guide.points([{"x": x, "y": x} for x in np.linspace(0, 1, 9)])
+    assert np.ptp(silent.predict(at)[0]) == 0
+    assert np.ptp(says.predict(at)[0]) > 1
+    composition = Composition((Term({0: 0.5, 1: 0.5}),))
+    told = found(
+        PLANE,
+        lambda genome: (sum(both(genome)) / 2,),
+        slots=14,
+        composition=composition,
+        measured=both,
+        guide=guide,
+    )
+    assert min(one.losses for one in told)[0] < 0.005
+
+
+def test_a_search_begins_with_the_best_of_a_guide_and_draws_in_turn():
+    guide = guide_by(lambda genome: (sum(share**2 for share in genome["mixture"].values()),))
+    best = sorted(guide.records, key=lambda one: one.losses)
+    strategy = Surrogate(MIXTURE8, population=10, budget=10)
+    strategy.guide(guide)
+    asked = []
+    for slot in range(6):  # as by workers that have not answered yet
+        asked.append(strategy.ask(slot, slot_rng(0, slot)))
+        strategy.tell(asked[-1])
+    assert [one.operator for one in asked] == ["elsewhere", "sample"] * 3
+    assert [one.genome for one in asked[::2]] == [one.genome for one in best[:3]]
+
+
+def test_leaders_of_a_guide_are_those_that_went_furthest():
+    records = [
+        Individual(n, {"x": 0.1 * n, "y": 0.0}, losses=(loss,), fidelity=fidelity)
+        for n, (loss, fidelity) in enumerate([(0.1, 0.25), (0.5, 1.0), (0.4, 1.0)])
+    ]
+    leaders = Guide("elsewhere", PLANE, tuple(records)).leaders
+    assert {one.id for one in leaders} == {1, 2}
+
+
 def cliff(genome) -> tuple[float, ...]:
     if genome["x"] > 0.55:
         return (float("inf"),)

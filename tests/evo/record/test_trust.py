@@ -239,7 +239,7 @@ def test_a_launch_remembers_what_its_spec_names(
 
     altered(strange, rewarded)
     config = configuration.of(read(strange))
-    monkeypatch.setattr(search, "launch", lambda *given: True)
+    monkeypatch.setattr(search, "launch", lambda *given, **named: True)
 
     def plainly(config: SearchConfig, folder: Path) -> Progress:
         return Progress(config, folder, "plain")
