@@ -41,6 +41,7 @@ class Ancestor:
     seed: int
     parents: tuple[int, ...] = ()  # from whose weights it started; none: from the base's
     seen: Mapping[str, int] = field(default_factory=dict)  # tokens by source, of all before it
+    fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class EvaluationSpec:
     split: Purpose = "selection"
     continue_from: float = field(default=0.0, compare=False)  # 0: from the start
     keep_state: bool = field(default=False, compare=False)  # so that training can be continued
-    keep_weights: bool = field(default=True, compare=False)  # of the selection split
+    keep_weights: bool = field(default=True, compare=False)  # of the selection split, at its end
     parents: tuple[int, ...] = field(default=(), compare=False)
     seen: Mapping[str, int] = field(default_factory=dict, compare=False)  # tokens by source
     ancestors: tuple[Ancestor, ...] = field(default=(), compare=False, repr=False)

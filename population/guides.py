@@ -28,15 +28,13 @@ LEADERS = 16  # records of a guide that candidates are made of
 class Guide:
     """Scored records, and the genes that they vary in: `space` has these genes alone.
 
-    The parents of a record are individuals of the search that the guide is given to. So are the
-    `known`: the guide has their scores, so that they cannot tell what it is worth. A part that is
-    NaN in every record is one of which the guide says nothing.
+    The parents of a record are individuals of the search that the guide is given to. A part that
+    is NaN in every record is one of which the guide says nothing.
     """
 
     name: str  # operator of the individuals that are made of its records
     space: SearchSpace
     records: tuple[Individual, ...]
-    known: frozenset[int] = frozenset()
 
     @cached_property
     def leaders(self) -> list[Individual]:

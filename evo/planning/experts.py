@@ -1,17 +1,16 @@
-"""Experts: fine-tunes of one source each, whose sums simulate mixtures without training.
+"""Experts: short fine-tunes on one source each, whose sums simulate mixtures without training.
 
-They are the first individuals of the search, and differ from the default genome in the mixture.
+They fill the first slots of a search, and differ from the default genome in the mixture.
 """
-
-from collections.abc import Mapping
 
 from evo.config import SearchConfig
 from evo.config.genomes import decode, default_genome, filled_genes, mixed_sources
 from population.genes import Simplex
-from population.individual import EXPERT
-from population.space import Genome
+from population.individual import EXPERT, Individual
 
-LARGEST_SHARE = 0.5  # of the evaluations of a search, that its experts may take
+# Of the tokens of a fine-tune. On the quickstart's 24 mixtures sums of experts of .1, .25, .5 and
+# all of the tokens rank alike: .98, .96, .96 and .95 by Spearman's correlation on its target.
+SHARE = 0.25
 
 
 def simulated(config: SearchConfig) -> bool:
@@ -27,51 +26,54 @@ def why_not(config: SearchConfig) -> str:
     if search.strategy != "surrogate":
         return f"search.strategy: {search.strategy} takes no simulated scores, `surrogate` does"
     if not config.form.trains:
-        return "evaluator: its experts' weights are unknown; the builtin trainer's can be summed"
+        return (
+            "evaluator: weights of other trainers are unknown; the builtin trainer's can be summed"
+        )
     if config.parts:
         return "parts: each individual is a merge already"
     if not isinstance(gene, Simplex) or gene.size < 2:
         return "genome.mixture: no mixture of two sources or more is searched"
-    if (gene.bounds[0] > 0).any() or (gene.bounds[1] < 1).any():
-        return "genome.mixture: a floor or a cap excludes mixtures of one source, the experts"
     if search.rungs:
-        return "search.rungs: experts are trained to the end"
+        return "search.rungs: experts do not pause at rungs"
     recipe = decode(config, default_genome(config))
     if recipe["adapter"] == "dora":
         return "recipe.adapter: changes by DoRA cannot be summed"
     if recipe["adapter"] != "none" and config.model.task != "causal":
         return f"model.task: {config.model.task} trains a head beside the adapter"
-    if gene.size > LARGEST_SHARE * config.budget.evaluations:
+    if gene.size > config.budget.evaluations:
         return (
-            f"budget.evaluations: {gene.size} sources need as many experts, more than half of "
-            f"{config.budget.evaluations} evaluations"
+            f"budget.evaluations: {gene.size} sources need as many experts, with a budget of "
+            f"{config.budget.evaluations}"
         )
     return ""
 
 
-def experts(config: SearchConfig) -> list[tuple[str, Genome]]:
-    """Operators and genomes of the experts, one for each source; none if nothing is simulated."""
+def experts(config: SearchConfig) -> list[Individual]:
+    """The experts, one for each source, by slot; none if nothing is simulated."""
     if not simulated(config):
         return []
     start, sources = default_genome(config), mixed_sources(config)
     return [
-        (f"{EXPERT}{name}", {**start, "mixture": {one: float(one == name) for one in sources}})
-        for name in sources
+        Individual(
+            slot,
+            {**start, "mixture": {one: float(one == name) for one in sources}},
+            operator=f"{EXPERT}{name}",
+        )
+        for slot, name in enumerate(sources)
     ]
 
 
-def first_slots(
-    config: SearchConfig, anchors: list[tuple[str, Genome]]
-) -> tuple[list[tuple[str, Genome]], Mapping[int, str]]:
-    """The genomes of the first slots, experts before the other `anchors`, and sources by slot.
+def spendable(config: SearchConfig) -> float:
+    """Budget in full fine-tunes, without the part of one that is left over beside the experts."""
+    spent, budget = SHARE * len(experts(config)), config.budget.evaluations
+    return spent + int(budget - spent)
 
-    An anchor that is an expert's genome takes its place, under its own operator.
-    """
-    sources = mixed_sources(config)
-    found = experts(config)
-    for place, (_, genome) in enumerate(found):
-        same = next((anchor for anchor in anchors if anchor[1] == genome), None)
-        if same is not None:
-            anchors = [anchor for anchor in anchors if anchor is not same]
-            found[place] = same
-    return [*found, *anchors], dict(enumerate(sources)) if found else {}
+
+def is_expert(individual: Individual) -> bool:
+    """True for a short fine-tune whose weights are summed, which no strategy has bred."""
+    return individual.operator.startswith(EXPERT)
+
+
+def first_fidelity(config: SearchConfig, individual: Individual) -> float:
+    """Share of the tokens of an individual's first evaluation."""
+    return SHARE if is_expert(individual) else (*config.search.rungs, 1.0)[0]

@@ -109,9 +109,9 @@ class Lineages:
         lineage = self._lineages[individual.id] = self._from(self.origins(individual))
         return lineage
 
-    def itself(self, *individuals: Individual) -> Lineage:
-        """Lineage that ends with evaluated individuals themselves, to use their weights."""
-        return self._from(tuple(self.trained(one.id) for one in individuals))
+    def itself(self, individual: Individual) -> Lineage:
+        """Lineage that ends with an evaluated individual itself, to use its weights."""
+        return self._from((self.trained(individual.id),))
 
     def _from(self, parents: tuple[int, ...]) -> Lineage:
         """Lineage of a child that starts from the weights of these parents."""

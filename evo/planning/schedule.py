@@ -44,7 +44,7 @@ def whole(slot: int) -> float:
 class Budget:
     """Budget in full evaluations; the last `closing` start after all results before are learned."""
 
-    evaluations: int
+    evaluations: float
     closing: int
     spent: float = 0.0
 
@@ -59,7 +59,7 @@ class Budget:
 
 def steps(
     search: Search,
-    evaluations: int,
+    evaluations: float,
     *,
     closing: int,
     duration: Duration,
@@ -96,7 +96,7 @@ def steps(
 
 
 def clock(
-    evaluations: int,
+    evaluations: float,
     *,
     parallel: int,
     slack: float,
@@ -145,7 +145,7 @@ def clock(
 
 
 def generational(
-    evaluations: int, population: int, *, closing: int = 0, share: Share = whole
+    evaluations: float, population: int, *, closing: int = 0, share: Share = whole
 ) -> Iterator[Step]:
     """Schedule by generations: each is bred after all results of the one before, in slot order."""
     budget, closed = Budget(evaluations, closing), False
@@ -162,7 +162,7 @@ def generational(
 
 
 def asynchronous(
-    evaluations: int,
+    evaluations: float,
     *,
     workers: int,
     recorded: Iterable[Step],

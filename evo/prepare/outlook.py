@@ -14,7 +14,7 @@ from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
 from evo.config.resolve import fitting_population
 from evo.config.sections import Search
-from evo.planning.experts import experts, why_not
+from evo.planning.experts import SHARE, experts, why_not
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
 from evo.prepare.overlap import overlap_warnings
@@ -227,8 +227,8 @@ def _simulation(config: SearchConfig) -> Iterator[str]:
     """Note whether mixtures are simulated; nothing where there is no mixture to search."""
     if found := experts(config):
         yield (
-            f"search.simulate: {len(found)} of {config.budget.evaluations} evaluations train "
-            "experts, one for each source; sums of them are scored without training"
+            f"search.simulate: {len(found)} experts, one for each source, train on {SHARE:g} of "
+            "the tokens first; sums of them are scored without training"
         )
     elif "mixture" in config.genome and config.search.simulate == "auto":
         yield f"search.simulate: mixtures are not simulated ({why_not(config)})"

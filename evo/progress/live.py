@@ -239,7 +239,8 @@ class Progress:
         return f"{subject}: {told}  {fact['finished'] - fact['started']:.1f} s"
 
     def _evaluation(self, fact: Evaluated) -> str:
-        name = self.tally.names.get(fact["individual"], "")
+        known = self.tally.names | self.tally.experts
+        name = known.get(fact["individual"], "")
         subject = f"individual {fact['individual']}" + (f" ({name})" if name else "")
         if fact["fidelity"] == 0:
             subject = f"untouched {BASE}"

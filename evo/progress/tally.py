@@ -15,7 +15,7 @@ from evo.record.facts import Evaluated, Fact, details
 from evo.search.replicates import score
 from population import selection
 from population.front import joined
-from population.individual import ANCHOR, Individual
+from population.individual import ANCHOR, EXPERT, Individual
 
 BASE = "base"
 MOST = 0.9  # share of its expected time that a running evaluation is taken to have spent, at most
@@ -45,6 +45,7 @@ class Tally:
     compared: int = 0  # evaluations on the test split
     lost: int = 0
     names: dict[int, str] = field(default_factory=dict)  # of baselines
+    experts: dict[int, str] = field(default_factory=dict)  # by name, `expert: law`
     baselines: dict[str, Mapping[str, float]] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
     winner: int | None = None
@@ -64,7 +65,9 @@ class Tally:
         """Take in one fact."""
         if fact["fact"] == "individual":
             self._portions[fact["id"]] = portion(self.config, from_fact(fact))
-            if fact["operator"].startswith(ANCHOR):
+            if fact["operator"].startswith(EXPERT):
+                self.experts[fact["id"]] = fact["operator"]
+            elif fact["operator"].startswith(ANCHOR):
                 self.names[fact["id"]] = fact["operator"].removeprefix(ANCHOR)
         elif fact["fact"] == "lost":
             self.lost += 1

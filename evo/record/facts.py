@@ -351,7 +351,7 @@ def samples(fact: Evaluated) -> dict[str, list[dict[str, Any]]]:
     return dict(made) if isinstance(made, dict) else {"": made}
 
 
-def mixture(genome: Genome) -> dict[str, float]:
+def mixture(genome: Mapping[str, object]) -> dict[str, float]:
     """The mixture of a genome, by source; empty if it has none."""
     gene = genome.get("mixture")
     return gene if isinstance(gene, dict) else {}

@@ -12,6 +12,7 @@ from typing import Any
 from evo.config import SearchConfig
 from evo.planning import lineages
 from evo.planning.controls import CONTROL, controls
+from evo.planning.experts import first_fidelity
 from evo.planning.schedule import Breed, Learn, Step
 from evo.record.ledger import Fact, Ledger
 from evo.search.jobs import Job, Key
@@ -29,10 +30,10 @@ class Decisions:
         self._decisions: dict[int, Fact] = {}  # by slot
         self._slots: dict[Key, int] = {}
         self._controls = {fact["id"] for fact in ledger.facts if fact["fact"] == "control"}
-        first = (*config.search.rungs, 1.0)[0]
         for fact in ledger.facts:
             if fact["fact"] == "individual":
                 self._individuals[fact["id"]] = self._decisions[fact["id"]] = fact
+                first = first_fidelity(config, lineages.from_fact(fact))
                 self._slots[(fact["id"], config.seed, first, "selection")] = fact["id"]
             elif fact["fact"] == "repeat":
                 self._decisions[fact["slot"]] = fact

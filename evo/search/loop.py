@@ -13,7 +13,7 @@ from evo.cluster.connection import ClusterError
 from evo.config import SearchConfig, baselines, decode, known_genomes, space, warm_starts
 from evo.config.composition import composed_parts
 from evo.planning import schedule
-from evo.planning.experts import first_slots
+from evo.planning.experts import experts, first_fidelity, is_expert, spendable
 from evo.planning.lineages import portion
 from evo.planning.schedule import Breed, Learn
 from evo.planning.spending import continued_from
@@ -22,7 +22,7 @@ from evo.search.decisions import Decisions
 from evo.search.jobs import Job
 from evo.search.replicates import Replicates, closing, seed_of
 from evo.search.requests import Requests
-from evo.search.rungs import Rungs, ladder, share
+from evo.search.rungs import Rungs, share
 from evo.search.simulation import Simulation
 from fitness.cost import Cost
 from population.guides import Guide
@@ -46,7 +46,7 @@ def evolve(
     """
     anchors = [(f"{ANCHOR}{name}", genome) for name, genome in baselines(config, sizes)]
     anchors += [(KNOWN, genome) for genome in known_genomes(config)]
-    anchors, expert_sources = first_slots(config, anchors)
+    first = experts(config)
     strategy = make(
         config.search.strategy,
         space(config),
@@ -60,7 +60,7 @@ def evolve(
         for guide in guides:
             strategy.guide(guide)
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
-    simulation = Simulation(config, expert_sources, cost)
+    simulation = Simulation(config, first, cost)
     jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy
     bucket: list[Job] = []  # bred one after the other, to be requested together
     last: int | None = None
@@ -78,7 +78,7 @@ def evolve(
 
     for step in schedule.steps(
         config.search,
-        config.budget.evaluations,
+        spendable(config),
         closing=closing(config),
         duration=lambda slot: virtual_duration(config, cost, jobs[slot]),
         share=lambda slot: share(config, jobs[slot]),
@@ -87,15 +87,19 @@ def evolve(
         finished=finished,
     ):
         if isinstance(step, Breed):
-            is_anchor = step.slot < len(anchors)
+            is_anchor = step.slot < len(first) + len(anchors)
             job = None if is_anchor else decisions.repeated(step.slot, otherwise=again)
             if job is None:
                 rng = np.random.default_rng(
                     np.random.SeedSequence(config.seed, spawn_key=(step.slot,))
                 )
-                individual = strategy.ask(step.slot, rng)
-                strategy.tell(individual)  # pending, without a score: it is not proposed again
-                job = Job(individual, seed_of(config, 0), ladder(config)[0])
+                if step.slot < len(first):
+                    individual = first[step.slot]
+                else:
+                    asked = strategy.ask(step.slot - len(first), rng)
+                    individual = replace(asked, id=step.slot)
+                    strategy.tell(individual)  # pending, without a score: not proposed again
+                job = Job(individual, seed_of(config, 0), first_fidelity(config, individual))
             jobs[step.slot] = job
             replicates.begun(job, share=share(config, job))
             rungs.begun(job)
@@ -109,18 +113,21 @@ def evolve(
             begin()
             job, last = jobs.pop(step.slot), step.slot
             scored = replicates.learned(job, requests.result(job), requests.untouched())
+            if is_expert(scored):
+                artifacts.keep_also(simulation.needed)
+                simulated = simulation.learned(scored, requests)
+                if simulated is not None and isinstance(strategy, Surrogate):
+                    strategy.guide(simulated)
+                continue
             strategy.tell(scored)
             rungs.learned(scored)
-            kept = set(simulation.experts)
+            kept = set(simulation.needed)
             if warm_starts(config):
                 others = [*artifacts.front, *replicates.contenders(), scored.id]
                 others += [running.individual.id for running in jobs.values()]
                 kept |= requests.lineages.needed(strategy.possible_parents(), others)
             artifacts.keep_also(kept)
             artifacts.keep_or_delete(scored)
-            simulated = simulation.learned(scored, requests)
-            if simulated is not None and isinstance(strategy, Surrogate):
-                strategy.guide(simulated)
     rungs.close()
     winner = replicates.winner()
     if winner is None:

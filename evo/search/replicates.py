@@ -16,6 +16,7 @@ from evo.config.aggregates import NOTHING
 from evo.config.composition import composed_parts
 from evo.config.genomes import baseline_names
 from evo.config.sections import SEED_STEP
+from evo.planning.experts import spendable
 from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING
 from evo.search.jobs import Job
@@ -63,7 +64,7 @@ class Replicates:
 
     def due(self) -> Job | None:
         """A contender to evaluate again in this slot; None where a new individual may be bred."""
-        if self._spent > self._config.budget.evaluations - closing(self._config) - ROUNDING:
+        if self._spent > spendable(self._config) - closing(self._config) - ROUNDING:
             ranking = self.contenders()
             behind = next((id for id in ranking if self._begun[id] < self._wanted), None)
             return self._again_for(behind if behind is not None or not ranking else ranking[0])

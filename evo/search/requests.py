@@ -11,6 +11,7 @@ from dataclasses import replace
 from evo.cluster.queue import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
 from evo.config.aggregates import NOTHING
+from evo.planning.experts import is_expert
 from evo.planning.lineages import Lineage, Lineages
 from evo.planning.spending import continued_from
 from evo.record.ledger import Ledger
@@ -111,7 +112,7 @@ class Requests:
             job.split,
             keep_weights=job.seed == self._config.seed,
             continue_from=continued_from(self._config, job.seed, job.fidelity, job.split),
-            keep_state=job.fidelity < 1,
+            keep_state=job.fidelity < 1 and not is_expert(job.individual),
             parents=lineage.parents,
             seen=lineage.seen,
             ancestors=lineage.ancestors,
@@ -138,18 +139,11 @@ class Requests:
             self.request(job)
         return [self.result(job) for job in jobs]
 
-    def simulated(
-        self, specs: Sequence[EvaluationSpec], experts: Sequence[Individual]
-    ) -> list[Mapping[str, float]]:
+    def simulated(self, specs: Sequence[EvaluationSpec]) -> list[Mapping[str, float]]:
         """Scores of the mixtures that the specs request, in order; empty for those that failed.
 
         InputError if the ledger has scores of other mixtures under the same numbers.
         """
-        lineage = self.lineages.itself(*experts)
-        specs = [
-            replace(spec, parents=lineage.parents, seen=lineage.seen, ancestors=lineage.ancestors)
-            for spec in specs
-        ]
         for spec in specs:
             if key_of(spec) not in self.results:
                 self._cluster.submit(spec)

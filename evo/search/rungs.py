@@ -52,6 +52,8 @@ class Rungs:
     def begun(self, job: Job) -> None:
         """Count an evaluation that was started; a promoted individual leaves the rung below."""
         self._spent += share(self._config, job)
+        if job.fidelity not in self._ladder:  # an expert, which is never promoted
+            return
         place = self._ladder.index(job.fidelity)
         if place and job.seed == self._config.seed:
             self._left.add((job.individual.id, self._ladder[place - 1]))

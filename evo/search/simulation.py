@@ -11,11 +11,13 @@ import numpy as np
 
 from evo.config import SearchConfig, decode
 from evo.config.composition import composed_parts
-from evo.config.genomes import default_genome
+from evo.config.genomes import default_genome, filled_genes, mixed_sources
+from evo.planning.experts import SHARE
+from evo.record.facts import mixture
 from evo.search.replicates import score
 from evo.search.requests import Requests
 from fitness.cost import Cost
-from fitness.evaluation import EvaluationSpec
+from fitness.evaluation import Ancestor, EvaluationSpec
 from fitness.evaluation import Simulation as Request
 from population.guides import Guide
 from population.individual import Individual
@@ -31,68 +33,58 @@ Scores = Mapping[str, float]  # by measurement; empty if the sum's loss is not f
 
 
 class Simulation:
-    """Waits for the experts, given as sources by slot, then simulates mixtures of them."""
+    """Waits for the experts to be scored, then simulates mixtures of them."""
 
-    def __init__(self, config: SearchConfig, sources: Mapping[int, str], cost: Cost) -> None:
+    def __init__(self, config: SearchConfig, experts: Sequence[Individual], cost: Cost) -> None:
         self._config = config
-        self._sources = dict(sources)
-        self._batches = batches(config, cost) if sources else 0
-        self._experts: dict[int, Individual] = {}  # scored, by slot
+        self._sources = dict(zip(mixed_sources(config), (one.id for one in experts), strict=False))
+        self._batches = batches(config, cost) if experts else 0
+        self._scored: dict[int, Individual] = {}
 
     @property
-    def experts(self) -> list[int]:
-        """Individuals whose weights are still needed."""
-        return list(self._sources) if len(self._experts) < len(self._sources) else []
+    def needed(self) -> list[int]:
+        """Experts whose weights are still needed."""
+        return list(self._sources.values()) if len(self._scored) < len(self._sources) else []
 
-    def learned(self, scored: Individual, requests: Requests) -> Guide | None:
-        """Simulate once the last expert is scored; None at any other time, or if fewer than two."""
-        if scored.id not in self._sources or scored.id in self._experts:
+    def learned(self, expert: Individual, requests: Requests) -> Guide | None:
+        """Simulate once the last expert is scored; None before, or if too few did not fail."""
+        self._scored[expert.id] = expert
+        gene = filled_genes(self._config)["mixture"]
+        if self.needed or not isinstance(gene, Simplex):
             return None
-        self._experts[scored.id] = scored
-        if self.experts:
+        sound = {name: id for name, id in self._sources.items() if not self._scored[id].failed}
+        bounded = (gene.bounds[0] > 0).any() or (gene.bounds[1] < 1).any()
+        if len(sound) < 2 or (bounded and len(sound) < len(self._sources)):
             return None
-        sound = {slot: one for slot, one in self._experts.items() if not one.failed}
-        if len(sound) < 2:
-            return None
-        sources = tuple(self._sources[slot] for slot in sorted(sound))
-        space = SearchSpace({"mixture": Simplex(sources)})
-        experts = {self._sources[slot]: one for slot, one in sorted(sound.items())}
-        records = tuple(self._searched(space, experts, requests))
-        known = frozenset(sound)
-        return Guide(SIMULATED, space, records, known) if len(records) > len(experts) else None
+        space = SearchSpace({"mixture": gene if bounded else Simplex(tuple(sound))})
+        records = tuple(self._searched(space, sound, requests))
+        return Guide(SIMULATED, space, records) if records else None
 
     def _searched(
-        self, space: SearchSpace, experts: Mapping[str, Individual], requests: Requests
+        self, space: SearchSpace, experts: Mapping[str, int], requests: Requests
     ) -> Iterator[Individual]:
-        """The experts as mixtures of one source, then the mixtures simulated."""
-        composition = composed_parts(self._config).composition
+        """The mixtures simulated, with their scores; `experts` by source."""
         inner = Surrogate(
             space,
             population=EACH,
             budget=self._batches * EACH,
-            composition=composition,
+            composition=composed_parts(self._config).composition,
             parts=Parts(trees=False),
         )
-        for place, (source, expert) in enumerate(experts.items(), 1):
-            genome = space.repair({"mixture": {source: 1.0}})
-            known = replace(expert, id=-place, genome=genome, parents=(expert.id,))
-            inner.tell(known)
-            yield known
         for batch in range(self._batches):
             asked = []
             for slot in range(batch * EACH, (batch + 1) * EACH):
                 seeds = np.random.SeedSequence(self._config.seed, spawn_key=(STREAM, slot))
                 asked.append(inner.ask(slot, np.random.default_rng(seeds)))
                 inner.tell(asked[-1])
-            mixtures = [dict(one.genome["mixture"]) for one in asked]  # type: ignore[arg-type]
-            requested = _requests(self._config, batch, experts, mixtures)
-            scores = requests.simulated(requested, list(experts.values()))
+            mixtures = [mixture(one.genome) for one in asked]
+            scores = requests.simulated(_requests(self._config, batch, experts, mixtures))
             if not any(scores):  # for want of memory, say: the next would fail too
                 return
-            for one, found in zip(asked, scores, strict=True):
+            for one, shares, found in zip(asked, mixtures, scores, strict=True):
                 scored = _scored(self._config, one, found, requests.untouched())
                 inner.tell(scored)
-                yield replace(scored, parents=_parents(mixtures[one.id % EACH], experts))
+                yield replace(scored, parents=_parents(shares, experts))
 
 
 def batches(config: SearchConfig, cost: Cost) -> int:
@@ -106,13 +98,22 @@ def batches(config: SearchConfig, cost: Cost) -> int:
 def _requests(
     config: SearchConfig,
     batch: int,
-    experts: Mapping[str, Individual],
+    experts: Mapping[str, int],
     mixtures: Sequence[Mapping[str, float]],
 ) -> list[EvaluationSpec]:
     """Specs that together score a batch of mixtures, one for each worker of the clock."""
     parts = composed_parts(config).parts
     scored = frozenset(part.measurement.split("/")[0] for part in parts)
     recipe = decode(config, default_genome(config))
+    ancestors = tuple(
+        Ancestor(
+            experts[source],
+            {**recipe, "mixture": {one: float(one == source) for one in recipe["mixture"]}},
+            config.seed,
+            fidelity=SHARE,
+        )
+        for source in experts
+    )
     many = min(config.search.parallel, len(mixtures))
     return [
         EvaluationSpec(
@@ -120,6 +121,8 @@ def _requests(
             recipe=recipe,
             seed=config.seed,
             split="simulated",
+            parents=tuple(experts.values()),
+            ancestors=ancestors,
             simulation=Request(tuple(experts), tuple(mixtures[i] for i in some), scored),
         )
         for place, some in enumerate(np.array_split(np.arange(len(mixtures)), many))
@@ -136,7 +139,7 @@ def _scored(
     return replace(scored, parts=composed_parts(config).of(found, base))
 
 
-def _parents(mixture: Mapping[str, float], experts: Mapping[str, Individual]) -> tuple[int, ...]:
+def _parents(shares: Mapping[str, float], experts: Mapping[str, int]) -> tuple[int, ...]:
     """The experts of a mixture, by falling share."""
-    shares = sorted(((share, name) for name, share in mixture.items() if share), reverse=True)
-    return tuple(experts[name].id for _, name in shares)
+    ordered = sorted(((share, name) for name, share in shares.items() if share), reverse=True)
+    return tuple(experts[name] for _, name in ordered)

@@ -271,7 +271,7 @@ class Builtin:
             with precise(base.device, recipe):
                 written = trained.answers if trained else None
                 measurements, told = self._measure(model, task, spec, written)
-            if until == steps:
+            if until == steps or not spec.keep_state:  # it will not be continued
                 _keep_weights(model, task, spec)
         cost = {
             "tokens": report.tokens,

@@ -129,7 +129,7 @@ def _train_again(
         individual=ancestor.individual,
         recipe=ancestor.recipe,
         seed=ancestor.seed,
-        fidelity=1.0,
+        fidelity=ancestor.fidelity,
         split="selection",
         parents=ancestor.parents,
         seen=ancestor.seen,

@@ -108,7 +108,7 @@ class Surrogate:
         mates = [one for one in self._elite if not one.failed]
         drawn = slot < self._initial and not self._guides
         if drawn or self._told < LEAST or len(mates) < 2:
-            return self._led(slot, rng) or self._taken.drawn(slot, rng)
+            return self._led(slot, mates, rng) or self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
             child = self._child(slot, mates, ranks, rng)
@@ -118,15 +118,19 @@ class Surrogate:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
 
-    def _led(self, slot: int, rng: np.random.Generator) -> Individual | None:
+    def _led(
+        self, slot: int, mates: Sequence[Individual], rng: np.random.Generator
+    ) -> Individual | None:
         """In every second slot, while too little is learned, a guide's best genome not yet taken.
 
-        The others are draws, from which the guide's worth is learned.
+        Genes that the guide lacks are those of the best so far, else drawn. The other slots are
+        draws, from which the guide's worth is learned.
         """
         if slot % 2 or not self._guides:
             return None
         guide = self._guides[slot // 2 % len(self._guides)]
-        others = self._space.sample(rng)
+        best = min(mates, key=lambda one: (one.violation, one.losses), default=None)
+        others = self._space.sample(rng) if best is None else best.genome
         for record in sorted(guide.leaders, key=lambda one: (one.violation, one.losses)):
             genome = self._space.repair({**others, **record.genome})
             if genome not in self._taken:
@@ -333,15 +337,13 @@ class Surrogate:
         return columns
 
     def _hints_of(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
-        """Predictions (n, guides) for individuals; 0 by a guide that has their scores."""
+        """Predictions (n, guides) for individuals, each of which is predicted once."""
         if not self._guides:
             return np.empty((len(records), 0))
         known = self._predictions.setdefault((target, violated), {})
         if new := [one for one in records if one.id not in known]:
             hints = self._hints(target, violated, [one.genome for one in new])
-            for one, row in zip(new, hints, strict=True):
-                own = [one.id in guide.known for guide in self._guides]
-                known[one.id] = np.where(own, 0.0, row)
+            known |= {one.id: row for one, row in zip(new, hints, strict=True)}
         return np.stack([known[one.id] for one in records])
 
 

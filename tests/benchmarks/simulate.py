@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from evo import config as configuration
 from evo.config import SearchConfig, decode
 from evo.config.genomes import default_genome
-from evo.planning.experts import experts
+from evo.planning.experts import SHARE, experts
 from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger
@@ -116,7 +116,7 @@ class Formula:
 
 
 def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[float]:
-    """Best loss without noise after each fine-tune."""
+    """Best loss after so many fine-tunes; experts count as their share of the tokens."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "a.txt").write_text("text\n")
@@ -140,8 +140,10 @@ def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[f
                 Artifacts(run / "artifacts"),
             )
         done = [fact for fact in read(run) if fact["fact"] == "evaluation" and fact["fidelity"]]
-    losses = [fact["measurements"]["held/loss"] for fact in done]
-    return np.minimum.accumulate(losses).tolist()
+    spent = np.cumsum([fact["fidelity"] for fact in done])
+    losses = np.array([fact["measurements"]["held/loss"] for fact in done])
+    losses[[fact["fidelity"] < 1 for fact in done]] = np.inf  # an expert is no winner
+    return [float(losses[spent <= count].min()) for count in range(1, evaluations + 1)]
 
 
 def landscapes(names: Sequence[str], seeds: int, budgets: Sequence[int]) -> dict[str, Any]:
@@ -194,9 +196,10 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
         recipe = decode(config, default_genome(config))
         found = experts(config)
         mixtures = [Simplex(tuple(config.sources)).draw(rng) for _ in range(options.mixtures)]
-        for number, (_, genome) in enumerate(found):
-            done = evaluator.evaluate(EvaluationSpec(number, decode(config, genome), config.seed))
-            print(f"expert {number}: {done.status} {_losses(done.measurements)}", flush=True)
+        for one in found:
+            asked = decode(config, one.genome)
+            done = evaluator.evaluate(EvaluationSpec(one.id, asked, config.seed, SHARE))
+            print(f"{one.operator}: {done.status} {_losses(done.measurements)}", flush=True)
         request = Simulation(tuple(config.sources), tuple(mixtures), frozenset(task.domains))
         simulated = evaluator.evaluate(
             EvaluationSpec(
