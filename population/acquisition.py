@@ -28,16 +28,23 @@ def log_expected_improvement(best: float, mean: Array, deviation: Array) -> Arra
 
 
 def log_expected_hypervolume_improvement(
-    known: Array, mean: Array, variance: Array, rng: np.random.Generator
+    known: Array,
+    mean: Array,
+    variance: Array,
+    rng: np.random.Generator,
+    seen: Array | None = None,
 ) -> Array:
     """(m,) log of the expected gain over losses `known` (n, k) of independent normal ones (m, k).
 
-    The hypervolume is the mean over directions of a scalarised loss (Golovin and Zhang 2020,
-    arXiv:2006.04655, lemma 5), so its expected gain is that of the scalarisations, by Monte Carlo.
+    `seen`, by default the same, are losses that show how far the front may reach, those of points
+    that break a constraint too. The hypervolume is the mean over directions of a scalarised loss
+    (Golovin and Zhang 2020, arXiv:2006.04655, lemma 5), so its expected gain is that of the
+    scalarisations, by Monte Carlo.
     """
     k = known.shape[1]
-    reference = _reference(known)
-    span = reference - known.min(axis=0)
+    seen = known if seen is None else seen
+    reference = _reference(seen)
+    span = reference - seen.min(axis=0)
     directions = np.abs(rng.normal(size=(DIRECTIONS, 1, k)))
     directions /= np.linalg.norm(directions, axis=2, keepdims=True)
 

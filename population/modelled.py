@@ -136,12 +136,13 @@ class Modelled:
         """
         found = [self._moments(term, "loss", at, rng) for term in self.composition.losses]
         mean, variance = (np.stack(each, axis=1) for each in zip(*found, strict=True))
-        best = self.known_losses()[leading]
+        seen = self.known_losses()
+        best = seen[leading]
         if len(found) == 1:
             lowest = float(best.min())
             gain = log_expected_improvement(lowest, mean[:, 0], np.sqrt(variance[:, 0]))
         else:
-            gain = log_expected_hypervolume_improvement(best, mean, variance, rng)
+            gain = log_expected_hypervolume_improvement(best, mean, variance, rng, seen)
         for limit in self.composition.limits:
             mean_of, variance_of = self._moments(limit.term, "limit", at, rng)
             log_odds = log_ndtr((limit.most - mean_of) / np.sqrt(variance_of))
