@@ -27,8 +27,9 @@ from tests.benchmarks.comparison import mean_error
 from tests.evo.driving import LEDGER, command, environment
 from tests.evo.facts import read
 
-STRATEGIES = ("surrogate", "nsga2", "optuna:tpe", "optuna:gp", "random")
-COLOURS = dict(zip(STRATEGIES, (ORANGE, BLUE, *REFERENCES[1:3], REFERENCES[0]), strict=True))
+UNSIMULATED = "unsimulated"  # surrogate without simulated mixtures
+STRATEGIES = ("surrogate", UNSIMULATED, "nsga2", "optuna:tpe", "optuna:gp", "random")
+COLOURS = dict(zip(STRATEGIES, (ORANGE, BLUE, *REFERENCES[:4]), strict=True))
 OBJECTIVE = "target/loss"
 VOLUME = "hypervolume"
 MOMENTS = 200  # at which the curves are drawn
@@ -47,7 +48,9 @@ class Curves:
 def launched(folder: Path, strategy: str, seed: int, settings: Sequence[str]) -> Path:
     """A run, searched or resumed to its end."""
     run = folder / f"{strategy.replace(':', '-')}-{seed}"
-    changed = [f"search.strategy={strategy}", f"seed={seed}", *settings]
+    changed = [f"seed={seed}", *settings, f"search.strategy={strategy}"]
+    if strategy == UNSIMULATED:
+        changed[-1:] = ["search.strategy=surrogate", "search.simulate=off"]
     line: list[object] = ["launch", "quickstart", "--run", run]
     line += [word for one in changed for word in ("--set", one)]
     if (run / LEDGER).exists():
