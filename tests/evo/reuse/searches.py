@@ -64,8 +64,9 @@ def search(
         artifacts = run / "artifacts"
         decisions = Decisions(config, ledger)
         recalled = recall_of(config, ledger.facts, artifacts)
-        here = (config, ledger, cluster or InProcess(TASK))
-        requests = Requests(*here, decisions.individual, StopRequests(), recalled)
+        stand_in: Any = cluster or InProcess(TASK)
+        number = decisions.individual
+        requests = Requests(config, ledger, stand_in, number, StopRequests(), recalled)
         guides = guides_of(config, ledger.facts)
         kept = Artifacts(artifacts)
         winner = evolve(config, {}, cost_of(TASK), decisions, requests, kept, guides)

@@ -3,7 +3,8 @@
 import pytest
 
 from evo.reuse.matching import Unfit, common_genes, matched, translated
-from population.space import Choice, Float, Int, SearchSpace, Simplex
+from population.genes import When
+from population.space import AnyGene, Choice, Float, Int, SearchSpace, Simplex
 
 
 def test_sources_are_matched_by_content_then_by_name_and_each_once() -> None:
@@ -49,9 +50,13 @@ def test_values_beyond_the_bounds_are_clipped_and_other_options_refused() -> Non
 
 
 def test_common_genes_have_one_name_and_type_and_no_conditions_on_others() -> None:
-    when = {"adapter": "lora"}
-    earlier = {"rank": Int(1, 8), "rate": Int(1, 2), "decay": Choice(("a", "b"))}
-    now = {
+    when: When = {"adapter": "lora"}
+    earlier: dict[str, AnyGene] = {
+        "rank": Int(1, 8),
+        "rate": Int(1, 2),
+        "decay": Choice(("a", "b")),
+    }
+    now: dict[str, AnyGene] = {
         "rate": Float(0.0, 1.0),
         "adapter": Choice(("none", "lora")),
         "rank": Int(4, 64, when=when),
