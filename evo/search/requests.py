@@ -93,7 +93,8 @@ class Requests:
         spec = self._spec(job)
         if self.results.shares(spec, job.individual.genome):
             return None
-        if job.key not in self.results and (earlier := self._recalled(spec)) is not None:
+        known = job.key in self.results or is_expert(job.individual)  # whose weights are needed
+        if not known and (earlier := self._recalled(spec)) is not None:
             self._record(unaggregated(self._config, earlier))
         return spec
 

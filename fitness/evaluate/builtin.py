@@ -53,6 +53,7 @@ class Builtin:
         self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
+        self._experts: tuple[tuple[int, ...], Experts] | None = None  # of the last simulation
 
     def __call__(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
         """Train and measure one individual, or generate its samples. Raises Diverged.
@@ -63,6 +64,7 @@ class Builtin:
             return self._written(spec)
         if spec.simulation is not None:
             return self._simulated(spec, spec.simulation)
+        self._experts = None
         if spec.fidelity == 0:
             return self._untouched(spec)
         recipe = Recipe.model_validate(dict(spec.recipe))
@@ -117,6 +119,7 @@ class Builtin:
         base, task = self._base, self._task
         inherited = merge.of_parts(base, recipe, task.parts, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed) as model:
+            model.eval()  # an adapter's dropout would be on
             lineage.begin(model, inherited)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
@@ -136,15 +139,14 @@ class Builtin:
         started = time.perf_counter()
         base, recipe = self._base, Recipe.model_validate(dict(spec.recipe))
         task = only(self._task, simulation.scored)
-        with lineage.parents(spec, self._task, self._again, self.ranks) as folders:
-            if not self.ranks.leads:
-                return Evaluation(spec, Status.OK)
-            by_source = dict(zip(simulation.sources, folders, strict=True))
-            experts = Experts.of(base, recipe, by_source)
+        experts = self._read(spec, simulation, recipe)
+        if not self.ranks.leads:
+            return Evaluation(spec, Status.OK)
         as_scored = replace(spec, split="selection")
         scores = []
         with base.prepared(experts.recipe, seed=spec.seed) as model:
             scoring = time.perf_counter()
+            model.eval()  # an adapter's dropout would be on
             for mixture in simulation.mixtures:
                 lineage.begin(model, experts.mixed(mixture))
                 with precise(base.device, recipe):
@@ -160,6 +162,15 @@ class Builtin:
             "evaluate_seconds": time.perf_counter() - scoring,
         }
         return Evaluation(spec, Status.OK, {}, cost, {"scores": scores})
+
+    def _read(self, spec: EvaluationSpec, simulation: Simulation, recipe: Recipe) -> Experts:
+        """The experts, kept until something else is evaluated; trained again if they are gone."""
+        if self._experts is None or self._experts[0] != spec.parents:
+            with lineage.parents(spec, self._task, self._again, self.ranks) as folders:
+                known = folders if self.ranks.leads else []
+                by_source = dict(zip(simulation.sources, known, strict=False))
+                self._experts = spec.parents, Experts.of(self._base, recipe, by_source)
+        return self._experts[1]
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
         return Mixing(

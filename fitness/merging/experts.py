@@ -32,6 +32,8 @@ class Experts:
     def of(cls, base: Base, recipe: Recipe, folders: Mapping[str, Path]) -> "Experts":
         """Read the checkpoints of fine-tunes of the base by one recipe, by source."""
         parts = [read(folder, base.head) for folder in folders.values()]
+        if not parts:  # of a process that does not score
+            return cls(recipe, (), lambda shares: StartingWeights())
         if recipe.adapter == "none":
             return cls(recipe, tuple(folders), _all(base, parts))
         rank = sum(next(iter(part.factors.values())).b.shape[1] for part in parts)

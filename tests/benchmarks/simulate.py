@@ -198,7 +198,7 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
         mixtures = [Simplex(tuple(config.sources)).draw(rng) for _ in range(options.mixtures)]
         for one in found:
             asked = decode(config, one.genome)
-            done = evaluator.evaluate(EvaluationSpec(one.id, asked, config.seed, SHARE))
+            done = evaluator.evaluate(EvaluationSpec(one.id, asked, config.seed, options.share))
             print(f"{one.operator}: {done.status} {_losses(done.measurements)}", flush=True)
         request = Simulation(tuple(config.sources), tuple(mixtures), frozenset(task.domains))
         simulated = evaluator.evaluate(
@@ -252,6 +252,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rank", action="store_true", help="train, and compare with the sums")
     parser.add_argument("--model", type=Path, help="a model folder (default: the quickstart's)")
     parser.add_argument("--mixtures", type=int, default=30, help="to train (default 30)")
+    parser.add_argument("--share", type=float, default=SHARE, help="of the tokens, for experts")
     parser.add_argument("--seed", type=int, default=0, help="of the random mixtures")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--evaluations", type=int, default=24, help=argparse.SUPPRESS)

@@ -73,3 +73,14 @@ def test_equal_losses_leave_a_box_to_improve():
         np.random.default_rng(0),
     )
     assert found[0] > found[1]
+
+
+def test_a_front_may_reach_as_far_as_what_breaks_a_constraint():
+    """Two feasible points alike in the second loss; a third, not feasible, is worse in it only."""
+    known = np.array([[0.9, 0.1], [1.0, 0.0]])
+    seen = np.vstack([known, [[0.0, 1.0]]])
+    candidates = np.array([[0.3, 0.6], [0.95, 0.08]]), np.full((2, 2), 1e-4)
+    near = log_expected_hypervolume_improvement(known, *candidates, np.random.default_rng(0))
+    far = log_expected_hypervolume_improvement(known, *candidates, np.random.default_rng(0), seen)
+    assert near[0] < near[1]
+    assert far[0] > far[1]
