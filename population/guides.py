@@ -4,7 +4,7 @@ A surrogate takes a guide's predictions as a prior mean with a slope of its own,
 was evaluated: a guide that misleads gets a slope near 0 and costs little.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,8 @@ from population.individual import Individual
 from population.modelled import Target
 from population.predictor import Predictor, estimate
 from population.selection import survivors
-from population.space import SearchSpace
+from population.space import Genome, SearchSpace
+from population.variation import Odds, breed
 
 Array = npt.NDArray[np.float64]
 
@@ -59,3 +60,100 @@ class Guide:
         else:
             known = np.zeros(len(parts))
         return Predictor(points, known, seeds, estimate(points, known, seeds, trust=1.0))
+
+
+class Guides:
+    """The guides of a surrogate over a space: their hints, and genomes made of their best records.
+
+    `table` gives the parts (n, parts) of records; of their violation alone, if `violated`.
+    """
+
+    def __init__(
+        self, space: SearchSpace, table: Callable[[Sequence[Individual], bool], Array]
+    ) -> None:
+        self._space = space
+        self._table = table
+        self._guides: list[Guide] = []
+        self._models: dict[tuple[int, Target, bool], Predictor] = {}
+        self._known: dict[tuple[Target, bool], dict[int, Array]] = {}  # hints, by individual
+
+    def __len__(self) -> int:
+        return len(self._guides)
+
+    def add(self, guide: Guide) -> None:
+        """Add a guide; hints have a column more from now on."""
+        self._guides.append(guide)
+        self._known.clear()
+
+    def forget(self) -> None:
+        """Forget the hints for individuals, some of which are not asked for again."""
+        self._known.clear()
+
+    def places(self, genomes: Sequence[Genome]) -> list[Array]:
+        """Coordinates of genomes for each guide, which all targets share."""
+        return [guide.points(genomes) for guide in self._guides]
+
+    def hints(self, target: Target, violated: bool, places: Sequence[Array]) -> Array:
+        """Predictions (n, guides) of a target at `places`, by each guide."""
+        columns = []
+        for number, (guide, at) in enumerate(zip(self._guides, places, strict=True)):
+            key = number, target, violated
+            if key not in self._models:
+                table = self._table(guide.records, violated)
+                self._models[key] = guide.model(target, table)
+            columns.append(self._models[key].predict(at)[0])
+        return np.stack(columns, axis=1)
+
+    def hints_of(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
+        """Hints (n, guides) for individuals, each of which is predicted once."""
+        if not self:
+            return np.empty((len(records), 0))
+        known = self._known.setdefault((target, violated), {})
+        if new := [one for one in records if one.id not in known]:
+            hints = self.hints(target, violated, self.places([one.genome for one in new]))
+            known |= {one.id: row for one, row in zip(new, hints, strict=True)}
+        return np.stack([known[one.id] for one in records])
+
+    def best(
+        self,
+        slot: int,
+        mates: Sequence[Individual],
+        taken: Container[Genome],
+        rng: np.random.Generator,
+    ) -> Individual | None:
+        """In every second slot, a guide's best genome not yet taken, while little is learned.
+
+        Genes that the guide lacks are those of the best mate, else drawn. The other slots are for
+        draws, from which the guide's worth is learned.
+        """
+        if slot % 2 or not self:
+            return None
+        guide = self._guides[slot // 2 % len(self)]
+        mate = min(mates, key=_order, default=None)
+        others = self._space.sample(rng) if mate is None else mate.genome
+        for record in sorted(guide.leaders, key=_order):
+            genome = self._space.repair({**others, **record.genome})
+            if genome not in taken:
+                return Individual(slot, genome, record.parents, guide.name)
+        return None
+
+    def child(
+        self, slot: int, mate: Individual, rng: np.random.Generator, strength: float
+    ) -> Individual:
+        """A guide's genes from one of its best records; the others of a mate, mutated, or drawn."""
+        guide = self._guides[int(rng.integers(len(self)))]
+        record = guide.leaders[int(rng.integers(len(guide.leaders)))]
+        kind = ("as it is", "mutated", "drawn")[int(rng.integers(3))]
+        if kind == "drawn":
+            genome = self._space.repair({**self._space.sample(rng), **record.genome})
+            return Individual(slot, genome, record.parents, f"{guide.name}+sample")
+        parents = tuple(dict.fromkeys((*record.parents, mate.id)))
+        genome = self._space.repair({**mate.genome, **record.genome})
+        if kind == "as it is":
+            return Individual(slot, genome, parents, guide.name)
+        genome, operator = breed([genome], self._space, rng, odds=Odds(), strength=strength)
+        return Individual(slot, genome, parents, f"{guide.name}+{operator}")
+
+
+def _order(individual: Individual) -> tuple[float, tuple[float, ...]]:
+    return individual.violation, individual.losses or ()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from population import modelled
 from population.composition import Composition, Limit, Term, plain, plain_parts
-from population.guides import Guide
+from population.guides import Guide, Guides
 from population.individual import Individual
 from population.modelled import Modelled, Outcomes, Target
 from population.predictor import Predictor, Setting, estimate
@@ -93,9 +93,7 @@ class Surrogate:
         self._checkpoint = self._previous = Checkpoint(0, [])
         self._settings: dict[tuple[int, Target], Setting] = {}  # by checkpoint and target
         self._fitted: _Fitted | None = None
-        self._guides: list[Guide] = []
-        self._guiding: dict[tuple[int, Target, bool], Predictor] = {}  # models of the guides
-        self._predictions: dict[tuple[Target, bool], dict[int, Array]] = {}  # by individual
+        self._guides = Guides(space, self._table)
 
     @staticmethod
     def minimum_population(*, objectives: int, anchors: int) -> int:
@@ -108,7 +106,8 @@ class Surrogate:
         mates = [one for one in self._elite if not one.failed]
         drawn = slot < self._initial and not self._guides
         if drawn or self._told < LEAST or len(mates) < 2:
-            return self._led(slot, mates, rng) or self._taken.drawn(slot, rng)
+            led = self._guides.best(slot, mates, self._taken, rng)
+            return led or self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
             child = self._child(slot, mates, ranks, rng)
@@ -118,31 +117,11 @@ class Surrogate:
             return self._taken.drawn(slot, rng)
         return candidates[int(np.argmax(self._promise(candidates, rng)))]
 
-    def _led(
-        self, slot: int, mates: Sequence[Individual], rng: np.random.Generator
-    ) -> Individual | None:
-        """In every second slot, while too little is learned, a guide's best genome not yet taken.
-
-        Genes that the guide lacks are those of the best so far, else drawn. The other slots are
-        draws, from which the guide's worth is learned.
-        """
-        if slot % 2 or not self._guides:
-            return None
-        guide = self._guides[slot // 2 % len(self._guides)]
-        best = min(mates, key=lambda one: (one.violation, one.losses), default=None)
-        others = self._space.sample(rng) if best is None else best.genome
-        for record in sorted(guide.leaders, key=lambda one: (one.violation, one.losses)):
-            genome = self._space.repair({**others, **record.genome})
-            if genome not in self._taken:
-                return Individual(slot, genome, record.parents, guide.name)
-        return None
-
     def guide(self, guide: Guide) -> None:
         """Learn from scores of another origin, from the next `ask` on."""
-        self._guides.append(guide)
+        self._guides.add(guide)
         self._fitted = None
         self._settings.clear()
-        self._predictions.clear()
 
     def possible_parents(self) -> frozenset[int]:
         return frozenset(one.id for one in self._elite if not one.failed)
@@ -171,7 +150,7 @@ class Surrogate:
             known = [*self._known(), *self._checkpoint.records, *self._previous.records]
             kept = {one.id for one in known}
             self._places = {id: place for id, place in self._places.items() if id in kept}
-            self._predictions.clear()
+            self._guides.forget()
 
     def _known(self) -> list[Individual]:
         """The data of the surrogate, oldest first; an individual once per fidelity."""
@@ -199,27 +178,10 @@ class Surrogate:
         bred = [self._taken.drawn(slot, rng) for _ in range(draws)]
         guided = round(OFFSPRING * GUIDED) if self._guides else 0
         bred += [self._child(slot, mates, ranks, rng) for _ in range(OFFSPRING - draws - guided)]
-        bred += [self._guided(slot, mates, ranks, rng) for _ in range(guided)]
+        for _ in range(guided):
+            mate = tournament(mates, ranks, rng, size=CONTENDERS)
+            bred.append(self._guides.child(slot, mate, rng, float(rng.choice(STRENGTHS))))
         return [one for one in bred if one.genome not in self._taken]
-
-    def _guided(
-        self, slot: int, mates: Sequence[Individual], ranks: Ranks, rng: np.random.Generator
-    ) -> Individual:
-        """A child with a guide's genes from one of its best records, others of a mate or drawn."""
-        guide = self._guides[int(rng.integers(len(self._guides)))]
-        record = guide.leaders[int(rng.integers(len(guide.leaders)))]
-        mate = tournament(mates, ranks, rng, size=CONTENDERS)
-        parents = tuple(dict.fromkeys((*record.parents, mate.id)))
-        kind = ("as it is", "mutated", "drawn")[int(rng.integers(3))]
-        others = self._space.sample(rng) if kind == "drawn" else mate.genome
-        genome = self._space.repair({**others, **record.genome})
-        if kind == "as it is":
-            return Individual(slot, genome, parents, guide.name)
-        if kind == "drawn":
-            return Individual(slot, genome, record.parents, f"{guide.name}+sample")
-        strength = float(rng.choice(STRENGTHS))
-        genome, operator = breed([genome], self._space, rng, odds=Odds(), strength=strength)
-        return Individual(slot, genome, parents, f"{guide.name}+{operator}")
 
     def _promise(self, candidates: Sequence[Individual], rng: np.random.Generator) -> Array:
         """Log expected improvement of each candidate, (len(candidates),)."""
@@ -313,38 +275,20 @@ class Surrogate:
         """Coordinates of the records, as a target is modelled in, and their numbers of seeds."""
         places = np.array([[*self._places[one.id], one.fidelity] for one in records])
         seeds = np.array([one.seeds for one in records], dtype=np.float64)
-        return np.hstack([places, self._hints_of(target, violated, records)]), seeds
+        return np.hstack([places, self._guides.hints_of(target, violated, records)]), seeds
 
     def _points(
         self, genomes: Sequence[Genome], targets: Iterable[Target], violated: bool
     ) -> dict[Target, Array]:
         """Coordinates of genomes at full fidelity, as each target is modelled in."""
         places = np.array([[*self._space.encode(genome), 1.0] for genome in genomes])
+        if not self._guides:
+            return dict.fromkeys(targets, places)
+        guided = self._guides.places(genomes)
         return {
-            target: np.hstack([places, self._hints(target, violated, genomes)])
+            target: np.hstack([places, self._guides.hints(target, violated, guided)])
             for target in targets
         }
-
-    def _hints(self, target: Target, violated: bool, genomes: Sequence[Genome]) -> Array:
-        """Predictions (n, guides) of a target by each guide."""
-        columns = np.empty((len(genomes), len(self._guides)))
-        for number, guide in enumerate(self._guides):
-            key = number, target, violated
-            if key not in self._guiding:
-                table = self._table(guide.records, violated)
-                self._guiding[key] = guide.model(target, table)
-            columns[:, number], _ = self._guiding[key].predict(guide.points(genomes))
-        return columns
-
-    def _hints_of(self, target: Target, violated: bool, records: Sequence[Individual]) -> Array:
-        """Predictions (n, guides) for individuals, each of which is predicted once."""
-        if not self._guides:
-            return np.empty((len(records), 0))
-        known = self._predictions.setdefault((target, violated), {})
-        if new := [one for one in records if one.id not in known]:
-            hints = self._hints(target, violated, [one.genome for one in new])
-            known |= {one.id: row for one, row in zip(new, hints, strict=True)}
-        return np.stack([known[one.id] for one in records])
 
 
 def bounded() -> type[Surrogate]:

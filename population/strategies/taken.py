@@ -1,6 +1,7 @@
 """Shared by all strategies: the anchors, and the set of genomes that are taken."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Taken:
         self._anchors = tuple(anchors)
         self._keys = {space.key(genome) for _, genome in anchors}
 
-    def __contains__(self, genome: Genome) -> bool:
+    def __contains__(self, genome: Any) -> bool:
         return self._space.key(genome) in self._keys
 
     def add(self, genome: Genome) -> None:
