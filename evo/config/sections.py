@@ -182,11 +182,12 @@ class Search(Section):
         "those that are hopeless by their learning curves (`stopping`).",
     )
 
-    simulate: Literal["auto", "off"] = Field(
+    simulate: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=100_000)] = Field(
         default="auto",
-        description="Simulated mixtures: the first fine-tunes are experts, one for each source, "
-        "and sums of their weight changes are scored without training, to guide the `surrogate`. "
-        "`auto` does so where it applies; a dry run says whether, and why not.",
+        description="Number of mixtures to simulate: the first fine-tunes are experts, one for "
+        "each source, and sums of their weight changes are scored without training, to guide the "
+        "`surrogate`. `auto` does so where it applies, for a tenth of the cost of the fine-tunes; "
+        "a dry run says how many, or why none.",
     )
 
     @property

@@ -3,26 +3,47 @@
 They fill the first slots of a search, and differ from the default genome in the mixture.
 """
 
+from typing import Literal
+
 from evo.config import SearchConfig
 from evo.config.genomes import decode, default_genome, filled_genes, mixed_sources
+from fitness.cost import Cost
+from fitness.errors import InputError
 from population.genes import Simplex
 from population.individual import EXPERT, Individual
 
 # Of the tokens of a fine-tune. On the quickstart's 24 mixtures sums of experts of .1, .25, .5 and
 # all of the tokens rank alike: .98, .96, .96 and .95 by Spearman's correlation on its target.
 SHARE = 0.25
+MIXTURES = (48, 256)  # simulated, at least and at most
+SPENT = 0.1  # of the cost of all fine-tunes, unless that is less than the fewest mixtures cost
 
 
-def simulated(config: SearchConfig) -> bool:
-    """True where the search simulates mixtures."""
-    return not why_not(config)
+def settled(config: SearchConfig, cost: Cost) -> SearchConfig:
+    """The config with `auto` as the number of mixtures to simulate, or `off`.
+
+    It is recorded at the launch, so that a larger budget on a resume does not change it. Raises
+    InputError for a number where none can be simulated.
+    """
+    asked, reason = config.search.simulate, why_not(config)
+    if isinstance(asked, int) and reason:
+        raise InputError(
+            f"search.simulate: {asked}, but none can be simulated ({reason}); use auto"
+        )
+    if asked != "auto":
+        return config
+    found: int | Literal["off"] = "off"
+    if not reason:
+        recipe = decode(config, default_genome(config))
+        affordable = SPENT * config.budget.evaluations * cost(recipe, 1.0) / cost(recipe, 0.0)
+        found = min(max(MIXTURES[0], round(affordable)), MIXTURES[1])
+    search = config.search.model_copy(update={"simulate": found})
+    return config.model_copy(update={"search": search})
 
 
 def why_not(config: SearchConfig) -> str:
-    """Reason that a search does not simulate mixtures, as the value of a key; empty if it does."""
+    """Reason that a search cannot simulate mixtures, as the value of a key; empty if it can."""
     search, gene = config.search, filled_genes(config).get("mixture")
-    if search.simulate == "off":
-        return "search.simulate: off"
     if search.strategy != "surrogate":
         return f"search.strategy: {search.strategy} takes no simulated scores, `surrogate` does"
     if not config.form.trains:
@@ -49,8 +70,8 @@ def why_not(config: SearchConfig) -> str:
 
 
 def experts(config: SearchConfig) -> list[Individual]:
-    """The experts, one for each source, by slot; none if nothing is simulated."""
-    if not simulated(config):
+    """The experts of a settled config, one for each source, by slot; none without simulation."""
+    if not isinstance(config.search.simulate, int):
         return []
     start, sources = default_genome(config), mixed_sources(config)
     return [

@@ -14,7 +14,7 @@ from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources
 from evo.config.resolve import fitting_population
 from evo.config.sections import Search
-from evo.planning.experts import SHARE, experts, why_not
+from evo.planning import experts
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
 from evo.prepare.overlap import overlap_warnings
@@ -79,6 +79,9 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     if _open(config) and not math.isnan(cost):
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
+    notes = [*_population(config), *_idle(config), *_unused_priors(config)]
+    notes += _simulation(config, prepared.task)
+    config = experts.settled(config, cost_of(prepared.task))
     warnings += adapter_warnings(config, prepared)
     warnings += padding_warnings(config, prepared)
     warnings += _sources(config, prepared.task)
@@ -87,14 +90,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     if estimate is not None:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
-    notes = [
-        *_population(config),
-        *_idle(config),
-        *_unused_priors(config),
-        *_simulation(config),
-        *packing_notes(config, prepared),
-        *prepared.notes,
-    ]
+    notes += [*packing_notes(config, prepared), *prepared.notes]
     return Outlook(config, tuple(warnings), tuple(notes), estimate)
 
 
@@ -223,15 +219,17 @@ def _population(config: SearchConfig) -> Iterator[str]:
         )
 
 
-def _simulation(config: SearchConfig) -> Iterator[str]:
-    """Note whether mixtures are simulated; nothing where there is no mixture to search."""
-    if found := experts(config):
+def _simulation(config: SearchConfig, task: Task) -> Iterator[str]:
+    """Note how many mixtures are simulated, or why none; nothing if that was decided before."""
+    found = experts.settled(config, cost_of(task))
+    if first := experts.experts(found):
         yield (
-            f"search.simulate: {len(found)} experts, one for each source, train on {SHARE:g} of "
-            "the tokens first; sums of them are scored without training"
+            f"search.simulate: {len(first)} experts, one for each source, train on "
+            f"{experts.SHARE:g} of the tokens first; {found.search.simulate} sums of them are "
+            "scored without training"
         )
     elif "mixture" in config.genome and config.search.simulate == "auto":
-        yield f"search.simulate: mixtures are not simulated ({why_not(config)})"
+        yield f"search.simulate: mixtures are not simulated ({experts.why_not(config)})"
 
 
 def _sources(config: SearchConfig, task: Task) -> Iterator[str]:

@@ -60,7 +60,7 @@ def evolve(
         for guide in guides:
             strategy.guide(guide)
     replicates, rungs = Replicates(config), Rungs(config, artifacts)
-    simulation = Simulation(config, first, cost)
+    simulation = Simulation(config, first)
     jobs: dict[int, Job] = {}  # by slot; started, result not yet given to the strategy
     bucket: list[Job] = []  # bred one after the other, to be requested together
     last: int | None = None

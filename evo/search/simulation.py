@@ -16,7 +16,6 @@ from evo.planning.experts import SHARE
 from evo.record.facts import mixture
 from evo.search.replicates import score
 from evo.search.requests import Requests
-from fitness.cost import Cost
 from fitness.evaluation import Ancestor, EvaluationSpec
 from fitness.evaluation import Simulation as Request
 from population.guides import Guide
@@ -25,8 +24,6 @@ from population.space import SearchSpace, Simplex
 from population.strategies.surrogate import Parts, Surrogate
 
 EACH = 16  # mixtures of a batch
-BATCHES = (3, 16)  # at least and at most
-SPENT = 0.1  # of the cost of all fine-tunes, unless that is less than the fewest batches cost
 SIMULATED = "simulated"  # operator of an individual whose mixture was simulated
 STREAM = 1  # of random numbers, apart from those of the search's slots
 Scores = Mapping[str, float]  # by measurement; empty if the sum's loss is not finite
@@ -35,10 +32,9 @@ Scores = Mapping[str, float]  # by measurement; empty if the sum's loss is not f
 class Simulation:
     """Waits for the experts to be scored, then simulates mixtures of them."""
 
-    def __init__(self, config: SearchConfig, experts: Sequence[Individual], cost: Cost) -> None:
+    def __init__(self, config: SearchConfig, experts: Sequence[Individual]) -> None:
         self._config = config
         self._sources = dict(zip(mixed_sources(config), (one.id for one in experts), strict=False))
-        self._batches = batches(config, cost) if experts else 0
         self._scored: dict[int, Individual] = {}
 
     @property
@@ -64,16 +60,18 @@ class Simulation:
         self, space: SearchSpace, experts: Mapping[str, int], requests: Requests
     ) -> Iterator[Individual]:
         """The mixtures simulated, with their scores; `experts` by source."""
+        total = self._config.search.simulate
+        assert isinstance(total, int)  # else there were no experts
         inner = Surrogate(
             space,
             population=EACH,
-            budget=self._batches * EACH,
+            budget=total,
             composition=composed_parts(self._config).composition,
             parts=Parts(trees=False),
         )
-        for batch in range(self._batches):
+        for batch, first in enumerate(range(0, total, EACH)):
             asked = []
-            for slot in range(batch * EACH, (batch + 1) * EACH):
+            for slot in range(first, min(first + EACH, total)):
                 seeds = np.random.SeedSequence(self._config.seed, spawn_key=(STREAM, slot))
                 asked.append(inner.ask(slot, np.random.default_rng(seeds)))
                 inner.tell(asked[-1])
@@ -85,14 +83,6 @@ class Simulation:
                 scored = _scored(self._config, one, found, requests.untouched())
                 inner.tell(scored)
                 yield replace(scored, parents=_parents(shares, experts))
-
-
-def batches(config: SearchConfig, cost: Cost) -> int:
-    """Number of batches of mixtures to simulate, by what scoring costs beside fine-tuning."""
-    recipe = decode(config, default_genome(config))
-    affordable = SPENT * config.budget.evaluations * cost(recipe, 1.0) / cost(recipe, 0.0)
-    least, most = BATCHES
-    return min(max(least, int(affordable) // EACH), most)
 
 
 def _requests(
@@ -114,10 +104,11 @@ def _requests(
         )
         for source in experts
     )
-    many = min(config.search.parallel, len(mixtures))
+    most = min(config.search.parallel, EACH)
+    many = min(most, len(mixtures))
     return [
         EvaluationSpec(
-            individual=batch * many + place,
+            individual=batch * most + place,
             recipe=recipe,
             seed=config.seed,
             split="simulated",

@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from evo import config as configuration
 from evo.config import SearchConfig, decode
 from evo.config.genomes import default_genome
-from evo.planning.experts import SHARE, experts
+from evo.planning.experts import SHARE, experts, settled
 from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger
@@ -115,6 +115,10 @@ class Formula:
         return self._trained(shares) + 0.15 * 0.3**2 if alone else self._simulated(shares)
 
 
+def cost(recipe: Mapping[str, object], fidelity: float) -> float:
+    return SCORING + fidelity
+
+
 def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[float]:
     """Best loss after so many fine-tunes; experts count as their share of the tokens."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -124,6 +128,7 @@ def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[f
         file.write_text(json.dumps(SPEC))
         settings = [f"seed={seed}", f"search.simulate={simulate}"]
         config = configuration.load(file, [*settings, f"budget.evaluations={evaluations}"])
+        config = settled(config, cost)
         header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
         Ledger.create(run, header).close()
         cluster = InProcess(Task("tests.evo.toy:score"))
@@ -134,7 +139,7 @@ def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[f
             evolve(
                 config,
                 sizes,
-                lambda recipe, fidelity: SCORING + fidelity,
+                cost,
                 decisions,
                 requests,
                 Artifacts(run / "artifacts"),
@@ -194,7 +199,7 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
         task = only(task, frozenset(task.domains) - {"unseen"})
         evaluator = Evaluator(task)
         recipe = decode(config, default_genome(config))
-        found = experts(config)
+        found = experts(settled(config, cost))
         mixtures = [Simplex(tuple(config.sources)).draw(rng) for _ in range(options.mixtures)]
         for one in found:
             asked = decode(config, one.genome)

@@ -6,15 +6,19 @@ import pytest
 
 from evo import config as configuration
 from evo.config import SearchConfig
-from evo.planning.experts import SHARE, experts, first_fidelity, is_expert, why_not
+from evo.planning.experts import SHARE, experts, first_fidelity, is_expert, settled, why_not
 
 
 def config(*overrides: str) -> SearchConfig:
     return configuration.load(Path("quickstart"), overrides)
 
 
+def cost(recipe: object, fidelity: float) -> float:
+    return 0.1 + fidelity
+
+
 def test_an_expert_for_each_source_differs_from_the_default_in_its_mixture_alone() -> None:
-    found = experts(config())
+    found = experts(settled(config(), cost))
     assert len(found) == 7
     for (slot, one), source in zip(enumerate(found), config().sources, strict=True):
         assert (one.id, one.operator) == (slot, f"expert: {source}")
@@ -27,7 +31,6 @@ def test_an_expert_for_each_source_differs_from_the_default_in_its_mixture_alone
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("search.simulate=off", "search.simulate"),
         ("search.strategy=nsga2", "search.strategy"),
         ("search.rungs=[0.5]", "search.rungs"),
         ("recipe.adapter=dora", "recipe.adapter"),
@@ -38,4 +41,5 @@ def test_without_simulation_the_reason_names_the_key(override: str, reason: str)
     assert not why_not(config())
     spec = config(override)
     assert why_not(spec).startswith(reason)
-    assert not experts(spec)
+    assert settled(spec, cost).search.simulate == "off"
+    assert not experts(settled(spec, cost))

@@ -10,6 +10,7 @@ import pytest
 from evo import config as configuration
 from evo.cluster.queue import ClusterError, Lost
 from evo.config import SearchConfig
+from evo.planning.experts import settled
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Fact, Ledger
 from evo.search.decisions import Decisions
@@ -86,9 +87,10 @@ def search(
     if not (run / "ledger.jsonl").exists():
         header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
         Ledger.create(run, header).close()
+    cost = cost or cost_of(Task(config.evaluator))
+    config = settled(config, cost)
     with Ledger(run) as ledger:
         decisions, requests = parts(config, ledger, cluster, watch=watch)
-        cost = cost or cost_of(Task(config.evaluator))
         winner = evolve(config, {}, cost, decisions, requests, Artifacts(run / "artifacts"))
         compare(config, winner, decisions, requests)
     return winner

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from evo import config as configuration
+from evo.config import SearchConfig
+from evo.config.sections import Search
+from evo.planning.experts import MIXTURES, settled
 from evo.record.ledger import Ledger
-from evo.search.simulation import BATCHES, EACH, batches
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from tests.evo.facts import read
@@ -87,7 +90,7 @@ def test_the_first_individual_bred_after_it_is_near_the_best_mixture(
         *("expert: a", "expert: b", "expert: c", "anchor: uniform")
     ]
     done = [fact for fact in facts if fact["fact"] == "simulation"]
-    assert sum(len(fact["mixtures"]) for fact in done) == BATCHES[0] * EACH
+    assert sum(len(fact["mixtures"]) for fact in done) == MIXTURES[0]
     assert all(fact["experts"] == [0, 1, 2] for fact in done)
     after = next(one for one in bred if one["operator"].startswith("simulated"))
     assert after["id"] <= 7
@@ -141,13 +144,39 @@ def test_a_simulation_that_fails_costs_the_search_nothing_else(tmp_path: Path, s
 
 
 def test_more_is_simulated_where_scoring_is_cheap_beside_training(spec: Path) -> None:
-    from evo import config as configuration
-
     config = configuration.load(spec)
     budget = config.budget.model_copy(update={"evaluations": 40})
     config = config.model_copy(update={"budget": budget})
 
-    def found(scoring: float) -> int:
-        return batches(config, lambda recipe, fidelity: scoring + fidelity)
+    def found(scoring: float, spec: SearchConfig = config) -> object:
+        return settled(spec, lambda recipe, fidelity: scoring + fidelity).search.simulate
 
-    assert [found(scoring) for scoring in (1.0, 0.05, 0.001)] == [BATCHES[0], 5, BATCHES[1]]
+    assert [found(scoring) for scoring in (1.0, 0.05, 0.001)] == [MIXTURES[0], 84, MIXTURES[1]]
+    search = config.search.model_copy(update={"simulate": 5})
+    assert found(1.0, config.model_copy(update={"search": search})) == 5
+    assert found(1.0, config.model_copy(update={"search": none(search)})) == "off"
+
+
+def none(search: Search) -> Search:
+    return search.model_copy(update={"simulate": "off"})
+
+
+def test_a_number_where_nothing_can_be_simulated_is_an_error_that_says_why(spec: Path) -> None:
+    settings = ["search.simulate=20", "search.strategy=nsga2"]
+    with pytest.raises(InputError, match=r"search.simulate: 20, but .*\(search.strategy: nsga2"):
+        settled(configuration.load(spec, settings), cost)
+
+
+def test_a_larger_budget_on_a_resume_simulates_nothing_more(tmp_path: Path, spec: Path) -> None:
+    settings = settled(configuration.load(spec), cost).search.simulate
+    larger = settled(configuration.load(spec, ["budget.evaluations=400"]), cost).search.simulate
+    assert larger != settings
+    run = tmp_path / "run"
+    spec.write_text(SPEC.replace("replicates: 1", f"replicates: 1, simulate: {settings}"))
+    search(run, spec, cluster(), cost=cost)
+    before = [fact for fact in read(run) if fact["fact"] in ("individual", "simulation")]
+    spec.write_text(spec.read_text().replace("evaluations: 12", "evaluations: 20"))
+    search(run, spec, cluster(), cost=cost)
+    after = [fact for fact in read(run) if fact["fact"] in ("individual", "simulation")]
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 8
