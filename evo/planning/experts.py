@@ -6,7 +6,7 @@ They fill the first slots of a search, and differ from the default genome in the
 from typing import Literal
 
 from evo.config import SearchConfig
-from evo.config.genomes import decode, default_genome, filled_genes, mixed_sources
+from evo.config.genomes import decode, default_genome, filled_genes, mixed_sources, warm_starts
 from fitness.cost import Cost
 from fitness.errors import InputError
 from population.genes import Simplex
@@ -56,6 +56,8 @@ def why_not(config: SearchConfig) -> str:
         return "genome.mixture: no mixture of two sources or more is searched"
     if search.rungs:
         return "search.rungs: experts do not pause at rungs"
+    if warm_starts(config):
+        return "start: children start from the weights of their parents, not of experts"
     recipe = decode(config, default_genome(config))
     if recipe["adapter"] == "dora":
         return "recipe.adapter: changes by DoRA cannot be summed"

@@ -17,7 +17,6 @@ from fitness.merging.lineage import added
 from population.individual import Individual
 
 PARENT = "parent"
-MERGED = 2  # parents, at most, whose weights are merged
 FULL = 1.0  # fidelity of a whole fine-tune
 Tokens = Mapping[str, int]  # by source
 
@@ -29,7 +28,7 @@ def origins(
     start = {**recipe, **genome}.get("start", SCRATCH)
     if start == SCRATCH:
         return ()
-    return tuple(parents[: 1 if start == PARENT else MERGED])
+    return tuple(parents[:1] if start == PARENT else parents)
 
 
 def origins_of(config: SearchConfig, individual: Individual) -> tuple[int, ...]:

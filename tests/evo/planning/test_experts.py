@@ -34,6 +34,7 @@ def test_an_expert_for_each_source_differs_from_the_default_in_its_mixture_alone
         ("search.strategy=nsga2", "search.strategy"),
         ("search.rungs=[0.5]", "search.rungs"),
         ("recipe.adapter=dora", "recipe.adapter"),
+        ("recipe.start=parent", "start"),
         ("budget.evaluations=6", "budget.evaluations: 7 sources"),
     ],
 )
