@@ -120,6 +120,7 @@ def spec() -> str:
 
 SECTIONS = (
     ("Model", "model"),
+    ("Proxy", "model.proxies"),
     ("Source", "sources.NAME"),
     ("Halves", "domains.NAME in one file"),
     ("TwoFiles", "domains.NAME in two files"),

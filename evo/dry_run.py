@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from evo.config import SearchConfig, aggregates
 from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
-from evo.prepare.outlook import Estimate, duration, epochs, outlook, workers_here
+from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook, workers_here
 from evo.prepare.task import prepare
+from evo.proxies.loop import prepared as prepared_proxies
 from evo.reuse.earlier import read_for
 from evo.reuse.imports import imported, notes
 from evo.rounds.loop import check as check_rounds
+from fitness.evaluation import Task
 from fitness.models import folders
 from fitness.recipe import Recipe
 
@@ -50,11 +52,11 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
             name, *(f"{len(prompts[s].prompts):,} prompts" for s in ("selection", "test"))
         )
     lines = [f"{config.name}: the spec is sound; nothing was trained and nothing written"]
-    fine_tunes = config.budget.evaluations + config.comparison.seeds * (len(config.baselines) + 1)
+    compared = _fine_tunes(config) - config.budget.evaluations
     lines.append(
         f"{config.budget.evaluations} evaluations by {config.search.strategy}, population "
         f"{config.search.population}, {_schedule(config.search)}; then "
-        f"{fine_tunes - config.budget.evaluations} fine-tunes to compare on the test split"
+        f"{compared} fine-tunes to compare on the test split"
     )
     lines += [f"{one.name}: {one.meaning.description}" for one in aggregates(config)]
     if config.rounds is not None:
@@ -69,16 +71,43 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     lines += [f"note: {note}" for note in seen.notes]
     imports = imported(config, prepared.fingerprints, known)
     lines += [f"note: {note}" for one in imports for note in notes(one)]
-    if task.model is not None and seen.estimate is not None:
-        size = folders.parameters(task.model)
-        lines.append(
-            f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "
-            f"fine-tune, in {config.recipe.get('precision', Recipe().precision)}"
-        )
-        bases = 1 + config.comparison.seeds  # the untouched base is scored on both splits
-        lines.append(_work(seen.estimate, fine_tunes, bases, workers))
+    lines += _cost(config, task, seen.estimate)
     lines += [f"warning: {warning}" for warning in seen.warnings]
+    for number, (spec, ready) in enumerate(prepared_proxies(config), 1):
+        lines += _proxy(number, spec, outlook(spec, ready), ready.task, known=seen.warnings)
     return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
+
+
+def _fine_tunes(config: SearchConfig) -> int:
+    """Fine-tunes of a search with its closing comparison."""
+    return config.budget.evaluations + config.comparison.seeds * (len(config.baselines) + 1)
+
+
+def _cost(config: SearchConfig, task: Task, estimate: Estimate | None) -> list[str]:
+    """The size of the model, and the work of its search; empty where another trainer trains."""
+    if task.model is None or estimate is None:
+        return []
+    size = folders.parameters(task.model)
+    bases = 1 + config.comparison.seeds  # the untouched base is scored on both splits
+    return [
+        f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "
+        f"fine-tune, in {config.recipe.get('precision', Recipe().precision)}",
+        _work(estimate, _fine_tunes(config), bases, workers_here(config)),
+    ]
+
+
+def _proxy(
+    number: int, spec: SearchConfig, seen: Outlook, task: Task, *, known: Sequence[str]
+) -> list[str]:
+    """Lines on the search of mixtures on a proxy, without the `known` warnings of the base's."""
+    name = f"proxy-{number}"
+    first = f"{name}: before, {spec.budget.evaluations} evaluations of mixtures on "
+    lines = [
+        f"{first}{spec.model.base}",
+        *(f"{name}: {one}" for one in _cost(spec, task, seen.estimate)),
+    ]
+    warnings = [warning for warning in seen.warnings if warning not in known]
+    return [*lines, *(f"warning: {name}: {warning}" for warning in warnings)]
 
 
 def _schedule(search: Search) -> str:

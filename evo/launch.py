@@ -1,4 +1,4 @@
-"""Launch or resume a run: one search, or rounds of them."""
+"""Launch or resume a run: one search, one after those of its proxies, or rounds of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from evo import config as configuration
 from evo import run
 from evo.config import SearchConfig
 from evo.config.file import read as read_spec
+from evo.history.proxies import folders as proxies_of
+from evo.proxies import loop as proxies
 from evo.record import trust
 from evo.record.facts import Facts
 from evo.record.ledger import read
@@ -30,6 +32,8 @@ def launch(
     trust.remember(configuration.to_plain(config))
     if config.rounds is not None:
         return loop.launch(config, folder, watching)
+    if config.model.proxies:
+        return proxies.launch(config, folder, watching, known)
     with watching(config, folder) as watch:
         return run.launch(config, folder, watch, earlier=known)
 
@@ -45,8 +49,13 @@ def resume(
     facts = read(folder)
     config = configuration.of(facts)
     _check_code(folder, facts, config, trusted=trusted)
+    for own in proxies_of(folder, facts):
+        known = read(own)
+        _check_code(own, known, configuration.of(known), trusted=trusted)
     if config.rounds is not None:
         return loop.resume(folder, overrides, watching)
+    if config.model.proxies:
+        return proxies.resume(folder, overrides, watching)
     with watching(config, folder) as watch:
         return run.resume(folder, overrides, watch)
 

@@ -68,26 +68,53 @@ def launch(
         imported(config, prepared.fingerprints, earlier)  # so that an error comes before Ray
         with _cluster(config, prepared, run, watch) as cluster:
             config = _measured(config, cluster, watch)
-            imports = imported(config, prepared.fingerprints, earlier)  # with what was measured
-            for note in (note for one in imports for note in notes(one)):
-                watch.note(note)
-            ledger = Ledger.create(
-                run,
-                {
-                    "config": configuration.to_plain(config),
-                    "fingerprints": prepared.fingerprints,
-                    "versions": versions(),
-                    "workers": cluster.size,
-                    "begun": watch.begun,
-                    "time": time.time(),
-                },
-                [one.fact for one in imports],
-            )
-            with ledger:
-                configuration.write_config(config, run / "config.yaml")
-                for fact in ledger.facts:
-                    watch(fact)
+            with _created(config, prepared, run, watch, earlier, workers=cluster.size) as ledger:
                 return _drive(config, prepared, ledger, cluster, run, watch, round)
+
+
+def begin(
+    config: SearchConfig, run: Path, watch: Progress, earlier: Sequence[Earlier] = ()
+) -> SearchConfig:
+    """Check and record the launch of a search that `continue_search` runs after others.
+
+    Returns the config with everything that is `auto` measured. Errors as of `launch`.
+    """
+    check_new(config, run)
+    prepared = _prepared(config, watch)
+    config = _with_outlook(config, prepared, watch)
+    imported(config, prepared.fingerprints, earlier)  # so that an error comes before Ray
+    if _measures(config):
+        with _cluster(config, prepared, run, watch) as cluster:
+            config = _measured(config, cluster, watch)
+    _created(config, prepared, run, watch, earlier).close()
+    return config
+
+
+def _created(
+    config: SearchConfig,
+    prepared: Prepared,
+    run: Path,
+    watch: Progress,
+    earlier: Sequence[Earlier],
+    **known: Any,
+) -> Ledger:
+    """The ledger of a new run, with its launch and what it imports; and the spec beside it."""
+    imports = imported(config, prepared.fingerprints, earlier)  # with what was measured
+    for note in (note for one in imports for note in notes(one)):
+        watch.note(note)
+    search = {
+        "config": configuration.to_plain(config),
+        "fingerprints": prepared.fingerprints,
+        "versions": versions(),
+        **known,
+        "begun": watch.begun,
+        "time": time.time(),
+    }
+    ledger = Ledger.create(run, search, [one.fact for one in imports])
+    configuration.write_config(config, run / "config.yaml")
+    for fact in ledger.facts:
+        watch(fact)
+    return ledger
 
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
@@ -201,9 +228,7 @@ def _with_outlook(
 def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> SearchConfig:
     """The config with `auto` precision and bucket size set to what a worker measures as fastest."""
     builtin = config.form.trains
-    elsewhere = config.resources.address != "local" and not config.resources.gpus
-    wary = builtin and elsewhere and rounds(config)
-    if wary or config.recipe.get("precision") == AUTO:
+    if _doubts_bfloat16(config):
         watch.enter("measuring whether bfloat16 is fast")
         cost = cluster.bfloat16_cost()  # infinite for a trainer that is not ours
         config = settled(config, cost)
@@ -215,6 +240,18 @@ def _measured(config: SearchConfig, cluster: Cluster, watch: Progress) -> Search
     size = cluster.fastest_bucket(config.recipe) if builtin else 1
     search = config.search.model_copy(update={"bucket": size})
     return config.model_copy(update={"search": search})
+
+
+def _doubts_bfloat16(config: SearchConfig) -> bool:
+    """True if workers must say how fast bfloat16 is: `auto`, or perhaps slow on other machines."""
+    elsewhere = config.resources.address != "local" and not config.resources.gpus
+    wary = config.form.trains and elsewhere and rounds(config)
+    return wary or config.recipe.get("precision") == AUTO
+
+
+def _measures(config: SearchConfig) -> bool:
+    """True if a launch has something to measure on the workers."""
+    return config.search.bucket == "auto" or _doubts_bfloat16(config)
 
 
 @contextmanager

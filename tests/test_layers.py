@@ -43,7 +43,7 @@ LAYERS = {
         progress feedback
         run export
         samples
-        rounds
+        rounds proxies
         launch dry_run
         report quickstart
         cli

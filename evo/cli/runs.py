@@ -166,7 +166,7 @@ def history(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from evo.history import rounds
+    from evo.history import proxies, rounds
     from evo.record.ledger import read
     from evo.report import summary, write
     from evo.screen import Screen
@@ -183,6 +183,8 @@ def report(options: argparse.Namespace) -> int:
         write(facts, path)
         console.print(summary(facts))
     console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
+    for proxy in proxies.folders(options.run, facts):
+        console.print(f"proxy:  evo report {proxy}", soft_wrap=True)
     console.print(f"next:   {_next(options.run, facts)}", soft_wrap=True)
     if options.open:
         import webbrowser

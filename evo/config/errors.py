@@ -172,7 +172,7 @@ def _properties(key: Key, data: object, schema: Mapping[str, Any]) -> dict[str, 
     """Schemas of the keys that may be in the mapping at `key`, by name."""
     nodes = list(_branches(schema, data, schema))
     for part in key:
-        data = data.get(part) if isinstance(data, Mapping) else None
+        data = _inside(data, part)
         inner = [child for node in nodes for child in _children(node, str(part))]
         nodes = [branch for child in inner for branch in _branches(child, data, schema)]
     merged: dict[str, Any] = {}
@@ -181,13 +181,21 @@ def _properties(key: Key, data: object, schema: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def _inside(data: object, part: str | int) -> object:
+    """The value in a mapping or a list; None if there is none."""
+    if isinstance(data, list) and isinstance(part, int):
+        return data[part]
+    return data.get(part) if isinstance(data, Mapping) else None
+
+
 def _children(node: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
     if name in node.get("properties", {}):
         yield node["properties"][name]
     else:
         yield from node.get("patternProperties", {}).values()
-        if isinstance(node.get("additionalProperties"), Mapping):
-            yield node["additionalProperties"]
+        for every in ("additionalProperties", "items"):
+            if isinstance(node.get(every), Mapping):
+                yield node[every]
 
 
 def _branches(

@@ -7,11 +7,12 @@ from typing import Any
 
 from evo.config.aggregates import with_names
 from evo.config.checks import importing_from
+from evo.config.checks.proxies import fewest_evaluations
 from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, Key, Problem, nearest
-from evo.config.genomes import baseline_names, filled_genes, mixable
+from evo.config.genomes import baseline_names, filled_genes, mixable, mixed_sources
 from evo.config.rounds import Rounds
-from evo.config.sections import QUICKSTART, Search, SearchConfig
+from evo.config.sections import QUICKSTART, Proxy, Search, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.data import hub
 from fitness.data.documents import Source, existing, is_on_hub
@@ -21,7 +22,7 @@ from fitness.models.gguf import is_gguf
 from fitness.recipe import Recipe
 from population.strategies import least_population
 
-EACH = ""  # stands for every key of a mapping
+EACH = ""  # stands for every key of a mapping, or place of a list
 SOURCES: tuple[Key, ...] = (("sources", EACH), ("domains", EACH), ("domains", EACH, EACH))
 FILES: tuple[Key, ...] = (
     ("parts", EACH),
@@ -29,7 +30,12 @@ FILES: tuple[Key, ...] = (
     ("prompts", EACH, "test"),
     ("rounds", "prompts"),
 )
-MODELS: tuple[Key, ...] = (("model", "base"), ("rounds", "second"))
+MODELS: tuple[Key, ...] = (
+    ("model", "base"),
+    ("model", "proxies", EACH, "base"),
+    ("rounds", "second"),
+)
+BEYOND_SOURCES = 4  # fine-tunes of a proxy by default at the least, beside one for each source
 MEASURED = ("domains", "prompts")  # by an evaluator that reads recipes
 
 
@@ -104,7 +110,11 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         config,
         evaluator=evaluator,
         import_from=_absolute(config.import_from, folder),
-        model=_changed(config.model, base=base_path(config.model.base, folder)),
+        model=_changed(
+            config.model,
+            base=base_path(config.model.base, folder),
+            proxies=tuple(_proxy(config, proxy, folder) for proxy in config.model.proxies),
+        ),
         sources=_absolute_in(config.sources, folder),
         parts=_absolute_in(config.parts, folder),
         domains=_absolute_in(config.domains, folder),
@@ -114,6 +124,20 @@ def resolved(config: SearchConfig, folder: Path) -> SearchConfig:
         aggregates=aggregates,
         rounds=_rounds(config.rounds, folder),
     )
+
+
+def _proxy(config: SearchConfig, proxy: Proxy, folder: Path) -> Proxy:
+    """A proxy with its defaults, which must not change when a resume raises the budget."""
+    half = -(-config.budget.evaluations // 2)
+    least = max(len(mixed_sources(config)) + BEYOND_SOURCES, fewest_evaluations(config))
+    found: Proxy = _changed(
+        proxy,
+        base=base_path(proxy.base, folder),
+        evaluations=proxy.evaluations or max(half, least),
+        tokens=proxy.tokens or config.budget.tokens,
+        dtype=proxy.dtype or config.model.dtype,
+    )
+    return found
 
 
 def _rounds(rounds: Rounds | None, folder: Path) -> Rounds | None:
@@ -202,9 +226,12 @@ def _paths(data: object, folder: Path) -> Iterator[tuple[Key, str]]:
 
 
 def _at(data: object, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, object]]:
-    """Values at all keys of nested mappings that match a pattern, each with its key."""
+    """Values at all keys of nested mappings and lists that match a pattern, each with its key."""
     if not pattern:
         yield key, data
     elif isinstance(data, Mapping):
         for name in data if pattern[0] == EACH else data.keys() & {pattern[0]}:
             yield from _at(data[name], pattern[1:], (*key, name))
+    elif isinstance(data, list) and pattern[0] == EACH:
+        for place, item in enumerate(data):
+            yield from _at(item, pattern[1:], (*key, place))

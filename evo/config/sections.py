@@ -41,6 +41,29 @@ NUMBERS = (
 SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
 
+DTYPE = "Precision in which weights are stored while they are not trained."
+
+
+class Proxy(Section):
+    """A smaller model on which mixtures are searched first, by the builtin evaluator."""
+
+    base: str = Field(min_length=1, description="The smaller model, as `model.base`.")
+    evaluations: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fine-tunes of the proxy. Default: half of `budget.evaluations`, at least the "
+        "sources and 4 more.",
+    )
+    tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training tokens of each fine-tune of the proxy. Default: `budget.tokens`.",
+    )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None, description=f"{DTYPE} Default: `model.dtype`."
+    )
+
+
 class Model(Section):
     """The base model that every fine-tune starts from."""
 
@@ -51,7 +74,7 @@ class Model(Section):
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Precision in which weights are stored while they are not trained.",
+        description=DTYPE,
     )
     task: ModelTask = Field(
         default="causal",
@@ -63,6 +86,11 @@ class Model(Section):
         default=(),
         description="Names of the classes, in the order of the head's outputs. Default: those of a "
         "base that is a classifier already.",
+    )
+    proxies: tuple[Proxy, ...] = Field(
+        default=(),
+        description="Smaller models on which mixtures are searched first, cheaper ones first; each "
+        "search guides those after it, and the last one is that of the base.",
     )
 
     @field_validator("labels")
@@ -290,9 +318,10 @@ class Comparison(Section):
 
     seeds: int = Field(
         default=5,
-        ge=1,
+        ge=0,
         lt=SEED_STEP,
-        description="New seeds for each contender; 2 or more give a standard error.",
+        description="New seeds for each contender; 2 or more give a standard error, 0 leaves the "
+        "comparison out.",
     )
 
 

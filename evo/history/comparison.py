@@ -264,6 +264,10 @@ def _unfinished(facts: Facts, primary: str) -> Verdict:
         return Verdict("bad", f"No individual meets the constraint {limits} so far.{stopped}")
     leader = feasible.sort_values([f"losses.{primary}", "individual"]).iloc[0]
     against = f" (the untouched base: {number(base[measured].iloc[0])})" if len(base) else ""
+    if state(facts) == "finished" and not contenders(facts):
+        text = f"The winner is individual {leader['individual']} with {primary} "
+        text += f"{number(leader[measured])} on the selection split{against}; comparison.seeds is "
+        return Verdict("open", f"{text}0, so that it was compared with nothing on the test split.")
     text = (
         f"Not compared yet. Best so far is individual {leader['individual']} with {primary} "
         f"{number(leader[measured])} on the selection split{against}; a value picked as the best "

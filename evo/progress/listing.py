@@ -69,7 +69,7 @@ def _cells(one: dict[str, Any]) -> list[str]:
     done = (
         f"round {one['rounds_over']} of {one['rounds_at_most']}"
         if "rounds_over" in one
-        else f"{one['done']:g} of {one['total'] or '?'}"
+        else _evaluations(one)
     )
     launched = time.localtime(one["launched"]) if one["launched"] else None
     return [
@@ -80,6 +80,14 @@ def _cells(one: dict[str, Any]) -> list[str]:
         _best(one),
         time.strftime("%Y-%m-%d %H:%M", launched) if launched else "-",
     ]
+
+
+def _evaluations(one: dict[str, Any]) -> str:
+    """Evaluations so far, of a proxy while the run searches on one."""
+    proxy = one.get("proxy_under_way")
+    name = f"{Path(proxy['run']).name}: " if proxy else ""
+    shown = proxy or one
+    return f"{name}{shown['done']:g} of {shown['total'] or '?'}"
 
 
 def _best(one: dict[str, Any]) -> str:

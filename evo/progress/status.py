@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo.history import rounds
+from evo.history import proxies, rounds
 from evo.history import status as status_of
 from evo.history.comparison import number
 from evo.progress import now
 from evo.progress.live import clock
 from evo.record.elapsed import NAME
+from evo.record.facts import Facts
 from evo.record.ledger import in_use, read
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def status(run: Path) -> dict[str, Any]:
         said = now.read(run) if alive else None
         begun = said.begun if said else None
         found = status_of(facts, alive=alive, now=seconds, begun=begun)
-        return {"run": str(run), **found, **_live(said)}
+        return {"run": str(run), **found, **_live(said), **_proxy(run, facts)}
     said = now.read(rounds.folder_of(run, len(rounds.over(facts)) + 1)) if alive else None
     begun = said.begun if said else None
     found = rounds.status(run, facts, alive=alive, now=seconds, begun=begun)
@@ -37,6 +38,16 @@ def status(run: Path) -> dict[str, Any]:
     if said is not None:
         found |= {"state": _live(said)["state"], "finishing": said.finishing}
     return {"run": str(run), **found}
+
+
+def _proxy(run: Path, facts: Facts) -> dict[str, Any]:
+    """Status of the proxy that the run searches on, or did when it was stopped; empty after all."""
+    own = proxies.under_way(run, facts)
+    if own is None:
+        return {}
+    found = status(own)
+    live = {name: found[name] for name in ("state", "finishing") if "phase" in found}
+    return {**live, "proxy_under_way": found}
 
 
 def _live(said: now.Now | None) -> dict[str, Any]:
@@ -71,14 +82,21 @@ def table(found: Status) -> "RenderableType":
     for name, value in _rows(found):
         rows.add_row(Text(name, "dim"), Text(value))
     parts: list[RenderableType] = [rows]
-    round_now = found.get("round_under_way")
-    if round_now is not None:
-        parts += [Text(f"round {found['rounds_over'] + 1}", "bold")]
-        inner = _grid()
-        for name, value in _rows(round_now):
-            inner.add_row(Text(name, "dim"), Text(value))
-        parts.append(inner)
+    if (round_now := found.get("round_under_way")) is not None:
+        parts += _inner(f"round {found['rounds_over'] + 1}", round_now)
+    if (proxy_now := found.get("proxy_under_way")) is not None:
+        parts += _inner(Path(proxy_now["run"]).name, proxy_now)
     return Group(*parts)
+
+
+def _inner(title: str, found: Status) -> "list[RenderableType]":
+    """The status of a search within a run, under a title."""
+    from rich.text import Text
+
+    rows = _grid()
+    for name, value in _rows(found):
+        rows.add_row(Text(name, "dim"), Text(value))
+    return [Text(title, "bold"), rows]
 
 
 def _grid() -> "Table":

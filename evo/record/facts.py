@@ -153,7 +153,7 @@ class Repeatable(TypedDict):
 
 
 class Imported(TypedDict):
-    """Scores of an earlier run, as the launch read them: what guides the search, and is recalled.
+    """Scores of an earlier run or a proxy, as they were read: what guides, and is recalled.
 
     `sources` are the earlier run's by those of this run, `base` are the measurements of its
     untouched base, `differs` says why not all of it is recalled, and `refused` counts individuals
@@ -162,6 +162,7 @@ class Imported(TypedDict):
 
     fact: Literal["imported"]
     run: str
+    proxy: NotRequired[Annotated[int, Field(ge=1, lt=2**31)]]  # number, if it is one of this run
     folder: NotRequired[str]  # checkpoints are copied from it, while it is there
     differs: list[str]
     sources: dict[str, str]

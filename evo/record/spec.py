@@ -44,13 +44,16 @@ def _made(model: type[Model], plain: Plain) -> Model:
 
 
 def _value(field: FieldInfo, value: Any) -> Any:
-    """A field's recorded value: a section or a mapping of them as models, others as they are."""
+    """A field's recorded value: a section or several of them as models, others as they are."""
     kind: Any = get_origin(field.annotation) or field.annotation
     inner = _model_in(field.annotation)
     if inner is None:
         if value is None:
             return kind()
         return tuple(value) if kind is tuple and isinstance(value, list) else value
+    if kind is tuple:
+        sections = value if isinstance(value, list) else ()
+        return tuple(_made(inner, one) for one in sections if isinstance(one, Mapping))
     plain: Plain = value if isinstance(value, Mapping) else {}
     if kind is dict:
         return {n: _made(inner, one) for n, one in plain.items() if isinstance(one, Mapping)}

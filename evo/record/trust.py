@@ -49,11 +49,21 @@ def code_in(spec: Mapping[str, Any]) -> list[Code]:
         found += (one for one in annotator if not one.name.startswith(JUDGE))
     model, parts = spec.get("model"), spec.get("parts")
     if isinstance(model, Mapping):
-        found += code_of_model("model.base", model.get("base"))
-        found += _links_of("model.base", model.get("base"))
+        for where, base in _bases(model):
+            found += code_of_model(where, base)
+            found += _links_of(where, base)
     for name, part in parts.items() if isinstance(parts, Mapping) else ():
         found += code_of_model(f"parts.{name}", part)
     return list(dict.fromkeys(found))
+
+
+def _bases(model: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Folders of the base model and of its proxies, each with where it is named."""
+    yield "model.base", model.get("base")
+    proxies = model.get("proxies")
+    for index, one in enumerate(proxies if isinstance(proxies, list | tuple) else ()):
+        if isinstance(one, Mapping):
+            yield f"model.proxies.{index}.base", one.get("base")
 
 
 def code_of_run(run: Path, facts: Facts, spec: Mapping[str, Any]) -> list[Code]:

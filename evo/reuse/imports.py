@@ -17,6 +17,8 @@ from population.space import SearchSpace
 from population.strategies import GUIDABLE
 
 MOST = 250  # individuals of an earlier run that are imported: its baselines, its best, its latest
+BY_NAME = "sources by name, since each model has its own tokens"
+TRANSFER = "of another base model, from which only mixtures are taken"
 TOO_MANY = f"beyond its baselines and the {MOST} best and latest"
 
 
@@ -81,7 +83,7 @@ def _guiding(pair: Pairing, individual: int) -> list[dict[str, Any]]:
     if config.search.strategy not in GUIDABLE:
         raise Unfit(f"not to be repeated, and {config.search.strategy} takes no guides")
     if not pair.genes:
-        raise Unfit("without a gene that this spec has too")
+        raise Unfit(TRANSFER if pair.other_base else "without a gene that this spec has too")
     fixed = earlier.config.recipe if earlier.config else {}
     values = {**fixed, **earlier.genomes[individual]}
     genome = translated(values, SearchSpace(pair.genes), pair.sources)
@@ -110,12 +112,12 @@ def notes(one: Import) -> Iterator[str]:
     guiding = {record["individual"] for record in fact["guide"]}
     again = {record["individual"] for record in fact["recalled"] if record["fidelity"]}
     why = f" ({'; '.join(_reasons(fact))})" if fact["refused"] else ""
-    name = f"--from {fact['run']}"
+    name = fact["run"] if "proxy" in fact else f"--from {fact['run']}"
     yield (
         f"{name}: {len(again)} individuals to recall, {len(guiding)} as a guide, "
         f"{sum(fact['refused'].values())} refused{why}"
     )
-    if fact["differs"]:
+    if fact["differs"] and "proxy" not in fact:
         which = " where these differ" if pair.earlier.config else ""
         yield f"{name}: not recalled{which}: {'; '.join(fact['differs'])}"
     if shared := list(_shared(pair)):
@@ -128,15 +130,16 @@ def notes(one: Import) -> Iterator[str]:
 def _shared(pair: Pairing) -> Iterator[str]:
     """The matched sources and genes, and those without a match."""
     found = pair.sources
+    without = [name for name in pair.config.genome if name not in pair.genes]
     groups = {
         "sources as there": [name for name in found.of if name in found.same],
         "renamed, by content": [
             f"{name} (there {earlier})" for name, earlier in found.of.items() if name != earlier
         ],
-        "by name alone": list(found.changed),
+        BY_NAME if pair.other_base else "by name alone": list(found.changed),
         "new, so at share 0 there": list(found.new) if found.of else [],
         "left out": list(found.dropped) if found.of else [],
         "genes": list(pair.genes),
-        "genes without a match": [n for n in pair.config.genome if n not in pair.genes],
+        TRANSFER if pair.other_base else "genes without a match": without,
     }
     yield from (f"{label}: {', '.join(names)}" for label, names in groups.items() if names)

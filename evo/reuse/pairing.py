@@ -14,7 +14,7 @@ from evo.reuse.earlier import Earlier, Scored
 from evo.reuse.matching import Sources, common_genes, contents, contents_of_genes, matched
 from evo.reuse.scoring import scored
 from population.individual import Individual
-from population.space import AnyGene
+from population.space import AnyGene, Simplex
 
 UNKNOWN = "a table does not say on which model and data its rows were measured"
 
@@ -39,9 +39,21 @@ class Pairing:
         return matched(there, contents(self.config, self.fingerprints))
 
     @cached_property
+    def other_base(self) -> bool:
+        """True if the earlier search fine-tuned another base model; a table does not say."""
+        there = self.earlier.fingerprints.get("model")
+        return self.earlier.config is not None and there != self.fingerprints.get("model")
+
+    @cached_property
     def genes(self) -> dict[str, AnyGene]:
-        """The genes of the new search that the earlier one has too."""
-        return common_genes(self.earlier.genes, filled_genes(self.config))
+        """The genes of the new search that the earlier one has too, and that transfer.
+
+        Between base models only mixtures do; the best learning rate depends on the model.
+        """
+        genes = self.earlier.genes
+        if self.other_base:
+            genes = {name: gene for name, gene in genes.items() if isinstance(gene, Simplex)}
+        return common_genes(genes, filled_genes(self.config))
 
     @cached_property
     def differs(self) -> list[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from evo.config.aggregates import meaning, measurable
-from evo.config.checks import aggregates, genomes, rounds
+from evo.config.checks import aggregates, genomes, proxies, rounds
 from evo.config.checks.genomes import Problems
 from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
@@ -391,4 +391,9 @@ LATER_CHECKS: Checks = (
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
     ("rounds domains prompts aggregates", rounds.ends),
+    (
+        "model rounds evaluator parts search genome recipe sources baselines known objectives",
+        proxies.proxies,
+    ),
+    ("model evaluator genome recipe parts", proxies.steps),
 )

@@ -117,6 +117,24 @@ def test_another_model_or_held_out_text_makes_a_guide(
     assert found.fact["differs"] == [why]
 
 
+def test_from_another_base_model_only_the_mixture_is_taken(tmp_path: Path, earlier: Path) -> None:
+    found = taken(load(tmp_path), earlier, {**PRINTS, "model": "m2"})
+    assert found.fact["genes"] == ["mixture"]
+    assert [one["genome"] for one in found.fact["guide"]] == [
+        {"mixture": ALONE["mixture"]},
+        {"mixture": BOTH["mixture"]},
+    ]
+    assert (
+        "genes: mixture; of another base model, from which only mixtures are taken: learning_rate, "
+        "adapter, lora_rank"
+    ) in "\n".join(notes(found))
+    path = tmp_path / "fixed.yaml"
+    fixed = "  mixture: {jargon: 0.5, devil: 0.5}\n"
+    path.write_text(SPEC.replace("  mixture: {type: simplex}\n", "") + "recipe:\n" + fixed)
+    with pytest.raises(InputError, match="2 of another base model, from which only mixtures are"):
+        taken(configuration.load(path), earlier, {**PRINTS, "model": "m2"})
+
+
 def test_a_recipe_without_the_source_that_changed_is_still_recalled(
     tmp_path: Path, earlier: Path
 ) -> None:
