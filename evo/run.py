@@ -141,6 +141,7 @@ def continue_search(
     facts = read(run)
     watch.earlier = running_time(sessions(facts))
     begun = configuration.of(facts)
+    config = _settled_as(begun, config)
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
     _check_data(run, launch_of(facts)["fingerprints"], prepared.fingerprints)
@@ -193,6 +194,20 @@ def _drive(
         driver_seconds=time.process_time(),
     )
     return True
+
+
+def _settled_as(begun: SearchConfig, config: SearchConfig) -> SearchConfig:
+    """The config with what its launch settled in place of `auto`.
+
+    The specs of rounds and proxies are derived anew on a resume, and say `auto` again.
+    """
+    known = {"simulate": begun.search.simulate, "bucket": begun.search.bucket}
+    settled = {name: now for name, now in known.items() if getattr(config.search, name) == AUTO}
+    recipe = config.recipe
+    if recipe.get("precision") == AUTO:
+        recipe = {**recipe, "precision": begun.recipe.get("precision", AUTO)}
+    search = config.search.model_copy(update=settled)
+    return config.model_copy(update={"search": search, "recipe": recipe})
 
 
 def check_new(config: SearchConfig, run: Path) -> None:

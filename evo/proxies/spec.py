@@ -30,10 +30,11 @@ def spec_of(config: SearchConfig, number: int) -> SearchConfig:
         "known": _mixtures(config.known),
     }
     spec = config.model_copy(update=update)
-    if spec.search.population <= spec.budget.evaluations:
-        return spec
-    search = spec.search.model_copy(update={"population": fitting_population(spec)})
-    return spec.model_copy(update={"search": search})
+    # How many mixtures are simulated depends on the budget, so that each search settles it anew.
+    searched: dict[str, Any] = {} if config.search.simulate == "off" else {"simulate": "auto"}
+    if spec.search.population > spec.budget.evaluations:
+        searched["population"] = fitting_population(spec)
+    return spec.model_copy(update={"search": spec.search.model_copy(update=searched)})
 
 
 def _mixtures(known: tuple[Mapping[str, Any], ...]) -> tuple[dict[str, Any], ...]:

@@ -147,10 +147,12 @@ def test_each_proxy_guides_all_after_it(
 def test_a_resume_after_any_end_gives_the_same_run(
     tmp_path: Path, large: Path, middle: Path, workers: Callable[..., None], stops: bool
 ) -> None:
-    path = spec(tmp_path, large, TWO, ("MIDDLE", str(middle)))
+    path = spec(tmp_path, large, TWO, ("MIDDLE", str(middle)), ("simulate: off", "simulate: auto"))
     assert launch(path, tmp_path / "whole")
+    for name in (".", "proxy-1", "proxy-2"):
+        assert facts_of(tmp_path / "whole" / name, "simulation")
     every = Workers.evaluated
-    for ends in (0, 3, 9, 12, every - 6, every - 2):
+    for ends in (every // 2,) if stops else (0, every // 2, every - 2):
         run = tmp_path / f"ended-{ends}"
         workers(ends, stops=stops)
         if stops:
@@ -163,6 +165,24 @@ def test_a_resume_after_any_end_gives_the_same_run(
         assert Workers.evaluated == every if not stops else Workers.evaluated <= every + 3
         for name in (".", "proxy-1", "proxy-2"):
             assert outcome(run / name) == outcome(tmp_path / "whole" / name)
+
+
+def test_a_spec_derived_anew_takes_what_the_launch_settled_for_auto(
+    tmp_path: Path, large: Path, workers: Callable[..., None]
+) -> None:
+    overrides = ["model.proxies=[]", "search.simulate=auto", "recipe.precision=auto"]
+    config = configuration.load(spec(tmp_path, large), [*overrides, "search.bucket=auto"])
+    run = tmp_path / "run"
+    workers(4)
+    with pytest.raises(KeyboardInterrupt):
+        launching.launch(config, run, quiet)
+    begun = configuration.of(read(run))
+    assert begun.search.simulate == 48
+    with quiet(config, run) as watch:
+        assert running.continue_search(run, config, watch)
+    assert configuration.of(read(run)) == begun
+    with pytest.raises(InputError, match=r"search.simulate: 48 -> 60"):
+        launching.resume(run, ["search.simulate=60"], quiet)
 
 
 def test_a_finished_proxy_is_imported_by_a_resume_and_then_not_needed(
