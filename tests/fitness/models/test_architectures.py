@@ -122,8 +122,9 @@ def test_an_exported_adapter_is_the_individual_that_was_measured(
             weights.keep(model, tmp_path / "adapter")
         weights.assemble(base.folder, tmp_path / "adapter", tmp_path / "whole")
         found = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")(input_ids=ids).logits
-    assert (wanted - plain).abs().max() > 0.01
-    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-4)
+    change = (wanted - plain).abs().max()
+    assert change > 0.01
+    assert (found - wanted).abs().max() < 1e-3 * change  # of mamba 2e-4, by the order of its sums
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "mixtral", "glm4_moe", "bloom"])
