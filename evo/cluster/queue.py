@@ -208,7 +208,7 @@ class Cluster:
             worker = self._free.popleft()
             worker.specs, worker.attempt = self._queue.popleft()
             worker.started = time.time()
-            seconds = self._resources.timeout * len(worker.specs)
+            seconds = self._resources.timeout * sum(map(_evaluations, worker.specs))
             self._begin(worker, "evaluating", worker.specs, seconds=seconds)
 
     def _answered(self, worker: Worker, call: "ray.ObjectRef") -> list[Evaluation | Lost]:
@@ -355,6 +355,13 @@ class Cluster:
             )
         self._replace(worker, worker.failed_starts + 1)
         return []
+
+
+def _evaluations(spec: EvaluationSpec) -> int:
+    """Number of evaluations that a spec may last as long as: experts may have to train again."""
+    if spec.simulation is None:
+        return 1
+    return len(spec.simulation.mixtures) + len(spec.simulation.sources)
 
 
 # Ends of phases, once all actors of a worker have answered; `idle` has no calls.

@@ -210,7 +210,7 @@ class Search(Section):
         "those that are hopeless by their learning curves (`stopping`).",
     )
 
-    simulate: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=100_000)] = Field(
+    simulate: Literal["auto", "off"] | Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         default="auto",
         description="Number of mixtures to simulate: the first fine-tunes are experts, one for "
         "each source, and sums of their weight changes are scored without training, to guide the "

@@ -27,14 +27,13 @@ def simulated(facts: Facts) -> pd.DataFrame:
     rows = search_rows(facts)
     rows = rows[(rows["fidelity"] == FULL) & (rows["status"] == "ok")].drop_duplicates("individual")
     trained = dict(zip(rows["individual"], rows[column], strict=True))
-    experts = dict(zip(batches[0]["sources"], batches[0]["experts"], strict=True))
-    alone = [({source: 1.0}, trained[one]) for source, one in experts.items() if one in trained]
-    known = [*alone, *_scores(batches, objective)]
+    sources, experts = batches[0]["sources"], batches[0]["experts"]
+    known = _scores(batches, objective)
     if len(known) < 2:
         return pd.DataFrame(columns=columns)
     genomes = {f["id"]: mixture(f["genome"]) for f in facts if f["fact"] == "individual"}
-    asked = [one for one in trained if one not in experts.values() and genomes[one]]
-    values = _interpolated(known, [genomes[one] for one in asked], list(experts))
+    asked = [one for one in trained if one not in experts and genomes[one]]
+    values = _interpolated(known, [genomes[one] for one in asked], sources)
     found = zip(asked, [trained[one] for one in asked], values, strict=True)
     return pd.DataFrame(found, columns=columns)
 

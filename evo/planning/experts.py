@@ -6,7 +6,14 @@ They fill the first slots of a search, and differ from the default genome in the
 from typing import Literal
 
 from evo.config import SearchConfig
-from evo.config.genomes import decode, default_genome, filled_genes, mixed_sources, warm_starts
+from evo.config.genomes import (
+    baseline_names,
+    decode,
+    default_genome,
+    filled_genes,
+    mixed_sources,
+    warm_starts,
+)
 from fitness.cost import Cost
 from fitness.errors import InputError
 from population.genes import Simplex
@@ -16,6 +23,7 @@ from population.individual import EXPERT, Individual
 # all of the tokens rank alike: .98, .96, .96 and .95 by Spearman's correlation on its target.
 SHARE = 0.25
 MIXTURES = (48, 256)  # simulated, at least and at most
+LEAST = 3  # evaluations that are bred after the simulation, for it to be worth anything
 SPENT = 0.1  # of the cost of all fine-tunes, unless that is less than the fewest mixtures cost
 
 
@@ -54,6 +62,8 @@ def why_not(config: SearchConfig) -> str:
         return "parts: each individual is a merge already"
     if not isinstance(gene, Simplex) or gene.size < 2:
         return "genome.mixture: no mixture of two sources or more is searched"
+    if gene.when:
+        return "genome.mixture: by its `when` an individual may have no mixture"
     if search.rungs:
         return "search.rungs: experts do not pause at rungs"
     if warm_starts(config):
@@ -61,14 +71,23 @@ def why_not(config: SearchConfig) -> str:
     recipe = decode(config, default_genome(config))
     if recipe["adapter"] == "dora":
         return "recipe.adapter: changes by DoRA cannot be summed"
-    if recipe["adapter"] != "none" and config.model.task != "causal":
+    if recipe["adapter"] != "none" and config.model.task == "classification":
         return f"model.task: {config.model.task} trains a head beside the adapter"
-    if gene.size > config.budget.evaluations:
+    if _guided(config, gene.size) < LEAST:
         return (
-            f"budget.evaluations: {gene.size} sources need as many experts, with a budget of "
-            f"{config.budget.evaluations}"
+            f"budget.evaluations: {config.budget.evaluations} leave too little to guide after "
+            f"{gene.size} experts, the baselines, and what runs at the same time"
         )
     return ""
+
+
+def _guided(config: SearchConfig, sources: int) -> float:
+    """Evaluations that are bred after the experts, baselines and known genomes were scored."""
+    search, budget = config.search, config.budget.evaluations
+    generational = search.schedule == "generational"
+    together = search.population if generational else search.parallel * search.together
+    anchors = len(baseline_names(config)) + len(config.known)
+    return budget - SHARE * sources - max(anchors, together)
 
 
 def experts(config: SearchConfig) -> list[Individual]:
@@ -88,8 +107,13 @@ def experts(config: SearchConfig) -> list[Individual]:
 
 def spendable(config: SearchConfig) -> float:
     """Budget in full fine-tunes, without the part of one that is left over beside the experts."""
-    spent, budget = SHARE * len(experts(config)), config.budget.evaluations
-    return spent + int(budget - spent)
+    spent = spent_on_experts(config)
+    return spent + int(config.budget.evaluations - spent)
+
+
+def spent_on_experts(config: SearchConfig) -> float:
+    """Budget that the experts take, in full fine-tunes."""
+    return SHARE * len(experts(config))
 
 
 def is_expert(individual: Individual) -> bool:

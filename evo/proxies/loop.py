@@ -95,13 +95,25 @@ def _search(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchi
             if not _finished(spec, own, watch, [folder_of(folder, n) for n in range(1, number)]):
                 ledger.append("stopped", time=time.time())
                 return False
-            [earlier] = read_for(config, [own])
+            earlier = _scored(config, own, number)
             pair = Pairing(earlier, config, fingerprints)
             found = Import(pair, {**fact_of(pair), "proxy": number})
             for note in notes(found):
                 watch.note(note)
             watch(ledger.append(**found.fact))
     return True
+
+
+def _scored(config: SearchConfig, own: Path, number: int) -> Earlier:
+    """The scores of a proxy's finished search. InputError if every fine-tune of it failed."""
+    try:
+        [earlier] = read_for(config, [own])
+    except InputError as error:
+        raise InputError(
+            f"model.proxies.{number - 1}: its search in {own} gives no scores ({error}); see "
+            f"`evo history {own}` for why, and launch again with another proxy or without it"
+        ) from None
+    return earlier
 
 
 def _finished(spec: SearchConfig, own: Path, watch: Progress, before: Sequence[Path]) -> bool:

@@ -68,10 +68,16 @@ def read_for(config: SearchConfig, paths: Sequence[Path]) -> list[Earlier]:
     for place, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:place]]:
             raise InputError(f"--from: {path} is named twice; name it once")
+    for path in paths:
+        if path.name == FILE and path.is_file():
+            raise InputError(
+                f"--from: {path} is the ledger of a run; name its folder {path.parent}"
+            )
     return [_of_table(path) if path.is_file() else _of_run(path) for path in paths]
 
 
 def _of_run(path: Path) -> Earlier:
+    """An earlier run, by its folder."""
     if not (path / FILE).is_file():
         near = nearest(str(path), sorted(str(one.parent) for one in path.parent.glob(f"*/{FILE}")))
         why = "it has no ledger.jsonl" if path.is_dir() else "there is no such folder or file"

@@ -88,6 +88,8 @@ def translated(values: Mapping[str, Any], space: SearchSpace, sources: Sources) 
     """
     found = {}
     for name, gene in space.genes.items():
+        if name not in values and name == MIXTURE:
+            raise Unfit("without a mixture")
         if name not in values:
             continue
         value = values[name]

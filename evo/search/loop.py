@@ -114,10 +114,10 @@ def evolve(
             job, last = jobs.pop(step.slot), step.slot
             scored = replicates.learned(job, requests.result(job), requests.untouched())
             if is_expert(scored):
-                artifacts.keep_also(simulation.needed)
                 simulated = simulation.learned(scored, requests)
                 if simulated is not None and isinstance(strategy, Surrogate):
                     strategy.guide(simulated)
+                artifacts.keep_also(simulation.needed)  # none, once they have been simulated
                 continue
             strategy.tell(scored)
             rungs.learned(scored)

@@ -16,7 +16,7 @@ from evo.config.aggregates import NOTHING
 from evo.config.composition import composed_parts
 from evo.config.genomes import baseline_names
 from evo.config.sections import SEED_STEP
-from evo.planning.experts import spendable
+from evo.planning.experts import spendable, spent_on_experts
 from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING
 from evo.search.jobs import Job
@@ -33,7 +33,7 @@ CONTENDERS = 8
 def closing(config: SearchConfig) -> int:
     """Number of last slots that are all replicates; the slots before hold a population at least."""
     needed = max(config.search.population, len(baseline_names(config)))
-    slots, more = config.budget.evaluations, config.search.replicates - 1
+    slots, more = int(spendable(config) - spent_on_experts(config)), config.search.replicates - 1
     return max(0, min(max(more, round(CLOSING * slots)), CONTENDERS * more, slots - needed))
 
 

@@ -31,11 +31,11 @@ class Experts:
     @classmethod
     def of(cls, base: Base, recipe: Recipe, folders: Mapping[str, Path]) -> "Experts":
         """Read the checkpoints of fine-tunes of the base by one recipe, by source."""
-        parts = [read(folder, base.head) for folder in folders.values()]
-        if not parts:  # of a process that does not score
+        if not folders:  # in a process that does not score
             return cls(recipe, (), lambda shares: StartingWeights())
         if recipe.adapter == "none":
-            return cls(recipe, tuple(folders), _all(base, parts))
+            return cls(recipe, tuple(folders), _all(base, list(folders.values())))
+        parts = [read(folder, base.head) for folder in folders.values()]
         rank = sum(next(iter(part.factors.values())).b.shape[1] for part in parts)
         wide = {"lora_rank": rank, "lora_alpha": float(rank), "lora_scaling": "standard"}
         return cls(recipe.model_copy(update=wide), tuple(folders), _factors(parts))
@@ -45,14 +45,15 @@ class Experts:
         return self.summed([shares.get(source, 0.0) for source in self.sources])
 
 
-def _all(
-    base: Base, parts: Sequence[StartingWeights]
-) -> Callable[[Sequence[float]], StartingWeights]:
+def _all(base: Base, folders: Sequence[Path]) -> Callable[[Sequence[float]], StartingWeights]:
+    """Sums of all weights; in memory are one float32 copy of the base, and one for each expert."""
     untouched = {name: weight.data.float().cpu() for name, weight in base.model.named_parameters()}
-    changes = [
-        {name: part.all[name].float() - weight for name, weight in untouched.items()}
-        for part in parts
-    ]
+    changes: list[Mapping[str, Tensor]] = []
+    for folder in folders:
+        change = read(folder, base.head).all
+        for name, weight in untouched.items():
+            change[name].sub_(weight)  # in place: a second copy of each expert may not fit
+        changes.append(change)
 
     def summed(shares: Sequence[float]) -> StartingWeights:
         weights = {}

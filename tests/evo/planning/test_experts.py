@@ -35,7 +35,10 @@ def test_an_expert_for_each_source_differs_from_the_default_in_its_mixture_alone
         ("search.rungs=[0.5]", "search.rungs"),
         ("recipe.adapter=dora", "recipe.adapter"),
         ("recipe.start=parent", "start"),
-        ("budget.evaluations=6", "budget.evaluations: 7 sources"),
+        ("genome.mixture.when={decay: linear}", "genome.mixture: by its `when`"),
+        ("budget.evaluations=7", "budget.evaluations: 7 leave too little to guide after 7"),
+        ("search.parallel=20", "budget.evaluations: 24 leave too little"),
+        ("search.bucket=10", "budget.evaluations: 24 leave too little"),
     ],
 )
 def test_without_simulation_the_reason_names_the_key(override: str, reason: str) -> None:
