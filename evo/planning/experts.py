@@ -73,7 +73,7 @@ def why_not(config: SearchConfig) -> str:
         return "recipe.adapter: changes by DoRA cannot be summed"
     if recipe["adapter"] != "none" and config.model.task == "classification":
         return f"model.task: {config.model.task} trains a head beside the adapter"
-    if _guided(config, gene.size) < LEAST:
+    if config.budget.evaluations - SHARE * gene.size < _needed(config):
         return (
             f"budget.evaluations: {config.budget.evaluations} leave too little to guide after "
             f"{gene.size} experts, the baselines, and what runs at the same time"
@@ -81,13 +81,19 @@ def why_not(config: SearchConfig) -> str:
     return ""
 
 
-def _guided(config: SearchConfig, sources: int) -> float:
-    """Evaluations that are bred after the experts, baselines and known genomes were scored."""
-    search, budget = config.search, config.budget.evaluations
+def _needed(config: SearchConfig) -> int:
+    """Evaluations besides the experts: the baselines and known genomes.
+
+    With `auto` also some that are bred after the experts were scored. Not with a number, which is
+    asked for, or was settled before the size of a bucket was measured.
+    """
+    search = config.search
+    anchors = len(baseline_names(config)) + len(config.known)
+    if search.simulate != "auto":
+        return anchors
     generational = search.schedule == "generational"
     together = search.population if generational else search.parallel * search.together
-    anchors = len(baseline_names(config)) + len(config.known)
-    return budget - SHARE * sources - max(anchors, together)
+    return max(anchors, together) + LEAST
 
 
 def experts(config: SearchConfig) -> list[Individual]:

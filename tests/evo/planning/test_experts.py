@@ -7,6 +7,7 @@ import pytest
 from evo import config as configuration
 from evo.config import SearchConfig
 from evo.planning.experts import SHARE, experts, first_fidelity, is_expert, settled, why_not
+from fitness.errors import InputError
 
 
 def config(*overrides: str) -> SearchConfig:
@@ -47,3 +48,11 @@ def test_without_simulation_the_reason_names_the_key(override: str, reason: str)
     assert why_not(spec).startswith(reason)
     assert settled(spec, cost).search.simulate == "off"
     assert not experts(settled(spec, cost))
+
+
+def test_a_number_that_is_asked_for_is_simulated_if_the_baselines_fit_beside_the_experts() -> None:
+    wide = ("search.simulate=20", "search.bucket=10")
+    assert settled(config(*wide), cost).search.simulate == 20
+    assert len(experts(config(*wide))) == 7
+    with pytest.raises(InputError, match=r"20, but none can be simulated \(budget.evaluations: 4"):
+        settled(config(*wide, "budget.evaluations=4", "search.population=4"), cost)
