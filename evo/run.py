@@ -19,7 +19,7 @@ from evo.progress.live import Progress
 from evo.record import run_folder
 from evo.record.artifacts import Artifacts
 from evo.record.elapsed import running_time, sessions
-from evo.record.facts import launch_of
+from evo.record.facts import Facts, launch_of
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
 from evo.reuse.earlier import Earlier
@@ -119,11 +119,21 @@ def _created(
 
 def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
     """Resume a run that was stopped or killed; True at once if it has finished already."""
-    facts = read(run)
+    _, config = reloaded(run, read(run), overrides)
+    return continue_search(run, config, watch)
+
+
+def reloaded(
+    run: Path, facts: Facts, overrides: Sequence[str]
+) -> tuple[SearchConfig, SearchConfig]:
+    """The config that a run was launched with, and that of its config.yaml with overrides.
+
+    The file is written again if it is gone.
+    """
     begun = configuration.of(facts)
     if not (run / "config.yaml").exists():
         configuration.write_config(begun, run / "config.yaml")
-    return continue_search(run, configuration.load(run / "config.yaml", overrides), watch)
+    return begun, configuration.load(run / "config.yaml", overrides)
 
 
 def continue_search(

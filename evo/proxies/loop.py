@@ -48,10 +48,7 @@ def launch(
 def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
     """Resume the unfinished search, and continue with those after it; True if all finished."""
     facts = read(folder)
-    begun = configuration.of(facts)
-    if not (folder / "config.yaml").exists():
-        configuration.write_config(begun, folder / "config.yaml")
-    config = configuration.load(folder / "config.yaml", overrides)
+    begun, config = run.reloaded(folder, facts, overrides)
     if pending(facts, len(config.model.proxies)):
         run.check_changes(folder, begun, config)
         with Ledger(folder) as ledger:

@@ -62,10 +62,7 @@ def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
 def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
     """Resume the unfinished round, and continue with those after it; True if all finished."""
     facts = read(folder)
-    begun = configuration.of(facts)
-    if not (folder / "config.yaml").exists():
-        configuration.write_config(begun, folder / "config.yaml")
-    config = configuration.load(folder / "config.yaml", overrides)
+    begun, config = run.reloaded(folder, facts, overrides)
     run.check_changes(folder, begun, config)
     if state(facts) == "finished" and config == begun:
         return True

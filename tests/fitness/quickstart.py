@@ -21,6 +21,15 @@ FOLDER = Path(evo.quickstart.__file__).parent
 MODEL = FOLDER / "model"
 CORPUS = FOLDER / "corpus"
 STEPS, BATCH, LENGTH = 3, 4, 48
+DATA = f"""\
+sources:
+  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
+  devil: {{path: {CORPUS}/sources/devil.jsonl}}
+domains:
+  target:
+    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 8}}
+    test: {{path: {CORPUS}/held_out/jargon.test.jsonl, limit: 8}}
+"""  # of a spec; further domains may follow it
 MIXTURE = {"jargon": 0.5, "wordnet": 0.5}
 ASKED = ("seed", "fidelity", "split", "continue_from", "keep_state")
 

@@ -11,20 +11,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
-from tests.fitness.quickstart import CORPUS, MODEL
+from tests.fitness.quickstart import DATA, MODEL
 
 LAYERS = 7  # of the grown model: twice the weights of the quickstart's, which has 3
 SPEC = f"""\
 name: proxied
 model: {{base: BASE, proxies: [{{base: quickstart, evaluations: 7, tokens: 384}}]}}
-sources:
-  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
-  devil: {{path: {CORPUS}/sources/devil.jsonl}}
-domains:
-  target:
-    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 8}}
-    test: {{path: {CORPUS}/held_out/jargon.test.jsonl, limit: 8}}
-recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
+{DATA}recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
 genome:
   mixture: {{type: simplex}}
   learning_rate: {{type: float, low: 3e-4, high: 6e-3, log: true}}

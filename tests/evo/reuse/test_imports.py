@@ -15,7 +15,7 @@ from evo.reuse.scoring import scored
 from fitness.errors import InputError
 from population.individual import Individual
 from tests.evo.reuse.searches import imports, search, spec, written
-from tests.fitness.quickstart import CORPUS
+from tests.fitness.quickstart import DATA
 
 PRINTS: dict[str, Any] = {
     "model": "m1",
@@ -25,14 +25,7 @@ PRINTS: dict[str, Any] = {
 SPEC = f"""\
 name: small
 model: {{base: quickstart}}
-sources:
-  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
-  devil: {{path: {CORPUS}/sources/devil.jsonl}}
-domains:
-  target:
-    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl}}
-    test: {{path: {CORPUS}/held_out/jargon.test.jsonl}}
-genome:
+{DATA}genome:
   mixture: {{type: simplex}}
   learning_rate: {{type: float, low: 1.0e-4, high: 1.0e-2, log: true}}
   adapter: {{type: choice, options: [none, lora]}}

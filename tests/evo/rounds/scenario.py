@@ -5,19 +5,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.fitness.quickstart import CORPUS
+from tests.fitness.quickstart import CORPUS, DATA
 
 SPEC = f"""\
 name: rounds
 model: {{base: quickstart}}
-sources:
-  jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
-  devil: {{path: {CORPUS}/sources/devil.jsonl}}
-domains:
-  target:
-    selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 8}}
-    test: {{path: {CORPUS}/held_out/jargon.test.jsonl, limit: 8}}
-  general:
+{DATA}  general:
     selection: {{path: {CORPUS}/held_out/general.selection.jsonl, limit: 4}}
     test: {{path: {CORPUS}/held_out/general.test.jsonl, limit: 4}}
 recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
