@@ -45,9 +45,9 @@ class Guide:
         full = [one for one in sound if one.fidelity == highest]
         return survivors(full, min(LEADERS, len(full)))
 
-    def points(self, genomes: Sequence[Mapping[str, Any]], fidelity: float = 1.0) -> Array:
-        """Coordinates (n, coordinates + 1) of genomes in the guide's genes, and the fidelity."""
-        return np.array([[*self.space.encode(genome), fidelity] for genome in genomes])
+    def points(self, genomes: Sequence[Mapping[str, Any]]) -> Array:
+        """Coordinates (n, coordinates + 1) of genomes in the guide's genes, at full fidelity."""
+        return np.array([[*self.space.encode(genome), 1.0] for genome in genomes])
 
     def model(self, target: Target, parts: Array) -> Predictor:
         """A process of a target, fitted to the parts (n, m) of the records."""

@@ -117,8 +117,8 @@ class SearchSpace:
             if name in genome and _is_active(self.genes[name], known):
                 known[name] = genome[name]
         foreign = {name: value for name, value in genome.items() if name not in self.genes}
-        canonical = {name: _canonical(value) for name, value in (known | foreign).items()}
-        return json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+        plain = {name: canonical(value) for name, value in (known | foreign).items()}
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 
 def _allowed(values: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:
@@ -138,7 +138,8 @@ def _repaired(name: str, gene: AnyGene, value: Any) -> Value:
         raise ValueError(f"gene {name!r}: {value!r} is no value of a {gene.type} gene") from error
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
+    """A value that is equal for equal values of a gene: 12 digits, no absent sources."""
     if isinstance(value, Mapping):
         # To decimals, not significant digits: a share of 1e-17 means absence.
         rounded = {name: round(float(share), DIGITS) for name, share in value.items()}

@@ -56,6 +56,11 @@ def composed_parts(config: SearchConfig) -> Parts:
     return parts_of(pairs, [(composed(one.name), one) for one in constraints(config)])
 
 
+def needed(config: SearchConfig) -> list[str]:
+    """Measurements that the objectives and the constraints of a search are made of."""
+    return list(dict.fromkeys(part.measurement for part in composed_parts(config).parts))
+
+
 def parts_of(
     losses: Iterable[tuple[Composed, Objective]],
     limits: Iterable[tuple[Composed, Constraint]] = (),

@@ -80,11 +80,16 @@ def baselines(config: SearchConfig, source_tokens: Mapping[str, int]) -> list[tu
         elif name == "proportional":
             weights = {source: float(source_tokens[source]) for source in over}
         else:
-            weights = {source: float(source == name.removeprefix(ONLY)) for source in over}
+            weights = alone(name.removeprefix(ONLY), over)
         total = sum(weights.values())
         mixture = {source: weight / total for source, weight in weights.items()}
         found.append((name, {**start, "mixture": mixture}))
     return found
+
+
+def alone(source: str, over: Iterable[str]) -> dict[str, float]:
+    """The mixture of one source."""
+    return {one: float(one == source) for one in over}
 
 
 def known_genomes(config: SearchConfig) -> list[Genome]:

@@ -1,6 +1,6 @@
 """Simulated mixtures beside fine-tunes on them: how well sums of experts foretold their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from evo.history.tables import FULL, Columns, Facts, objectives, once, search_rows
 from evo.record.facts import Simulated, mixture
 from population.gaussian_process import GaussianProcess, fit
+from population.space import SearchSpace, Simplex
 
 
 @once
@@ -57,17 +58,13 @@ def _interpolated(
     """Values (n,) at mixtures, by a process through the known ones."""
     if not mixtures:
         return []
+    space = SearchSpace({"mixture": Simplex(tuple(sources))})
+
+    def points(every: Iterable[Mapping[str, float]]) -> np.ndarray:
+        return np.array([space.encode({"mixture": shares}) for shares in every])
+
     values = np.array([value for _, value in known])
-    middle, width = values.mean(), values.std() or 1.0
-    points, ones = _points([shares for shares, _ in known], sources), np.ones(len(known))
-    kernel = fit(points, (values - middle) / width, ones)
-    process = GaussianProcess(points, (values - middle) / width, ones, kernel)
-    mean, _ = process.predict(_points(mixtures, sources))
+    middle, width, ones = values.mean(), values.std() or 1.0, np.ones(len(known))
+    data = points(shares for shares, _ in known), (values - middle) / width, ones
+    mean, _ = GaussianProcess(*data, fit(*data)).predict(points(mixtures))
     return list(middle + width * mean)
-
-
-def _points(mixtures: Sequence[Mapping[str, float]], sources: Sequence[str]) -> np.ndarray:
-    """Roots of shares (n, sources), as genomes encode them."""
-    shares = np.array([[one.get(source, 0.0) for source in sources] for one in mixtures])
-    totals = shares.sum(axis=1, keepdims=True)
-    return np.asarray(np.sqrt(shares / np.where(totals > 0, totals, 1.0)))

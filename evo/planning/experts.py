@@ -7,6 +7,7 @@ from typing import Literal
 
 from evo.config import SearchConfig
 from evo.config.genomes import (
+    alone,
     baseline_names,
     decode,
     default_genome,
@@ -104,7 +105,7 @@ def experts(config: SearchConfig) -> list[Individual]:
     return [
         Individual(
             slot,
-            {**start, "mixture": {one: float(one == name) for one in sources}},
+            {**start, "mixture": alone(name, sources)},
             operator=f"{EXPERT}{name}",
         )
         for slot, name in enumerate(sources)
@@ -119,7 +120,8 @@ def spendable(config: SearchConfig) -> float:
 
 def spent_on_experts(config: SearchConfig) -> float:
     """Budget that the experts take, in full fine-tunes."""
-    return SHARE * len(experts(config))
+    simulates = isinstance(config.search.simulate, int)
+    return SHARE * len(mixed_sources(config)) if simulates else 0.0
 
 
 def is_expert(individual: Individual) -> bool:

@@ -80,8 +80,9 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
     notes = [*_population(config), *_idle(config), *_unused_priors(config)]
-    notes += _simulation(config, prepared.task)
-    config = experts.settled(config, cost_of(prepared.task))
+    settled_config = experts.settled(config, cost_of(prepared.task))
+    notes += _simulation(config, settled_config)
+    config = settled_config
     warnings += adapter_warnings(config, prepared)
     warnings += padding_warnings(config, prepared)
     warnings += _sources(config, prepared.task)
@@ -219,9 +220,8 @@ def _population(config: SearchConfig) -> Iterator[str]:
         )
 
 
-def _simulation(config: SearchConfig, task: Task) -> Iterator[str]:
-    """Note how many mixtures are simulated, or why none; nothing if that was decided before."""
-    found = experts.settled(config, cost_of(task))
+def _simulation(config: SearchConfig, found: SearchConfig) -> Iterator[str]:
+    """Note how many mixtures are simulated in the config `found`, or why none, if left to us."""
     if first := experts.experts(found):
         yield (
             f"search.simulate: {len(first)} experts, one for each source, train on "

@@ -391,6 +391,10 @@ def check(fact: Mapping[str, Any]) -> None:
     for key in TIMES:  # read of facts of every kind, those of later versions too
         if not _is_time(fact.get(key)):
             raise ValueError(f"`{kind}`: {key} is {fact[key]!r:.40}; it must be in Unix seconds")
+    if kind == "simulation" and fact["scores"] and len(fact["scores"]) != len(fact["mixtures"]):
+        raise ValueError(
+            f"`{kind}`: {len(fact['scores'])} scores of {len(fact['mixtures'])} mixtures"
+        )
     spec = fact.get("config") or {}
     for name, one in (spec.get("aggregates") or {}).items():
         try:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from evo.config import SearchConfig
+from evo.config.composition import needed
 from evo.reuse.earlier import Earlier
 from evo.reuse.matching import Unfit, translated
 from evo.reuse.pairing import Pairing, means
 from evo.reuse.repeatable import repeatable, repeatable_base
-from evo.reuse.scoring import needed, says_something
+from evo.reuse.scoring import says_something
 from fitness.errors import InputError
 from population.space import SearchSpace
 from population.strategies import GUIDABLE

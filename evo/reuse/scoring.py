@@ -12,11 +12,6 @@ Measured = Mapping[str, float]
 UNKNOWN = math.nan
 
 
-def needed(config: SearchConfig) -> list[str]:
-    """Measurements that the objectives and the constraints of a search are made of."""
-    return list(dict.fromkeys(part.measurement for part in composed_parts(config).parts))
-
-
 def says_something(config: SearchConfig, measured: Measured, base: Measured) -> bool:
     """True if the first objective, or a part of it, is known."""
     return _first(config, measured, base) is not None

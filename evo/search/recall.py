@@ -11,7 +11,7 @@ from typing import Any
 from fitness.evaluation import Evaluation, EvaluationSpec
 from fitness.files import appearing
 from fitness.models import weights
-from population.space import DIGITS
+from population.space import DIGITS, canonical
 
 Deciding = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -81,9 +81,7 @@ def recipe_key(recipe: Mapping[str, Any]) -> str:
     """Text that is equal for equal recipes: sorted, 12 digits, no absent sources."""
     plain = {name: _rounded(value) for name, value in recipe.items()}
     if isinstance(mixture := recipe.get("mixture"), Mapping):
-        # To decimals, not significant digits: a share of 1e-17 means absence.
-        shares = {name: round(float(share), DIGITS) for name, share in mixture.items()}
-        plain["mixture"] = {name: share for name, share in shares.items() if share}
+        plain["mixture"] = canonical(mixture)
     return json.dumps(plain, sort_keys=True)
 
 

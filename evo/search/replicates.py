@@ -13,7 +13,7 @@ from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
 from evo.config.aggregates import NOTHING
-from evo.config.composition import composed_parts
+from evo.config.composition import Parts, composed_parts
 from evo.config.genomes import baseline_names
 from evo.config.sections import SEED_STEP
 from evo.planning.experts import spendable, spent_on_experts
@@ -53,6 +53,7 @@ class Replicates:
         self._config = config
         self._wanted = config.search.replicates
         self._parts = composed_parts(config)
+        self._open = spendable(config) - closing(config)  # budget before the last slots
         self._spent = 0.0  # full evaluations begun
         self._means: dict[int, Individual] = {}
         self._measured: dict[int, list[Mapping[str, float]]] = {}  # by individual
@@ -64,7 +65,7 @@ class Replicates:
 
     def due(self) -> Job | None:
         """A contender to evaluate again in this slot; None where a new individual may be bred."""
-        if self._spent > spendable(self._config) - closing(self._config) - ROUNDING:
+        if self._spent > self._open - ROUNDING:
             ranking = self.contenders()
             behind = next((id for id in ranking if self._begun[id] < self._wanted), None)
             return self._again_for(behind if behind is not None or not ranking else ranking[0])
@@ -123,7 +124,8 @@ class Replicates:
         """
         if job.fidelity < FULL:
             ok = [evaluation.measurements] if evaluation.status is Status.OK else []
-            return replace(self._scored(job.individual, ok, base), fidelity=job.fidelity)
+            scored = score(self._config, job.individual, ok, base, parts=self._parts)
+            return replace(scored, fidelity=job.fidelity)
         individual = replace(job.individual, fidelity=FULL)
         previous = self._means.get(individual.id)
         measured = self._measured.setdefault(individual.id, [])
@@ -135,21 +137,11 @@ class Replicates:
             self._noise.see(individual.id, [losses(self._config, one)[0] for one in measured])
         if previous is not None and not previous.failed:
             self._ranking.remove(_sort_key(previous))
-        scored = self._means[individual.id] = self._scored(individual, measured, base)
+        scored = score(self._config, individual, measured, base, parts=self._parts)
+        self._means[individual.id] = scored
         if not scored.failed:
             insort(self._ranking, _sort_key(scored))
         return scored
-
-    def _scored(
-        self,
-        individual: Individual,
-        measured: Sequence[Mapping[str, float]],
-        base: Mapping[str, float],
-    ) -> Individual:
-        """The individual with losses, violation and parts."""
-        scored = score(self._config, individual, measured, base)
-        parts = self._parts.of(means(measured), base) if measured else ()
-        return replace(scored, parts=parts)
 
     def winner(self) -> Individual | None:
         """The best individual with enough seeds; None if every evaluation failed."""
@@ -190,10 +182,13 @@ def score(
     individual: Individual,
     measured: Sequence[Mapping[str, float]],
     base: Mapping[str, float] = NOTHING,
+    *,
+    parts: Parts | None = None,
 ) -> Individual:
     """The individual with losses (lower is better) and violation by the means of `measured`.
 
-    Both are infinite if nothing was measured, since every seed failed.
+    Both are infinite if nothing was measured, since every seed failed. With `parts`, the values of
+    these too.
     """
     if not measured:
         nothing = (float("inf"),) * len(config.objectives)
@@ -204,6 +199,7 @@ def score(
         losses=losses(config, mean),
         violation=violation(config, mean, base),
         seeds=len(measured),
+        parts=() if parts is None else parts.of(mean, base),
     )
 
 

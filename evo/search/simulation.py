@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from evo.config import SearchConfig, decode
-from evo.config.composition import composed_parts
+from evo.config.composition import composed_parts, needed
 from evo.config.genomes import default_genome, filled_genes, mixed_sources
 from evo.planning.experts import SHARE
 from evo.record.facts import mixture
@@ -26,7 +26,6 @@ from population.strategies.surrogate import Parts, Surrogate
 EACH = 16  # mixtures of a batch
 SIMULATED = "simulated"  # operator of an individual whose mixture was simulated
 STREAM = 1  # of random numbers, apart from those of the search's slots
-Scores = Mapping[str, float]  # by measurement; empty if the sum's loss is not finite
 
 
 class Simulation:
@@ -34,13 +33,15 @@ class Simulation:
 
     def __init__(self, config: SearchConfig, experts: Sequence[Individual]) -> None:
         self._config = config
-        self._sources = dict(zip(mixed_sources(config), (one.id for one in experts), strict=False))
+        self._parts = composed_parts(config)
+        self._experts = dict(zip(mixed_sources(config), experts, strict=False))  # by source
         self._scored: dict[int, Individual] = {}
 
     @property
     def needed(self) -> list[int]:
         """Experts whose weights are still needed."""
-        return list(self._sources.values()) if len(self._scored) < len(self._sources) else []
+        waiting = len(self._scored) < len(self._experts)
+        return [one.id for one in self._experts.values()] if waiting else []
 
     def learned(self, expert: Individual, requests: Requests) -> Guide | None:
         """Simulate once the last expert is scored; None before, or if too few did not fail."""
@@ -48,16 +49,18 @@ class Simulation:
         gene = filled_genes(self._config)["mixture"]
         if self.needed or not isinstance(gene, Simplex):
             return None
-        sound = {name: id for name, id in self._sources.items() if not self._scored[id].failed}
+        sound = {
+            name: one for name, one in self._experts.items() if not self._scored[one.id].failed
+        }
         bounded = (gene.bounds[0] > 0).any() or (gene.bounds[1] < 1).any()
-        if len(sound) < 2 or (bounded and len(sound) < len(self._sources)):
+        if len(sound) < 2 or (bounded and len(sound) < len(self._experts)):
             return None
         space = SearchSpace({"mixture": gene if bounded else Simplex(tuple(sound))})
         records = tuple(self._searched(space, sound, requests))
         return Guide(SIMULATED, space, records) if records else None
 
     def _searched(
-        self, space: SearchSpace, experts: Mapping[str, int], requests: Requests
+        self, space: SearchSpace, experts: Mapping[str, Individual], requests: Requests
     ) -> Iterator[Individual]:
         """The mixtures simulated, with their scores; `experts` by source."""
         total = self._config.search.simulate
@@ -66,9 +69,10 @@ class Simulation:
             space,
             population=EACH,
             budget=total,
-            composition=composed_parts(self._config).composition,
+            composition=self._parts.composition,
             parts=Parts(trees=False),
         )
+        base = requests.untouched()
         for batch, first in enumerate(range(0, total, EACH)):
             asked = []
             for slot in range(first, min(first + EACH, total)):
@@ -80,7 +84,8 @@ class Simulation:
             if not any(scores):  # for want of memory, say: the next would fail too
                 return
             for one, shares, found in zip(asked, mixtures, scores, strict=True):
-                scored = _scored(self._config, one, found, requests.untouched())
+                measured = [found] if found else []
+                scored = score(self._config, one, measured, base, parts=self._parts)
                 inner.tell(scored)
                 yield replace(scored, parents=_parents(shares, experts))
 
@@ -88,21 +93,15 @@ class Simulation:
 def _requests(
     config: SearchConfig,
     batch: int,
-    experts: Mapping[str, int],
+    experts: Mapping[str, Individual],
     mixtures: Sequence[Mapping[str, float]],
 ) -> list[EvaluationSpec]:
     """Specs that together score a batch of mixtures, one for each worker of the clock."""
-    parts = composed_parts(config).parts
-    scored = frozenset(part.measurement.split("/")[0] for part in parts)
+    scored = frozenset(name.split("/")[0] for name in needed(config))
     recipe = decode(config, default_genome(config))
     ancestors = tuple(
-        Ancestor(
-            experts[source],
-            {**recipe, "mixture": {one: float(one == source) for one in recipe["mixture"]}},
-            config.seed,
-            fidelity=SHARE,
-        )
-        for source in experts
+        Ancestor(one.id, decode(config, one.genome), config.seed, fidelity=SHARE)
+        for one in experts.values()
     )
     most = min(config.search.parallel, EACH)
     many = min(most, len(mixtures))
@@ -112,7 +111,7 @@ def _requests(
             recipe=recipe,
             seed=config.seed,
             split="simulated",
-            parents=tuple(experts.values()),
+            parents=tuple(one.id for one in experts.values()),
             ancestors=ancestors,
             simulation=Request(tuple(experts), tuple(mixtures[i] for i in some), scored),
         )
@@ -120,17 +119,7 @@ def _requests(
     ]
 
 
-def _scored(
-    config: SearchConfig, individual: Individual, found: Scores, base: Mapping[str, float]
-) -> Individual:
-    """The individual with losses, violation and parts by its simulated measurements."""
-    if not found:
-        return score(config, individual, [])
-    scored = score(config, individual, [found], base)
-    return replace(scored, parts=composed_parts(config).of(found, base))
-
-
-def _parents(shares: Mapping[str, float], experts: Mapping[str, int]) -> tuple[int, ...]:
+def _parents(shares: Mapping[str, float], experts: Mapping[str, Individual]) -> tuple[int, ...]:
     """The experts of a mixture, by falling share."""
     ordered = sorted(((share, name) for name, share in shares.items() if share), reverse=True)
-    return tuple(experts[name] for _, name in ordered)
+    return tuple(experts[name].id for _, name in ordered)

@@ -94,7 +94,7 @@ class Builtin:
         started = time.perf_counter()
         measurements, told = self._measure(self._base.model, self._task, spec)
         seconds = time.perf_counter() - started
-        cost = {"tokens": 0, "flops": 0.0, "train_seconds": 0.0, "evaluate_seconds": seconds}
+        cost = _untrained(0.0, seconds)
         return Evaluation(spec, Status.OK, measurements, cost, told)
 
     def _written(self, spec: EvaluationSpec) -> Evaluation:
@@ -119,18 +119,12 @@ class Builtin:
         base, task = self._base, self._task
         inherited = merge.of_parts(base, recipe, task.parts, seed=spec.seed)
         with base.prepared(recipe, seed=spec.seed) as model:
-            model.eval()  # an adapter's dropout would be on
             lineage.begin(model, inherited)
             scoring = time.perf_counter()
             with precise(base.device, recipe):
                 measurements, told = self._measure(model, task, spec)
             _keep_weights(model, task, spec)
-        cost = {
-            "tokens": 0,
-            "flops": 0.0,
-            "train_seconds": scoring - started,
-            "evaluate_seconds": time.perf_counter() - scoring,
-        }
+        cost = _untrained(scoring - started, time.perf_counter() - scoring)
         details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
@@ -146,7 +140,6 @@ class Builtin:
         scores = []
         with base.prepared(experts.recipe, seed=spec.seed) as model:
             scoring = time.perf_counter()
-            model.eval()  # an adapter's dropout would be on
             for mixture in simulation.mixtures:
                 lineage.begin(model, experts.mixed(mixture))
                 with precise(base.device, recipe):
@@ -155,12 +148,7 @@ class Builtin:
                     except Diverged:
                         measurements = {}
                 scores.append(dict(measurements))
-        cost = {
-            "tokens": 0,
-            "flops": 0.0,
-            "train_seconds": scoring - started,
-            "evaluate_seconds": time.perf_counter() - scoring,
-        }
+        cost = _untrained(scoring - started, time.perf_counter() - scoring)
         return Evaluation(spec, Status.OK, {}, cost, {"scores": scores})
 
     def _read(self, spec: EvaluationSpec, simulation: Simulation, recipe: Recipe) -> Experts:
@@ -309,6 +297,12 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def _untrained(prepare_seconds: float, evaluate_seconds: float) -> dict[str, float]:
+    """Cost of an evaluation in which nothing is trained."""
+    seconds = {"train_seconds": prepare_seconds, "evaluate_seconds": evaluate_seconds}
+    return {"tokens": 0, "flops": 0.0, **seconds}
 
 
 def only(task: Task, scored: Collection[str]) -> Task:

@@ -143,6 +143,7 @@ class Base:
             trained = self.model.get_submodule(name).modules_to_save["default"].float()
             trained.register_forward_pre_hook(_in_float32)
         self._untouched = model.disable_adapter
+        model.eval()  # PEFT's new modules would drop out until a training turns that on
         yield model
 
 

@@ -83,3 +83,14 @@ def test_no_room_has_defaults_of_its_own_for_facts_or_the_recorded_spec(room: st
     for file in sorted(Path(evo.__path__[0], room).rglob("*.py")):
         found = own.search(file.read_text(encoding="utf-8"))
         assert found is None, (file, found)
+
+
+def test_a_simulation_has_a_score_for_each_mixture_or_none_at_all() -> None:
+    fact: dict[str, Any] = {
+        **{"fact": "simulation", "number": 0, "seed": 0, "experts": [0, 1], "sources": ["a", "b"]},
+        **{"mixtures": [{"a": 1.0}, {"b": 1.0}], "status": "ok", "started": 1.0, "finished": 2.0},
+    }
+    check({**fact, "scores": []})
+    check({**fact, "scores": [{"target/loss": 4.0}, {}]})
+    with pytest.raises(ValueError, match="`simulation`: 1 scores of 2 mixtures"):
+        check({**fact, "scores": [{"target/loss": 4.0}]})
