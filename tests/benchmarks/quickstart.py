@@ -162,8 +162,8 @@ def main() -> None:
         runs: list[Path] = []
         strategies: list[str] = []
         for seed in range(options.seeds):
-            for turn in range(len(STRATEGIES)):
-                strategy = STRATEGIES[(seed + turn) % len(STRATEGIES)]
+            for turn in range(len(options.strategies)):
+                strategy = options.strategies[(seed + turn) % len(options.strategies)]
                 ours = strategy == STRATEGIES[0]
                 count = options.evaluations if ours else options.others or options.evaluations
                 budget = [f"budget.evaluations={count}"]
@@ -171,7 +171,7 @@ def main() -> None:
                 strategies.append(strategy)
                 print(f"{runs[-1].name} is done", flush=True)
         seconds, found = curves(overlay(runs), strategies)
-        found = {name: found[name] for name in STRATEGIES}
+        found = {name: found[name] for name in STRATEGIES if name in found}
         print(f"after {seconds[-1]:.0f} s, mean and standard error over {options.seeds} seeds")
         figures = table(found)
         if options.keep:
@@ -188,6 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, default=24, help="of each (default 24)")
     parser.add_argument("--others", type=int, help="of each but surrogate, to take equal time")
     parser.add_argument("--tokens", type=int, help="of a fine-tune (default: the quickstart's)")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args()
 
