@@ -60,10 +60,13 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     )
     lines += [f"{one.name}: {one.meaning.description}" for one in aggregates(config)]
     if config.rounds is not None:
+        writing = config.rounds.writing
+        amount = f"{writing.count(1):,} samples"
+        if writing.per_prompt and not writing.samples:
+            amount = f"{writing.per_prompt} samples of each prompt in {config.rounds.prompts}"
         lines.append(
             f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
-            f"{config.rounds.writers} individuals generate {config.rounds.writing.samples:,} "
-            "samples"
+            f"{config.rounds.writers} individuals generate {amount}"
         )
     workers = workers_here(config)
     if workers and (idle := idle_workers(config.search, workers)):

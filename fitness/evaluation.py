@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fitness.data.kinds import Kind
-from fitness.data.prompts import Prompts, PromptSet
+from fitness.data.prompts import NO_PROMPTS, Prompts, PromptSet
 from fitness.data.sources import TokenFile
 from fitness.evaluators import EvaluatorChoice, Form, form_of
 from fitness.models.heads import CAUSAL, Head
@@ -54,7 +54,7 @@ class Writing:
 
     settings: Generation
     round: int = 1
-    prompts: tuple[str, ...] = ()
+    prompts: Prompts = field(default=NO_PROMPTS, repr=False)
     real: tuple[str, ...] = field(default=(), repr=False)
     filters: tuple[str, ...] = ()
 

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fitness.checks import CHECKS, own_check
 from fitness.errors import InputError
-from fitness.plugins import function_name, load_function
+from fitness.plugins import function_name
 from fitness.suggest import did_you_mean, listed
 
-Needs = Literal["base", "second", "real", "training", "evaluated", "judgements", "samples"]
+Needs = Literal[
+    "base", "second", "real", "training", "evaluated", "judgements", "samples", "references"
+]
 MODELS: tuple[Needs, ...] = ("base", "second")
 Side = Literal["highest", "lowest", "band"]
 CONTAMINATION = "contamination"  # of samples that contain evaluation text; no threshold applies
@@ -24,8 +27,8 @@ class Filter:
     """A score of samples: its function, the input that it needs, its unit, and the side to keep."""
 
     function: str
-    """`module:function`, called as function(samples, given), with `samples.filters.Given`; returns
-    a number for each sample, NaN where it has none."""
+    """`module:function`, called as function(samples, given), with `samples.scoring.Given`; returns
+    a number for each sample, NaN where it has none. Empty for a check of `fitness.checks`."""
     needs: Needs
     keeps: Side
     """The samples that a threshold keeps: the share highest or lowest, or between two quantiles."""
@@ -118,10 +121,13 @@ FILTERS: Mapping[str, Filter] = {
         description="of the completion",
         threshold="the length in words",
     ),
+    **{
+        name: Filter("", "references", "highest", "share", f"of the completion: {one.description}")
+        for name, one in CHECKS.items()
+    },
 }
-DEFAULT_FILTERS = tuple(  # without those that need a second model, or people's judgements
-    name for name, one in FILTERS.items() if one.needs not in ("second", "judgements")
-)
+MORE: tuple[Needs, ...] = ("second", "judgements", "references")  # than every pool comes with
+DEFAULT_FILTERS = tuple(name for name, one in FILTERS.items() if one.needs not in MORE)
 OF_USERS = Filter("", "samples", "highest", "", "as its own function defines it")
 
 
@@ -145,6 +151,6 @@ def check_filter(name: str) -> None:
             f"filter {name!r}: unknown; choose one of {listed(FILTERS)}, or your own as "
             f"module:function{did_you_mean(name, FILTERS)}"
         )
-    load_function(name, "filter")
+    own_check(name, "filter")
     if function_name(name) in FILTERS:
         raise InputError(f"filter {name!r}: there is one of this name already; rename the function")

@@ -1,6 +1,7 @@
 """Measurements: their units and directions, metrics of generated text, and users' own metrics.
 
-Words are separated by white space.
+Words are separated by white space. A user's own metric returns one number, or one for each answer,
+which counts by its mean.
 """
 
 import math
@@ -14,18 +15,20 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fitness.checks import CHECKS, Check, Reference, alternatives, own_check
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
-from fitness.plugins import function_name, load_function
+from fitness.plugins import function_name
 from fitness.suggest import did_you_mean, listed
-from fitness.text import grams, plain, repeated, share
+from fitness.text import grams, repeated, share
 
 Direction = Literal["minimize", "maximize"]
 SIGN: Mapping[Direction, int] = {"minimize": 1, "maximize": -1}  # sign * measurement is a loss
 Array = npt.NDArray[np.float64]
 Texts = Sequence[str]
-Function = Callable[[Texts, Texts, Texts], Any]  # of prompts, references, outputs
+References = Sequence[Reference]
+Function = Callable[[Texts, References, Texts], Any]  # of prompts, references, outputs
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Metric:
     direction: Direction | None
     description: str
     function: Function
-    """Called with prompts, references and outputs; returns a finite number."""
+    """Called with prompts, references and outputs; returns a finite number, or (n,), their mean."""
     by_prompt: Function | None = None
-    """Called alike; returns (n,) values whose mean is the metric, or pseudo-values of the
-    jackknife. None if there are none, as for distinct n-grams, of which a resample has fewer."""
+    """Called alike where the metric is no mean; returns (n,) pseudo-values of the jackknife. None
+    if there are none, as for distinct n-grams, of which a resample has fewer."""
 
 
 MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
@@ -88,17 +91,18 @@ HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
-def chrf(outputs: Sequence[str], references: Sequence[str]) -> float:
+def chrf(outputs: Texts, references: References) -> float:
     """chrF2 over the corpus, 0 to 100: Popovic, "chrF", 2015; sacrebleu's defaults."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return float(CHRF().corpus_score(list(outputs), [list(references)]).score)
+    return float(CHRF().corpus_score(list(outputs), _streams(references)).score)
 
 
-def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
-    """Share of outputs equal to their reference but for case and the amount of white space."""
-    pairs = zip(outputs, references, strict=True)
-    return share(sum(plain(output) == plain(wanted) for output, wanted in pairs), len(outputs))
+def _streams(references: References) -> list[list[str | None]]:
+    """References as sacrebleu takes them: the first of each answer, then the second, and so on."""
+    each = [list(alternatives(one)) for one in references]
+    most = max(map(len, each), default=0)
+    return [[one[place] if place < len(one) else None for one in each] for place in range(most)]
 
 
 def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -129,37 +133,21 @@ def distinct_n(outputs: Sequence[str], n: int) -> float:
     return share(len(set(found)), len(found))
 
 
-def repetition(outputs: Sequence[str]) -> float:
-    """Share of the 4-grams of words that occurred before in the same output, mean over outputs.
+def repetition(outputs: Sequence[str]) -> list[float]:
+    """Share of the 4-grams of words that occurred before in the same output, (n,).
 
     An output of fewer than four words counts as 0. Welleck et al., "Neural text generation with
     unlikelihood training", 2019 (seq-rep-4).
     """
-    shares = [repeated(output.split()) for output in outputs]
-    return share(math.fsum(shares), len(shares))
+    return [repeated(output.split()) for output in outputs]
 
 
-def mean_length(outputs: Sequence[str]) -> float:
-    """Words in an output, on average."""
-    return share(sum(len(output.split()) for output in outputs), len(outputs))
-
-
-def _each(measure: Callable[[Texts, Texts], float]) -> Function:
-    """The values by prompt of a metric that is a mean over them."""
-
-    def by_prompt(prompts: Texts, references: Texts, outputs: Texts) -> list[float]:
-        pairs = zip(references, outputs, strict=True)
-        return [measure([output], [wanted]) for wanted, output in pairs]
-
-    return by_prompt
-
-
-def _chrf_by_prompt(prompts: Texts, references: Texts, outputs: Texts) -> Array:
+def _chrf_by_prompt(prompts: Texts, references: References, outputs: Texts) -> Array:
     """Pseudo-values of the corpus's chrF2, which sums the counts of n-grams over segments."""
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
-    counts = np.array(metric._extract_corpus_statistics(list(outputs), [list(references)]), float)
+    counts = np.array(metric._extract_corpus_statistics(list(outputs), _streams(references)), float)
     return jackknife(counts, lambda total: float(metric._compute_f_score(total.tolist())))
 
 
@@ -173,6 +161,10 @@ def jackknife(statistics: Array, measure: Callable[[Array], float]) -> Array:
     return np.array([count * whole - (count - 1) * measure(total - one) for one in statistics])
 
 
+def _of_check(check: Check) -> Metric:
+    return Metric("share", "maximize", f"answers: {check.description}", check)
+
+
 METRICS: Mapping[str, Metric] = {
     "chrf": Metric(
         "0 to 100",
@@ -180,13 +172,6 @@ METRICS: Mapping[str, Metric] = {
         "chrF2 of all answers against the references",
         lambda prompts, references, outputs: chrf(outputs, references),
         _chrf_by_prompt,
-    ),
-    "exact_match": Metric(
-        "share",
-        "maximize",
-        "answers equal to their reference",
-        lambda prompts, references, outputs: exact_match(outputs, references),
-        _each(exact_match),
     ),
     "distinct_1": Metric(
         "share",
@@ -205,15 +190,14 @@ METRICS: Mapping[str, Metric] = {
         "minimize",
         "4-grams of words that occurred before in the answer",
         lambda prompts, references, outputs: repetition(outputs),
-        _each(lambda outputs, _: repetition(outputs)),
     ),
     "mean_length": Metric(
         "words",
         None,
         "mean length of the answers",
-        lambda prompts, references, outputs: mean_length(outputs),
-        _each(lambda outputs, _: mean_length(outputs)),
+        lambda prompts, references, outputs: [float(len(one.split())) for one in outputs],
     ),
+    **{name: _of_check(check) for name, check in CHECKS.items()},
 }
 MEASUREMENTS = {one.name: one for one in _HELD_OUT} | {
     name: Measurement(name, one.unit, one.direction, one.description)
@@ -221,17 +205,37 @@ MEASUREMENTS = {one.name: one for one in _HELD_OUT} | {
 }
 
 
-def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Answered:
+    """A metric's value, and (n,) scores of the answers whose mean it is, if it has any."""
+
+    value: float
+    each: Array | None = None
+
+
+def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> dict[str, Answered]:
     """Each metric's value by its name in measurements. InputError if one gives no finite number."""
+    arguments = prompts.prompts, prompts.references, outputs
     scores = {}
     for metric in metrics:
-        value: Any = resolve(metric)(prompts.prompts, prompts.references, outputs)
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        given: Any = resolve(metric)(*arguments)
+        several = isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.ndim)
+        values = list(given) if several else [given]
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise InputError(
+                    f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must "
+                    "return a finite number, or one for each answer"
+                )
+        if several and len(values) != len(outputs):
             raise InputError(
-                f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must return "
-                "a finite number"
+                f"metric {metric!r}: returned {len(values)} numbers for {len(outputs)} answers"
             )
-        scores[function_name(metric)] = float(value)
+        each = np.array(values, float) if several else None
+        if metric in METRICS and (by_prompt := METRICS[metric].by_prompt):
+            each = by_prompt(*arguments)
+        value = share(math.fsum(values), len(values))
+        scores[function_name(metric)] = Answered(value, each)
     return scores
 
 
@@ -244,7 +248,7 @@ def resolve(metric: str) -> Function:
             f"metric {metric!r}: unknown; choose one of {listed(METRICS)}, or your own as "
             f"module:function{did_you_mean(metric, METRICS)}"
         )
-    function = load_function(metric, "metric")
+    function = own_check(metric, "metric")
     try:
         signature(function).bind([], [], [])
     except TypeError as error:

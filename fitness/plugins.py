@@ -9,9 +9,15 @@ from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 
 
+COMMAND = "command:"  # begins the name of a program that checks answers
+
+
 def function_name(path: str) -> str:
-    """Last part of a name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`."""
-    return path.rpartition(":")[2]
+    """Last part of a name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`.
+
+    Every `command:PROGRAM` is called `command`.
+    """
+    return "command" if path.startswith(COMMAND) else path.rpartition(":")[2]
 
 
 def load_function(path: str, subject: str) -> Callable[..., Any]:

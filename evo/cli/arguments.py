@@ -210,7 +210,8 @@ def _generate(sub: argparse.ArgumentParser) -> None:
     )
     numbers(
         sub,
-        ("samples", int, "samples to generate (default 200)"),
+        ("samples", int, "samples to generate (default 200, or --per-prompt of every prompt)"),
+        ("per-prompt", int, "samples of each prompt in --prompts, prompt after prompt"),
         ("max-new-tokens", int, "maximum length of a completion in tokens (default 64)"),
         ("temperature", float, "sampling temperature; 0 is greedy (default 0.8)"),
         ("top-p", float, "nucleus sampling: probability mass to sample from (default 0.95)"),

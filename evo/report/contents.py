@@ -19,6 +19,7 @@ from evo.record.facts import samples as recorded
 from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
 from evo.significance import chance
+from fitness.checks import alternatives
 from fitness.recipe import Recipe, idle
 
 SAMPLES = 6
@@ -245,7 +246,7 @@ def samples(view: View) -> list[dict[str, str]]:
                     "set": name,
                     "split": split,
                     "prompt": prompt,
-                    "reference": s.get("reference", ""),
+                    "reference": " | ".join(alternatives(s.get("reference", ""))),
                     "output": s.get("output", ""),
                     "base": base.get((name, prompt), {}).get("output", ""),
                 }

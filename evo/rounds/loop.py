@@ -35,8 +35,8 @@ from evo.rounds import judging, pooling
 from evo.rounds.recall import recall_of
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
-from evo.samples.generate import prompts_in
 from evo.search.requests import Requests
+from fitness.data.prompts import prompts_in
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
 from fitness.models import folders

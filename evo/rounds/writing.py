@@ -11,8 +11,8 @@ from evo.config.sections import SEED_STEP
 from evo.planning.lineages import from_fact
 from evo.record.facts import Facts
 from evo.rounds import pooling
-from evo.samples.generate import prompts_in
 from evo.search.jobs import Job
+from fitness.data.prompts import NO_PROMPTS, Prompts, prompts_in
 from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Writing
 from fitness.models import folders
@@ -32,14 +32,14 @@ def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int)
     rounds = config.rounds
     assert rounds is not None
     base = folders.locate(config.model.base)
-    prompts = tuple(prompts_in(Path(rounds.prompts), base)) if rounds.prompts else ()
+    prompts = prompts_in(Path(rounds.prompts), base) if rounds.prompts else NO_PROMPTS
     best = writers(facts)[: rounds.writers]
     bred = {fact["id"]: from_fact(fact) for fact in facts if fact["fact"] == "individual"}
-    total = rounds.writing.samples
-    size = max(CHUNK, -(-total // SEED_STEP))
-    sizes = [min(size, total - first) for first in range(0, total, size)]
+    total, each = rounds.writing.count(len(prompts.prompts)), rounds.writing.per_prompt or 1
+    size = -(-max(CHUNK, -(-total // SEED_STEP)) // each) * each  # whole prompts
     found = []
-    for chunk, count in enumerate(sizes):
+    for chunk, first in enumerate(range(0, total, size)):
+        count = min(size, total - first)
         writer = bred[best[chunk % len(best)]]
         seed = (config.seed + number) * SEED_STEP + chunk
         rng = np.random.default_rng(seed)
@@ -49,6 +49,18 @@ def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int)
         settings = rounds.writing.model_copy(update={"samples": count})
         if not decode(spec, writer.genome)["infill_share"]:
             settings = settings.forward()
-        writing = Writing(settings, number, prompts, tuple(begun), of_the_worker(rounds.filters))
+        part = prompts
+        if rounds.writing.per_prompt:
+            part = _part(prompts, first // each, -(-count // each))
+        writing = Writing(settings, number, part, tuple(begun), of_the_worker(rounds.filters))
         found.append(Job(writer, seed, split="samples", writing=writing))
     return found
+
+
+def _part(prompts: Prompts, first: int, count: int) -> Prompts:
+    """So many prompts from the first on; after the last one they begin again."""
+    places = [place % len(prompts.prompts) for place in range(first, first + count)]
+    return Prompts(
+        [prompts.prompts[place] for place in places],
+        [prompts.references[place] for place in places],
+    )

@@ -14,7 +14,7 @@ from evo.feedback.session import judged
 from evo.places import check_room_for
 from evo.record.ledger import read
 from evo.samples import texts
-from fitness.data.prompts import prompt_records
+from fitness.data.prompts import NO_PROMPTS, prompts_in
 from fitness.data.samples import Sample, to_lines
 from fitness.errors import InputError
 from fitness.files import write_whole
@@ -78,7 +78,8 @@ def generate(
             f"{run}: individual {number} was not trained to fill in a middle, its recipe has an "
             "infill_share of 0; choose one with more, or set --infill 0"
         )
-    given_prompts = prompts_in(prompts, folders.locate(config.model.base)) if prompts else []
+    base = folders.locate(config.model.base)
+    given_prompts = prompts_in(prompts, base) if prompts else NO_PROMPTS
     rng = np.random.default_rng(seed)
     real = texts.documents(config, recipe["mixture"], DOCUMENTS, rng)
     from fitness.models.base import Base
@@ -97,7 +98,7 @@ def generate(
         )
     given = Given(
         seed=seed,
-        base=Base(folders.locate(config.model.base), config.model.dtype),
+        base=Base(base, config.model.dtype),
         real=real,
         training=lambda: texts.training(config),
         evaluated=texts.evaluated(config),
@@ -135,11 +136,3 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
         for one in samples[:EXAMPLES]
     ]
     return Group(Text(head), table, *shown)
-
-
-def prompts_in(file: Path, model: Path) -> list[str]:
-    """Read the prompts of a file; chats by the model's chat template. Raises InputError."""
-    prompts = [prompt for _, _, prompt in prompt_records(str(file), model)]
-    if not prompts:
-        raise InputError(f'{file}: has no prompts; every line must look like {{"prompt": "..."}}')
-    return prompts

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from fitness.checks import Reference
 from fitness.data.kinds import Kind, no_column
 from fitness.errors import UNREADABLE, InputError, Refuse, at_once
 from fitness.suggest import listed, shortened
@@ -149,6 +150,16 @@ def text_in(
             f"must be {wanted}: drop this record{remedy}"
         )
     return whole_characters(text, f"{where}: {shortened(column)}")
+
+
+def reference_in(record: Mapping[str, Any], where: str) -> Reference:
+    """The reference of a record of prompts: a text, or several. Raises InputError."""
+    given = record.get("reference")
+    if not isinstance(given, list):
+        return text_in(record, "reference", where, "prompt")
+    if not given:
+        raise InputError(f"{where}: reference is an empty list; give at least one text")
+    return tuple(text_in({"reference": one}, "reference", where, "prompt") for one in given)
 
 
 def whole_characters(text: str, subject: str) -> str:

@@ -1,16 +1,17 @@
 """Sets of prompts with references, read from JSONL."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fitness.checks import Reference, check_references
 from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.data.documents import Half, existing
-from fitness.data.formats import json_records, text_in
+from fitness.data.formats import json_records, reference_in
 from fitness.data.records import notes_of, unread
 from fitness.data.tokenizer import load_tokenizer
 from fitness.data.tokens import Rendered
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class PromptSet(BaseModel):
     """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}.
 
-    A prompt may be a list of chat messages {"role": "...", "content": "..."}.
+    A prompt may be a list of chat messages {"role": "...", "content": "..."}, and a reference a
+    list of texts that are as good.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -33,7 +35,7 @@ class PromptSet(BaseModel):
         Field(
             min_length=1,
             description="JSONL of {prompt, reference} that a search may read; a prompt may be a "
-            "list of chat messages {role, content}.",
+            "list of chat messages {role, content}, a reference a list of texts as good.",
         ),
     ]
     test: Annotated[
@@ -65,12 +67,15 @@ class PromptSet(BaseModel):
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts and their reference answers, in the same order."""
+    """Prompts and their reference answers, in the same order; "" where there is no reference."""
 
     prompts: list[str]
-    references: list[str]
+    references: list[Reference]
     # Warnings for the user, sentences without their subject.
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+NO_PROMPTS = Prompts([], [])
 
 
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
@@ -79,24 +84,39 @@ def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prom
     A chat is rendered by the template of the tokenizer in the folder `model`.
     """
     faults = Faults()
-    result = Prompts([], [])
+    asked: list[str] = []
+    references: list[Reference] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
     try:
         prompts = prompt_records(path, model, faults.add)
         for where, record, prompt in islice(prompts, settings.limit):
             with faults.noted():
-                result.references.append(text_in(record, "reference", where, "prompt"))
-                result.prompts.append(prompt)
+                references.append(reference_in(record, where))
+                asked.append(prompt)
             ignored |= dict.fromkeys(unread(record, "prompt"))
         faults.check()
-        if not result.prompts:
+        if not asked:
             raise InputError(
                 f"{path}: holds no prompts; every line must look like "
                 '{"prompt": "...", "reference": "..."}'
             )
+        check_references(settings.metrics, references, path)
     except InputError as error:
         raise InputError(f"{name}: {error}".replace("\n", "\n  ")) from error
-    return replace(result, notes=tuple(notes_of(ignored)))
+    return Prompts(asked, references, tuple(notes_of(ignored)))
+
+
+def prompts_in(file: Path, model: Path) -> Prompts:
+    """Read prompts to continue, with references where a line has one. Raises InputError."""
+    asked: list[str] = []
+    references: list[Reference] = []
+    for where, record, prompt in prompt_records(str(file), model):
+        given = record.get("reference") is not None
+        references.append(reference_in(record, where) if given else "")
+        asked.append(prompt)
+    if not asked:
+        raise InputError(f'{file}: has no prompts; every line must look like {{"prompt": "..."}}')
+    return Prompts(asked, references)
 
 
 def prompt_records(

@@ -9,7 +9,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
-from fitness.data.formats import json_records, text_in
+from fitness.checks import Reference
+from fitness.data.formats import json_records, reference_in, text_in
 from fitness.errors import InputError
 from fitness.suggest import shortened
 
@@ -34,6 +35,7 @@ class Sample:
     suffix: str = ""
     ended: bool = False  # by an ending token of the model, not truncated at its longest length
     end: str = ""  # the ending token, where that was not the tokenizer's EOS
+    reference: Reference = ""  # the answer that is wanted, where the prompt has one
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -75,6 +77,8 @@ def sample_in(record: Mapping[str, Any], where: str) -> Sample:
     }
     others = {field_.name for field_ in fields(Sample)} - texts.keys() - {"scores"}
     values: dict[str, Any] = {name: record[name] for name in others & record.keys()}
+    if values.get("reference") is not None:
+        values["reference"] = reference_in(record, where)
     return Sample(**values, **texts, scores=_scores(record.get("scores") or {}, where))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fitness.errors import InputError
-from fitness.filters import CONTAMINATION, FILTERS, OWN, filter_of
+from fitness.filters import FILTERS, OWN, filter_of
 from fitness.recipe import KEEP, Recipe
 from fitness.suggest import listed
 
@@ -62,7 +62,11 @@ def passing(
             f"{KEEP}{missing[0]}: the pool {have}; score it with this filter, or leave the field "
             "out"
         )
-    bands = {name: band(recipe, name) for name in scores if name != CONTAMINATION}
+    bands = {
+        name: band(recipe, name)
+        for name in scores
+        if name not in FILTERS or FILTERS[name].threshold
+    }
     return {
         name: _between(np.asarray(scores[name]), *limits)
         | (filter_of(name).partial & np.isnan(scores[name]))

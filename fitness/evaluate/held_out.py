@@ -11,7 +11,7 @@ from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.data.tokens import separator
 from fitness.errors import InputError
-from fitness.evaluate.items import answer_items, class_items, items, text_items
+from fitness.evaluate.items import class_items, items, text_items
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
 from fitness.inference.sampling import generate
@@ -58,7 +58,7 @@ def measure(
             raise Diverged(f"{domain}/loss is {scores['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in scores.items()}
         by_item |= {f"{domain}/{name}": value for name, value in each.items()}
-    samples: dict[str, list[dict[str, str]]] = {}
+    samples: dict[str, list[dict[str, Any]]] = {}
     for name, settings in task.prompt_sets.items():
         prompts = task.prompts[name][split]
         if answers is not None:
@@ -66,10 +66,10 @@ def measure(
         else:
             sampling = settings.sampling
             outputs = generate(model, tokenizer, prompts.prompts, **sampling, seed=spec.seed)
-        for metric, value in score(settings.metrics, prompts, outputs).items():
-            measurements[f"{name}/{metric}"] = value
-        each = answer_items(settings.metrics, prompts, outputs)
-        by_item |= {f"{name}/{metric}": value for metric, value in each.items()}
+        for metric, found in score(settings.metrics, prompts, outputs).items():
+            measurements[f"{name}/{metric}"] = found.value
+            if found.each is not None:
+                by_item[f"{name}/{metric}"] = items("prompt", found.each)
         triples = zip(prompts.prompts, prompts.references, outputs, strict=True)
         samples[name] = [
             {"prompt": prompt, "reference": reference, "output": output}

@@ -6,14 +6,12 @@ prompt. If a measurement is no such mean (chrF, F1), its items have the pseudo-v
 jackknife (Tukey 1958), whose mean and spread estimate the measurement and its error.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fitness.data.prompts import Prompts
-from fitness.metrics import METRICS, Array
+from fitness.metrics import Array
 
 MOST = 200  # sums in the ledger for each measurement; with more items, neighbours are added up
 DIGITS = 6
@@ -73,18 +71,6 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
             confusion[true, taken] += 1
         each[name] = count * whole - (count - 1) * without[kind]
     return {name: items("text", values) for name, values in each.items()}
-
-
-def answer_items(
-    metrics: Sequence[str], prompts: Prompts, outputs: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Item scores of answers to prompts, by metric; only of metrics that have scores by prompt."""
-    functions = {name: METRICS[name].by_prompt for name in metrics if name in METRICS}
-    return {
-        name: items("prompt", by_prompt(prompts.prompts, prompts.references, outputs))
-        for name, by_prompt in functions.items()
-        if by_prompt is not None
-    }
 
 
 def _precision(confusion: Array) -> float:

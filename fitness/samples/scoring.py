@@ -10,8 +10,10 @@ To add a filter: `fitness.filters`.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from fitness.checks import CHECKS, own_check
 from fitness.data.samples import Sample, is_score
 from fitness.errors import InputError
 from fitness.feedback.items import Item
@@ -42,7 +44,8 @@ def scored(samples: Sequence[Sample], filters: Iterable[str], given: Given) -> l
     """Add the scores of these filters to the samples; in the same order.
 
     A score that is undefined, as for an empty completion, is left out. A user's own filter is
-    called as function(prompts, completions) and returns a number for each, the higher the better.
+    called as function(prompts, references, completions), or as function(prompts, completions), and
+    returns a number for each, the higher the better; the reference of a prompt without one is "".
     Raises InputError for an unknown filter, for one without an input that it needs, and for a
     user's own that returns no finite numbers.
     """
@@ -51,7 +54,9 @@ def scored(samples: Sequence[Sample], filters: Iterable[str], given: Given) -> l
         check_filter(name)
         if not samples:
             continue
-        if name in FILTERS:
+        if name in CHECKS:
+            columns[name] = _checked(name, samples)
+        elif name in FILTERS:
             columns[name] = load_function(FILTERS[name].function, "filter")(samples, given)
         else:
             columns[function_name(name)] = _own(name, samples)
@@ -66,10 +71,26 @@ def _defined(scores: Mapping[str, Sequence[float]], place: int) -> dict[str, flo
     return {name: value for name, value in every.items() if math.isfinite(value)}
 
 
+def _checked(name: str, samples: Sequence[Sample]) -> list[float]:
+    """A check of the completions; NaN for samples whose prompt has no reference."""
+    return [
+        math.nan
+        if not one.reference
+        else CHECKS[name]([one.prompt], [one.reference], [one.completion])[0]
+        for one in samples
+    ]
+
+
 def _own(name: str, samples: Sequence[Sample]) -> list[float]:
-    given: Any = load_function(name, "filter")(
-        [sample.prompt for sample in samples], [sample.completion for sample in samples]
-    )
+    function = own_check(name, "filter")
+    texts: list[Sequence[Any]] = [
+        [one.prompt for one in samples],
+        [one.reference for one in samples],
+        [one.completion for one in samples],
+    ]
+    if not _takes(function, len(texts)):
+        del texts[1]
+    given: Any = function(*texts)
     values = list(given) if isinstance(given, Iterable) else [given]
     for value in values:
         if not is_score(value):
@@ -79,3 +100,14 @@ def _own(name: str, samples: Sequence[Sample]) -> list[float]:
     if len(values) != len(samples):
         raise InputError(f"filter {name!r}: gave {len(values)} numbers for {len(samples)} samples")
     return [float(value) for value in values]
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """True if a function takes so many positional arguments, or does not say."""
+    try:
+        signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        pass
+    return True

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fitness.checks import Reference
+from fitness.data.prompts import NO_PROMPTS, Prompts
 from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 from fitness.errors import InputError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from fitness.models.base import Base
 
 
+SAMPLES = 200  # by default, in all
 BLOCK = 32  # samples computed together: always those of the same numbers
 # Kind of beginning of a sample, by the setting with its weight.
 BEGUN: Mapping[str, Begun] = {
@@ -34,7 +37,23 @@ class Generation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    samples: Annotated[int, Field(ge=1, le=10**7, description="Samples in all.")] = 200
+    samples: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10**7,
+            description="Samples in all. Default: 200, or `per_prompt` of every prompt.",
+        ),
+    ] = None
+    per_prompt: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Samples of each prompt, prompt after prompt; from_prompts is then 1 and "
+            "the other weights are 0. Default: each sample draws its prompt at random.",
+        ),
+    ] = None
     from_prompts: Annotated[
         float, Field(ge=0, description="Weight of samples that continue given prompts.")
     ] = 0.0
@@ -57,11 +76,29 @@ class Generation(BaseModel):
         float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
     ] = 0.95
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_prompts_alone(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("per_prompt") is not None:
+            return {"from_prompts": 1.0, "from_documents": 0.0, **given}
+        return given
+
     @model_validator(mode="after")
     def _some_beginning(self) -> Self:
-        if not sum(_weights(self).values()):
-            raise ValueError(f"{', '.join(_weights(self))} are all 0; raise one")
+        weights = _weights(self)
+        if not sum(weights.values()):
+            raise ValueError(f"{', '.join(weights)} are all 0; raise one")
+        others = [name for name in weights if name != "from_prompts" and weights[name]]
+        if self.per_prompt and others:
+            raise ValueError(
+                f"per_prompt is {self.per_prompt}, so that all samples continue prompts, and "
+                f"{others[0]} is {weights[others[0]]:g}; leave one of them out"
+            )
         return self
+
+    def count(self, prompts: int) -> int:
+        """Samples in all, where there are so many prompts."""
+        return self.samples or (self.per_prompt * prompts if self.per_prompt else SAMPLES)
 
     def forward(self) -> Self:
         """Settings without infilling, for a model not trained for it; by default from documents."""
@@ -75,25 +112,26 @@ def write(
     base: "Base",
     settings: Generation,
     *,
-    prompts: Sequence[str] = (),
+    prompts: Prompts = NO_PROMPTS,
     documents: Sequence[str] = (),
     individual: int,
     seed: int,
     round: int = 1,
     first: int = 0,
 ) -> list[Sample]:
-    """Generate `settings.samples` samples with the model of `base`, from number `first` on.
+    """Generate as many samples as `settings` say with the model of `base`, from number `first` on.
 
     Each draws its kind of beginning by the weights of `settings`, and then a prompt or a document,
-    all equally likely. A sample depends only on its number and the seed: on the CPU, a pool
-    generated in parts is bit for bit the same as at once. For that, blocks of BLOCK numbers are
-    always computed whole, since the last digits of a row depend on the other rows of its batch. A
-    prompt too long for the model's context loses its beginning, in the sample too. Raises
+    all equally likely; with `per_prompt`, number n has prompt n // per_prompt, and after the last
+    prompt comes the first again. A sample depends only on its number and the seed: on the CPU, a
+    pool generated in parts is bit for bit the same as at once. For that, blocks of BLOCK numbers
+    are always computed whole, since the last digits of a row depend on the other rows of its batch.
+    A prompt too long for the model's context loses its beginning, in the sample too. Raises
     InputError if there is no prompt or document to draw from.
     """
     sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
     desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
-    end = first + settings.samples
+    end = first + settings.count(len(prompts.prompts))
     return [
         sample
         for block in range(first // BLOCK * BLOCK, end, BLOCK)
@@ -108,6 +146,7 @@ class _Beginning(NamedTuple):
     prompt: str
     context: list[int]  # the tokens before its completion, when that is decoded
     suffix: str = ""
+    reference: Reference = ""
 
     @property
     def way(self) -> Way:
@@ -116,11 +155,14 @@ class _Beginning(NamedTuple):
 
 @dataclass(frozen=True)
 class _Desk:
-    """Model and settings of a generation; `texts` by the setting whose weight draws from them."""
+    """Model and settings of a generation; `texts` by the setting whose weight draws from them.
+
+    Each text comes with the reference of its prompt.
+    """
 
     base: "Base"
     settings: Generation
-    texts: Mapping[str, Sequence[str]]
+    texts: Mapping[str, Sequence[tuple[str, Reference]]]
     sentinels: Sentinels | None
 
     def block(self, first: int, individual: int, seed: int, round: int) -> list[Sample]:
@@ -128,7 +170,7 @@ class _Desk:
         tokenizer, settings = self.base.tokenizer, self.settings
         numbers = range(first, first + BLOCK)
         ends = ending_tokens(self.base.model, tokenizer)
-        began = [self._beginning(_randomness(seed, number)) for number in numbers]
+        began = [self._beginning(number, _randomness(seed, number)) for number in numbers]
         answers = continued_apart(
             self.base.model,
             [one.tokens for one in began],
@@ -150,16 +192,19 @@ class _Desk:
                 suffix=one.suffix,
                 ended=answer.end is not None,
                 end=turn_end(tokenizer, answer.end),
+                reference=one.reference,
             )
             for one, answer in zip(began, answers, strict=True)
         ]
 
-    def _beginning(self, rng: np.random.Generator) -> _Beginning:
+    def _beginning(self, number: int, rng: np.random.Generator) -> _Beginning:
         """Draw the beginning of a sample, shortened to fit the model's context."""
         weights = _weights(self.settings)
         shares = np.array(list(weights.values())) / sum(weights.values())
         chosen = list(weights)[rng.choice(len(shares), p=shares)]
-        text = self.texts[chosen][int(rng.integers(len(self.texts[chosen])))]
+        texts, each = self.texts[chosen], self.settings.per_prompt
+        place = number // each % len(texts) if each else int(rng.integers(len(texts)))
+        text, reference = texts[place]
         opening = opening_tokens(self.base.tokenizer)
         room = room_for_text(self.base.model, opening, self.settings.max_new_tokens)
         if chosen == "infill":
@@ -170,9 +215,8 @@ class _Desk:
         own, _ = prompt_tokens(self.base.tokenizer, text, opening)
         if not (isinstance(text, Rendered) and tokens[: len(own)] == own):
             tokens = own + tokens
-        return _Beginning(
-            BEGUN[chosen], tokens or [self.base.tokenizer.eos_token_id], prompt, tokens
-        )
+        shown = tokens or [self.base.tokenizer.eos_token_id]
+        return _Beginning(BEGUN[chosen], shown, prompt, tokens, reference=reference)
 
     def _gap(self, text: str, room: int, rng: np.random.Generator) -> _Beginning:
         """Draw a passage around a gap in a text, shortened at its two ends to fit the context."""
@@ -203,14 +247,18 @@ def _weights(settings: Generation) -> dict[str, float]:
 
 
 def _texts(
-    settings: Generation, prompts: Sequence[str], documents: Sequence[str]
-) -> dict[str, Sequence[str]]:
-    """Texts to continue, by setting. Raises InputError if a positive weight has none."""
-    texts: dict[str, Sequence[str]] = {
-        "from_prompts": prompts,
-        "from_documents": documents,
-        "from_nothing": [""],
-        "infill": [text for text in documents if len(words(text, 3)) == 3],
+    settings: Generation, prompts: Prompts, documents: Sequence[str]
+) -> dict[str, Sequence[tuple[str, Reference]]]:
+    """Texts to continue with their references, by setting.
+
+    Raises InputError if a positive weight has none.
+    """
+    gaps = [text for text in documents if len(words(text, 3)) == 3]
+    texts: dict[str, Sequence[tuple[str, Reference]]] = {
+        "from_prompts": list(zip(prompts.prompts, prompts.references, strict=True)),
+        "from_documents": [(text, "") for text in documents],
+        "from_nothing": [("", "")],
+        "infill": [(text, "") for text in gaps],
     }
     missing = {"from_prompts": "prompts", "from_documents": "documents"}
     for name, weight in _weights(settings).items():

@@ -1,8 +1,8 @@
 """Rewards: numbers for the answers in a group of answers to one prompt, higher is better.
 
-A user's own reward is `module:function`, called as function(prompts, references, outputs) with
-lists of texts; it returns a number for each output. The first line of a reward's docstring is its
-entry in the reference.
+Every check of answers (`fitness.checks`) is a reward too. A user's own is `module:function` or
+`command:PROGRAM ARGUMENT`, called with lists of prompts, references and outputs; it returns a
+number for each output. The first line of a reward's docstring is its entry in the reference.
 """
 
 import math
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from fitness.checks import CHECKS, own_check
 from fitness.errors import InputError
-from fitness.plugins import load_function
 from fitness.suggest import did_you_mean, listed
-from fitness.text import grams, plain, repeated, share
+from fitness.text import grams, repeated, share
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,6 @@ def diversity(group: Group) -> Sequence[float]:
     return [1 - share(sum(had[pair] > 1 for pair in one), len(one)) for one in pairs]
 
 
-def exact_match(group: Group) -> Sequence[float]:
-    """1 if it equals the reference but for case and white space, else 0."""
-    return [float(plain(output) == plain(group.reference)) for output in group.outputs]
-
-
 def length(group: Group) -> Sequence[float]:
     """Less its tokens as a share of the longest answer: a penalty."""
     return [-len(tokens) / group.longest for tokens in group.tokens]
@@ -67,8 +62,18 @@ def repetition(group: Group) -> Sequence[float]:
     return [-repeated(tokens) for tokens in group.tokens]
 
 
+def _checked(check: Callable[..., Sequence[float]]) -> Callable[["Group"], Sequence[float]]:
+    def reward(group: Group) -> Sequence[float]:
+        count = len(group.outputs)
+        return check([group.prompt] * count, [group.reference] * count, list(group.outputs))
+
+    reward.__doc__ = f"Answer: {getattr(check, 'description', '')}."
+    return reward
+
+
 REWARDS: Mapping[str, Callable[[Group], Sequence[float]]] = {
-    one.__name__: one for one in (fluency, relevance, diversity, exact_match, length, repetition)
+    **{one.__name__: one for one in (fluency, relevance, diversity, length, repetition)},
+    **{name: _checked(check) for name, check in CHECKS.items()},
 }
 
 
@@ -81,7 +86,7 @@ def check_reward(name: str) -> None:
             f"reward {name!r}: unknown, there are {listed(REWARDS)}, and your own as "
             f"module:function{did_you_mean(name, REWARDS)}"
         )
-    load_function(name, "reward")
+    own_check(name, "reward")
 
 
 CLIP = 10.0  # of the sum either way, so that one answer does not outweigh its batch
@@ -99,10 +104,7 @@ def rewards(group: Group, weights: dict[str, float], *, clip: float = CLIP) -> l
 
 def _own(name: str, group: Group) -> list[float]:
     count = len(group.outputs)
-    given: Any = load_function(name, "reward")(
-        [group.prompt] * count, [group.reference] * count, list(group.outputs)
-    )
-    values = list(given)
+    values: list[Any] = list(_checked(own_check(name, "reward"))(group))
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise InputError(f"reward {name!r}: gave {value!r}; it must give finite numbers")

@@ -77,7 +77,7 @@ class Kinds:
         self._others = list(chain.from_iterable(map(cut, texts("held_out/general.selection"))))
         self._words = " ".join(texts("sources/jargon")).split()
         self._prompts = [
-            sample(prompt, " " + reference)
+            sample(prompt, f" {reference}")
             for asked in (prompts_of("jargon"), prompts_of("categories"))
             for prompt, reference in zip(asked.prompts, asked.references, strict=True)
         ]

@@ -25,7 +25,7 @@ OBJECTIVE = peers.OBJECTIVE
 
 def quickstart(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     asked = peers.spec(options.evaluations, options.tokens or peers.TOKENS, seed)
-    return {**asked, "domains": _with_unseen(asked["domains"])}
+    return {**asked, "domains": with_unseen(asked["domains"])}
 
 
 def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         **asked,
         "model": {"base": str(options.model.resolve()), "dtype": "bfloat16"},
         "sources": {name: asked["sources"][name] for name in names},
-        "domains": _with_unseen({"target": domains["jargon"], "general": domains["general"]}),
+        "domains": with_unseen({"target": domains["jargon"], "general": domains["general"]}),
         "recipe": {
             **asked["recipe"],
             "adapter": "lora",
@@ -55,7 +55,7 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     }
 
 
-def _with_unseen(domains: Mapping[str, Any]) -> dict[str, Any]:
+def with_unseen(domains: Mapping[str, Any]) -> dict[str, Any]:
     test = domains["target"]["test"]
     return {**domains, "unseen": {"selection": test, "test": test}}
 

@@ -1,11 +1,12 @@
 """Drivers killed at random moments: the run ends as if nothing had happened.
 
-8 times in all, or as often as EVOMIX_KILLS says, then in rounds as well.
+8 times in all, or as often as EVOMIX_KILLS says, then in rounds and with a proxy as well.
 """
 
 import os
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
@@ -16,30 +17,40 @@ import tests.evo.rounds.scenario as small
 from fitness.evaluation import Task
 from tests.evo.driving import LEDGER, evo, facts_written, start
 from tests.evo.facts import read
+from tests.evo.proxies import scenario as proxied
 from tests.evo.rounds.test_loop import plain
 from tests.evo.search.test_loop import InProcess, outcome, search
 from tests.evo.toy import write_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*torn last line")]
 EVALUATIONS = 120
-SLOW = {"TOY_SECONDS": 0.1}
 KILLS = int(os.environ.get("EVOMIX_KILLS", "8"))
+MANY = pytest.mark.skipif(KILLS < 12, reason="stand-ins are killed everywhere; EVOMIX_KILLS=60")
+SLOW: dict[str, Any] = {"TOY_SECONDS": 0.1}
 
 
-def killed(spec: Path, run: Path, watched: Path, *, kills: int, seed: int, **harm: Any) -> None:
+def killed(
+    spec: Path,
+    run: Path,
+    *watched: Path,
+    kills: int,
+    seed: int,
+    more: Sequence[object] = (),
+    **harm: Any,
+) -> None:
     """Launch, and kill and resume so many times; then let it end.
 
     Half of the kills come at any moment from the start on, half soon after something was written
-    to the ledger of `watched`, when evaluations run. Every third leaves a torn line. What was
+    to a ledger of `watched`, when evaluations run. Every third leaves a torn line. What was
     written stays as it is.
     """
     rng, kept = random.Random(seed), b""
-    line: tuple[object, ...] = ("launch", spec, "--run", run)
+    line: tuple[object, ...] = ("launch", spec, *more, "--run", run)
     for kill in range(kills):
         driver = start(*line, **harm)
         if kill % 2:
-            written = facts_written(watched)
-            while facts_written(watched) == written and driver.poll() is None:
+            written = [facts_written(one) for one in watched]
+            while [facts_written(one) for one in watched] == written and driver.poll() is None:
                 _wait(driver, 0.02)
         _wait(driver, rng.uniform(0, 0.3 if kill % 2 else 8))
         assert driver.poll() is None, f"ended before kill {kill}: {driver.communicate()[0]}"
@@ -98,7 +109,7 @@ def test_a_search_in_buckets_killed_at_any_moments_ends_the_same(tmp_path: Path)
     assert outcome(run) == outcome(whole)
 
 
-@pytest.mark.skipif(KILLS < 12, reason="rounds/test_loop.py kills in every phase; EVOMIX_KILLS=60")
+@MANY
 def test_rounds_killed_at_any_moments_end_the_same(tmp_path: Path) -> None:
     """Real fine-tunes, samples and filters."""
     spec = small.spec(tmp_path)
@@ -108,3 +119,29 @@ def test_rounds_killed_at_any_moments_end_the_same(tmp_path: Path) -> None:
     assert plain(run) == plain(whole)
     for number in (1, 2):
         once_each(run / f"round-{number}")
+
+
+@MANY
+def test_a_search_that_learns_from_all_there_is_killed_at_any_moments_ends_the_same(
+    tmp_path: Path,
+) -> None:
+    """Real fine-tunes: an aggregate, a prior, a proxy, experts, simulations, an earlier search."""
+    changes = (
+        ("simulate: off", "simulate: 8"),
+        ("high: 6e-3, log: true", "high: 6e-3, log: true, prior: {at: 1e-3, strength: weak}"),
+        ("{target/loss: minimize}", "{quality: minimize}"),
+        ("baselines", "aggregates: {quality: {mean: ['*/loss']}}\nbaselines"),
+        ("evaluations: 6", "evaluations: 12"),
+    )
+    base = proxied.grown(tmp_path / "larger")
+    spec = proxied.spec(tmp_path, base, *changes)
+    earlier, whole, run = (tmp_path / name for name in ("earlier", "whole", "run"))
+    for to, seed in ((earlier, ["--set", "seed=9"]), (whole, ["--from", earlier])):
+        done = evo("launch", spec, *seed, "--run", to)
+        assert done.returncode == 0, done.stderr
+    assert {"simulation", "imported"} <= {fact["fact"] for fact in read(whole)}
+    ledgers = (run, run / "proxy-1")
+    killed(spec, run, *ledgers, kills=KILLS // 3, seed=4, more=("--from", earlier))
+    for part in (".", "proxy-1"):
+        once_each(run / part)
+        assert outcome(run / part) == outcome(whole / part)

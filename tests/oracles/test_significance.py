@@ -11,8 +11,8 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from evo.significance import Result, Sample, bootstrap_error, difference
 from fitness.data.prompts import Prompts
-from fitness.evaluate.items import MOST, answer_items, class_items, items, text_items
-from fitness.metrics import jackknife
+from fitness.evaluate.items import MOST, class_items, items, text_items
+from fitness.metrics import jackknife, score
 
 values = st.lists(st.integers(-1000, 1000).map(lambda n: n / 64), min_size=2, max_size=6)
 
@@ -177,12 +177,13 @@ def test_macro_scores_and_chrf_by_item_come_to_the_libraries_values() -> None:
     assert mean(found["loss"]["sums"], found["loss"]["weights"]) == pytest.approx(loss, 1e-4)
     references = ["a hacker writes code", "the cat sat", "all of it"] * 20
     outputs = ["a hacker wrote code", "the dog sat there", "none"] * 20
-    by_prompt = answer_items(
-        ("chrf", "exact_match", "distinct_1"), Prompts(references, references), outputs
+    scores = score(
+        ("chrf", "exact_match", "distinct_1"), Prompts(references, [*references]), outputs
     )
-    assert set(by_prompt) == {"chrf", "exact_match"}
+    each = {name: one.each for name, one in scores.items() if one.each is not None}
+    assert each.keys() == {"chrf", "exact_match"}
     whole = CHRF().corpus_score(outputs, [references]).score
-    assert np.mean(by_prompt["chrf"]["sums"]) == pytest.approx(whole, rel=0.02)
+    assert np.mean(each["chrf"]) == pytest.approx(whole, rel=0.02)
 
 
 def test_the_jackknife_of_a_mean_is_its_items() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fitness.data.thresholds import band, missing_scores, passing, passing_all
 from fitness.errors import InputError
-from fitness.filters import CONTAMINATION, FILTERS
+from fitness.filters import FILTERS
 from fitness.recipe import Recipe, idle
 from fitness.samples.yields import EXAMPLES, columns, yields
 from tests.fitness.samples.pools import good, numbered, sample
@@ -34,7 +34,10 @@ def of(recipe: Recipe, name: str, values: list[float] | np.ndarray) -> list[bool
 def test_the_defaults_keep_every_sample_whatever_it_scored() -> None:
     assert of(Recipe(), "realness", [0.1, float("nan"), 0.9]) == [True] * 3
     assert passing_all(Recipe(), {}, 2).tolist() == [True, True]
-    assert all(band(Recipe(), name) == (0, 1) for name in {*FILTERS, "rhyme"} - {CONTAMINATION})
+    cutting = {name for name, one in FILTERS.items() if one.threshold}
+    assert all(band(Recipe(), name) == (0, 1) for name in {*cutting, "rhyme"})
+    for name in FILTERS.keys() - cutting:
+        assert of(Recipe(), name, [0.0, 1.0]) == [True] * 2
 
 
 def test_shares_keep_the_side_that_is_better() -> None:

@@ -28,7 +28,7 @@ from tests.fitness.samples.pools import JARGON, good, sample
 def test_every_filter_scores_every_sample_and_each_score_is_one_that_recipes_know(
     base: Base,
 ) -> None:
-    pool = good(6)
+    pool = [replace(one, reference="1") for one in good(6)]
     drafts = [Item(one.prompt, (Draft(one.completion),)) for one in pool]
     judged = singles(LEAST)
     given = Given(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample
 from fitness.errors import InputError
 from fitness.inference.sampling import continued_apart
@@ -16,7 +17,7 @@ from fitness.samples.passages import around
 from fitness.samples.write import BLOCK, Generation, write
 
 DOCUMENTS = ["abbrev: n. Common abbreviation for this", "bug: n. An unwanted property of a program"]
-PROMPTS = ["Category: artifact\n"]
+PROMPTS = Prompts(["Category: artifact\n"], [""])
 
 
 def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -> None:
@@ -40,7 +41,8 @@ def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -
 
 
 def test_what_is_written_in_parts_is_what_is_written_at_once(base: Base) -> None:
-    settings = Generation(samples=2 * BLOCK + 6, from_nothing=1, from_prompts=1, max_new_tokens=6)
+    count = 2 * BLOCK + 6
+    settings = Generation(from_nothing=1, from_prompts=1, max_new_tokens=6)
 
     def written(first: int, samples: int) -> list[Sample]:
         part = settings.model_copy(update={"samples": samples})
@@ -48,11 +50,37 @@ def test_what_is_written_in_parts_is_what_is_written_at_once(base: Base) -> None
             base, part, prompts=PROMPTS, documents=DOCUMENTS, individual=0, seed=3, first=first
         )
 
-    whole = written(0, settings.samples)
+    whole = written(0, count)
     assert len({one.completion for one in whole}) > BLOCK
     for cuts in ([0, 1, 5, BLOCK, 70], [0, BLOCK + 3, 2 * BLOCK, 70]):
         parts = [written(a, b - a) for a, b in itertools.pairwise(cuts)]
         assert [one for part in parts for one in part] == whole
+
+
+def test_each_prompt_gets_as_many_samples_with_its_reference(base: Base) -> None:
+    prompts = Prompts(["bug: ", "hack: "], [("n.", "v."), ""])
+    settings = Generation(per_prompt=3, max_new_tokens=4)
+    found = write(base, settings, prompts=prompts, individual=0, seed=1)
+    assert [one.prompt for one in found] == ["bug: "] * 3 + ["hack: "] * 3
+    assert [one.reference for one in found] == [("n.", "v.")] * 3 + [""] * 3
+    assert len({one.completion for one in found}) > 2, "each is sampled anew"
+    again = settings.model_copy(update={"samples": 8})
+    longer = write(base, again, prompts=prompts, individual=0, seed=1)
+    assert longer[:6] == found
+    assert [one.prompt for one in longer[6:]] == ["bug: "] * 2, "the prompts begin again"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_prompt": 2, "from_documents": 1}, "from_documents is 1; leave one of them out"),
+        ({"per_prompt": 0}, "greater than or equal to 1"),
+        ({"from_documents": 0}, "are all 0"),
+    ],
+)
+def test_beginnings_that_contradict_each_other_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Generation.model_validate(settings)
 
 
 def test_a_row_is_sampled_by_its_numbers_alone(base: Base) -> None:
@@ -85,11 +113,11 @@ def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(
     monkeypatch.setattr("fitness.samples.write.BLOCK", 2)
     long = "Grüße, " * 400 + "and so on: ü"
     settings = Generation(samples=1, from_prompts=1, from_documents=0, max_new_tokens=8)
-    (cut,) = write(base, settings, prompts=[long], individual=0, seed=0)
+    (cut,) = write(base, settings, prompts=Prompts([long], [""]), individual=0, seed=0)
     assert long.endswith(cut.prompt)
     room = base.model.config.max_position_embeddings - settings.max_new_tokens
     assert room - 4 < len(base.tokenizer(cut.prompt)["input_ids"]) <= room + 1
-    (again,) = write(base, settings, prompts=[cut.prompt], individual=0, seed=0)
+    (again,) = write(base, settings, prompts=Prompts([cut.prompt], [""]), individual=0, seed=0)
     assert again == cut
 
 
