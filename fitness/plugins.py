@@ -8,7 +8,6 @@ from typing import Any
 from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 
-
 COMMAND = "command:"  # begins the name of a program that checks answers
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from evo.config.base_section import Name, Section
 from fitness.data.kinds import Kind
+from fitness.data.requirements import Requirements
 from fitness.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation
 
@@ -19,7 +20,7 @@ JUDGED: Mapping[str, Kind] = {  # sources made of people's feedback, with their 
 PEOPLE = "people"
 
 
-class Rounds(Section):
+class Rounds(Requirements, Section):
     """Repeated rounds: search, generate with the best models, filter; the pool is a new source."""
 
     limit: int = Field(default=3, ge=1, description="Largest number of rounds.")
@@ -69,11 +70,12 @@ class Rounds(Section):
         description="Smallest share of tokens of human text; the pool may have the rest.",
     )
     diversity: float = Field(
-        default=0.6,
+        default_factory=lambda given: 0.0 if given.get("require") else 0.6,
         ge=0,
         le=1,
         description="Threshold for collapse: distinct word pairs in a round's samples, as a share "
-        "of those in as much real text. Below it the round's samples are left out of the pool.",
+        "of those in as much real text. Below it the round's samples are left out of the pool. "
+        "Default: 0.6, or 0 with `require`, since right answers may well be alike.",
     )
     judgements: int = Field(
         default=0,

@@ -46,7 +46,7 @@ def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> D
     if not faults:  # all evaluation texts can be read
         unclean = None
         with faults.noted():
-            unclean = pools.contaminated_in(config, prompts, Path.cwd())
+            unclean = pools.left_out_of(config, prompts, Path.cwd())
     sources = _sources(config, folder, head, unclean, faults)
     for name, file in sources.items():
         with faults.noted():

@@ -1,13 +1,13 @@
-"""Checks of the pools of generated samples among the sources: contamination and scores."""
+"""Checks of pools of generated samples: contamination, requirements and scores."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from evo.config import SearchConfig
-from fitness.data.documents import records
+from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
-from fitness.data.samples import sample_in
+from fitness.data.samples import Sample, sample_in
 from fitness.data.sources import TokenFile
 from fitness.data.thresholds import missing_scores, score_of_field
 from fitness.errors import InputError
@@ -18,12 +18,14 @@ from fitness.samples.references import evaluated_texts
 from fitness.suggest import listed
 
 
-def contaminated_in(
+def left_out_of(
     config: SearchConfig, prompts: Mapping[str, Mapping[Split, Prompts]], base: Path
 ) -> dict[str, set[str]]:
-    """Ids of contaminated samples, by source: those that contain evaluation texts of this search.
+    """Ids of the samples that are not trained on, by source; InputError where none is left.
 
-    Computed anew, whatever scores a pool has: it may come from a search with other held-out texts.
+    These contain evaluation texts of this search, miss a requirement, or are too many of a prompt.
+    Contamination is computed anew, whatever scores a pool has: it may come from a search with
+    other held-out texts.
     """
     pools = {name: source for name, source in config.sources.items() if source.kind == "sample"}
     if not pools:
@@ -37,8 +39,9 @@ def contaminated_in(
             samples = [sample_in(record, where) for where, record in records(pool, base)]
         except InputError as error:
             raise InputError(f"sources.{name}: {error}") from error
-        found[name] = contaminated(samples, evaluated)
-        left = sum(sample.id not in found[name] for sample in samples)
+        dirty = contaminated(samples, evaluated)
+        found[name] = dirty | _missed(name, pool, samples, dirty)
+        left = sum(sample.id not in dirty for sample in samples)
         if left < len(samples):
             warnings.warn(
                 f"sources.{name}: {len(samples) - left} of its {len(samples)} samples contain text "
@@ -51,6 +54,23 @@ def contaminated_in(
                 "prompts); generate from other prompts"
             )
     return found
+
+
+def _missed(name: str, pool: Source, samples: Sequence[Sample], dirty: Collection[str]) -> set[str]:
+    """Ids of the samples that miss a requirement or are too many. InputError if none is left."""
+    scores = sorted({score for one in samples for score in one.scores})
+    if missing := pool.missing(scores):
+        raise InputError(
+            f"sources.{name}: requires the score {missing}, which its samples do not have, they "
+            f"have {listed(scores) if scores else 'none'}; score them with this filter"
+        )
+    left = {one.id for one in pool.learned(samples, without=dirty)}
+    if not left and len(dirty) < len(samples):
+        raise InputError(
+            f"sources.{name}: none of its {len(samples)} samples meets what it requires, "
+            f"{', '.join(f'{one}: {wanted}' for one, wanted in pool.require.items())}"
+        )
+    return {one.id for one in samples} - left
 
 
 def check_scores(config: SearchConfig, name: str, file: TokenFile) -> None:

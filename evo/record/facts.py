@@ -288,6 +288,7 @@ class Pool(TypedDict):
 
     written: NotRequired[Count]
     contaminated: NotRequired[Count]
+    met: NotRequired[Count]
     diversity: NotRequired[dict[str, float]]
     collapsed: NotRequired[bool]
     pool: NotRequired[Count]

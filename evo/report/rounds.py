@@ -115,6 +115,7 @@ def _pools(over: Sequence[Round]) -> Table:
                 str(one.number),
                 f"{pool['written']:,}",
                 f"{pool['contaminated']:,}",
+                f"{pool.get('met', pool['written']):,}",
                 f"{varied['distinct_ratio']:.2f}",
                 f"{varied['entropy_ratio']:.2f}",
                 f"{varied['self_bleu']:.3f} ({varied['self_bleu_real']:.3f})",
@@ -123,11 +124,13 @@ def _pools(over: Sequence[Round]) -> Table:
                 f"{pool['judgements']:,}",
             ]
         )
-    head = ["after round", "written", "contaminated", "distinct pairs", "entropy", "self-BLEU"]
+    head = ["after round", "written", "contaminated", "meet `require`"]
+    head += ["distinct pairs", "entropy", "self-BLEU"]
     caption = (
-        "Contaminated samples contain held-out text and are never trained on. Distinct pairs "
-        "of words and the entropy of words as shares of those of as much real text; self-BLEU, "
-        "similarity to one another, with that of real text in brackets. Collapsed ones are omitted."
+        "Contaminated samples contain held-out text and are never trained on, nor are those that "
+        "miss what `rounds.require` says. Distinct pairs of words and the entropy of words as "
+        "shares of those of as much real text; self-BLEU, similarity to one another, with that of "
+        "real text in brackets. Collapsed ones are omitted."
     )
     return Table("The pool", caption, [*head, "left out", "in the pool", "judgements"], rows)
 

@@ -28,9 +28,10 @@ class Yield:
 
     written: int
     contaminated: int
+    met: int  # that meet the requirements of the rounds
     diversity: Mapping[str, float]
     collapsed: bool
-    pool: int  # samples in the pool after it
+    pool: int  # samples of the pool after it that may be trained on
 
 
 def real_texts(
@@ -89,8 +90,9 @@ def pooled(
     kept = judge(once([*earlier, *([] if collapsed else samples)]))
     write_samples(to, kept)
     dirty = sum(map(is_contaminated, samples))
-    clean = len(kept) - sum(map(is_contaminated, kept))
-    return Yield(len(samples), dirty, measured, collapsed, clean)
+    left = rounds.learned(kept, without={one.id for one in kept if is_contaminated(one)})
+    met = len(rounds.met(samples))
+    return Yield(len(samples), dirty, met, measured, collapsed, len(left))
 
 
 def once(samples: Iterable[Sample]) -> list[Sample]:

@@ -10,6 +10,7 @@ from evo.config.genomes import baseline_names
 from evo.config.rounds import JUDGED, POOL
 from fitness.data.documents import Source
 from fitness.data.kinds import Kind
+from fitness.data.requirements import Requirements
 from fitness.data.thresholds import score_of_field
 from fitness.filters import FILTERS
 from population.space import Simplex
@@ -43,6 +44,9 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     assert config.rounds is not None
     kinds: dict[str, Kind] = {POOL: "sample", **JUDGED}
     new = {name: Source(path=str(path), kind=kinds[name]) for name, path in legacy.files.items()}
+    if POOL in new:
+        wanted = {name: getattr(config.rounds, name) for name in Requirements.model_fields}
+        new[POOL] = new[POOL].model_copy(update=wanted)
     most = 1.0 - config.rounds.real_share
     genome = {
         name: widened(gene, tuple(new), most) if isinstance(gene, Simplex) else gene

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from fitness.data import hub
 from fitness.data.formats import (
@@ -25,6 +25,7 @@ from fitness.data.formats import (
 )
 from fitness.data.kinds import Kind, check_columns
 from fitness.data.readers import FORMATS, SUFFIXES, FormatName
+from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
 from fitness.suggest import brief, did_you_mean, listed, shortened
 
@@ -33,7 +34,7 @@ Half = Literal["selection", "test"]
 PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
 
 
-class Source(BaseModel):
+class Source(Requirements):
     """One named data set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,13 @@ class Source(BaseModel):
     limit: Annotated[
         int | None, Field(ge=1, description="Read at most this many documents, from the first.")
     ] = None
+
+    @model_validator(mode="after")
+    def _of_samples(self) -> Self:
+        given = [name for name in Requirements.model_fields if getattr(self, name)]
+        if self.kind != "sample" and given:
+            raise ValueError(f"{given[0]} is for sources of kind sample, this one is {self.kind}")
+        return self
 
 
 class Piece(NamedTuple):

@@ -6,12 +6,14 @@ from evo.config.file import Problem, unknown
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import JUDGED, PEOPLE, POOL
 from evo.config.sections import SearchConfig
+from fitness.checks import CHECKS
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.feedback.judgements import by_judge
 from fitness.filters import FILTERS, check_filter
-from fitness.plugins import load_function
+from fitness.plugins import function_name, load_function
 from fitness.recipe import Recipe
+from fitness.suggest import listed
 
 
 def rounds(config: SearchConfig) -> Problems:
@@ -64,6 +66,14 @@ def filters(config: SearchConfig) -> Problems:
         yield Problem(("rounds", "second"), message)
     judged = ("reward", "rating") if section.judgements else ()
     scores = {*section.filters, *judged}
+    if missing := section.missing(map(function_name, scores)):
+        message = f"no filter gives the score {missing}; add it to rounds.filters, which are "
+        yield Problem(("rounds", "require"), message + listed(section.filters))
+    if not section.prompts:
+        for index, name in enumerate(section.filters):
+            if name in CHECKS:
+                message = f"{name} needs prompts with references; name a JSONL in rounds.prompts"
+                yield Problem(("rounds", "filters", index), message)
     for place in ("genome", "recipe"):
         for name in getattr(config, place):
             score = score_of_field(name)
