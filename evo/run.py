@@ -41,6 +41,7 @@ class Round:
     then: Callable[[Requests], None]  # called after the comparison, before the run finishes
     recalled: Recalled  # looks up evaluations of earlier rounds
     first: bool = True
+    instead: Callable[[Decisions, Requests], None] | None = None  # of a search and its comparison
 
 
 MAY_CHANGE = (
@@ -190,8 +191,11 @@ def _drive(
         try:
             cost = cost_of(prepared.task)
             kept = Artifacts(artifacts)
-            winner = evolve(config, prepared.sizes, cost, decisions, requests, kept, guides)
-            compare(config, winner, decisions, requests)
+            if round is not None and round.instead is not None:
+                round.instead(decisions, requests)
+            else:
+                winner = evolve(config, prepared.sizes, cost, decisions, requests, kept, guides)
+                compare(config, winner, decisions, requests)
             if round is not None:
                 round.then(requests)
         except Stopped:
@@ -217,7 +221,10 @@ def _settled_as(begun: SearchConfig, config: SearchConfig) -> SearchConfig:
     if recipe.get("precision") == AUTO:
         recipe = {**recipe, "precision": begun.recipe.get("precision", AUTO)}
     search = config.search.model_copy(update=settled)
-    return config.model_copy(update={"search": search, "recipe": recipe})
+    budget = config.budget
+    if budget.epochs is not None and budget.epochs == begun.budget.epochs:
+        budget = budget.model_copy(update={"tokens": begun.budget.tokens})
+    return config.model_copy(update={"search": search, "recipe": recipe, "budget": budget})
 
 
 def check_new(config: SearchConfig, run: Path) -> None:

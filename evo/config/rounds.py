@@ -37,6 +37,11 @@ class Rounds(Requirements, Section):
         description="Model that the fine-tunes of each round start from: the `base` of the first "
         "round, or the `best` model of all rounds before.",
     )
+    first: Literal["search", "generate"] = Field(
+        default="search",
+        description="What comes first: a `search` over the sources, or in `generate` the untouched "
+        "base generates samples (round 0), which the search of round 1 may train on already.",
+    )
     writers: int = Field(
         default=3,
         ge=1,

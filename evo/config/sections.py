@@ -231,6 +231,9 @@ class Search(Section):
         return rungs
 
 
+Passes = Annotated[float, Field(gt=0, le=10_000)]
+
+
 class Budget(Section):
     """The budget of the search, in evaluations and training tokens."""
 
@@ -242,6 +245,12 @@ class Budget(Section):
     tokens: int = Field(
         ge=0,
         description="Training tokens of each fine-tune, met exactly; 0 where `parts` are merged.",
+    )
+    epochs: Passes | dict[Name, Passes] | None = Field(
+        default=None,
+        description="Passes after which a fine-tune ends, where that is before `tokens`: over all "
+        "sources together, or by source, as `{pool: 3}`; a mixture spreads as many tokens by its "
+        "shares. Default: `tokens` alone decide.",
     )
     patience: int | None = Field(
         default=None,

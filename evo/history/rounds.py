@@ -9,7 +9,7 @@ import pandas as pd
 
 from evo import history
 from evo.config.rounds import JUDGED, POOL
-from evo.history.comparison import WINNER, Tone, Verdict, plus_minus, result
+from evo.history.comparison import BASE, WINNER, Tone, Verdict, plus_minus, result
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.record.elapsed import running_time, sessions, with_present
 from evo.record.facts import Facts, Pool, mixture
@@ -40,7 +40,10 @@ def folder_of(run: Path, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Round:
-    """A round, from its own ledger; `fact` is its result in the run's ledger, or None before."""
+    """A round, from its own ledger; `fact` is its result in the run's ledger, or None before.
+
+    The winner of round 0, which has no search, is the untouched base.
+    """
 
     number: int
     folder: Path
@@ -55,14 +58,25 @@ class Round:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the winner's mixture: `real`, `generated`, and from `people`'s feedback."""
+        """Shares of the winner's mixture: `real`, `generated`, and from `people`'s feedback.
+
+        All 0 in round 0, in which nothing is trained.
+        """
+        if not self.number:
+            return {"real": 0.0, "generated": 0.0, "people": 0.0}
         shares = mixture(self.outcome.get("genome") or {})
         people = sum(shares.get(name, 0.0) for name in HUMAN)
         generated = shares.get(POOL, 0.0)
         return {"real": 1 - generated - people, "generated": generated, "people": people}
 
+    @property
+    def winner(self) -> str:
+        """Its winner among the contenders of its closing comparison."""
+        return WINNER if self.number else BASE
+
     def tested(self, contender: str, measurement: str) -> pd.Series | None:
-        """The row of the closing comparison, or None."""
+        """The row of the closing comparison, or None; the winner of round 0 is the base."""
+        contender = self.winner if contender == WINNER else contender
         rows = history.comparison(self.facts)
         found = rows[(rows["contender"] == contender) & (rows["measurement"] == measurement)]
         found = found[found["n"] > 0]
@@ -70,6 +84,8 @@ class Round:
 
     def selected(self, measurement: str) -> tuple[float, float]:
         """The winner's mean on the selection split, and its standard error."""
+        if not self.number:
+            return self.outcome["measurements"][measurement], float("nan")
         rows = history.scores(self.facts)
         row = rows[rows["individual"] == self.outcome["individual"]].iloc[0]
         column = history.Columns.of(self.facts).measurements[measurement]
@@ -80,7 +96,7 @@ def rounds(run: Path, facts: Facts) -> list[Round]:
     """Every round that was started, oldest first."""
     ended = {fact["round"]: fact for fact in over(facts)}
     found = []
-    for number in range(1, len(ended) + 2):
+    for number in range(max(ended, default=0) + 2):
         folder = folder_of(run, number)
         if (folder / FILE).is_file():
             found.append(Round(number, folder, read(folder), ended.get(number)))
@@ -167,18 +183,21 @@ def verdict(found: Sequence[Round]) -> Verdict:
         return Verdict("open", f"Round {top.number} has no value on the test split.", tuple(notes))
     told = f"{name} {plus_minus(value['mean'], value['total_error'])} on the test split"
     if len(ended) == 1:
-        return Verdict("open", f"One round is over; its winner reached {told}.", tuple(notes))
+        who = "its winner reached" if first.number else "the untouched base has"
+        return Verdict("open", f"One round is over; {who} {told}.", tuple(notes))
     if top.number == first.number:
+        than = "the first one, whose winner reached" if first.number else "the untouched base:"
         text = (
-            f"No later round found a better model than the first one, whose winner reached {told}: "
-            "generated data did not help here."
+            f"No later round found a better model than {than} {told}: generated data did not help "
+            "here."
         )
         return Verdict("bad", text, tuple(notes))
     share = top.shares["generated"]
-    now, then = (result(one.facts, WINNER, name) for one in (top, first))
+    now, then = (result(one.facts, one.winner, name) for one in (top, first))
     gain = difference(now, then, history.sign(first.facts, name))
+    other = "that of round 1" if first.number else "the untouched base"
     than = (
-        f"{abs(gain.margin):.4f} {'better' if gain.margin > 0 else 'worse'} than that of round 1 "
+        f"{abs(gain.margin):.4f} {'better' if gain.margin > 0 else 'worse'} than {other} "
         f"({plus_minus(before['mean'], before['total_error'])}; "
         f"{chance(gain.p) or 'one seed, so no standard error'})"
     )
@@ -219,7 +238,7 @@ def _warnings(one: Round, name: str) -> list[str]:
             f"Round {one.number}: its samples have {ratio:.0%} of the distinct pairs of words "
             "of real text; they were left out of the pool."
         )
-    row = one.tested(NOTHING_GENERATED, name)
+    row = one.tested(NOTHING_GENERATED, name) if one.number else None
     rivals = history.scores(one.facts)
     column = f"mixture.{POOL}"
     if row is None or column not in rivals or not row["margin"] <= 0:

@@ -18,6 +18,7 @@ from evo.planning import experts
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records
 from evo.prepare.overlap import overlap_warnings
+from evo.prepare.passes import epoch_tokens, passes_note, with_budget
 from evo.prepare.task import Prepared
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
@@ -70,6 +71,7 @@ class Outlook:
 
 def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     """Predict problems and work of a launch. Raises InputError if this machine cannot run it."""
+    given, config = config.budget.tokens, with_budget(config, prepared.task)
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
     rounded = config.form.reads_recipe and (rounds(config) or _open(config))
@@ -79,7 +81,8 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     if _open(config) and not math.isnan(cost):
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
-    notes = [*_population(config), *_idle(config), *_unused_priors(config)]
+    notes = [*passes_note(config, given), *_population(config), *_idle(config)]
+    notes += _unused_priors(config)
     settled_config = experts.settled(config, cost_of(prepared.task))
     notes += _simulation(config, settled_config)
     config = settled_config
@@ -150,9 +153,7 @@ def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
     given: Any = config.recipe.get("mixture") or {}
     found = {}
     for name, file in task.sources.items():
-        whole = file.kind == "label"  # a text is a sequence, however short
-        epoch = file.rows * task.held_out_length if whole else file.tokens
-        alone = config.budget.tokens / max(1, epoch)
+        alone = config.budget.tokens / max(1, epoch_tokens(file, task.held_out_length))
         share = float(given.get(name, 0.0)) if given else 1 / len(task.sources)
         found[name] = (share * alone, alone)
     return found

@@ -10,6 +10,7 @@ from evo.cluster.machine import check_temporary_folder
 from evo.config import SearchConfig, largest, possible
 from evo.config.resolve import reads_data
 from evo.prepare.data import read_data
+from evo.prepare.passes import budget_tokens
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
@@ -75,7 +76,7 @@ def prepare(config: SearchConfig) -> Prepared:
         config.prompts if config.form.reads_recipe else {},
         data.prompts,
         parts,
-        budget_tokens=config.budget.tokens,
+        budget_tokens=budget_tokens(config, data.sources),
         inherit_share=config.budget.inherit_share,
         held_out_length=longest,
         threads=resources.cpus,

@@ -139,6 +139,8 @@ def build_corpus(target: Path, downloads: Path) -> dict[str, list[str]]:
     }
     for name, part in parts.items():
         write(corpus / f"sources/{name}.jsonl", ({"text": text} for text in part["train"]))
+    train = category_prompts(parts["wordnet"]["train"])
+    write(corpus / "prompts/categories.train.jsonl", train)
     placed = {text for part in parts["wordnet"].values() for text in part}
     glosses = [text for text in documents["wordnet"] if text not in placed]
     for index, name in enumerate(SPLITS):

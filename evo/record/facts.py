@@ -300,7 +300,7 @@ class Round(TypedDict):
     """A finished round."""
 
     fact: Literal["round"]
-    round: Annotated[int, Field(ge=1, lt=2**31)]
+    round: Id  # 0: the untouched base
     individual: Id
     loss: NotRequired[FiniteFloat]
     violation: NotRequired[FiniteFloat]

@@ -31,7 +31,8 @@ EXAMPLE = 160  # characters
 def write(run: Path, facts: Facts) -> None:
     """Write report.html of the run, and of each round in its own folder."""
     found = told.rounds(run, facts)
-    for one in found:
+    searched = [one for one in found if one.number]
+    for one in searched:
         report.write(one.facts, one.folder / "report.html")
     verdict = told.verdict(found)
     said = {
@@ -39,7 +40,7 @@ def write(run: Path, facts: Facts) -> None:
         "verdict": verdict,
         "notes": (),
         "tables": tables(found),
-        "links": [(f"round {one.number}", f"{one.folder.name}/report.html") for one in found],
+        "links": [(f"round {one.number}", f"{one.folder.name}/report.html") for one in searched],
         "footer": "evo history RUN",
     }
     write_whole(run / "report.html", rendered("tables.html.j2", charts(found), said))
@@ -73,7 +74,8 @@ def tables(found: Sequence[Round]) -> list[Table]:
     over = [one for one in found if one.fact]
     made = [_quality(found), *([_pools(over)] if any("pool" in o.outcome for o in over) else [])]
     made += [table for one in over if (table := _yields(one, over)) is not None]
-    if over and (table := _samples(over[0], told.best(over))) is not None:
+    searched = [one for one in over if one.number]
+    if searched and (table := _samples(searched[0], told.best(searched))) is not None:
         made.append(table)
     return made
 

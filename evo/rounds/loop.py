@@ -20,7 +20,7 @@ from evo import config as configuration
 from evo import history, run
 from evo.config import Constraint, SearchConfig, measured_by
 from evo.config.checks import importing_from
-from evo.config.rounds import POOL
+from evo.config.rounds import POOL, Rounds
 from evo.config.sections import SEED_STEP
 from evo.export.model import export
 from evo.history.rounds import POOL_FILE, folder_of, over, rank
@@ -31,11 +31,12 @@ from evo.record.facts import Facts, Pool, mixture, typed
 from evo.record.facts import Round as RoundFact
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
-from evo.rounds import judging, pooling
+from evo.rounds import judging, opening, pooling
 from evo.rounds.recall import recall_of
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
 from evo.search.requests import Requests
+from fitness.checks import CHECKS, check_references
 from fitness.data.prompts import prompts_in
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
@@ -78,7 +79,7 @@ def check(config: SearchConfig) -> None:
     assert rounds is not None
     prepare(first_spec(config))
     if rounds.prompts:
-        prompts_in(Path(rounds.prompts), folders.locate(config.model.base))
+        _check_prompts(Path(rounds.prompts), rounds, folders.locate(config.model.base))
     judge = rounds.annotator.removeprefix(JUDGE) if by_judge(rounds.annotator) else ""
     for model in (rounds.second, "" if "://" in judge else judge):
         if model:
@@ -98,22 +99,36 @@ def check(config: SearchConfig) -> None:
         )
 
 
+def _check_prompts(file: Path, rounds: Rounds, base: Path) -> None:
+    """Raise InputError if a check among the filters has no reference, or one that it cannot use."""
+    prompts, checks = prompts_in(file, base), [name for name in rounds.filters if name in CHECKS]
+    if checks and "" in prompts.references:
+        place = prompts.references.index("") + 1
+        raise InputError(
+            f"rounds.prompts: {file}: prompt {place} has no reference, which {checks[0]} among "
+            "rounds.filters compares with; add it, or leave the filter out"
+        )
+    check_references(checks, prompts.references, f"rounds.prompts: {file}")
+
+
 def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watching) -> bool:
     assert config.rounds is not None
     done = over(typed(ledger.facts))
     if done and "pool" not in done[-1] and not _ended(config, done):
         done.pop()  # it was the last one under the old limit, and has generated no samples yet
     while not (why := _ended(config, done)):
-        number = len(done) + 1
+        number = _next(config, done)
         own = folder_of(folder, number)
         spec = _spec(config, folder, done)
         with watching(spec, own) as watch:
-            earlier = done if config.rounds.begin == "base" else []  # else the base differs
-            measured = [folder_of(folder, fact["round"]) for fact in earlier]
+            # Else the base, or the tokens of a fine-tune, differ between rounds.
+            alike = config.rounds.begin == "base" and config.budget.epochs is None
+            measured = [folder_of(folder, fact["round"]) for fact in (done if alike else ())]
             ahead = run.Round(
                 partial(_write, config, spec, own, done),
                 recall_of(config, own / "artifacts", measured),
                 first=not done,
+                instead=None if number else partial(opening.measure, spec),
             )
             if not (own / FILE).exists():
                 finished = run.launch(spec, own, watch, ahead)
@@ -124,7 +139,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
                 ledger.append("stopped", time=time.time())
                 return False
             facts = read(own)
-            outcome = _outcome(facts, done)
+            outcome = _outcome(config, facts, done)
             if not _ended(config, [*done, outcome]):
                 left, pool = _pool(config, folder, done, facts, outcome)
                 outcome["pool"] = pool
@@ -137,11 +152,19 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
     return True
 
 
+def _next(config: SearchConfig, done: Sequence[RoundFact]) -> int:
+    """Number of the next round: 0 is what the untouched base generates."""
+    assert config.rounds is not None
+    if done:
+        return done[-1]["round"] + 1
+    return opening.NUMBER if config.rounds.first == "generate" else 1
+
+
 def _ended(config: SearchConfig, done: Sequence[RoundFact]) -> str:
     """Reason why there are no more rounds; empty if there is another."""
     rounds = config.rounds
     assert rounds is not None
-    if not done:
+    if not done or not done[-1]["round"]:
         return ""
     best = min(done, key=rank)
     if rounds.target is not None:
@@ -149,10 +172,10 @@ def _ended(config: SearchConfig, done: Sequence[RoundFact]) -> str:
         value = best["measurements"].get(target.name)
         if best["violation"] == 0 and value is not None and not target.excess({target.name: value}):
             return f"the target is met: {target.name} is {value:.4g}"
-    since = len(done) - best["round"]
+    since = done[-1]["round"] - best["round"]
     if since >= rounds.patience:
         return f"no better model in the last {since} of them"
-    if len(done) >= rounds.limit:
+    if done[-1]["round"] >= rounds.limit:
         return f"the limit of {rounds.limit} is reached"
     if "pool" in done[-1] and not _files(Path(), done[-1]):
         return "none of the generated samples can be learned"
@@ -164,10 +187,11 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[RoundFact]) -> Sear
     if not done:
         return first_spec(config)
     assert config.rounds is not None
-    best, last = min(done, key=rank), done[-1]
-    genomes = [best["genome"], *best["front"], *last["front"]]
+    searched = [one for one in done if one["round"]]
+    best, last = min(searched or done, key=rank), done[-1]
+    genomes = [best["genome"], *best["front"], *last["front"]] if searched else []
     where, seed = None, config.seed
-    if config.rounds.begin == "best":
+    if config.rounds.begin == "best" and searched:
         where = folder_of(folder, best["round"]) / BEST
         if not where.exists():
             # Trusted: a launch or resume has checked the code of this run already.
@@ -185,8 +209,10 @@ def _files(own: Path, fact: RoundFact) -> dict[str, Path]:
     return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
 
 
-def _outcome(facts: Facts, done: Sequence[RoundFact]) -> RoundFact:
+def _outcome(config: SearchConfig, facts: Facts, done: Sequence[RoundFact]) -> RoundFact:
     """Result of a round whose winner is known, as values of the `round` fact."""
+    if not (number := _next(config, done)):
+        return opening.result(facts)
     winner = history.winner(facts)
     assert winner is not None
     row = history.scores(facts).query("individual == @winner").iloc[0].to_dict()
@@ -195,7 +221,7 @@ def _outcome(facts: Facts, done: Sequence[RoundFact]) -> RoundFact:
     first = history.loss_columns(facts)[0]
     return {
         "fact": "round",
-        "round": len(done) + 1,
+        "round": number,
         "individual": winner,
         "genome": genomes[winner],
         "front": [genomes[one] for one in writers(facts)],
@@ -208,7 +234,7 @@ def _outcome(facts: Facts, done: Sequence[RoundFact]) -> RoundFact:
 
 def _owes_samples(config: SearchConfig, facts: Facts, done: Sequence[RoundFact]) -> bool:
     """True if a round finished as the last one, and a raised limit now needs its samples."""
-    if state(facts) != "finished" or _ended(config, [*done, _outcome(facts, done)]):
+    if state(facts) != "finished" or _ended(config, [*done, _outcome(config, facts, done)]):
         return False
     return not pooling.written(facts)
 
@@ -222,13 +248,13 @@ def _write(
 ) -> None:
     """Generate samples with the best individuals of a round, unless it is the last one."""
     facts = read(own)
-    if _ended(config, [*done, _outcome(facts, done)]):
+    if _ended(config, [*done, _outcome(config, facts, done)]):
         return
-    jobs = jobs_of(config, spec, facts, len(done) + 1)
-    results = requests.all_of(jobs)
+    number = _next(config, done)
+    results = requests.all_of(jobs_of(config, spec, facts, number))
     if all(one.status != "ok" for one in results):
         raise InputError(
-            f"round {len(done) + 1}: no individual could generate samples: "
+            f"round {number}: no individual could generate samples: "
             f"{results[0].message.strip()[-500:]}"
         )
 

@@ -23,7 +23,7 @@ class Legacy:
     """Results of earlier rounds for the next: data by source, genomes, and a model."""
 
     files: Mapping[str, Path]
-    genomes: Sequence[Mapping[str, object]]  # the best of them first
+    genomes: Sequence[Mapping[str, object]]  # the best of them first; none before a search
     best: Path | None = None  # a model folder, if rounds start from the best model so far
     scores: frozenset[str] = frozenset()  # that samples of the pool have
 
@@ -38,8 +38,10 @@ def first_spec(config: SearchConfig) -> SearchConfig:
 def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     """Spec of a later round: the same search over more sources, seeded with earlier genomes.
 
-    These have no share of the new sources. One more is the best with a pool share of half the
-    largest allowed. There are no baselines but the untouched base, since the first round had them.
+    These have no share of the new sources. With a pool there are two more: the best with half the
+    share that it may have, and all of that share under the recipe's own hyperparameters, since the
+    best ones of a round without a pool may be too small to learn from it. Baselines are those of
+    the first search only.
     """
     assert config.rounds is not None
     kinds: dict[str, Kind] = {POOL: "sample", **JUDGED}
@@ -60,13 +62,16 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
             "sources": {**config.sources, **new},
             "recipe": recipe,
             "genome": genome,
-            "baselines": (),
+            "baselines": () if legacy.genomes else config.baselines,
         }
     )
     room = int(CARRIED * config.search.population) - len(baseline_names(bare))
     genomes = [dict(one) for one in legacy.genomes]
     if POOL in new:
-        genomes.insert(1, _with_pool(genomes[0], most / 2))
+        even = {"mixture": dict.fromkeys(config.sources, 1 / len(config.sources))}
+        first = genomes[0] if genomes else even
+        whole = {"mixture": _with_pool(first, most)["mixture"]}
+        genomes = [*genomes[:1], whole, _with_pool(first, most / 2), *genomes[1:]]
     update: dict[str, Any] = {"known": tuple(genomes[: max(1, room)])}
     if legacy.best is not None:
         update["model"] = config.model.model_copy(update={"base": str(legacy.best)})

@@ -10,7 +10,7 @@ from evo.config import SearchConfig, decode
 from evo.config.sections import SEED_STEP
 from evo.planning.lineages import from_fact
 from evo.record.facts import Facts
-from evo.rounds import pooling
+from evo.rounds import opening, pooling
 from evo.search.jobs import Job
 from fitness.data.prompts import NO_PROMPTS, Prompts, prompts_in
 from fitness.evaluate.writing import of_the_worker
@@ -28,12 +28,16 @@ def writers(facts: Facts) -> list[int]:
 
 
 def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int) -> list[Job]:
-    """Jobs that generate a round's samples in chunks, each with its own seed and real texts."""
+    """Jobs that generate a round's samples in chunks, each with its own seed and real texts.
+
+    In round 0 the untouched base generates them.
+    """
     rounds = config.rounds
     assert rounds is not None
     base = folders.locate(config.model.base)
     prompts = prompts_in(Path(rounds.prompts), base) if rounds.prompts else NO_PROMPTS
-    best = writers(facts)[: rounds.writers]
+    fidelity = 1.0 if number else opening.UNTOUCHED
+    best = writers(facts)[: rounds.writers] if number else [opening.base_of(spec).id]
     bred = {fact["id"]: from_fact(fact) for fact in facts if fact["fact"] == "individual"}
     total, each = rounds.writing.count(len(prompts.prompts)), rounds.writing.per_prompt or 1
     size = -(-max(CHUNK, -(-total // SEED_STEP)) // each) * each  # whole prompts
@@ -47,13 +51,13 @@ def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int)
         real = pooling.real_texts(config, mixture, rng)
         begun = [real[place] for place in rng.permutation(len(real))[:count]]
         settings = rounds.writing.model_copy(update={"samples": count})
-        if not decode(spec, writer.genome)["infill_share"]:
+        if not (number and decode(spec, writer.genome)["infill_share"]):
             settings = settings.forward()
         part = prompts
         if rounds.writing.per_prompt:
             part = _part(prompts, first // each, -(-count // each))
         writing = Writing(settings, number, part, tuple(begun), of_the_worker(rounds.filters))
-        found.append(Job(writer, seed, split="samples", writing=writing))
+        found.append(Job(writer, seed, fidelity, "samples", writing))
     return found
 
 

@@ -101,10 +101,12 @@ class Requests:
     def _spec(self, job: Job) -> EvaluationSpec:
         """Recipe, warm start and training to resume of a job's evaluation."""
         recipe = decode(self._config, job.individual.genome)
-        if job.writing is not None:
+        if not 0 < job.fidelity <= 1:
+            lineage = Lineage()
+        elif job.writing is not None:
             lineage = self.lineages.itself(job.individual)
         else:
-            lineage = self.lineages.of(job.individual) if job.fidelity <= 1 else Lineage()
+            lineage = self.lineages.of(job.individual)
         return EvaluationSpec(
             job.individual.id,
             recipe,

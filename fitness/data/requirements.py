@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fitness.data.samples import Sample
 from fitness.plugins import function_name
 
+ENDED = "ended"  # in place of a score: 1 for samples that the model ended itself
 FORM = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
 
 
@@ -44,7 +45,7 @@ class Limit:
 
     def met(self, sample: Sample) -> bool:
         """False for a sample without the score, too."""
-        score = sample.scores.get(self.score)
+        score = float(sample.ended) if self.score == ENDED else sample.scores.get(self.score)
         return score is not None and self.sign * score >= self.sign * self.value
 
 
@@ -56,7 +57,8 @@ class Requirements(BaseModel):
     require: dict[str, float | str] = Field(
         default_factory=dict,
         description="Limits that the scores of a sample must meet, else it is not trained on; "
-        'a number is the least score: `{exact_match: 1, length: "<= 40"}`.',
+        'a number is the least score: `{exact_match: 1, length: "<= 40"}`; `ended: 1` are samples '
+        "that the model ended itself.",
     )
     most_per_prompt: int | None = Field(
         default=None, ge=1, description="Largest number of samples of a prompt to train on."
@@ -113,5 +115,5 @@ class Requirements(BaseModel):
 
     def missing(self, scores: Iterable[str]) -> str:
         """The first required score that is not among those of a pool; empty if all are."""
-        there = set(scores)
+        there = {*scores, ENDED}
         return next((one.score for one in self.limits() if one.score not in there), "")

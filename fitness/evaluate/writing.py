@@ -29,17 +29,19 @@ def written(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Generate samples: the cost, and details with the samples; the same for the same spec.
 
-    The spec's only parent is the individual itself: a deleted checkpoint is trained `again`.
+    The spec's only parent is the individual itself: a deleted checkpoint is trained `again`. The
+    untouched base has none.
     """
     request = spec.writing
     assert request is not None
     recipe = Recipe.model_validate(dict(spec.recipe))
     started = time.perf_counter()
     with (
-        lineage.parents(spec, task, again) as (folder,),
+        lineage.parents(spec, task, again) as folders,
         base.prepared(recipe, seed=spec.seed) as model,
     ):
-        restore(model, folder, task)
+        for folder in folders:
+            restore(model, folder, task)
         beginning = time.perf_counter()
         model.eval()
         with precise(base.device, recipe):

@@ -13,6 +13,7 @@ from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
+from evo.config.rounds import JUDGED, POOL
 from evo.config.sections import SearchConfig
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
@@ -63,10 +64,9 @@ def _complete(config: SearchConfig) -> Problems:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
     if not config.sources and not config.parts:
         yield Problem(("sources",), "missing; name at least one data set to train on")
-    if not config.domains and config.form.reads_recipe:
-        yield Problem(
-            ("domains",), "missing; name held-out text, e.g. target: {path: held_out.txt}"
-        )
+    if not config.domains and not config.prompts and config.form.reads_recipe:
+        message = "missing; name held-out text, e.g. target: {path: held_out.txt}, or prompts"
+        yield Problem(("domains",), message)
 
 
 def _evaluator(config: SearchConfig, *, folder: Path) -> Problems:
@@ -337,6 +337,20 @@ def _steps(config: SearchConfig) -> Problems:
         )
 
 
+def _epochs(config: SearchConfig) -> Problems:
+    """Passes over sources that are never there, or without a builtin trainer."""
+    epochs = config.budget.epochs
+    if epochs is None:
+        return
+    if not config.form.mixes:
+        message = "counts passes over sources, which this evaluator reads itself; leave it out"
+        yield Problem(("budget", "epochs"), message)
+    there = [*config.sources, *((POOL, *JUDGED) if config.rounds else ())]
+    for name in epochs if isinstance(epochs, dict) else ():
+        if name not in there:
+            yield Problem(("budget", "epochs", name), unknown(name, there, "there are", "source"))
+
+
 def _patience(config: SearchConfig) -> Problems:
     """Early stopping without a held-out loss, or of fine-tunes that pause at rungs."""
     if config.budget.patience is None:
@@ -386,6 +400,7 @@ LATER_CHECKS: Checks = (
     ("evaluator domains prompts aggregates objectives constraints", _measured),
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
+    ("evaluator sources budget rounds", _epochs),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),

@@ -32,8 +32,9 @@ def charts(found: Sequence[Round]) -> dict[str, Chart]:
         drawn["diversity"] = _diversity(over)
     if any((one.outcome.get("pool") or {}).get("judgements") for one in over):
         drawn["judgements"] = _judgements(over)
-    if len(history.objectives(over[0].facts)) > 1:
-        drawn["fronts"] = _fronts(over)
+    searched = [one for one in over if one.number]
+    if searched and len(history.objectives(over[0].facts)) > 1:
+        drawn["fronts"] = _fronts(searched)
     return drawn
 
 
