@@ -153,7 +153,7 @@ def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
     given: Any = config.recipe.get("mixture") or {}
     found = {}
     for name, file in task.sources.items():
-        alone = config.budget.tokens / max(1, epoch_tokens(file, task.held_out_length))
+        alone = config.budget.tokens / max(1, epoch_tokens(config, file))
         share = float(given.get(name, 0.0)) if given else 1 / len(task.sources)
         found[name] = (share * alone, alone)
     return found

@@ -3,14 +3,26 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from evo.config import SearchConfig, largest
+import numpy as np
+
+from evo.config import SearchConfig, decode, default_genome, largest
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
+from fitness.mixture.decks import deck_of
+from fitness.recipe import Recipe
 
 
-def epoch_tokens(file: TokenFile, sequence_length: int) -> int:
-    """Tokens of the budget that one pass over a source takes; a labelled text is a sequence."""
-    return file.rows * sequence_length if file.kind == "label" else file.tokens
+def epoch_tokens(config: SearchConfig, file: TokenFile) -> int:
+    """Tokens of the budget that one pass over a source takes, padding included.
+
+    For records under the default genome, since what they take depends on the recipe.
+    """
+    if file.kind == "text":
+        return file.tokens
+    recipe = Recipe.model_validate(decode(config, default_genome(config)))
+    content = file.open()
+    assert not isinstance(content, np.ndarray)
+    return deck_of(content, recipe, separator=0).available
 
 
 def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int:
@@ -21,12 +33,11 @@ def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int
     budget = config.budget
     if budget.epochs is None or not sources:
         return budget.tokens
-    length = int(largest(config, "sequence_length"))
     wanted = _wanted(budget.epochs, sources)
     if not wanted:  # of sources that rounds add, before there are any
         return budget.tokens
-    passes = sum(times * epoch_tokens(sources[name], length) for name, times in wanted.items())
-    step = int(largest(config, "batch_size")) * length
+    passes = sum(times * epoch_tokens(config, sources[name]) for name, times in wanted.items())
+    step = int(largest(config, "batch_size") * largest(config, "sequence_length"))
     return min(budget.tokens, max(step, math.ceil(passes)))
 
 

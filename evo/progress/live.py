@@ -222,8 +222,9 @@ class Progress:
             name = next(iter(self.config.objectives))
             counts = fact.get("pool")
             pool = f"; {counts['pool']} samples in the pool" if counts is not None else ""
+            who = f"individual {fact['individual']}" if fact["round"] else f"untouched {BASE}"
             return (
-                f"round {fact['round']}: individual {fact['individual']}, {name} "
+                f"round {fact['round']}: {who}, {name} "
                 f"{fact['measurements'][name]:.4f} on the selection split{pool}"
             )
         if fact["fact"] == "search":

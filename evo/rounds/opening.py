@@ -25,7 +25,6 @@ def measure(config: SearchConfig, decisions: Decisions, requests: Requests) -> N
     first = Job(base, config.seed, UNTOUCHED)
     decisions.decide(0, first, learned_from=None)
     requests.all_of([first])
-    decisions.name_winner(base)
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     requests.all_of([Job(base, seed, UNTOUCHED, "test") for seed in seeds])
 

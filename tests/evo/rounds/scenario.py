@@ -29,6 +29,36 @@ rounds:
   like: [jargon]
   writing: {{samples: 70, max_new_tokens: 12}}
 """
+CHECKED = f"""\
+name: checked
+model: {{base: quickstart}}
+sources: {{devil: {{path: {CORPUS}/sources/devil.jsonl}}}}
+prompts:
+  categories:
+    selection: {CORPUS}/prompts/categories.selection.jsonl
+    test: {CORPUS}/prompts/categories.test.jsonl
+    limit: 8
+    max_new_tokens: 4
+    metrics: [{__name__}:begun]
+recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
+genome: {{mixture: {{type: simplex}}}}
+objectives: {{categories/begun: maximize}}
+baselines: []
+search: {{population: 3, replicates: 1, parallel: 2, simulate: off}}
+budget: {{evaluations: 3, tokens: 5760, epochs: {{pool: 2}}}}
+resources: {{workers: 2}}
+comparison: {{seeds: 1}}
+rounds:
+  first: generate
+  limit: 2
+  patience: 2
+  prompts: {CORPUS}/prompts/categories.train.jsonl
+  writing: {{per_prompt: 4, samples: 200, max_new_tokens: 4, temperature: 1}}
+  filters: ['{__name__}:begun']
+  require: {{begun: 1}}
+  most_per_prompt: 2
+  real_share: 0
+"""  # a base that generates first, and a checker
 LOG = "EVOMIX_TEST_LOG"  # the file in which calls are counted
 KILL = "EVOMIX_TEST_KILL"  # a file; while it is there, the next call of its name ends the process
 
@@ -47,6 +77,13 @@ def annotator(prompt: str, drafts: list[str]) -> dict[str, Any]:
     words = drafts[0].split()
     corrected = {"correction": " ".join(words[:-1])} if len(words) > 2 else {}
     return {"rating": min(5, 1 + len(words) // 2), **corrected}
+
+
+def begun(prompts: list[str], references: list[str], completions: list[str]) -> list[float]:
+    """A checker of one's own: whether the answer begins as the reference does."""
+    _called("checker", str(len(completions)))
+    pairs = zip(references, completions, strict=True)
+    return [float(text.strip()[:1] == wanted[:1]) for wanted, text in pairs]
 
 
 def bright(prompts: list[str], completions: list[str]) -> list[float]:

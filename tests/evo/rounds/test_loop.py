@@ -231,6 +231,39 @@ def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(tmp_p
 
 
 @pytest.mark.slow
+def test_a_base_that_generates_first_learns_what_a_checker_keeps(tmp_path: Path):
+    spec, runs = tmp_path / "search.yaml", [tmp_path / name for name in ("whole", "killed")]
+    spec.write_text(small.CHECKED)
+    whole = evo("launch", spec, "--run", runs[0])
+    assert whole.returncode == 0, whole.stderr
+    driver = start("launch", spec, "--run", runs[1])
+    wait_until(driver, runs[1] / "round-0", '"split":"samples"', 1)
+    driver.kill()
+    driver.communicate()
+    kill = tmp_path / "kill"
+    kill.write_text("checker")
+    assert evo("resume", runs[1], **{small.KILL: kill}).returncode == -signal.SIGKILL
+    assert evo("resume", runs[1]).returncode == 0
+    assert plain(runs[1]) == plain(runs[0])
+
+    base, first, _ = plain(runs[0])
+    assert [one["round"] for one in plain(runs[0])] == [0, 1, 2]
+    assert 0 < base["pool"]["met"] < base["pool"]["written"] <= 200
+    assert base["pool"]["pool"] <= base["pool"]["met"]
+    pool = read_pool(runs[0] / "round-0" / "pool.jsonl")
+    assert sum(one.scores["begun"] for one in pool) == base["pool"]["met"]
+    search = configuration.of(read(runs[0] / "round-1"))
+    assert search.sources.keys() == {"devil", "pool"}
+    assert search.sources["pool"].require == {"begun": 1}
+    assert 192 <= search.budget.tokens < 5760, "two passes over the pool are fewer"
+    individuals = [one for one in read(runs[0] / "round-1") if one["fact"] == "individual"]
+    assert individuals[0]["genome"]["mixture"] == {"devil": 0.0, "pool": 1.0}
+    page = (runs[0] / "report.html").read_text()
+    assert "untouched base" in page
+    assert first["pool"]["pool"] > base["pool"]["pool"], "later samples are added"
+
+
+@pytest.mark.slow
 def test_rounds_wait_for_people_and_go_on_with_what_they_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
