@@ -42,8 +42,13 @@ def mixed_sources(config: SearchConfig) -> tuple[str, ...]:
 
 
 def space(config: SearchConfig) -> SearchSpace:
-    """The search space of the genome."""
-    return SearchSpace(filled_genes(config))
+    """The search space of the genome.
+
+    Without a mixture of nothing: rounds without a source have none before their first pool.
+    """
+    genes = filled_genes(config)
+    empty = config.form.mixes and not mixable(config)
+    return SearchSpace({n: g for n, g in genes.items() if not (empty and isinstance(g, Simplex))})
 
 
 def default_genome(config: SearchConfig) -> Genome:

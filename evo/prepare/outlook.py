@@ -236,7 +236,8 @@ def _simulation(config: SearchConfig, found: SearchConfig) -> Iterator[str]:
 def _sources(config: SearchConfig, task: Task) -> Iterator[str]:
     """Warnings of sources that are repeated too often, and of a mixture that cannot vary."""
     over = mixed_sources(config)
-    if "mixture" in config.genome and len(over) == 1 and config.rounds is None:
+    alone = config.sources[over[0]].kind == "sample" if len(over) == 1 else False
+    if "mixture" in config.genome and len(over) == 1 and config.rounds is None and not alone:
         yield (
             f"genome.mixture: is over one source, {over[0]}, whose share is always 1; "
             "leave the gene out, or name a second source"

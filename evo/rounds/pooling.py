@@ -37,9 +37,14 @@ class Yield:
 def real_texts(
     config: SearchConfig, mixture: Mapping[str, float], rng: np.random.Generator
 ) -> list[str]:
-    """Real texts to start from and to compare with: of `rounds.like`, else by the mixture."""
+    """Real texts to start from and to compare with: of `rounds.like`, else by the mixture.
+
+    None where there are no sources.
+    """
     assert config.rounds is not None
     names = config.rounds.like or tuple(config.sources)
+    if not names:
+        return []
     shares = {name: 1.0 if config.rounds.like else mixture.get(name, 0.0) for name in names}
     total = sum(shares.values())
     even = 1 / len(names)  # where the mixture has nothing of them

@@ -49,7 +49,7 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     if POOL in new:
         wanted = {name: getattr(config.rounds, name) for name in Requirements.model_fields}
         new[POOL] = new[POOL].model_copy(update=wanted)
-    most = 1.0 - config.rounds.real_share
+    most = 1.0 - config.rounds.real_share if config.sources else 1.0
     genome = {
         name: widened(gene, tuple(new), most) if isinstance(gene, Simplex) else gene
         for name, gene in config.genome.items()
@@ -68,10 +68,11 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     room = int(CARRIED * config.search.population) - len(baseline_names(bare))
     genomes = [dict(one) for one in legacy.genomes]
     if POOL in new:
-        even = {"mixture": dict.fromkeys(config.sources, 1 / len(config.sources))}
+        even = {"mixture": {name: 1 / len(config.sources) for name in config.sources}}
         first = genomes[0] if genomes else even
         whole = {"mixture": _with_pool(first, most)["mixture"]}
-        genomes = [*genomes[:1], whole, _with_pool(first, most / 2), *genomes[1:]]
+        half = [_with_pool(first, most / 2)] if config.sources else []
+        genomes = [*genomes[:1], whole, *half, *genomes[1:]]
     update: dict[str, Any] = {"known": tuple(genomes[: max(1, room)])}
     if legacy.best is not None:
         update["model"] = config.model.model_copy(update={"base": str(legacy.best)})

@@ -1,7 +1,6 @@
 """Generation of samples after a round: the individuals that generate, and the workers' jobs."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from evo import history
 from evo.config import SearchConfig, decode
 from evo.config.sections import SEED_STEP
 from evo.planning.lineages import from_fact
-from evo.record.facts import Facts
+from evo.record.facts import Facts, mixture
 from evo.rounds import opening, pooling
 from evo.search.jobs import Job
 from fitness.data.prompts import NO_PROMPTS, Prompts, prompts_in
@@ -47,8 +46,7 @@ def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int)
         writer = bred[best[chunk % len(best)]]
         seed = (config.seed + number) * SEED_STEP + chunk
         rng = np.random.default_rng(seed)
-        mixture: Any = writer.genome["mixture"]
-        real = pooling.real_texts(config, mixture, rng)
+        real = pooling.real_texts(config, mixture(writer.genome), rng)
         begun = [real[place] for place in rng.permutation(len(real))[:count]]
         settings = rounds.writing.model_copy(update={"samples": count})
         if not (number and decode(spec, writer.genome)["infill_share"]):

@@ -62,7 +62,8 @@ def _complete(config: SearchConfig) -> Problems:
         return
     if not config.model.base:
         yield Problem(("model", "base"), "missing; name `quickstart`, a model folder or a Hub id")
-    if not config.sources and not config.parts:
+    generated = config.rounds is not None and config.rounds.first == "generate"
+    if not config.sources and not config.parts and not generated:
         yield Problem(("sources",), "missing; name at least one data set to train on")
     if not config.domains and not config.prompts and config.form.reads_recipe:
         message = "missing; name held-out text, e.g. target: {path: held_out.txt}, or prompts"
@@ -371,7 +372,7 @@ def _patience(config: SearchConfig) -> Problems:
 Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]
 
 CHECKS: Checks = (
-    ("evaluator model sources parts domains", _complete),
+    ("evaluator model sources parts domains prompts rounds", _complete),
     ("evaluator sources parts budget genome recipe search", _parts),
     ("evaluator genome", genomes.genes),
     ("evaluator genome sources parts", genomes.mixtures),

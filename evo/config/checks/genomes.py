@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from evo.config.errors import problems, show
 from evo.config.file import Key, Problem, nearest, unknown, unknown_key
-from evo.config.genomes import filled, filled_genes, mixable, mixed_sources
+from evo.config.genomes import filled, mixable, mixed_sources, space
 from evo.config.sections import ONLY, SearchConfig
 from fitness.evaluate.trl import HONOURED, unhonoured
 from fitness.evaluators import Command, Trl
 from fitness.recipe import DRAWS, Recipe
-from population.space import AnyGene, Choice, Float, SearchSpace, Simplex
+from population.space import AnyGene, Choice, Float, Simplex
 
 Problems = Iterator[Problem]
 
@@ -99,7 +99,7 @@ def kind(config: SearchConfig) -> str:
 def conditions(config: SearchConfig) -> Problems:
     """Conditions (`when`) that no genome meets."""
     try:
-        SearchSpace(filled_genes(config))
+        space(config)
     except ValueError as error:
         named = re.match(r"gene '([^']+)': ", str(error))
         key = ("genome", named[1], "when") if named else ("genome",)
