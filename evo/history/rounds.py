@@ -196,8 +196,9 @@ def verdict(found: Sequence[Round]) -> Verdict:
     now, then = (result(one.facts, one.winner, name) for one in (top, first))
     gain = difference(now, then, history.sign(first.facts, name))
     other = "that of round 1" if first.number else "the untouched base"
+    how = f"{abs(gain.margin):.4f} {'better' if gain.margin > 0 else 'worse'} than"
     than = (
-        f"{abs(gain.margin):.4f} {'better' if gain.margin > 0 else 'worse'} than {other} "
+        f"{how if gain.margin else 'exactly as good as'} {other} "
         f"({plus_minus(before['mean'], before['total_error'])}; "
         f"{chance(gain.p) or 'one seed, so no standard error'})"
     )

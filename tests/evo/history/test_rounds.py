@@ -57,6 +57,36 @@ def round_of(
     return Round(number, Path(f"round-{number}"), facts, fact)
 
 
+def base_of(loss: float) -> Round:
+    """Round 0: the untouched base."""
+    facts: list[Any] = [{"fact": "search", "format": 1, "config": CONFIG, "time": 0.0}]
+    head = {"fact": "individual", "id": 0, "genome": {"mixture": {"real": 1.0, "pool": 0.0}}}
+    facts.append({**head, "parents": [], "operator": "untouched base", "generation": 0})
+    facts += [{**evaluation(0, seed, "test", loss), "fidelity": 0.0} for seed in range(5)]
+    fact: Any = {
+        "fact": "round",
+        **{"round": 0, "individual": 0, "loss": loss, "violation": 0.0},
+        "measurements": {"target/loss": loss},
+    }
+    return Round(0, Path("round-0"), facts, fact)
+
+
+def test_rounds_after_a_base_that_generated_are_held_against_it():
+    base = base_of(4.5)
+    later = round_of(1, share=0.4, selected=4.0, without=4.1, tested=4.2)
+    told = verdict([base, later])
+    assert told.tone == "good"
+    assert "winner of round 1" in told.text
+    assert "better than the untouched base (4.5" in told.text
+    assert verdict([base]).text.startswith("One round is over; the untouched base has target/loss")
+    worse = verdict([base_of(3.0), later])
+    assert worse.tone == "bad"
+    assert (
+        "No later round found a better model than the untouched base: target/loss 3" in worse.text
+    )
+    assert base.shares == {"real": 0.0, "generated": 0.0, "people": 0.0}
+
+
 FIRST = {"share": 0.0, "selected": 4.0, "without": 4.1, "tested": 4.2}
 
 

@@ -15,20 +15,23 @@ from evo.config.rounds import Rounds
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
 from evo.rounds import loop
 from evo.rounds.judging import judge, needed
-from evo.rounds.loop import _ended
+from evo.rounds.loop import _check_prompts, _ended, _next
 from evo.rounds.pooling import pooled, read_pool
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from fitness.data.samples import Sample
 from fitness.errors import InputError
 from fitness.models.base import Base
 from population.individual import Individual
+from population.space import Simplex
 from tests.evo.driving import LEDGER, evo, start, wait_until
 from tests.evo.facts import read
 from tests.evo.rounds import scenario as small
 from tests.fitness.judges.talking import serving, talking
+from tests.fitness.quickstart import CORPUS, MODEL
 from tests.fitness.samples.pools import JARGON
 
 HERE = "tests.evo.rounds.scenario"
+PROMPTS = CORPUS / "prompts/categories.train.jsonl"
 SCORES = frozenset({"realness", "contamination"})
 JUDGED = f"  judgements: 8\n  annotator: {HERE}:annotator\n"
 OWN_FILTER = f"  filters: [perplexity, realness, duplicate, '{HERE}:bright']\n"
@@ -74,6 +77,19 @@ def test_a_round_whose_samples_were_all_left_out_has_no_cuts(tmp_path: Path):
     assert len(later.known) == 1
 
 
+def test_the_first_search_after_the_base_generated_begins_with_its_pool(tmp_path: Path):
+    config = load(tmp_path, "  first: generate\n  real_share: 0.2\n  most_per_prompt: 3\n")
+    assert [_next(config, []), _next(config, [fact(0, 4.0)])] == [0, 1]
+    later = spec_after(config, Legacy({"pool": tmp_path / "pool.jsonl"}, [], scores=SCORES))
+    assert later.baselines == ("uniform",)
+    known = [space(later).repair({"keep_realness": 1, **one}) for one in later.known]
+    assert known[0]["mixture"] == pytest.approx({"jargon": 0.1, "devil": 0.1, "pool": 0.8})
+    assert later.sources["pool"].most_per_prompt == 3
+    bare = config.model_copy(update={"sources": {}, "genome": {"mixture": Simplex()}})
+    alone = spec_after(bare, Legacy({"pool": tmp_path / "pool.jsonl"}, []))
+    assert [one["mixture"] for one in alone.known] == [{"pool": 1.0}]
+
+
 def test_genomes_that_differ_in_what_decides_nothing_are_one():
     a, b = genome(jargon=1.0, pool=0.0), {"mixture": {"jargon": 1.0}, "keep_realness": 0.9}
     c = genome(jargon=0.5, pool=0.5)
@@ -109,6 +125,11 @@ def test_rounds_end_where_there_is_nothing_to_learn(tmp_path: Path):
     assert "none of the generated samples" in _ended(load(tmp_path), [fact(1, 4.0, **nothing)])
     judged = {"pool": {"pool": 0, "judged": {"corrections": 3}}}
     assert not _ended(load(tmp_path), [fact(1, 4.0, **judged)])
+    assert not _ended(load(tmp_path), [fact(0, 4.0, **nothing)]), (
+        "the sources may still be searched"
+    )
+    beaten = [fact(0, 3.0), fact(1, 4.0)]
+    assert _ended(load(tmp_path), beaten).startswith("no better model in the last 1")
 
 
 def test_fewer_judgements_are_asked_for_from_round_to_round():
@@ -144,6 +165,11 @@ def test_a_winner_is_held_against_itself_on_other_diets(tmp_path: Path):
         ("  target: qualty <= 3\n" + AGGREGATE, "did you mean quality"),
         ("  begin: best\n" + RELATIVE, "aggregates.quality.relative_to: the base differs between"),
         ("  limt: 3\n", "rounds.limt: unknown key; did you mean limit?"),
+        ("  first: sample\n", "rounds.first"),
+        ("  filters: [exact_match]\n", "exact_match needs prompts with references"),
+        ("  require: {exact_match: 1}\n", "rounds.require: no filter gives the score exact_match"),
+        ("  require: {realness: high}\n", "require.realness is 'high'; write the least score"),
+        (f"  filters: [realness, numeric]\n  prompts: {PROMPTS}\n", "which numeric needs"),
     ],
 )
 def test_what_is_wrong_with_rounds_is_said_before_anything_runs(
@@ -164,6 +190,15 @@ def test_rounds_refuse_what_cannot_write(tmp_path: Path):
         load(tmp_path, "", "sources.pool.path=x.jsonl")
     with pytest.raises(configuration.ConfigError, match=r"rounds\.prompts"):
         load(tmp_path, "", "rounds.writing.from_prompts=1")
+
+
+def test_a_prompt_without_the_reference_that_a_check_needs_is_named(tmp_path: Path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a", "reference": "b"}\n{"prompt": "c"}\n')
+    checked = Rounds(filters=("exact_match", "length"))
+    with pytest.raises(InputError, match="prompt 2 has no reference, which exact_match"):
+        _check_prompts(prompts, checked, MODEL)
+    _check_prompts(prompts, Rounds(), MODEL)
 
 
 def test_an_aggregate_of_several_domains_notices_forgetting(
