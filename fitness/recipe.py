@@ -91,6 +91,14 @@ class _Settings(BaseModel):
         Field(gt=0, le=10, description="Sampling temperature of the rewarded answers."),
         Applies(where=REINFORCE),
     ] = 1.0
+    reinforce_advantage: Annotated[
+        Literal["rloo", "grpo"],
+        Field(
+            description="An answer's reward less the mean of the others' (`rloo`), or less that "
+            "of its group, in standard deviations of the group (`grpo`)."
+        ),
+        Applies(where=REINFORCE),
+    ] = "rloo"
     reinforce_kl: Annotated[
         float,
         Field(ge=0, le=100, description="Weight of the divergence from the base, in nats."),
@@ -100,7 +108,8 @@ class _Settings(BaseModel):
         dict[str, float],
         Field(
             description="Weights of what `reinforce` rewards: fluency, relevance, diversity, "
-            "exact_match, and length and repetition, which count against; your own module:function."
+            "every check of an answer against its reference, such as exact_match or numeric, and "
+            "length and repetition, which count against; your own module:function or command."
         ),
         Applies(where=REINFORCE),
     ] = Field(default_factory=lambda: {"fluency": 1.0, "diversity": 1.0, "repetition": 1.0})

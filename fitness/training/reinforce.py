@@ -1,7 +1,8 @@
 """Reinforcement learning: sample answers to prompts, reinforce those above the other answers.
 
 REINFORCE with a leave-one-out baseline (RLOO): Kool et al. 2019; Ahmadian et al. 2024, eq. 6, with
-the divergence from the untouched base as a part of the reward.
+the divergence from the untouched base as a part of the reward. With the advantages of GRPO (Shao et
+al. 2024), rewards are also divided by the standard deviation of their group.
 """
 
 from collections.abc import Sequence as Listed
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fitness.training.objective import Learning
+
+
+LEAST_SPREAD = 1e-4  # added to a group's standard deviation, as in TRL
 
 
 def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning") -> "Tensor":
@@ -81,13 +85,17 @@ def reinforced(
         scored += rewards(group, recipe.rewards)
     reward = torch.tensor(scored, device=logps.device)
     reward = reward - recipe.reinforce_kl * (logps.detach() - frozen)
-    return policy_loss(logps, reward.view(-1, size))
+    return policy_loss(logps, reward.view(-1, size), recipe.reinforce_advantage)
 
 
-def policy_loss(logps: "Tensor", reward: "Tensor") -> "Tensor":
+def policy_loss(logps: "Tensor", reward: "Tensor", kind: str = "rloo") -> "Tensor":
     """Policy gradient loss of log-probabilities (prompts * group,), rewards (prompts, group)."""
     size = reward.shape[1]
-    advantage = (reward - reward.mean(1, keepdim=True)) * (size / (size - 1))
+    advantage = reward - reward.mean(1, keepdim=True)
+    if kind == "grpo":
+        advantage = advantage / (reward.std(1, keepdim=True) + LEAST_SPREAD)
+    else:  # r - mean of the others = (r - mean of all) * size / (size - 1)
+        advantage = advantage * (size / (size - 1))
     return -((logps - logps.detach()) * advantage.flatten()).mean() - reward.mean()
 
 

@@ -22,6 +22,7 @@ from tests.fitness.records import PAIRS, deck, rated
 TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 PROMPTS = [pair["prompt"] for pair in PAIRS[:3]]
 GROUP = 4
+LONGEST = 16
 
 
 def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settings: Any) -> Any:
@@ -34,6 +35,7 @@ def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settin
         "dpo": (trl.DPOTrainer, trl.DPOConfig),
         "kto": (trl.KTOTrainer, trl.KTOConfig),
         "rloo": (trl.RLOOTrainer, trl.RLOOConfig),
+        "grpo": (trl.GRPOTrainer, trl.GRPOConfig),
     }[kind]
     arguments = config(
         output_dir=str(folder / "trl"),
@@ -50,7 +52,7 @@ def trl_trainer(kind: str, records: list[dict[str, Any]], folder: Path, **settin
         args=arguments,
         train_dataset=Dataset.from_list(records),
         processing_class=tokenizer,
-        **(reference if kind != "rloo" else {"reward_funcs": shortness}),
+        **(reference if kind in ("dpo", "kto") else {"reward_funcs": shortness}),
     )
     shaken(made.model)
     made.model.eval()
@@ -146,10 +148,16 @@ def shortness(completion_ids: list[list[int]], **columns: Any) -> list[float]:
 
 @pytest.mark.slow
 @TRLS_OWN
+@pytest.mark.parametrize("kind", ["rloo", "grpo"])
 def test_the_policy_gradient_is_trls(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Any, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RLOO's loss on the same answers, one of them empty, with the divergence in the reward."""
+    """The loss on the same answers, one of them empty; RLOO has the divergence in the reward.
+
+    GRPO's is that of Dr. GRPO, which divides by the longest answer, with GRPO's advantages.
+    """
+    divergence = 0.1 if kind == "rloo" else 0.0
+    settings = {} if kind == "rloo" else {"loss_type": "dr_grpo", "scale_rewards": "group"}
     end = base.tokenizer.eos_token_id
     rng = torch.Generator().manual_seed(0)
     answers = [
@@ -157,18 +165,21 @@ def test_the_policy_gradient_is_trls(
         for size in (3, 7, 0, 5, 1, 9, 4, 2, 6, 8, 2, 12)
     ]
     trainer = trl_trainer(
-        "rloo",
+        kind,
         [{"prompt": prompt} for prompt in PROMPTS],
         tmp_path,
         per_device_train_batch_size=len(answers),
         num_generations=GROUP,
-        beta=0.1,
-        max_completion_length=16,
+        beta=divergence,
+        max_completion_length=LONGEST,
+        **settings,
     )
     ended = [[*tokens, end] for tokens in answers]
-    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *arguments: ended)
+    turn = ended if kind == "rloo" else (ended, None)
+    monkeypatch.setattr(trainer, "_generate_single_turn", lambda *arguments: turn)
     asked = [{"prompt": prompt} for prompt in PROMPTS for _ in range(GROUP)]
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # which `train` would set
     trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(asked)).backward()
     wanted = {name: w.grad for name, w in trainer.model.named_parameters() if w.grad is not None}
 
@@ -179,8 +190,9 @@ def test_the_policy_gradient_is_trls(
         method="reinforce",
         rewards={"length": 1.0},
         reinforce_group=GROUP,
-        reinforce_kl=0.1,
-        reinforce_new_tokens=16,
+        reinforce_kl=divergence,
+        reinforce_new_tokens=LONGEST,
+        reinforce_advantage=kind,
     )
     records = [{"prompt": prompt} for prompt in PROMPTS]
     found = deck(records, "prompt", tmp_path, method="reinforce", sequence_length=48)
@@ -191,5 +203,8 @@ def test_the_policy_gradient_is_trls(
         own = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
     assert own.keys() == wanted.keys()
     largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    scale = LONGEST if kind == "grpo" else 1
     for name, gradient in own.items():
-        torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=1e-5 * largest, msg=name)
+        torch.testing.assert_close(
+            gradient, scale * wanted[name], rtol=0, atol=1e-5 * scale * largest, msg=name
+        )
