@@ -12,11 +12,15 @@ from fitness.filters import DEFAULT_FILTERS
 from fitness.samples.write import Generation
 
 POOL = "pool"  # name of the source of generated samples
+PAIRS = "pairs"  # of right and wrong ones
+GENERATED: Mapping[str, Kind] = {POOL: "sample", PAIRS: "preference"}
 JUDGED: Mapping[str, Kind] = {  # sources made of people's feedback, with their kinds
     "corrections": "completion",
     "preferences": "preference",
     "ratings": "rating",
 }
+WHOLE = "whole_pool"  # the pool without its requirements, for a control: in no search's mixture
+ADDED: Mapping[str, Kind] = {**GENERATED, WHOLE: "sample", **JUDGED}  # all that rounds add
 PEOPLE = "people"
 
 
@@ -67,6 +71,13 @@ class Rounds(Requirements, Section):
     )
     second: str = Field(
         default="", description="The second model of the filter `likelihood`: a folder or Hub id."
+    )
+    pairs: int = Field(
+        default=0,
+        ge=0,
+        description="Pairs of a sample that meets `require` and one that does not, after the same "
+        "prompt: at most so many of each prompt, as the source `pairs` of kind preference, which "
+        "`method: preference` compares. 0: none.",
     )
     real_share: float = Field(
         default=0.5,

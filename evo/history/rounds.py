@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evo import history
-from evo.config.rounds import JUDGED, POOL
+from evo.config.rounds import GENERATED, JUDGED, POOL
 from evo.history.comparison import BASE, WINNER, Tone, Verdict, plus_minus, result
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.record.elapsed import running_time, sessions, with_present
@@ -66,7 +66,7 @@ class Round:
             return {"real": 0.0, "generated": 0.0, "people": 0.0}
         shares = mixture(self.outcome.get("genome") or {})
         people = sum(shares.get(name, 0.0) for name in HUMAN)
-        generated = shares.get(POOL, 0.0)
+        generated = sum(shares.get(name, 0.0) for name in GENERATED)
         return {"real": 1 - generated - people, "generated": generated, "people": people}
 
     @property

@@ -6,6 +6,7 @@ A search that truncates them is valid, but does not train on all of its data.
 from collections.abc import Iterator
 
 from evo.config import SearchConfig, bounds, possible
+from evo.config.genomes import mixed_sources
 from fitness.data.kinds import Kind
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
@@ -26,7 +27,8 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
     if not config.form.reads_recipe:
         return
     low, high = (int(limit) for limit in bounds(config, "sequence_length"))
-    for name, file in task.sources.items():
+    sources = {name: task.sources[name] for name in mixed_sources(config) if name in task.sources}
+    for name, file in sources.items():
         uses: set[str] = {use_of(file.kind, method) for method in possible(config, "method")}
         clause = _clause(file, uses, high)
         short = _cuts(file, uses, low)

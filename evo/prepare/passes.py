@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from evo.config import SearchConfig, decode, default_genome, largest
+from evo.config.genomes import mixed_sources
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.mixture.decks import deck_of
@@ -33,7 +34,8 @@ def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int
     budget = config.budget
     if budget.epochs is None or not sources:
         return budget.tokens
-    wanted = _wanted(budget.epochs, sources)
+    mixed = {name: sources[name] for name in mixed_sources(config)}
+    wanted = _wanted(budget.epochs, mixed)
     if not wanted:  # of sources that rounds add, before there are any
         return budget.tokens
     passes = sum(times * epoch_tokens(config, sources[name]) for name, times in wanted.items())

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from evo.config import SearchConfig
+from evo.config.rounds import WHOLE
 from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample, sample_in
@@ -42,7 +43,7 @@ def left_out_of(
         dirty = contaminated(samples, evaluated)
         found[name] = dirty | _missed(name, pool, samples, dirty)
         left = sum(sample.id not in dirty for sample in samples)
-        if left < len(samples):
+        if left < len(samples) and name != WHOLE:  # of which the same was said as the pool
             warnings.warn(
                 f"sources.{name}: {len(samples) - left} of its {len(samples)} samples contain text "
                 "of the evaluation sets (domains or prompts) and are left out",

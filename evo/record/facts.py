@@ -292,6 +292,7 @@ class Pool(TypedDict):
     diversity: NotRequired[dict[str, float]]
     collapsed: NotRequired[bool]
     pool: NotRequired[Count]
+    pairs: NotRequired[Count]
     judgements: NotRequired[Count]
     judged: NotRequired[dict[str, Count]]
 

@@ -20,7 +20,7 @@ from evo import config as configuration
 from evo import history, run
 from evo.config import Constraint, SearchConfig, measured_by
 from evo.config.checks import importing_from
-from evo.config.rounds import POOL, Rounds
+from evo.config.rounds import PAIRS, POOL, Rounds
 from evo.config.sections import SEED_STEP
 from evo.export.model import export
 from evo.history.rounds import POOL_FILE, folder_of, over, rank
@@ -206,6 +206,8 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[RoundFact]) -> Sear
 def _files(own: Path, fact: RoundFact) -> dict[str, Path]:
     """Files with a round's pool and judgements as training data, by source."""
     pool = {POOL: own / POOL_FILE} if fact["pool"]["pool"] else {}
+    if fact["pool"].get(PAIRS):
+        pool[PAIRS] = own / pooling.PAIRS_FILE
     return {**pool, **{name: own / f"{name}.jsonl" for name in fact["pool"]["judged"]}}
 
 

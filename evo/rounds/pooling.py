@@ -12,13 +12,16 @@ from evo.record.facts import Evaluated, Facts, samples
 from evo.samples import texts
 from evo.samples.generate import DOCUMENTS
 from fitness.data.samples import Sample, read_samples, sample_in, to_lines
+from fitness.facts import as_lines
 from fitness.files import write_whole
 from fitness.filters import CONTAMINATION, needs
 from fitness.models import folders
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.diversity import diversity
+from fitness.samples.pairs import pairs
 from fitness.samples.scoring import Given, scored
 
+PAIRS_FILE = "pairs.jsonl"  # in the folder of a round
 DUPLICATE = "duplicate"  # the filter that compares a sample with the whole pool
 
 
@@ -32,6 +35,7 @@ class Yield:
     diversity: Mapping[str, float]
     collapsed: bool
     pool: int  # samples of the pool after it that may be trained on
+    pairs: int = 0  # of right and wrong samples of that pool
 
 
 def real_texts(
@@ -87,7 +91,7 @@ def pooled(
 
     Samples have collapsed if their diversity is below `rounds.diversity`. `judge` adds the scores
     from people's judgements so far to all. Contaminated samples stay in the file, as evidence; no
-    search trains on them.
+    search trains on them. Pairs are written beside it.
     """
     completions = [one.completion for one in samples]
     measured = diversity(completions, real)
@@ -95,9 +99,12 @@ def pooled(
     kept = judge(once([*earlier, *([] if collapsed else samples)]))
     write_samples(to, kept)
     dirty = sum(map(is_contaminated, samples))
-    left = rounds.learned(kept, without={one.id for one in kept if is_contaminated(one)})
-    met = len(rounds.met(samples))
-    return Yield(len(samples), dirty, met, measured, collapsed, len(left))
+    clean = [one for one in kept if not is_contaminated(one)]
+    left, met = rounds.learned(clean), len(rounds.met(samples))
+    made = pairs(clean, {one.id for one in rounds.met(clean)}, rounds.pairs)
+    if made:
+        write_whole(to.with_name(PAIRS_FILE), as_lines(made))
+    return Yield(len(samples), dirty, met, measured, collapsed, len(left), len(made))
 
 
 def once(samples: Iterable[Sample]) -> list[Sample]:

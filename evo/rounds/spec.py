@@ -7,9 +7,8 @@ from typing import Any
 
 from evo.config import SearchConfig
 from evo.config.genomes import baseline_names
-from evo.config.rounds import JUDGED, POOL
+from evo.config.rounds import ADDED, POOL, WHOLE
 from fitness.data.documents import Source
-from fitness.data.kinds import Kind
 from fitness.data.requirements import Requirements
 from fitness.data.thresholds import score_of_field
 from fitness.filters import FILTERS
@@ -44,10 +43,11 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     the first search only.
     """
     assert config.rounds is not None
-    kinds: dict[str, Kind] = {POOL: "sample", **JUDGED}
-    new = {name: Source(path=str(path), kind=kinds[name]) for name, path in legacy.files.items()}
+    new = {name: Source(path=str(path), kind=ADDED[name]) for name, path in legacy.files.items()}
+    beside: dict[str, Source] = {}
     if POOL in new:
         wanted = {name: getattr(config.rounds, name) for name in Requirements.model_fields}
+        beside = {WHOLE: new[POOL]} if any(wanted.values()) else {}
         new[POOL] = new[POOL].model_copy(update=wanted)
     most = 1.0 - config.rounds.real_share if config.sources else 1.0
     genome = {
@@ -59,7 +59,7 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     bare = config.model_copy(
         update={
             "rounds": None,
-            "sources": {**config.sources, **new},
+            "sources": {**config.sources, **new, **beside},
             "recipe": recipe,
             "genome": genome,
             "baselines": () if legacy.genomes else config.baselines,

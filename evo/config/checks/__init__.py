@@ -13,7 +13,7 @@ from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
-from evo.config.rounds import JUDGED, POOL
+from evo.config.rounds import ADDED
 from evo.config.sections import SearchConfig
 from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
@@ -346,7 +346,7 @@ def _epochs(config: SearchConfig) -> Problems:
     if not config.form.mixes:
         message = "counts passes over sources, which this evaluator reads itself; leave it out"
         yield Problem(("budget", "epochs"), message)
-    there = [*config.sources, *((POOL, *JUDGED) if config.rounds else ())]
+    there = [*config.sources, *(ADDED if config.rounds else ())]
     for name in epochs if isinstance(epochs, dict) else ():
         if name not in there:
             yield Problem(("budget", "epochs", name), unknown(name, there, "there are", "source"))

@@ -4,7 +4,7 @@ from evo.config.aggregates import measurable
 from evo.config.checks.genomes import Problems
 from evo.config.file import Problem, unknown
 from evo.config.genomes import Constraint, possible
-from evo.config.rounds import JUDGED, PEOPLE, POOL
+from evo.config.rounds import ADDED, PEOPLE
 from evo.config.sections import SearchConfig
 from fitness.checks import CHECKS
 from fitness.data.thresholds import score_of_field
@@ -34,7 +34,10 @@ def rounds(config: SearchConfig) -> Problems:
     if "mixture" not in config.genome:
         message = "generated samples get a share of the mixture; add `mixture: {type: simplex}`"
         yield Problem(("genome", "mixture"), message)
-    for name in (POOL, *JUDGED):
+    if section.pairs and not section.require:
+        message = "pairs are of samples that meet rounds.require and that do not; give it"
+        yield Problem((*key, "pairs"), message)
+    for name in ADDED:
         if name in config.sources:
             message = "is the name of a source that rounds add; rename this one"
             yield Problem(("sources", name), message)

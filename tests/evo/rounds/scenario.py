@@ -32,7 +32,6 @@ rounds:
 CHECKED = f"""\
 name: checked
 model: {{base: quickstart}}
-sources: {{devil: {{path: {CORPUS}/sources/devil.jsonl}}}}
 prompts:
   categories:
     selection: {CORPUS}/prompts/categories.selection.jsonl
@@ -41,7 +40,9 @@ prompts:
     max_new_tokens: 4
     metrics: [{__name__}:begun]
 recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
-genome: {{mixture: {{type: simplex}}}}
+genome:
+  mixture: {{type: simplex}}
+  method: {{type: choice, options: [supervised, preference]}}
 objectives: {{categories/begun: maximize}}
 baselines: []
 search: {{population: 3, replicates: 1, parallel: 2, simulate: off}}
@@ -57,8 +58,8 @@ rounds:
   filters: ['{__name__}:begun']
   require: {{begun: 1}}
   most_per_prompt: 2
-  real_share: 0
-"""  # a base that generates first, and a checker
+  pairs: 1
+"""  # a base that generates first, and a checker; no source but what it makes
 LOG = "EVOMIX_TEST_LOG"  # the file in which calls are counted
 KILL = "EVOMIX_TEST_KILL"  # a file; while it is there, the next call of its name ends the process
 

@@ -85,6 +85,13 @@ def test_the_first_search_after_the_base_generated_begins_with_its_pool(tmp_path
     known = [space(later).repair({"keep_realness": 1, **one}) for one in later.known]
     assert known[0]["mixture"] == pytest.approx({"jargon": 0.1, "devil": 0.1, "pool": 0.8})
     assert later.sources["pool"].most_per_prompt == 3
+    assert later.sources["whole_pool"].most_per_prompt is None, "for the control alone"
+    gene: Any = later.genome["mixture"]
+    assert gene.over == ("jargon", "devil", "pool")
+    winner = Individual(2, {"mixture": {"jargon": 0.4, "devil": 0.0, "pool": 0.6}})
+    _, unfiltered = controls(later, winner)
+    assert unfiltered.operator == f"control:{UNFILTERED}"
+    assert unfiltered.genome["mixture"] == {"jargon": 0.4, "devil": 0.0, "whole_pool": 0.6}
     bare = config.model_copy(update={"sources": {}, "genome": {"mixture": Simplex()}})
     alone = spec_after(bare, Legacy({"pool": tmp_path / "pool.jsonl"}, []))
     assert [one["mixture"] for one in alone.known] == [{"pool": 1.0}]
@@ -166,6 +173,7 @@ def test_a_winner_is_held_against_itself_on_other_diets(tmp_path: Path):
         ("  begin: best\n" + RELATIVE, "aggregates.quality.relative_to: the base differs between"),
         ("  limt: 3\n", "rounds.limt: unknown key; did you mean limit?"),
         ("  first: sample\n", "rounds.first"),
+        ("  pairs: 2\n", "rounds.pairs: pairs are of samples that meet rounds.require"),
         ("  filters: [exact_match]\n", "exact_match needs prompts with references"),
         ("  require: {exact_match: 1}\n", "rounds.require: no filter gives the score exact_match"),
         ("  require: {realness: high}\n", "require.realness is 'high'; write the least score"),
@@ -288,11 +296,11 @@ def test_a_base_that_generates_first_learns_what_a_checker_keeps(tmp_path: Path)
     pool = read_pool(runs[0] / "round-0" / "pool.jsonl")
     assert sum(one.scores["begun"] for one in pool) == base["pool"]["met"]
     search = configuration.of(read(runs[0] / "round-1"))
-    assert search.sources.keys() == {"devil", "pool"}
+    assert search.sources.keys() == {"pool", "pairs", "whole_pool"}
     assert search.sources["pool"].require == {"begun": 1}
     assert 192 <= search.budget.tokens < 5760, "two passes over the pool are fewer"
     individuals = [one for one in read(runs[0] / "round-1") if one["fact"] == "individual"]
-    assert individuals[0]["genome"]["mixture"] == {"devil": 0.0, "pool": 1.0}
+    assert individuals[0]["genome"]["mixture"] == {"pool": 1.0, "pairs": 0.0}
     page = (runs[0] / "report.html").read_text()
     assert "untouched base" in page
     assert first["pool"]["pool"] > base["pool"]["pool"], "later samples are added"
