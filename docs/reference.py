@@ -11,11 +11,11 @@ from evo.cli import CALLS
 from evo.cli.arguments import parser
 from evo.config import json_schema
 from evo.record import facts
-from fitness.data.thresholds import score_of_field
 from fitness.evaluators import PLACEHOLDERS
-from fitness.filters import DEFAULT_FILTERS, FILTERS
+from fitness.filters import CONTAMINATION, DEFAULT_FILTERS, FILTERS
 from fitness.methods import METHODS, use_of
 from fitness.metrics import HELD_OUT, MEASUREMENTS, METRICS
+from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import APPLIES, Recipe
 from fitness.training.rewards import REWARDS
 from population.strategies import BREEDING, PLANNED, STRATEGIES
@@ -37,6 +37,7 @@ NEEDS = {
     "evaluated": "the texts and prompts of the domains",
     "judgements": "people's judgements",
     "samples": "",
+    "references": "prompts with references",
 }
 
 
@@ -274,7 +275,9 @@ def filters() -> str:
     for name, one in FILTERS.items():
         fields = [f"`{field}`" for field in Recipe.model_fields if score_of_field(field) == name]
         default = "yes" if name in DEFAULT_FILTERS else ""
-        unit, kept = one.unit, side[one.keeps] if fields else "always: contaminated ones are not"
+        unit, kept = one.unit, side[one.keeps] if fields else "what `require` says"
+        if name == CONTAMINATION:
+            kept = "always: contaminated ones are not"
         needs, threshold = NEEDS[one.needs], " ".join(fields)
         rows.append([f"`{name}`", one.description, unit, kept, threshold, needs, default])
     head = (

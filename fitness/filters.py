@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fitness.checks import CHECKS, own_check
+from fitness.checks.own import own_check
+from fitness.checks.table import CHECKS
 from fitness.errors import InputError
 from fitness.plugins import function_name
 from fitness.suggest import did_you_mean, listed
@@ -28,7 +29,7 @@ class Filter:
 
     function: str
     """`module:function`, called as function(samples, given), with `samples.scoring.Given`; returns
-    a number for each sample, NaN where it has none. Empty for a check of `fitness.checks`."""
+    a number for each sample, NaN where it has none. Empty for a check of `fitness.checks.table`."""
     needs: Needs
     keeps: Side
     """The samples that a threshold keeps: the share highest or lowest, or between two quantiles."""

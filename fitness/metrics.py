@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fitness.checks import CHECKS, Check, Reference, alternatives, own_check
+from fitness.checks.own import own_check
+from fitness.checks.table import CHECKS, Check, Reference, alternatives
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError

@@ -18,6 +18,7 @@ LAYERS = {
     "fitness": """
         errors evaluators quiet secrets suggest
         facts files plugins text
+        checks
         filters methods
         recipe
         data

@@ -5,7 +5,7 @@ from typing import Any
 
 from evo.config import SearchConfig, decode
 from evo.config.rounds import PAIRS, POOL, WHOLE
-from fitness.data.thresholds import score_of_field
+from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
 from population.individual import Individual
 

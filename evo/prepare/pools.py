@@ -10,9 +10,9 @@ from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample, sample_in
 from fitness.data.sources import TokenFile
-from fitness.data.thresholds import missing_scores, score_of_field
 from fitness.errors import InputError
 from fitness.evaluation import Split
+from fitness.mixture.thresholds import missing_scores, score_of_field
 from fitness.recipe import Recipe
 from fitness.samples.contamination import contaminated
 from fitness.samples.references import evaluated_texts

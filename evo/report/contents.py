@@ -19,7 +19,7 @@ from evo.record.facts import samples as recorded
 from evo.report.figures.genes import mixture_columns
 from evo.report.figures.style import View
 from evo.significance import chance
-from fitness.checks import alternatives
+from fitness.checks.table import alternatives
 from fitness.recipe import Recipe, idle
 
 SAMPLES = 6

@@ -36,7 +36,7 @@ from evo.rounds.recall import recall_of
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from evo.rounds.writing import jobs_of, writers
 from evo.search.requests import Requests
-from fitness.checks import CHECKS, check_references
+from fitness.checks.table import CHECKS, check_references
 from fitness.data.prompts import prompts_in
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge

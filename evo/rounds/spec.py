@@ -10,8 +10,8 @@ from evo.config.genomes import baseline_names
 from evo.config.rounds import ADDED, POOL, WHOLE
 from fitness.data.documents import Source
 from fitness.data.requirements import Requirements
-from fitness.data.thresholds import score_of_field
 from fitness.filters import FILTERS
+from fitness.mixture.thresholds import score_of_field
 from population.space import Simplex
 
 CARRIED = 0.5  # largest share of the first population that genomes of earlier rounds may fill

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from fitness.checks import Reference
+from fitness.checks.table import Reference
 from fitness.data.kinds import Kind, no_column
 from fitness.errors import UNREADABLE, InputError, Refuse, at_once
 from fitness.suggest import listed, shortened

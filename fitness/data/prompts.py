@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fitness.checks import Reference, check_references
+from fitness.checks.table import Reference, check_references
 from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.data.documents import Half, existing
 from fitness.data.formats import json_records, reference_in

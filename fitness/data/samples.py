@@ -9,7 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
-from fitness.checks import Reference
+from fitness.checks.table import Reference
 from fitness.data.formats import json_records, reference_in, text_in
 from fitness.errors import InputError
 from fitness.suggest import shortened

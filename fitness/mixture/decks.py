@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fitness.data.records import ROWS, Records
-from fitness.data.thresholds import passing_all
 from fitness.methods import LEARN, USES, Shape, use_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.permutation import keys_of, permute
+from fitness.mixture.thresholds import passing_all
 from fitness.recipe import Recipe
 
 NO_LABEL = -100  # the label that torch's cross-entropy ignores by default

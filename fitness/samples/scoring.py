@@ -1,7 +1,7 @@
 """Run filters on a pool: add the score of each, in its own unit, to every sample.
 
 Filters that need a model are run by the worker that has loaded it, the others by the driver, see
-`filters.needs`. Thresholds on scores are not set here but by each recipe, see `data.thresholds`;
+`filters.needs`. Thresholds on scores are not set here but by each recipe, see `mixture.thresholds`;
 contaminated samples are never kept.
 
 To add a filter: `fitness.filters`.
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from fitness.checks import CHECKS, own_check
+from fitness.checks.own import own_check
+from fitness.checks.table import CHECKS
 from fitness.data.samples import Sample, is_score
 from fitness.errors import InputError
 from fitness.feedback.items import Item

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fitness.checks import Reference
+from fitness.checks.table import Reference
 from fitness.data.prompts import NO_PROMPTS, Prompts
 from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fitness.data.samples import Sample
-from fitness.data.thresholds import band, passing
 from fitness.filters import CONTAMINATION, filter_of
+from fitness.mixture.thresholds import band, passing
 from fitness.recipe import Recipe
 from fitness.samples.contamination import CONTAMINATED, is_contaminated
 

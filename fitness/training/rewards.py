@@ -1,7 +1,7 @@
 """Rewards: numbers for the answers in a group of answers to one prompt, higher is better.
 
-Every check of answers (`fitness.checks`) is a reward too. A user's own is `module:function` or
-`command:PROGRAM ARGUMENT`, called with lists of prompts, references and outputs; it returns a
+Every check of answers (`fitness.checks.table`) is a reward too. A user's own is `module:function`
+or `command:PROGRAM ARGUMENT`, called with lists of prompts, references and outputs; it returns a
 number for each output. The first line of a reward's docstring is its entry in the reference.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from fitness.checks import CHECKS, own_check
+from fitness.checks.own import own_check
+from fitness.checks.table import CHECKS
 from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, repeated, share

@@ -23,9 +23,9 @@ from evo.history.comparison import WINNER
 from evo.prepare.task import prepare
 from evo.rounds.spec import Legacy, spec_after
 from fitness.data.samples import read_samples
-from fitness.data.thresholds import score_of_field
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
+from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
 from tests.evo.driving import ROOT, command, environment
 from tests.evo.facts import read

@@ -15,11 +15,11 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
 from evo.config.rounds import ADDED
 from evo.config.sections import SearchConfig
-from fitness.data.thresholds import score_of_field
 from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.methods import METHODS
 from fitness.metrics import HELD_OUT, resolve
+from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
 from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population

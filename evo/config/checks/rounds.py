@@ -6,11 +6,11 @@ from evo.config.file import Problem, unknown
 from evo.config.genomes import Constraint, possible
 from evo.config.rounds import ADDED, PEOPLE
 from evo.config.sections import SearchConfig
-from fitness.checks import CHECKS
-from fitness.data.thresholds import score_of_field
+from fitness.checks.table import CHECKS
 from fitness.errors import InputError
 from fitness.feedback.judgements import by_judge
 from fitness.filters import FILTERS, check_filter
+from fitness.mixture.thresholds import score_of_field
 from fitness.plugins import function_name, load_function
 from fitness.recipe import Recipe
 from fitness.suggest import listed

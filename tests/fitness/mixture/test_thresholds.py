@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fitness.data.thresholds import band, missing_scores, passing, passing_all
 from fitness.errors import InputError
 from fitness.filters import FILTERS
+from fitness.mixture.thresholds import band, missing_scores, passing, passing_all
 from fitness.recipe import Recipe, idle
 from fitness.samples.yields import EXAMPLES, columns, yields
 from tests.fitness.samples.pools import good, numbered, sample

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fitness.checks import CHECKS, check_references, own_check
+from fitness.checks.own import own_check
+from fitness.checks.table import CHECKS, check_references
 from fitness.data.samples import Sample
 from fitness.errors import InputError
 from fitness.metrics import METRICS

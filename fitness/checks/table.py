@@ -1,32 +1,22 @@
-"""Checks of answers against their references: each serves as metric, reward and filter of samples.
+"""Builtin checks of answers, by name.
 
 A check is called as function(prompts, references, outputs) with lists of equal length and returns a
 number for each output, 0 to 1: as a metric it counts by its mean. A reference is a text, or several
-of which the best counts. A user's own is `module:function`, or `command:PROGRAM ARGUMENT ...`,
-which runs a program without a shell: it reads a line of JSON {"prompt", "reference", "output"} for
-each answer, and writes a number for each on a line of its own. What a program does with an answer
-that is code, such as running it in a sandbox, is its own affair.
-
-To add a check: its function and its record in CHECKS.
+of which the best counts. To add one: its function and its record in CHECKS.
 """
 
 import json
 import re
-import shlex
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from fitness.errors import InputError
-from fitness.plugins import COMMAND, load_function
 from fitness.text import plain, share
 
 Reference = str | Sequence[str]  # one, or several that are as good
-Function = Callable[[Sequence[str], Sequence[Reference], Sequence[str]], Any]
-LONGEST = 600  # seconds that a command may take for one batch of answers
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 CLOSE = 1e-6  # relative difference of equal numbers
 ARTICLE = re.compile(r"\b(a|an|the)\b")
@@ -180,50 +170,3 @@ def check_references(names: Sequence[str], references: Sequence[Reference], wher
                         f"{where}: the reference of prompt {place}, {text!r:.60}, {error}, which "
                         f"{name} needs"
                     ) from error
-
-
-def own_check(name: str, subject: str) -> Callable[..., Any]:
-    """A user's own function or command. InputError, beginning with `subject`, if there is none."""
-    if not name.startswith(COMMAND):
-        return load_function(name, subject)
-    try:
-        words = shlex.split(name.removeprefix(COMMAND))
-    except ValueError as error:
-        raise InputError(f"{subject} {name!r}: {error}") from error
-    if not words:
-        raise InputError(f"{subject} {name!r}: names no program; write `command:PROGRAM ARGUMENT`")
-    return partial(_by_command, words, f"{subject} {name!r}")
-
-
-def _by_command(
-    words: Sequence[str],
-    where: str,
-    prompts: Sequence[str],
-    references: Sequence[Reference],
-    outputs: Sequence[str],
-) -> list[float]:
-    """Numbers that a program writes, one for each answer. InputError if it fails or takes long."""
-    answers = zip(prompts, references, outputs, strict=True)
-    lines = [
-        json.dumps({"prompt": prompt, "reference": reference, "output": output})
-        for prompt, reference, output in answers
-    ]
-    try:
-        done = subprocess.run(
-            words,
-            input="".join(f"{line}\n" for line in lines),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"{where}: {error}") from error
-    if done.returncode:
-        raise InputError(
-            f"{where}: ended with status {done.returncode}: {done.stderr.strip()[-500:]}"
-        )
-    try:
-        return [float(line) for line in done.stdout.split()]
-    except ValueError as error:
-        raise InputError(f"{where}: wrote {error}; it must write a number for each line") from error
