@@ -164,10 +164,15 @@ def verdict(facts: Facts) -> Verdict:
     twins = [name for name, id in baselines(facts).items() if id == winner(facts)]
     if twins:
         text = (
-            f"The search found nothing better than what it started from: the best on the "
-            f"selection split is the baseline {twins[0]} itself ({value} on the test split)."
+            f"The search found no better recipe than its baseline {twins[0]}, which is the best on "
+            f"the selection split: {value} on the test split"
         )
-        return Verdict("bad", text, tuple(notes))
+        base = rivals.loc[BASE] if BASE in rivals.index else None
+        gained = base is not None and base["clear"] == "better"
+        if base is not None:
+            how = "clearly better" if gained else "not clearly better"
+            text += f", {how} than the untouched base ({_value(base)})"
+        return Verdict("mixed" if gained else "bad", f"{text}.", tuple(notes))
     known = rivals[rivals["margin"].notna()].sort_values("margin")
     ahead = known[known["margin"] > 0]
     behind = known[known["margin"] <= 0]

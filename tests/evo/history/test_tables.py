@@ -342,8 +342,9 @@ def test_one_seed_gives_no_standard_error_and_no_claim():
 def test_a_baseline_that_wins_is_called_by_its_name():
     facts: list[Any] = [{**f, "individual": 0} if f["fact"] == "winner" else f for f in ledger()]
     found = history.verdict(facts)
-    assert found.tone == "bad"
-    assert "baseline uniform itself" in found.text
+    assert found.tone == "mixed"
+    assert "no better recipe than its baseline uniform" in found.text
+    assert "clearly better than the untouched base (" in found.text
 
 
 def test_failed_seeds_and_broken_constraints_are_named_beside_a_win():
