@@ -1,14 +1,21 @@
-"""Files and folders that appear whole or not at all; the cache; digests."""
+"""Files and folders that appear whole or not at all; the cache; digests and checksums."""
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from fitness.errors import UNREADABLE, InputError
+
+CHECKSUM = "crc32"  # key in the facts beside a cached file; entries from before 2027 lack it
+BYTES_AT_ONCE = 2**18
 
 
 @contextmanager
@@ -91,3 +98,30 @@ def file_digest(path: Path) -> str:
     except OSError as error:
         why = f"cannot be read ({error.strerror or error}); {UNREADABLE}"
         raise InputError(f"{path}: {why}") from error
+
+
+def checksum(tokens: Path, facts: Mapping[str, Any]) -> str:
+    """CRC-32, in hex, of a file and of the facts beside it other than the checksum.
+
+    It detects any single burst of errors of up to 32 bits, misses one in 4 billion of other errors,
+    and reads some 1.2 GB a second. A process reads each file once, unless it has changed since.
+    """
+    status = tokens.stat()
+    whole = _file_checksum(tokens, status.st_ino, status.st_size, status.st_mtime_ns)
+    others = {name: value for name, value in facts.items() if name != CHECKSUM}
+    return f"{zlib.crc32(json.dumps(others, sort_keys=True).encode(), whole):08x}"
+
+
+def intact(tokens: Path, facts: Mapping[str, Any]) -> bool:
+    """Compare a file and its facts with their checksum; true where there is none to compare."""
+    return CHECKSUM not in facts or facts[CHECKSUM] == checksum(tokens, facts)
+
+
+@lru_cache(maxsize=1024)
+def _file_checksum(path: Path, inode: int, size: int, changed: int) -> int:
+    """CRC-32 of a file's content; inode, size and time are keys of the cache, for changed files."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(BYTES_AT_ONCE):
+            total = zlib.crc32(block, total)
+    return total

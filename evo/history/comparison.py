@@ -167,7 +167,7 @@ def verdict(facts: Facts) -> Verdict:
             f"The search found no better recipe than its baseline {twins[0]}, which is the best on "
             f"the selection split: {value} on the test split"
         )
-        base = rivals.loc[BASE] if BASE in rivals.index else None
+        base = rivals.loc[[BASE]].iloc[0] if BASE in rivals.index else None
         gained = base is not None and base["clear"] == "better"
         if base is not None:
             how = "clearly better" if gained else "not clearly better"

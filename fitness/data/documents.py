@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from fitness.data import hub
+from fitness.data import hub, templates
 from fitness.data.formats import (
     COMPRESSIONS,
     text_chunks,
@@ -65,10 +65,24 @@ class Source(Requirements):
         str,
         Field(description="Column or key that holds the text; for kinds `text` and `label` only."),
     ] = "text"
+    template: Annotated[
+        str | dict[str, str] | None,
+        Field(
+            description="Text made of the columns of each record, as `{subject} {relation} "
+            "{object}.`; or one for each column that the kind needs, as {prompt: '...', "
+            "completion: '...'}."
+        ),
+    ] = None
     split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
     limit: Annotated[
         int | None, Field(ge=1, description="Read at most this many documents, from the first.")
     ] = None
+
+    @model_validator(mode="after")
+    def _sound_template(self) -> Self:
+        if self.template is not None:
+            templates.check(self.template)
+        return self
 
     @model_validator(mode="after")
     def _of_samples(self) -> Self:
@@ -236,9 +250,14 @@ def existing(path: str, base: Path) -> Path:
 def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:
     """Stream all documents of a source, blank ones included, each as a stream of its pieces."""
     if is_on_hub(source):
-        yield from _texts(_hub_records(source), source, refuse)
+        yield from _texts(_hub_records(source, refuse), source, refuse)
         return
     for path, kind in files(source, base):
+        if kind == "text" and source.template is not None:
+            raise InputError(
+                f"{path}: is plain text, which has no columns for `template`; give JSONL, CSV, TSV "
+                "or Parquet, or leave `template` out"
+            )
         if kind == "text":
             yield _pieces(text_chunks(path))
         else:
@@ -259,7 +278,7 @@ def _texts(
 
 def _records(source: Source, base: Path, refuse: Refuse) -> Iterator[tuple[str, dict[str, Any]]]:
     if is_on_hub(source):
-        yield from _hub_records(source)
+        yield from _hub_records(source, refuse)
         return
     for path, kind in files(source, base):
         if kind == "text":
@@ -276,18 +295,42 @@ def _in_file(
     """Stream (place, record) of a file; of a table of texts, only that column where possible."""
     read = FORMATS[kind].read
     assert read is not None, "plain text has no records"
-    column = source.text if source.kind == "text" else None
-    check = partial(check_columns, kind=source.kind, text=source.text)
-    yield from read(path, column, refuse, check)
+    column = source.text if source.kind == "text" and source.template is None else None
+    every = read(path, column, refuse, _check_columns(source))
+    yield from every if source.template is None else _rendered(every, source, refuse)
 
 
-def _hub_records(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rendered(
+    every: Iterable[tuple[str, dict[str, Any]]], source: Source, refuse: Refuse
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records with what the source's template makes of them."""
+    assert source.template is not None
+    for where, record in every:
+        try:
+            yield where, templates.rendered(record, source.template, where, source.text)
+        except InputError as error:
+            refuse(error)
+
+
+def _hub_records(source: Source, refuse: Refuse) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = _hub_rows(source)
+    return rows if source.template is None else _rendered(rows, source, refuse)
+
+
+def _hub_rows(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
     dataset = hub.parse(source.path, source.split)
     for number, record in enumerate(hub.records(dataset, hub.revision(dataset)), start=1):
         where = f"{dataset}, row {number}"
         if number == 1:  # all rows of a data set have the same columns
-            check_columns(where, record, source.kind, source.text)
+            _check_columns(source)(where, record)
         yield where, without_nulls_within(record)
+
+
+def _check_columns(source: Source) -> Callable[[str, Iterable[str]], None]:
+    """The check of a table's columns, called with place and names: those that the source reads."""
+    if source.template is not None:
+        return partial(templates.check_columns, template=source.template)
+    return partial(check_columns, kind=source.kind, text=source.text)
 
 
 def _files_of_folder(folder: Path) -> list[tuple[Path, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fitness.data import checksums, hub
+from fitness.data import hub
 from fitness.data.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.data.kinds import Kind
 from fitness.data.labels import labelled, tokens_around
@@ -22,7 +22,7 @@ from fitness.data.samples import sample_in
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.data.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 from fitness.errors import Faults, InputError
-from fitness.files import appearing, file_digest, write_whole
+from fitness.files import CHECKSUM, appearing, checksum, file_digest, intact, write_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +87,7 @@ class TokenFile:
         """Compare the file with the checksum beside it, if there is one."""
         path = Path(self.path)
         try:
-            sound = checksums.intact(path, json.loads(path.with_suffix(".json").read_bytes()))
+            sound = intact(path, json.loads(path.with_suffix(".json").read_bytes()))
         except FileNotFoundError:  # missing tokens: `_mapped` raises the error
             return
         except (OSError, ValueError):
@@ -165,6 +165,8 @@ def fingerprint(
         settings["kind"] = source.kind
     if source.kind == "label":
         settings["labels"] = list(labels)
+    if source.template is not None:
+        settings["template"] = source.template
     if without:
         settings["without"] = sorted(without)
     if is_on_hub(source):
@@ -184,8 +186,8 @@ def _cached(cache: Path, key: str) -> dict[str, Any] | None:
     tokens = _tokens_path(cache, key)
     try:
         facts = json.loads(tokens.with_suffix(".json").read_bytes())
-        whole = checksums.intact(tokens, facts)
-        facts.pop(checksums.NAME, None)
+        whole = intact(tokens, facts)
+        facts.pop(CHECKSUM, None)
         size = TokenFile("", str(tokens), fingerprint=key, **facts).size
         whole = whole and tokens.stat().st_size == size
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
@@ -223,7 +225,7 @@ def _build(
             raise
         faults.check()
     facts = {**counts, "dtype": dtype, "kind": source.kind}
-    sealed = {**facts, checksums.NAME: checksums.checksum(_tokens_path(cache, key), facts)}
+    sealed = {**facts, CHECKSUM: checksum(_tokens_path(cache, key), facts)}
     write_whole(_tokens_path(cache, key).with_suffix(".json"), json.dumps(sealed))
     return facts
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitness.data import checksums
+from fitness import files
 from fitness.data.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.data.sources import TokenFile, tokenise
 from fitness.data.tokenizer import load_tokenizer
@@ -544,15 +544,15 @@ def test_a_checksum_is_computed_once_a_process_and_file(
 ) -> None:
     found = tokenised(write("a.jsonl", jsonl("the quick fox")), tokenizer_folder, cache)
     found.open()
-    before = checksums._file_checksum.cache_info()
+    before = files._file_checksum.cache_info()
 
     found.open()
 
-    assert checksums._file_checksum.cache_info().misses == before.misses
+    assert files._file_checksum.cache_info().misses == before.misses
     expected = zlib.crc32(Path(found.path).read_bytes())
     facts = {"tokens": found.tokens}
     whole = zlib.crc32(json.dumps(facts).encode(), expected)
-    assert checksums.checksum(Path(found.path), facts) == f"{whole:08x}"
+    assert files.checksum(Path(found.path), facts) == f"{whole:08x}"
 
 
 def test_a_fault_leaves_nothing_in_the_cache_and_begins_with_the_name(
