@@ -44,6 +44,10 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
         file = task.sources[name]
         sizes = f"{file.documents:,}", f"{file.tokens:,}"
         data.add_row(name, *sizes, f"{often:,.1f}", f"{alone:,.1f}")
+    dropping = Table("cleaned", "documents", "kept", "dropped", title_justify="left")
+    for name, cleaned in prepared.cleaned.items():
+        reasons = ", ".join(f"{why} {count:,}" for why, count in cleaned.dropped.items())
+        dropping.add_row(name, f"{cleaned.read:,}", f"{cleaned.kept:,}", reasons)
     held_out = Table("held out", "selection", "test", title_justify="left")
     for name, splits in task.domains.items():
         held_out.add_row(name, *(f"{splits[s].tokens:,} tokens" for s in ("selection", "test")))
@@ -81,7 +85,8 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     lines += [f"warning: {warning}" for warning in seen.warnings]
     for number, (spec, ready) in enumerate(prepared_proxies(config), 1):
         lines += _proxy(number, spec, outlook(spec, ready), ready.task, known=seen.warnings)
-    return Group(*lines, *([data] if task.sources else []), *([held_out] if task.domains else []))
+    tables = [dropping, data, held_out]
+    return Group(*lines, *(one for one in tables if one.row_count))
 
 
 def _fine_tunes(config: SearchConfig) -> int:

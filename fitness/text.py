@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 SHINGLE = 3  # words
@@ -54,3 +54,16 @@ def likeness(one: Set[Gram], other: Set[Gram]) -> float:
     """Jaccard similarity of two sets of shingles, 0 to 1; 0 of empty ones."""
     common = len(one & other)
     return common / ((len(one) + len(other) - common) or 1)
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text within a record but the roles of messages, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name != "role":
+                yield from strings_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings_in(inner)

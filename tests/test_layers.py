@@ -22,7 +22,7 @@ LAYERS = {
         filters methods
         recipe
         data
-        mixture
+        cleaning mixture
         metrics
         models
         inference

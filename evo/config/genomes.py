@@ -47,8 +47,7 @@ def space(config: SearchConfig) -> SearchSpace:
     Without a mixture of nothing: rounds without a source have none before their first pool.
     """
     genes = filled_genes(config)
-    empty = config.form.mixes and not mixable(config)
-    return SearchSpace({n: g for n, g in genes.items() if not (empty and isinstance(g, Simplex))})
+    return SearchSpace({n: g for n, g in genes.items() if not isinstance(g, Simplex) or g.over})
 
 
 def default_genome(config: SearchConfig) -> Genome:

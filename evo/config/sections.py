@@ -19,6 +19,7 @@ from evo.config.aggregates import Aggregate
 from evo.config.base_section import Name, Section
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
+from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
@@ -343,6 +344,10 @@ class SearchConfig(Section):
     sources: dict[Name, Source] = Field(
         default_factory=dict,
         description="Data sets to train on, by name; the mixture is over these.",
+    )
+    cleaning: Cleaning | None = Field(
+        default=None,
+        description="Cleaning of the sources before they are tokenised. Default: as they are.",
     )
     parts: dict[Name, str] = Field(
         default_factory=dict,

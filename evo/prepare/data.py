@@ -1,11 +1,12 @@
 """Reading the data of a search before anything trains: domains, prompts and sources as tokens."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evo.config import SearchConfig, bounds, possible
-from evo.prepare import pools
+from evo.prepare import cleaning, pools
+from fitness.cleaning.files import Cleaned
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, read_prompts
 from fitness.data.records import Records
@@ -32,6 +33,7 @@ class Data:
     sources: Mapping[str, TokenFile]
     domains: Mapping[str, Mapping[Split, TokenFile]]
     prompts: Mapping[str, Mapping[Split, Prompts]]
+    cleaned: Mapping[str, Cleaned] = field(default_factory=dict)
 
 
 def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> Data:
@@ -43,16 +45,19 @@ def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> D
     domains = _domains(config, folder, head, faults)
     prompts = _prompts(config, folder, faults)
     unclean: Mapping[str, Collection[str]] | None = {}
+    made: Mapping[str, Cleaned] | None = {}
     if not faults:  # all evaluation texts can be read
-        unclean = None
+        unclean = made = None
         with faults.noted():
             unclean = pools.left_out_of(config, prompts, Path.cwd())
-    sources = _sources(config, folder, head, unclean, faults)
+        with faults.noted():
+            made = cleaning.cleaned_sources(config, prompts)
+    sources = {} if made is None else _sources(config, folder, head, unclean, made, faults)
     for name, file in sources.items():
         with faults.noted():
             _check_source(config, name, file, longest)
     faults.check()
-    return Data(sources, domains, prompts)
+    return Data(sources, domains, prompts, made or {})
 
 
 def _domains(
@@ -94,9 +99,10 @@ def _sources(
     folder: Path,
     head: Head,
     unclean: Mapping[str, Collection[str]] | None,
+    made: Mapping[str, Cleaned],
     faults: Faults,
 ) -> dict[str, TokenFile]:
-    """Sources by name, without contaminated samples, whose ids are in `unclean`.
+    """Sources by name, as cleaned if they are, without samples whose ids are in `unclean`.
 
     `unclean` is None if it could not be computed; pools of samples are not read then.
     """
@@ -107,7 +113,7 @@ def _sources(
         with faults.noted():
             sources[name] = tokenise(
                 f"sources.{name}",
-                source,
+                made[name].source if name in made else source,
                 Path.cwd(),
                 folder,
                 cache_folder(),

@@ -9,8 +9,10 @@ from typing import Any
 from evo.cluster.machine import check_temporary_folder
 from evo.config import SearchConfig, largest, possible
 from evo.config.resolve import reads_data
+from evo.prepare.cleaning import dropped_notes
 from evo.prepare.data import read_data
 from evo.prepare.passes import budget_tokens
+from fitness.cleaning.files import Cleaned
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
@@ -32,6 +34,7 @@ class Prepared:
     task: Task
     fingerprints: Mapping[str, Any]
     soundness: Soundness = field(default_factory=Soundness)
+    cleaned: Mapping[str, Cleaned] = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -46,7 +49,8 @@ class Prepared:
         for group, sets in (("domains", task.domains), ("prompts", task.prompts)):
             for name, splits in sets.items():
                 files |= {f"{group}.{name}.{split}": one.notes for split, one in splits.items()}
-        return [f"{name}: {note}" for name, notes in files.items() for note in notes]
+        notes = [f"{name}: {note}" for name, notes in files.items() for note in notes]
+        return [*dropped_notes(self.cleaned), *notes]
 
 
 def prepare(config: SearchConfig) -> Prepared:
@@ -87,7 +91,7 @@ def prepare(config: SearchConfig) -> Prepared:
         patience=config.budget.patience,
         stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
     )
-    return Prepared(task, _fingerprints(folder, task), sound)
+    return Prepared(task, _fingerprints(folder, task), sound, data.cleaned)
 
 
 def _check_lengths(config: SearchConfig, folder: Path, longest: int) -> None:

@@ -1,13 +1,14 @@
 """Texts that samples are compared with: training texts and evaluation texts."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from fitness.checks.table import alternatives
 from fitness.data.documents import Half, Source, documents, records
 from fitness.data.prompts import Prompts
+from fitness.text import strings_in
 
 
 def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:
@@ -16,7 +17,7 @@ def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[s
         yield from documents(source, base, half=half)
         return
     for _, record in records(source, base, half=half):
-        said = " ".join(_said(record))
+        said = " ".join(strings_in(record))
         if said:
             yield said
 
@@ -31,7 +32,8 @@ def evaluated_texts(
     found = [text for source, half in held_out for text in texts_of(source, base, half)]
     for asked in prompts:
         found += asked.prompts
-        found += [f"{p} {r}" for p, r in zip(asked.prompts, asked.references, strict=True)]
+        pairs = zip(asked.prompts, asked.references, strict=True)
+        found += [f"{prompt} {one}" for prompt, each in pairs for one in alternatives(each)]
     return list(dict.fromkeys(found))
 
 
@@ -44,16 +46,3 @@ def drawn(texts: Iterable[str], count: int, rng: np.random.Generator) -> list[st
         elif (place := int(rng.integers(number + 1))) < count:
             kept[place] = text
     return kept
-
-
-def _said(value: Any) -> Iterator[str]:
-    """Every text within a record but the roles of messages, in order."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name != "role":
-                yield from _said(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _said(inner)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evo.config.aggregates import meaning, measurable
 from evo.config.checks import aggregates, genomes, proxies, rounds
+from evo.config.checks.cleaning import cleaning
 from evo.config.checks.genomes import Problems
 from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
@@ -402,6 +403,7 @@ LATER_CHECKS: Checks = (
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator sources budget rounds", _epochs),
+    ("evaluator sources parts cleaning", cleaning),
     ("evaluator budget domains objectives search", _patience),
     ("search sources parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),

@@ -1,0 +1,1 @@
+"""Cleaning of sources: normalisation, filters of documents, duplicates, held-out text."""
