@@ -251,7 +251,9 @@ class _Settings(BaseModel):
         Applies(where=MASKED),
     ] = 0.15
     isolate_documents: Annotated[
-        bool, Field(description="Documents that share a sequence do not attend to one another.")
+        bool,
+        Field(description="Documents that share a sequence do not attend to one another."),
+        Applies(bucket="own"),
     ] = False
 
     @property
@@ -290,7 +292,7 @@ def _thresholds() -> dict[str, Any]:
 
 def _threshold(description: str, default: float, **limits: Any) -> Any:
     field: Any = Field(description=description, **limits)
-    return Annotated[float, field, Applies(where=SAMPLES)], default
+    return Annotated[float, field, Applies(where=SAMPLES, bucket="own")], default
 
 
 if TYPE_CHECKING:

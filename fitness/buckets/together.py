@@ -87,7 +87,9 @@ def train_together(
             key = shared(spec)
             if key is not None:
                 recipe = Recipe.model_validate(dict(spec.recipe))
-                groups[key].append(_Prepared(spec, recipe, mixed(spec, recipe)))
+                mixing = mixed(spec, recipe)
+                if mixing.one_row_each:
+                    groups[key].append(_Prepared(spec, recipe, mixing))
         except (InputError, ValueError):
             continue  # it will fail when trained alone, with its own message
     trained: dict[EvaluationSpec, Trained] = {}

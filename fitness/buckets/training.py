@@ -93,20 +93,38 @@ def finetune(
 def _losses(bucket: BucketLoRA, drawn: Sequence[Batch]) -> torch.Tensor:
     """Mean loss of each active member over its own tokens, (members,); nats per token."""
     model, device = bucket.base.model, bucket.base.device
-    if any(b.position_ids is not None or b.others or b.learned is not None for b in drawn):
-        raise InputError("a bucket trains on plain rows of tokens only; train these members alone")
+    if any(batch.others or batch.learned is not None for batch in drawn):
+        raise InputError("a bucket trains on rows of tokens only; train these members alone")
     if len({len(batch.input_ids) for batch in drawn}) > 1:
         rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)
         raise InputError(f"members need batches of equally many rows, got {rows}; train them alone")
     longest = max(batch.input_ids.shape[1] for batch in drawn)
     inputs = torch.from_numpy(np.concatenate([_wide(b.input_ids, longest, 0) for b in drawn]))
     labels = torch.from_numpy(np.concatenate([_wide(b.labels, longest, NO_LABEL) for b in drawn]))
-    logits = model(input_ids=inputs.to(device), use_cache=False).logits
+    positions = _positions(drawn, longest)
+    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
+    logits = model(input_ids=inputs.to(device), use_cache=False, **apart).logits
     following = pad(labels[:, 1:], (0, 1), value=NO_LABEL).to(device)
     each = zip(logits.chunk(len(drawn)), following.chunk(len(drawn)), strict=True)
     return torch.stack(
         [cross_entropy(own.flatten(0, 1).float(), true.flatten()) for own, true in each]
     )
+
+
+def _positions(drawn: Sequence[Batch], longest: int) -> np.ndarray | None:
+    """Positions that restart in each record of a row, (rows, longest); None if a row is one text.
+
+    Padding at the end of a row is a record of its own at each place, which nothing looks at.
+    """
+    if all(batch.position_ids is None for batch in drawn):
+        return None
+    each = [
+        np.broadcast_to(np.arange(batch.input_ids.shape[1]), batch.input_ids.shape)
+        if batch.position_ids is None
+        else batch.position_ids
+        for batch in drawn
+    ]
+    return np.concatenate([_wide(positions, longest, 0) for positions in each])
 
 
 def _wide(rows: np.ndarray, longest: int, filling: int) -> np.ndarray:

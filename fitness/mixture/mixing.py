@@ -20,7 +20,7 @@ import numpy as np
 
 from fitness.errors import InputError
 from fitness.methods import LEARN
-from fitness.mixture.decks import NO_LABEL, Deck, Draw, Sequence
+from fitness.mixture.decks import NO_LABEL, Deck, Draw, Sequence, Windows
 from fitness.mixture.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
 
@@ -177,6 +177,13 @@ class Mixing:
         keys = keys_of(f"{self.seed}/unseen/{source}")
         order = permute(np.arange(count, dtype=np.uint64), count, keys)
         return iter(coming[order.astype(np.int64)].tolist())
+
+    @property
+    def one_row_each(self) -> bool:
+        """True if each draw is one row of a batch: documents in a row are packed, or not apart."""
+        return self._packs or all(
+            isinstance(deck, Windows) and deck.separator is None for deck in self.decks.values()
+        )
 
     def steps(self, batch_size: int) -> int:
         """Number of batches."""

@@ -235,11 +235,10 @@ def _infilling(config: SearchConfig) -> Problems:
 
 
 def _bucket(config: SearchConfig) -> Problems:
-    """Settings that a bucket does not support: it trains on windows of text, all equally long."""
+    """Settings that a bucket does not support."""
     if config.search.bucket == 1:
         return
     against = {
-        "records": any(source.kind != "text" for source in config.sources.values()),
         "parts": bool(config.parts),
         "budget.patience": config.budget.patience is not None,
         "resources.micro_batch": config.resources.micro_batch is not None,
@@ -405,7 +404,7 @@ LATER_CHECKS: Checks = (
     ("evaluator sources budget rounds", _epochs),
     ("evaluator sources parts cleaning", cleaning),
     ("evaluator budget domains objectives search", _patience),
-    ("search sources parts budget resources", _bucket),
+    ("search parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
     ("rounds domains prompts aggregates", rounds.ends),

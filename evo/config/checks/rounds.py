@@ -26,7 +26,6 @@ def rounds(config: SearchConfig) -> Problems:
         "an evaluator of its own": not config.form.trains,
         "parts, which are merged without training": bool(config.parts),
         f"model.task {config.model.task}, which generates no text": config.model.task != "causal",
-        "search.bucket, which does not train on samples": config.search.bucket != 1,
         "resources.processes": config.resources.processes > 1,
     }
     for name in (name for name, there in against.items() if there):

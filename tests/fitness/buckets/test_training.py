@@ -21,6 +21,7 @@ from fitness.recipe import Recipe
 from fitness.training.supervised import Diverged, TrainingReport
 from fitness.training.supervised import finetune as finetune_alone
 from tests.fitness.quickstart import MODEL, batches_of, small_recipe
+from tests.fitness.records import PAIRS, record_file
 
 STEPS, BATCH, LENGTH = 12, 2, 16
 EXACT = 2e-5  # nats per token: float32 sums in another order, after so many steps
@@ -52,7 +53,8 @@ def members_of(count: int, **changes: Any) -> list[Member]:
 
 
 def stream(task: Task, member: Member, steps: int) -> list[Any]:
-    part = replace(task, budget_tokens=steps * BATCH * LENGTH)
+    tokens = steps * BATCH * member.recipe.sequence_length
+    part = replace(task, budget_tokens=tokens)
     return batches_of(part, member.recipe, seed=member.seed)
 
 
@@ -116,6 +118,34 @@ def initial(base: Base, member: Member) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_each_of_eight_members_is_its_solo_run_over_fifty_steps(base: Base, task: Task) -> None:
     assert_as_alone(base, task, members_of(8), steps=50)
+
+
+RECORDS: list[dict[str, Any]] = [
+    {"prompt": pair["prompt"], "completion": pair["chosen"], "individual": 0, "seed": number}
+    | {"scores": {"realness": number / len(PAIRS)}}
+    for number, pair in enumerate(PAIRS)
+]
+
+
+def test_packed_records_and_documents_kept_apart_are_as_alone(
+    base: Base, task: Task, tmp_path: Path
+) -> None:
+    """Text in one member, answers beside it in the next, a pool by threshold in the third."""
+    answers = record_file(RECORDS, "completion", tmp_path)
+    pool = record_file(RECORDS, "sample", tmp_path)
+    mixed = replace(task, sources={**task.sources, "answers": answers, "pool": pool})
+    changes: list[dict[str, Any]] = [
+        {},
+        {"mixture": {"jargon": 0.5, "answers": 0.5}},
+        {"mixture": {"answers": 0.2, "pool": 0.8}, "keep_realness": 0.5},
+        {"isolate_documents": True},
+    ]
+    members = [
+        Member(recipe_of(place, **{"sequence_length": 40, **one}), seed=place)
+        for place, one in enumerate(changes)
+    ]
+    assert len({fits(member.recipe) for member in members}) == 1
+    assert_as_alone(base, mixed, members, steps=6)
 
 
 def test_members_with_dropout_draw_the_masks_that_they_would_draw_alone(
