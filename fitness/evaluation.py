@@ -180,7 +180,8 @@ class Task:
     processes: int = 1  # that train one individual together
     checkpointing: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops
-    stop_on: str = ""  # the domain whose selection split is checked
+    stop_on: str = ""  # the measurement of the selection split that is checked
+    stop_sign: int = 1  # of that measurement as a loss: -1 where higher is better
 
     @property
     def form(self) -> Form:

@@ -256,9 +256,9 @@ class Budget(Section):
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="Early stopping: a fine-tune is scored ten times on the selection split of the "
-        "first objective's domain; after so many scores without a lower loss it stops and returns "
-        "to its best weights. Default: off, all tokens are spent.",
+        description="Early stopping: the first objective, which must be a measurement, is scored "
+        "ten times during a fine-tune on the selection split; after so many scores that are no "
+        "better it stops and returns to its best weights. Default: off, all tokens are spent.",
     )
     inherit_share: float = Field(
         default=1.0,

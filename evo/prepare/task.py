@@ -18,6 +18,7 @@ from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.files import file_digest
 from fitness.merging.merge import check_part, fingerprint_of
+from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import Head
@@ -89,9 +90,17 @@ def prepare(config: SearchConfig) -> Prepared:
         checkpointing=resources.checkpointing,
         timeout=resources.timeout,
         patience=config.budget.patience,
-        stop_on=next(iter(config.objectives)).partition("/")[0] if config.budget.patience else "",
+        **_stopping(config),
     )
     return Prepared(task, _fingerprints(folder, task), sound, data.cleaned)
+
+
+def _stopping(config: SearchConfig) -> dict[str, Any]:
+    """The measurement that early stopping goes by, which is the first objective."""
+    if config.budget.patience is None:
+        return {}
+    name, direction = next(iter(config.objectives.items()))
+    return {"stop_on": name, "stop_sign": SIGN[direction]}
 
 
 def _check_lengths(config: SearchConfig, folder: Path, longest: int) -> None:

@@ -1,5 +1,6 @@
 """The builtin trainer: fine-tunes the base on a recipe's mixture, then scores the model."""
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -202,18 +203,34 @@ class Builtin:
         return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
 
     def _stopping(
-        self, task: Task, model: "PreTrainedModel", recipe: Recipe, steps: int
+        self,
+        task: Task,
+        model: "PreTrainedModel",
+        spec: EvaluationSpec,
+        recipe: Recipe,
+        steps: int,
     ) -> EarlyStopping:
         """Early stopping by the selection split, whatever split is scored afterwards."""
-        file = task.domains[task.stop_on]["selection"]
 
         def loss() -> float:
             with precise(model.device, recipe):
-                length, packs = task.held_out_length, self._base.probe.packs
-                found = held_out_loss(model, file, length, self._masking, packs)
-            return self.ranks.first(found)
+                return self.ranks.first(task.stop_sign * self._checked(task, model, spec))
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
+
+    def _checked(self, task: Task, model: "PreTrainedModel", spec: EvaluationSpec) -> float:
+        """The measurement that early stopping goes by; infinitely bad where the model diverges."""
+        name, packs = task.stop_on, self._base.probe.packs
+        scored, _, measured = name.partition("/")
+        if measured == "loss":  # without scores by item
+            file = task.domains[scored]["selection"]
+            return held_out_loss(model, file, task.held_out_length, self._masking, packs)
+        as_selected = replace(spec, split="selection")
+        try:
+            measurements, _ = self._measure(model, only(task, {scored}), as_selected)
+        except Diverged:
+            return task.stop_sign * math.inf
+        return measurements[name]
 
     def _again(self, spec: EvaluationSpec, task: Task) -> Evaluation:
         """Train an ancestor again whose checkpoint is gone."""
@@ -245,7 +262,7 @@ class Builtin:
                 lineage.begin(model, inherited)
             if spec.parents:
                 ranks.share([weight for weight in model.parameters() if weight.requires_grad])
-            stop = self._stopping(task, model, recipe, steps) if task.patience else None
+            stop = self._stopping(task, model, spec, recipe, steps) if task.patience else None
             report = train(
                 model,
                 recipe,
@@ -291,7 +308,9 @@ class Builtin:
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
             whole = budget_of(task, spec)
-            details["held_out_curve"] = [[whole * n // steps, loss] for n, loss in stop.checks]
+            details["held_out_curve"] = [
+                [whole * n // steps, task.stop_sign * loss] for n, loss in stop.checks
+            ]
         if spec.continue_from:  # 0 if the saved state was gone, so that training began anew
             details["continued_from"] = begin.tokens / task.budget_tokens
         if spec.parents:

@@ -353,16 +353,15 @@ def _epochs(config: SearchConfig) -> Problems:
 
 
 def _patience(config: SearchConfig) -> Problems:
-    """Early stopping without a held-out loss, or of fine-tunes that pause at rungs."""
+    """Early stopping by what no worker measures, or of fine-tunes that pause at rungs."""
     if config.budget.patience is None:
         return
     key, first = ("budget", "patience"), next(iter(config.objectives))
-    domain, _, measured = first.partition("/")
     if not config.form.trains:
         yield Problem(key, "only the builtin evaluator can stop early; leave it out")
-    elif domain not in config.domains or measured not in ("loss", "perplexity"):
-        message = f"stops on a domain's loss, but the first objective is {first}; name a loss first"
-        yield Problem(key, message)
+    elif first in config.aggregates:
+        message = f"stops on a measurement, and the first objective is the aggregate {first}; "
+        yield Problem(key, f"{message}name a measurement first")
     elif config.search.rungs:
         yield Problem(
             key, "cannot be combined with search.rungs, which stop fine-tunes too; leave one out"
@@ -403,7 +402,7 @@ LATER_CHECKS: Checks = (
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator sources budget rounds", _epochs),
     ("evaluator sources parts cleaning", cleaning),
-    ("evaluator budget domains objectives search", _patience),
+    ("evaluator budget aggregates objectives search", _patience),
     ("search parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),

@@ -185,10 +185,11 @@ def test_of_an_evaluator_of_ones_own_every_measurement_is_named(spec: Path) -> N
     assert [one.name for one in aggregates(load(spec))] == ["q", "r"]
 
 
-def test_early_stopping_needs_the_loss_of_a_domain(spec: Path) -> None:
+def test_early_stopping_needs_a_measurement(spec: Path) -> None:
     aggregated(spec, "target: {mean: ['*/loss']}")
     edited(spec, "objectives:", "objectives:\n  target: minimize")
-    message = "stops on a domain's loss, but the first objective is target; name a loss first"
+    message = "stops on a measurement, and the first objective is the aggregate target; "
+    message += "name a measurement first"
     assert errors_of(spec, "budget.patience=2") == [
         f"--set budget.patience=2: budget.patience: {message}"
     ]

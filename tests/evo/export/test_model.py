@@ -136,7 +136,7 @@ def loss_of(folder: Path, task: Task) -> float:
 def test_a_fine_tune_that_stopped_early_is_trained_again_to_the_same_weights(
     task: Task, tmp_path: Path
 ) -> None:
-    patient = replace(task, patience=1, stop_on="target", budget_tokens=10 * 4 * 48)
+    patient = replace(task, patience=1, stop_on="target/loss", budget_tokens=10 * 4 * 48)
     recipe = {**GENOMES[FULL], "learning_rate": 2e-2, "batch_size": 4, "sequence_length": 48}
     spec = EvaluationSpec(0, recipe, seed=0)
     done = Evaluator(replace(patient, artifacts=tmp_path / "one")).evaluate(spec)

@@ -205,7 +205,9 @@ def test_what_saves_memory_changes_nothing(
 
 
 def test_early_stopping_goes_by_the_loss_of_classes(bert: Path, tmp_path: Path) -> None:
-    task = classifying(tmp_path, bert, budget_tokens=8 * LENGTH * 4, patience=1, stop_on="held")
+    task = classifying(
+        tmp_path, bert, budget_tokens=8 * LENGTH * 4, patience=1, stop_on="held/loss"
+    )
     assert evaluated(task).details["best_step"] >= 1
 
 

@@ -28,7 +28,7 @@ def patient(task: Task, tmp_path: Path) -> Task:
         budget_tokens=budget,
         artifacts=tmp_path,
         patience=2,
-        stop_on="target",
+        stop_on="target/loss",
         prompts={},
         prompt_sets={},
     )
@@ -115,3 +115,21 @@ def test_the_test_split_decides_nothing(patient: Task) -> None:
     )
     assert one.details["best_step"] == two.details["best_step"]
     assert one.measurements != two.measurements
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"), [("target/perplexity", 1), ("jargon/chrf", -1), ("jargon/mean_length", 1)]
+)
+def test_any_measurement_stops_in_its_own_direction(
+    patient: Task, task: Task, name: str, sign: int
+) -> None:
+    scored = task.prompt_sets["jargon"].model_copy(update={"metrics": ("chrf", "mean_length")})
+    asked = replace(patient, prompts=task.prompts, prompt_sets={"jargon": scored})
+    early = run(replace(asked, stop_on=name, stop_sign=sign), learning_rate=3e-3)
+    curve = early.details["held_out_curve"]
+    values = [value for _, value in curve]
+    best = min(values) if sign == 1 else max(values)
+    assert early.measurements[name] == pytest.approx(best), "the best weights are scored"
+    tokens = next(tokens for tokens, value in curve if value == best)
+    assert early.details["best_step"] == STEPS * tokens // patient.budget_tokens
+    assert len(set(values)) > 1

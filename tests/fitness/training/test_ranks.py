@@ -158,7 +158,7 @@ def test_paused_retried_and_stopped_fine_tunes_come_out_the_same(
     assert {path.name for path in task.artifacts.glob("state-*")} == set(own)
 
     (task.artifacts / own[1]).unlink()
-    patient = replace(task, patience=1, stop_on="target")
+    patient = replace(task, patience=1, stop_on="target/loss")
     specs = specs_of(["all weights", "LoRA"])
     again, *stopped = by_several(patient, [whole, *specs])
     assert again.details["continued_from"] == 0.0
