@@ -10,7 +10,6 @@ winners on the test split. Simulating takes time too: `--others` gives the other
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ from evo.history.overlay import Array, Overlay, at, overlay
 from evo.report.figures.style import BLUE, ORANGE, REFERENCES, TEMPLATE, titled, window
 from fitness.metrics import measurement
 from tests.benchmarks.comparison import mean_error
-from tests.evo.driving import LEDGER, command, environment
-from tests.evo.facts import read
+from tests.benchmarks.launches import finished
 
 UNSIMULATED = "unsimulated"  # surrogate without simulated mixtures
 STRATEGIES = ("surrogate", UNSIMULATED, "nsga2", "optuna:tpe", "optuna:gp", "random")
@@ -51,18 +49,7 @@ def launched(folder: Path, strategy: str, seed: int, settings: Sequence[str]) ->
     changed = [f"seed={seed}", *settings, f"search.strategy={strategy}"]
     if strategy == UNSIMULATED:
         changed[-1:] = ["search.strategy=surrogate", "search.simulate=off"]
-    line: list[object] = ["launch", "quickstart", "--run", run]
-    line += [word for one in changed for word in ("--set", one)]
-    if (run / LEDGER).exists():
-        if read(run)[-1]["fact"] == "finished":
-            return run
-        line = ["resume", run]
-    done = subprocess.run(
-        command(*line), env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{run}: {done.stderr}")
-    return run
+    return finished(run, Path("quickstart"), *changed)
 
 
 def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves]]:

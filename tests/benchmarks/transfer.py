@@ -10,7 +10,6 @@ expert as its share. `--keep FOLDER` keeps the runs, and goes on with what is th
 import argparse
 import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +20,8 @@ import numpy as np
 from evo.history.overlay import Array
 from tests.benchmarks import peers
 from tests.benchmarks.comparison import mean_error
+from tests.benchmarks.launches import finished
 from tests.benchmarks.time_to_quality import UNSEEN, with_unseen
-from tests.evo.driving import LEDGER, command, environment
-from tests.evo.facts import read
 from tests.evo.proxies.scenario import grown
 
 COLD, LARGE = "from nothing", "larger, from nothing"
@@ -62,21 +60,10 @@ def firsts(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, di
 
 
 def searched(run: Path, asked: Mapping[str, Any], *more: object) -> Path:
-    """A run, searched or resumed to its end."""
-    if (run / LEDGER).exists():
-        if read(run)[-1]["fact"] == "finished":
-            return run
-        line: list[object] = ["resume", run]
-    else:
-        file = run.with_suffix(".yaml")
-        file.write_text(json.dumps(asked))
-        line = ["launch", file, *more, "--run", run]
-    done = subprocess.run(
-        command(*line), env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{run}: {done.stderr}")
-    return run
+    """A run of a spec that is given as a mapping, searched or resumed to its end."""
+    file = run.with_suffix(".yaml")
+    file.write_text(json.dumps(asked))
+    return finished(run, file, more=more)
 
 
 def quality(run: Path, evaluations: int) -> Array:
