@@ -214,6 +214,7 @@ def _generate(sub: argparse.ArgumentParser) -> None:
         ("per-prompt", int, "samples of each prompt in --prompts, prompt after prompt"),
         ("max-new-tokens", int, "maximum length of a completion in tokens (default 64)"),
         ("temperature", float, "sampling temperature; 0 is greedy (default 0.8)"),
+        ("num-beams", int, "beams of beam search, at --temperature 0 (default 1: none)"),
         ("top-p", float, "nucleus sampling: probability mass to sample from (default 0.95)"),
         (
             "from-documents",

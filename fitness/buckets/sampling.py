@@ -19,6 +19,7 @@ def generate_each(
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    num_beams: int = 1,
     seeds: Sequence[int],
     batch_size: int = 32,
 ) -> list[list[str]]:
@@ -38,6 +39,7 @@ def generate_each(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        num_beams=num_beams,
         batch_size=batch_size,
     )
     return [

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fitness.checks.table import Reference, check_references
 from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
@@ -47,6 +47,10 @@ class PromptSet(BaseModel):
         float,
         Field(gt=0, le=1, description="Nucleus sampling: from the likeliest tokens of this mass."),
     ] = 1.0
+    num_beams: Annotated[
+        int,
+        Field(ge=1, le=100, description="Beams of beam search, at temperature 0; 1 is greedy."),
+    ] = 1
     metrics: Annotated[
         tuple[str, ...], Field(min_length=1, description="Names, or your own as module:function.")
     ] = ("chrf", "exact_match", "distinct_1", "distinct_2", "repetition", "mean_length")
@@ -54,15 +58,29 @@ class PromptSet(BaseModel):
         int | None, Field(ge=1, description="Read at most this many prompts, from the first.")
     ] = None
 
+    @model_validator(mode="after")
+    def _beams_or_sampling(self) -> Self:
+        check_beams(self.num_beams, self.temperature)
+        return self
+
     @property
     def sampling(self) -> dict[str, Any]:
         """The sampling settings, as keyword arguments of `generate`."""
-        names = ("max_new_tokens", "temperature", "top_p")
+        names = ("max_new_tokens", "temperature", "top_p", "num_beams")
         return {name: getattr(self, name) for name in names}
 
     def files(self) -> dict[Half, str]:
         """The file of each split."""
         return {"selection": self.selection, "test": self.test}
+
+
+def check_beams(num_beams: int, temperature: float) -> None:
+    """Raise ValueError for beam search with sampling, which are two ways to choose a token."""
+    if num_beams > 1 and temperature:
+        raise ValueError(
+            f"num_beams is {num_beams}, which searches for the likeliest answer, and temperature "
+            f"is {temperature:g}, which samples; set temperature to 0, or num_beams to 1"
+        )
 
 
 @dataclass(frozen=True)

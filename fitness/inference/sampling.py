@@ -34,12 +34,14 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    num_beams: int = 1,
     seed: int,
     batch_size: int = 32,
 ) -> list[str]:
     """Answer each prompt, without the prompt, up to an ending token or `max_new_tokens`, in order.
 
-    Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
+    With `num_beams` above 1 the answers are those of beam search, as transformers' `generate` makes
+    it. Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
     prompts and batch size. A prompt too long for the model's context loses its beginning. No
     global random state and no module's training mode is left changed. Raises InputError if
     `max_new_tokens` leaves no room for a prompt.
@@ -55,6 +57,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        num_beams=num_beams,
         seed=seed,
         batch_size=batch_size,
     )
@@ -109,6 +112,7 @@ def continued(
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    num_beams: int = 1,
     seed: int,
     batch_size: int = 32,
 ) -> list[Continuation]:
@@ -123,6 +127,7 @@ def continued(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        num_beams=num_beams,
         batch_size=batch_size,
     )
     return answers
@@ -138,6 +143,7 @@ def continued_each(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    num_beams: int = 1,
     batch_size: int,
 ) -> list[list[Continuation]]:
     """The answers of each member of a bucket; a batch has the rows of one member after another's.
@@ -161,6 +167,7 @@ def continued_each(
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     top_p=top_p,
+                    num_beams=num_beams,
                 )
             for number, answer in enumerate(new_tokens):
                 member, place = divmod(number, len(places))
@@ -177,6 +184,7 @@ def continued_apart(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    num_beams: int = 1,
 ) -> list[Continuation]:
     """Like `continued` for one batch, each row of which is sampled by its own random numbers.
 
@@ -198,6 +206,7 @@ def continued_apart(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
+            num_beams=num_beams,
         )
 
 
@@ -223,6 +232,7 @@ def _continue(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    num_beams: int = 1,
 ) -> list[Continuation]:
     """Generate a continuation of each encoded prompt, up to its first ending token."""
     from transformers import GenerationConfig
@@ -232,6 +242,7 @@ def _continue(
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
+        num_beams=num_beams,
         use_cache=True,
         eos_token_id=list(ends),
         pad_token_id=ends[0],

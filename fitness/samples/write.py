@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fitness.checks.table import Reference
-from fitness.data.prompts import NO_PROMPTS, Prompts
+from fitness.data.prompts import NO_PROMPTS, Prompts, check_beams
 from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 from fitness.errors import InputError
@@ -75,6 +75,10 @@ class Generation(BaseModel):
     top_p: Annotated[
         float, Field(gt=0, le=1, description="Sample among the likeliest tokens of this mass.")
     ] = 0.95
+    num_beams: Annotated[
+        int,
+        Field(ge=1, le=100, description="Beams of beam search, at temperature 0; 1 is none."),
+    ] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -84,7 +88,8 @@ class Generation(BaseModel):
         return given
 
     @model_validator(mode="after")
-    def _some_beginning(self) -> Self:
+    def _sound(self) -> Self:
+        check_beams(self.num_beams, self.temperature)
         weights = _weights(self)
         if not sum(weights.values()):
             raise ValueError(f"{', '.join(weights)} are all 0; raise one")
@@ -179,6 +184,7 @@ class _Desk:
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
+            num_beams=settings.num_beams,
         )
         return [
             Sample(

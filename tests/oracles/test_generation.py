@@ -47,3 +47,30 @@ def test_greedy_answers_are_those_of_a_plain_loop_without_padding_or_cache(
     assert answer() == expected
     assert len(set(expected)) > 3
     assert (ended > 0) == several
+
+
+def test_beam_search_is_that_of_each_prompt_alone(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+) -> None:
+    """Also in a batch of prompts of other lengths; likelier than greedy answers, mostly."""
+    import torch
+
+    model.eval()
+    expected = []
+    for prompt in PROMPTS:
+        ids = tokenizer(prompt)["input_ids"] or [tokenizer.eos_token_id]
+        settings = {"max_new_tokens": 12, "num_beams": 4, "do_sample": False}
+        with torch.no_grad():
+            alone = model.generate(
+                torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+                pad_token_id=tokenizer.eos_token_id,
+                **settings,
+            )
+        new = alone[0, len(ids) :].tolist()
+        end = new.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in new else None
+        expected.append(tokenizer.decode(new[:end]))
+    assert answer(num_beams=4) == expected
+    assert expected != answer()

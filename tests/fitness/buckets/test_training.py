@@ -278,11 +278,11 @@ def test_rows_that_cannot_be_told_apart_are_refused(base: Base) -> None:
 PROMPTS = ["abbrev: n. ", "bug: n. ", "hack: v. To ", "a"]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.9, "top_p": 0.95}, {"num_beams": 3}])
 def test_a_bucket_writes_what_each_member_would_write_alone(
-    base: Base, task: Task, temperature: float
+    base: Base, task: Task, how: dict[str, Any]
 ) -> None:
-    settings: dict[str, Any] = {"max_new_tokens": 12, "temperature": temperature, "top_p": 0.95}
+    settings: dict[str, Any] = {"max_new_tokens": 12, **how}
     members = [
         Member(recipe_of(n, learning_rate=0.02, clip_norm=0.0, weight_decay=0.0), seed=n)
         for n in range(3)

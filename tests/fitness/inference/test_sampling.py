@@ -10,6 +10,7 @@ import pytest
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.errors import InputError
 from fitness.inference.sampling import encoded_prompts, generate
+from fitness.samples.write import Generation
 from tests.fitness.conftest import byte_tokenizer
 from tests.fitness.quickstart import MODEL
 
@@ -281,3 +282,11 @@ def test_a_chat_is_asked_as_the_template_has_it_and_opened_once(
     path.write_text(json.dumps({"prompt": chat, "reference": "hi"}))
     with pytest.raises(InputError, match=r"a\.jsonl:1: .*no chat template"):
         read_prompts("prompts.a", str(path), settings_for(path), MODEL)
+
+
+def test_beams_and_a_temperature_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="set temperature to 0, or num_beams to 1"):
+        PromptSet(selection="a", test="b", num_beams=2, temperature=0.5)
+    with pytest.raises(ValueError, match="set temperature to 0, or num_beams to 1"):
+        Generation(num_beams=2)
+    assert Generation(num_beams=2, temperature=0).num_beams == 2
