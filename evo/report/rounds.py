@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from evo import history, report
 from evo.config import decode
+from evo.config.rounds import POOL
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
@@ -147,8 +148,11 @@ def _yields(one: Round, over: Sequence[Round]) -> Table | None:
         or not (one.folder / POOL_FILE).is_file()
     ):
         return None
-    recipe = Recipe.model_validate(decode(history.spec(after.facts), after.outcome["genome"]))
-    found = yields(list(read_samples(one.folder / POOL_FILE)), recipe)
+    spec = history.spec(after.facts)
+    recipe = Recipe.model_validate(decode(spec, after.outcome["genome"]))
+    every = list(read_samples(one.folder / POOL_FILE))
+    required = spec.sources[POOL].learned(every)
+    found = yields(required, recipe)
     rows = [
         [
             row["filter"],
@@ -161,6 +165,11 @@ def _yields(one: Round, over: Sequence[Round]) -> Table | None:
     ]
     title = f"Filters of round {after.number}'s winner"
     kept = f"{found['kept']:,} of {found['samples']:,} samples in the pool pass all of them."
+    if len(required) < len(every):
+        kept = (
+            f"{len(required):,} of {len(every):,} samples in the pool meet `rounds.require` and "
+            f"are not too many of their prompt; {found['kept']:,} of these pass all filters."
+        )
     head = ["filter", "dropped", "dropped by it alone", "passes", "furthest from passing"]
     return Table(title, kept, head, rows)
 
