@@ -15,7 +15,8 @@ from fitness.evaluate.items import class_items, items, text_items
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
 from fitness.inference.sampling import generate
-from fitness.metrics import class_scores, score
+from fitness.metrics import score
+from fitness.metrics.classes import class_scores
 from fitness.mixture.decks import NO_LABEL, RecordDeck
 from fitness.mixture.mixing import Rows, separate, stacked, windows
 from fitness.training.classification import class_logits

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fitness.metrics import Array
+from fitness.metrics.generated import Array
 
 MOST = 200  # sums in the ledger for each measurement; with more items, neighbours are added up
 DIGITS = 6
