@@ -56,7 +56,8 @@ class Source(Requirements):
             "trained on completions only; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, optionally "
             "with {reference}. Each part is text, or a list of chat messages {role, content}. For "
-            "model.task classification, `label` {text, label}. `sample`: a pool of generated "
+            "model.task classification, `label` {text, label}, and for token_classification `tags` "
+            "{tokens, tags}: lists of words and of BIO tags. `sample`: a pool of generated "
             "samples, {prompt, completion, individual, seed, scores}, filtered by the thresholds "
             "in the recipe's `keep_` fields."
         ),
@@ -162,6 +163,9 @@ def _identity(record: Mapping[str, Any], source: Source) -> str:
     """The text that decides a record's half: its prompt, first chat message, or labelled text."""
     if source.kind == "label":
         return str(record.get(source.text))
+    if source.kind == "tags":
+        words = record.get("tokens")
+        return " ".join(map(str, words)) if isinstance(words, list) else str(words)
     prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
 

@@ -68,33 +68,47 @@ class Metric:
 
 
 MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
+SPANS = "of tags, spans of words predicted as they are, type and ends alike,"
 _HELD_OUT = (
     Measurement(
         "loss",
         "nats",
         "minimize",
-        "mean cross-entropy of held-out text, per token, or of the classes of texts, per text",
+        "mean cross-entropy of held-out text, per token; of classes, per text; of tags, per word",
     ),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
     Measurement(
         "accuracy",
         "share",
         "maximize",
-        "texts whose class is predicted, or preferences whose chosen answer is more likely",
+        "texts whose class is predicted, words whose tag is, or preferences whose chosen answer is "
+        "more likely",
     ),
     Measurement(
-        "precision", "share", "maximize", f"texts of a class among those predicted as it, {MACRO}"
+        "precision",
+        "share",
+        "maximize",
+        f"texts of a class among those predicted as it, {MACRO}; {SPANS} among those predicted",
     ),
     Measurement(
-        "recall", "share", "maximize", f"texts of a class that are predicted as it, {MACRO}"
+        "recall",
+        "share",
+        "maximize",
+        f"texts of a class that are predicted as it, {MACRO}; {SPANS} among those there are",
     ),
-    Measurement("f1", "share", "maximize", f"harmonic mean of precision and recall, {MACRO}"),
+    Measurement(
+        "f1",
+        "share",
+        "maximize",
+        f"harmonic mean of precision and recall, {MACRO}; of tags, of all spans",
+    ),
 )
 HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
     "completion": ("loss", "perplexity"),
     "preference": ("loss", "perplexity", "accuracy"),
     "label": ("loss", "accuracy", "precision", "recall", "f1"),
+    "tags": ("loss", "accuracy", "precision", "recall", "f1"),
 }
 
 

@@ -1,7 +1,8 @@
-"""BLEU and chrF against sacrebleu; ROUGE against the values of rouge-score's own tests."""
+"""BLEU and chrF against sacrebleu; ROUGE and spans against the examples of their packages."""
 
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from fitness.checks.rouge import common_length
 from fitness.data.prompts import Prompts
 from fitness.metrics import score
 from fitness.metrics.generated import bleu, bleu_by_prompt, chrf
+from fitness.metrics.spans import Tagged, spans, tag_scores
 
 # Lin's example sentences: "ROUGE", 2004, sec. 3.1.
 LIN = "police killed the gunman"
@@ -94,3 +96,38 @@ def test_the_longest_common_subsequence_is_that_of_its_recursive_definition(
         return max(longest(n - 1, m), longest(n, m - 1))
 
     assert common_length(list(one), list(other)) == longest(len(one), len(other))
+
+
+MISC = ["O", "O", "O", "B-MISC", "I-MISC", "I-MISC", "O"]
+PERSON = ["B-PER", "I-PER", "O"]
+TWO = ["O", "O", "B-MISC", "I-MISC", "B-MISC", "O", "O"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "predicted", "precision", "recall", "f1", "accuracy"),
+    [  # of seqeval's README and docstrings, but for the last three
+        ([MISC, PERSON], [["O", "O", "B-MISC", "I-MISC", "I-MISC", "I-MISC", "O"], PERSON],
+         0.5, 0.5, 0.5, 0.8),
+        ([TWO, PERSON], [[*TWO[:5], "I-MISC", "O"], PERSON], 2 / 3, 2 / 3, 2 / 3, 0.9),
+        ([["B-NP", "I-NP", "O"]], [["I-NP", "I-NP", "O"]], 1, 1, 1, 2 / 3),
+        ([["B-A", "I-B", "O"]], [["B-A", "B-B", "O"]], 1, 1, 1, 2 / 3),
+        ([["B-A", "I-A", "O"]], [["B-A", "O", "B-B"]], 0, 0, 0, 1 / 3),
+        ([["O", "O"], ["B-A"]], [["O", "O"], ["O"]], 0, 0, 0, 2 / 3),
+    ],
+)  # fmt: skip
+def test_spans_are_scored_as_seqeval_does(
+    wanted: list[list[str]],
+    predicted: list[list[str]],
+    precision: float,
+    recall: float,
+    f1: float,
+    accuracy: float,
+) -> None:
+    scores = {"precision": precision, "recall": recall, "f1": f1, "accuracy": accuracy}
+    pairs = zip(wanted, predicted, strict=True)
+    found = tag_scores([Tagged(np.zeros(len(one)), one, other) for one, other in pairs])
+    assert {name: found[name] for name in scores} == pytest.approx(scores)
+
+
+def test_spans_are_those_of_seqevals_example() -> None:
+    assert spans(["B-PER", "I-PER", "O", "B-LOC"]) == {("PER", 0, 2), ("LOC", 3, 4)}
