@@ -28,6 +28,7 @@ from fitness.data.readers import FORMATS, SUFFIXES, FormatName
 from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
 from fitness.suggest import brief, did_you_mean, listed, shortened
+from fitness.text import strings_in
 
 Half = Literal["selection", "test"]
 
@@ -168,6 +169,11 @@ def _identity(record: Mapping[str, Any], source: Source) -> str:
         return " ".join(map(str, words)) if isinstance(words, list) else str(words)
     prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+
+
+def strings_of(record: Mapping[str, Any], source: Source) -> list[str]:
+    """Every text of a record, in order; the words of a sentence as one text, without their tags."""
+    return [_identity(record, source)] if source.kind == "tags" else list(strings_in(record))
 
 
 def _first(messages: Any) -> Any:
