@@ -82,7 +82,7 @@ def labels_of(
         rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise InputError(
             f"model.labels: missing, and the base {str(folder)!r} classifies nothing yet; the data "
-            f"have {len(names)}; add them to `model`: labels: [{', '.join(names[:SHOWN])}]{rest}"
+            f"have {len(names)}: labels: [{', '.join(names[:SHOWN])}]{rest}"
         )
     made_up = tuple(f"LABEL_{number}" for number in range(len(given)))
     if own and own not in (tuple(given), made_up):

@@ -256,7 +256,7 @@ def test_a_tokenizer_that_knows_no_places_is_refused(
 def test_tags_left_out_are_those_of_the_data_to_be_copied(bert: Path, tmp_path: Path) -> None:
     write_tagged(tmp_path / "x.jsonl", first=0, last=300)
     source = Source(path="x.jsonl", kind="tags")
-    told = r"have 5; add them to `model`: labels: \[O, B-DATE, I-DATE, B-PLACE, I-PLACE\]"
+    told = r"have 5: labels: \[O, B-DATE, I-DATE, B-PLACE, I-PLACE\]"
     with pytest.raises(InputError, match=told):
         head_checks.labels_of((), bert, [source], tmp_path, "token_classification")
 
