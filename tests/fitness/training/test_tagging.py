@@ -149,8 +149,12 @@ def test_what_saves_memory_changes_nothing(
         assert saved.measurements[name] == (value if exact else pytest.approx(value, abs=1e-4))
 
 
-def test_early_stopping_goes_by_the_loss_of_words(bert: Path, tmp_path: Path) -> None:
-    task = tagging(tmp_path, bert, budget_tokens=8 * LENGTH * 4, patience=1, stop_on="held")
+@pytest.mark.parametrize(("name", "sign"), [("held/loss", 1), ("held/f1", -1)])
+def test_early_stopping_goes_by_words_or_spans(
+    name: str, sign: int, bert: Path, tmp_path: Path
+) -> None:
+    stopping = {"patience": 1, "stop_on": name, "stop_sign": sign}
+    task = tagging(tmp_path, bert, budget_tokens=8 * LENGTH * 4, **stopping)
     assert evaluated(task).details["best_step"] >= 1
 
 
