@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from fitness.data.kinds import Kind
 
 # A draw is a sequence packed from several records, or one record: two answers to a prompt, one
-# rated answer, a prompt to be answered, or a text with its class.
-Shape = Literal["packed", "pair", "rated", "prompt", "class"]
+# rated answer, a prompt to be answered, a text with its class, or with the tags of its words.
+Shape = Literal["packed", "pair", "rated", "prompt", "class", "tagged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Use:
     the mean loss of the draws. Packed sequences go by the loss of the model's task instead."""
     passes: int = 0
     """Forward passes besides the one that is trained through, for the cost of an evaluation."""
+    by_token: bool = False
+    """Whether the loss is the mean over the labels of all draws together, not over the draws."""
 
 
 LEARN = "learn"  # cross-entropy: on all of a text, on the answer to a prompt, on the chosen answer
@@ -38,10 +40,11 @@ USES: Mapping[str, Use] = {
     # of the reference model, and to generate the answers
     "answer": Use("prompt", "fitness.training.reinforce:loss", passes=2),
     "classify": Use("class", "fitness.training.classification:loss"),
+    "tag": Use("tagged", "fitness.training.tagging:loss", by_token=True),
 }
 
 METHODS: Mapping[str, Mapping["Kind", str]] = {  # method -> kind of source -> use; else LEARN
-    "supervised": {"label": "classify"},
+    "supervised": {"label": "classify", "tags": "tag"},
     "preference": {"preference": "compare", "rating": "rate"},
     "reinforce": {"prompt": "answer"},
 }

@@ -16,7 +16,7 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
     "sklearn": (
         "population/",
-        "fitness/metrics.py",
+        "fitness/metrics/",
         "fitness/samples/discriminator.py",
         "fitness/reward/comparisons.py",
         "fitness/reward/traits.py",

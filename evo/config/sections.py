@@ -80,13 +80,14 @@ class Model(Section):
     task: ModelTask = Field(
         default="causal",
         description="Model task, by what is predicted: the next token (`causal`), the class of a "
-        "text (`classification`, trained on sources of kind `label`), or masked tokens (`masked`, "
-        "for encoders such as BERT).",
+        "text (`classification`, trained on sources of kind `label`), the tag of each word "
+        "(`token_classification`, on kind `tags`), or masked tokens (`masked`, for encoders such "
+        "as BERT).",
     )
     labels: tuple[str | StrictInt, ...] = Field(
         default=(),
-        description="Names of the classes, in the order of the head's outputs. Default: those of a "
-        "base that is a classifier already.",
+        description="Names of the classes or tags, in the order of the head's outputs. Default: "
+        "those of a base that is a classifier already.",
     )
     proxies: tuple[Proxy, ...] = Field(
         default=(),

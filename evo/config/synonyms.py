@@ -17,6 +17,8 @@ SYNONYMS = {
     ),
     **dict.fromkeys(("pretrain", "pretraining", "plain", "corpus", "document"), ("text",)),
     **dict.fromkeys(("class", "classification", "classify"), ("label",)),
+    **dict.fromkeys(("ner", "tagging", "token-classification"), ("token_classification", "tags")),
+    **dict.fromkeys(("bio", "iob", "entities", "tag"), ("tags",)),
     **dict.fromkeys(("generated", "synthetic", "pool"), ("sample",)),
     # strategies
     "tpe": ("optuna:tpe",),

@@ -14,10 +14,12 @@ from fitness.evaluation import Task
 from fitness.methods import use_of
 from fitness.mixture.decks import Cuts, RecordDeck
 
-SCORED: dict[Kind, str] = {"preference": "compare", "label": "classify"}  # else `learn`
+# Uses of held-out records; else `learn`.
+SCORED: dict[Kind, str] = {"preference": "compare", "label": "classify", "tags": "tag"}
 PROMPTS = "prompts lose their beginning, answers without room for it their end"
 LOSES: dict[Kind, str] = {
     "label": "texts lose their end",
+    "tags": "sentences lose their last words, which are not scored",
     "preference": "prompts lose their beginning, the same for both answers",
 }
 

@@ -21,7 +21,7 @@ from fitness.merging.merge import check_part, fingerprint_of
 from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
-from fitness.models.heads import Head
+from fitness.models.heads import LABELLED, Head
 from fitness.models.soundness import Soundness
 from fitness.training.masked import Masking
 
@@ -155,10 +155,11 @@ def head_of(config: SearchConfig, folder: Path) -> Head:
         head_checks.check(folder, task)
     if task == "masked":
         Masking.of(load_tokenizer(folder))
-    if task != "classification":
+    if task not in LABELLED:
         return Head(task)
     given = tuple(map(str, config.model.labels))
-    return Head(task, head_checks.labels_of(given, folder, config.sources.values(), Path.cwd()))
+    sources = config.sources.values()
+    return Head(task, head_checks.labels_of(given, folder, sources, Path.cwd(), task))
 
 
 def _check_targets(config: SearchConfig, sound: Soundness) -> None:

@@ -10,9 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from fitness.checks.rouge import rouge_l, rouge_n
 from fitness.errors import InputError
 from fitness.text import plain, share
 
@@ -144,6 +145,9 @@ CHECKS = {
     "token_f1": Check(
         _token_f1, "F1 of the words in common with the reference, normalised as in SQuAD"
     ),
+    "rouge_1": Check(partial(rouge_n, 1), "ROUGE-1: F1 of the words in common with the reference"),
+    "rouge_2": Check(partial(rouge_n, 2), "ROUGE-2: F1 of the pairs of words in common with it"),
+    "rouge_l": Check(rouge_l, "ROUGE-L: F1 of the longest common subsequence of words with it"),
     "numeric": Check(
         _same_number, "the last number is that of the reference, within 1e-6 of it", _some_number
     ),

@@ -11,11 +11,10 @@ from typing import Any
 from fitness.cleaning.cleaner import Cleaner, mapped
 from fitness.cleaning.settings import Cleaning
 from fitness.data import hub
-from fitness.data.documents import Source, documents, files, is_on_hub, records
+from fitness.data.documents import Source, documents, files, is_on_hub, records, strings_of
 from fitness.data.formats import json_records
 from fitness.errors import Faults, InputError
 from fitness.files import appearing, file_digest, write_whole
-from fitness.text import strings_in
 
 FORMAT = 1  # of the cached files; part of their names
 FOLDER = "cleaned"  # in the cache
@@ -61,7 +60,7 @@ def cleaned(
             if counts is None:
                 counts = _written(source, cleaner, base, file)
             else:
-                _remembered(file, cleaner, settings)
+                _remembered(source, file, cleaner, settings)
         except InputError as error:
             raise InputError(f"sources.{name}: {error}".replace("\n", "\n  ")) from error
         update = {"path": str(file.absolute()), "format": "jsonl", "template": None, "limit": None}
@@ -103,7 +102,7 @@ def _written(source: Source, cleaner: Cleaner, base: Path, file: Path) -> dict[s
             for record in _records(source, base, faults):
                 read += 1
                 mended = mapped(record, cleaner.mended)
-                if fault := cleaner.fault("\n".join(strings_in(mended))):
+                if fault := cleaner.fault("\n".join(strings_of(mended, source))):
                     dropped[fault] += 1
                 else:
                     output.write(json.dumps(mended, ensure_ascii=False) + "\n")
@@ -123,8 +122,8 @@ def _records(source: Source, base: Path, faults: Faults) -> Iterator[Record]:
         yield record
 
 
-def _remembered(file: Path, cleaner: Cleaner, settings: Cleaning) -> None:
+def _remembered(source: Source, file: Path, cleaner: Cleaner, settings: Cleaning) -> None:
     """Take what was kept of a source for known, so that later ones have no duplicates of it."""
     if settings.duplicates is not None:
         for _, record in json_records(file):
-            cleaner.remember("\n".join(strings_in(record)))
+            cleaner.remember("\n".join(strings_of(record, source)))

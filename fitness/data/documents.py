@@ -28,6 +28,7 @@ from fitness.data.readers import FORMATS, SUFFIXES, FormatName
 from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
 from fitness.suggest import brief, did_you_mean, listed, shortened
+from fitness.text import strings_in
 
 Half = Literal["selection", "test"]
 
@@ -56,7 +57,8 @@ class Source(Requirements):
             "trained on completions only; `preference` {prompt, chosen, rejected}; "
             "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, optionally "
             "with {reference}. Each part is text, or a list of chat messages {role, content}. For "
-            "model.task classification, `label` {text, label}. `sample`: a pool of generated "
+            "model.task classification, `label` {text, label}, and for token_classification `tags` "
+            "{tokens, tags}: lists of words and of BIO tags. `sample`: a pool of generated "
             "samples, {prompt, completion, individual, seed, scores}, filtered by the thresholds "
             "in the recipe's `keep_` fields."
         ),
@@ -162,8 +164,16 @@ def _identity(record: Mapping[str, Any], source: Source) -> str:
     """The text that decides a record's half: its prompt, first chat message, or labelled text."""
     if source.kind == "label":
         return str(record.get(source.text))
+    if source.kind == "tags":
+        words = record.get("tokens")
+        return " ".join(map(str, words)) if isinstance(words, list) else str(words)
     prompt = record.get("prompt") or _first(record.get("messages") or record.get("conversations"))
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+
+
+def strings_of(record: Mapping[str, Any], source: Source) -> list[str]:
+    """Every text of a record, in order; the words of a sentence as one text, without their tags."""
+    return [_identity(record, source)] if source.kind == "tags" else list(strings_in(record))
 
 
 def _first(messages: Any) -> Any:

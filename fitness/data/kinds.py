@@ -7,7 +7,7 @@ from typing import Literal
 from fitness.errors import InputError
 from fitness.suggest import LONGEST_NAME, listed, shortened
 
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "sample"]
+Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "tags", "sample"]
 
 # (columns, description, kind): a record is of the first kind whose columns it has.
 RECOGNISED: tuple[tuple[frozenset[str], str, Kind], ...] = (
@@ -19,6 +19,7 @@ RECOGNISED: tuple[tuple[frozenset[str], str, Kind], ...] = (
     (frozenset({"conversations"}), "chats", "completion"),
     (frozenset({"prompt", "reference"}), "prompts with references", "prompt"),
     (frozenset({"text", "label"}), "texts with labels", "label"),
+    (frozenset({"tokens", "tags"}), "words with tags", "tags"),
     (frozenset({"text"}), "texts", "text"),
     (frozenset({"prompt"}), "prompts", "prompt"),
 )
@@ -29,6 +30,7 @@ NEEDED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
     "preference": (("prompt", "chosen", "rejected"),),
     "rating": (("prompt", "completion", "label"),),
     "prompt": (("prompt",),),
+    "tags": (("tokens", "tags"),),
     "sample": (("prompt", "completion", "individual", "seed"),),
 }
 LIKE_TEXT = ("text", "content", "body", "document", "article", "sentence", "review", "comment")

@@ -7,9 +7,10 @@ has a row for each turn of its assistant. A chat is rendered by the tokenizer's 
 and its answer are tokenised as one text; the answer begins at the first token that differs from
 those of the prompt alone, as in TRL. The end-of-sequence token follows every answer, even an empty
 one: without it an empty answer would have no token, hence log-probability 0, the highest there is.
-Texts with labels: see `fitness.data.labels`. A sample of a pool is its prompt and completion, with
-an ending token only where the model generated one: a completion that was truncated at its longest
-length, or that is followed by a suffix, does not end there, and training must not teach it to.
+Texts with labels or tags: see `fitness.data.labels`. A sample of a pool is its prompt and
+completion, with an ending token only where the model generated one: a completion that was truncated
+at its longest length, or that is followed by a suffix, does not end there, and training must not
+teach it to.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Rows of a record, by kind.
-ROWS = {"completion": 1, "preference": 2, "rating": 1, "prompt": 1, "label": 1, "sample": 1}
+ROWS: Mapping[Kind, int] = {
+    **dict.fromkeys(("completion", "rating", "prompt", "label", "tags", "sample"), 1),
+    "preference": 2,
+}
+UNTAGGED = -100  # the tag of a token without one, which the loss ignores
 COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
 READ: Mapping[Kind, frozenset[str]] = {  # columns that are used; in chats also ARGUMENTS
     "completion": frozenset({"prompt", "completion", *MESSAGES}),
@@ -56,26 +61,30 @@ class Row(NamedTuple):
     `label` is the number of a text's class; otherwise 1, or 0 for a rejected or badly rated answer.
     `torn` holds the last tokens of the prompt alone that change when the answer follows: because a
     token spans the end of the prompt and the beginning of the answer, or because the chat template
-    ends a prompt differently, such as with an opened thought, when no answer follows yet.
+    ends a prompt differently, such as with an opened thought, when no answer follows yet. `tags`
+    has the number of each token's tag, prompt and answer together, in a source of kind `tags`.
     """
 
     prompt: list[int]
     answer: list[int]
     label: int = 1
     torn: Sequence[int] = ()
+    tags: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Records:
     """A source's rows: tokens, (n,), and the index, (rows, COLUMNS) int64; usually memory-mapped.
 
-    Samples also have scores by name, (rows,) float64 each, NaN for an unknown one.
+    Samples also have scores by name, (rows,) float64 each, NaN for an unknown one; sentences the
+    number of each token's tag, (n,) int16, UNTAGGED for none.
     """
 
     kind: Kind
     tokens: np.ndarray
     index: np.ndarray
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tags: np.ndarray | None = None
 
     def prompt(self, row: int) -> np.ndarray:
         start, answer, _, _ = self.index[row]
@@ -108,13 +117,23 @@ class Records:
         return all(np.array_equal(first, other) for other in each)
 
     def text(self, row: int, length: int) -> np.ndarray:
-        """Truncate a text that has a class at its end to `length` tokens, int64.
+        """Truncate a text that has a class, or tags, at its end to `length` tokens, int64.
 
         The special tokens that close it, such as [SEP], stay.
         """
-        text, closing = self.prompt(row), self.answer(row)
-        room = max(length - len(closing), 0)
-        return np.concatenate([text[:room], closing])[:length].astype(np.int64)
+        return self._truncated_text(self.tokens, row, length)
+
+    def tags_of(self, row: int, length: int) -> np.ndarray:
+        """The tags of the tokens that `text` returns, int64."""
+        if self.tags is None:
+            raise TypeError(f"records of kind {self.kind} have no tags")
+        return self._truncated_text(self.tags, row, length)
+
+    def _truncated_text(self, values: np.ndarray, row: int, length: int) -> np.ndarray:
+        start, closing, end, _ = self.index[row]
+        room = max(length - int(end - closing), 0)
+        kept = np.concatenate([values[start:closing][:room], values[closing:end]])
+        return kept[:length].astype(np.int64)
 
 
 def rows(

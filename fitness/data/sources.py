@@ -16,7 +16,7 @@ import numpy as np
 from fitness.data import hub
 from fitness.data.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.data.kinds import Kind
-from fitness.data.labels import labelled, tokens_around
+from fitness.data.labels import check_tokenizer, labelled, tagged, tokens_around
 from fitness.data.records import COLUMNS, Records, Row, is_chat, notes_of, rows, torn_note, unread
 from fitness.data.samples import sample_in
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
@@ -31,6 +31,7 @@ FORMAT = 2  # of the cache; it is part of every fingerprint, so a new number inv
 FACTS = frozenset({"tokens", "documents", "bytes", "dtype", "kind", "rows", "notes"})
 INDEX = np.dtype("<i8")  # of a source of records
 SCORE = np.dtype("<f8")  # of samples
+TAG = np.dtype("<i2")  # of each token of a tagged source
 BATCH_CHARACTERS = 2**20
 
 
@@ -60,7 +61,8 @@ class TokenFile:
         if not self.rows:
             return self.tokens * np.dtype(self.dtype).itemsize
         columns = COLUMNS * INDEX.itemsize + len(self.scores) * SCORE.itemsize
-        return self._index_offset + self.rows * columns
+        tags = self.tokens * TAG.itemsize if self.kind == "tags" else 0
+        return self._index_offset + self.rows * columns + tags
 
     @property
     def _index_offset(self) -> int:
@@ -77,9 +79,12 @@ class TokenFile:
         if self.kind == "text":
             return tokens
         index = self._mapped(INDEX, (self.rows, COLUMNS), self._index_offset)
+        offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
+        if self.kind == "tags":
+            tags = self._mapped(TAG, (self.tokens,), offset)
+            return Records(self.kind, tokens, index, tags=tags)
         if not self.scores:
             return Records(self.kind, tokens, index)
-        offset = self._index_offset + self.rows * COLUMNS * INDEX.itemsize
         scores = self._mapped(SCORE, (len(self.scores), self.rows), offset)
         return Records(self.kind, tokens, index, dict(zip(self.scores, scores, strict=True)))
 
@@ -163,7 +168,7 @@ def fingerprint(
     }
     if source.kind != "text":
         settings["kind"] = source.kind
-    if source.kind == "label":
+    if source.kind in ("label", "tags"):
         settings["labels"] = list(labels)
     if source.template is not None:
         settings["template"] = source.template
@@ -256,9 +261,11 @@ def _write_records(
     file: BinaryIO,
     faults: Faults,
 ) -> dict[str, Any]:
-    """Write a source of records: the tokens, then the index, then the scores of samples."""
+    """Write a source of records: the tokens, then the index, then tags or scores of samples."""
     opening = opening_tokens(tokenizer)
-    around = tokens_around(tokenizer) if source.kind == "label" else ([], [])
+    around = tokens_around(tokenizer) if source.kind in ("label", "tags") else ([], [])
+    if source.kind == "tags":
+        check_tokenizer(tokenizer)
 
     def encode(text: str) -> list[int]:
         return text_tokens(tokenizer, text)
@@ -266,9 +273,11 @@ def _write_records(
     def rows_of(record: dict[str, Any], where: str) -> Iterable[Row]:
         if source.kind == "label":
             return [labelled(record, where, source.text, labels, encode, around)]
+        if source.kind == "tags":
+            return [tagged(record, where, labels, tokenizer, around)]
         return rows(record, source.kind, where, tokenizer, encode, opening)
 
-    index, end, documents = array("q"), 0, 0
+    index, tags, end, documents = array("q"), array("h"), 0, 0
     scores: list[Mapping[str, float]] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
     torn: dict[int, bool] = {}  # by number of the record, whether it is a chat
@@ -287,11 +296,13 @@ def _write_records(
             start, answer = end, end + len(row.prompt)
             end = answer + len(row.answer)
             index.extend((start, answer, end, row.label))
+            tags.extend(row.tags)
         if source.kind == "sample" and found:
             scores.append(sample_in(record, where).scores)
     written = file.tell()
     file.write(bytes(-written % INDEX.itemsize))
     file.write(np.array(index, dtype=INDEX).tobytes())
+    file.write(np.array(tags, dtype=TAG).tobytes())
     notes = notes_of(ignored)
     if first is not None:
         notes.append(torn_note(torn, first, documents, tokenizer))

@@ -11,14 +11,16 @@ from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.data.tokens import separator
 from fitness.errors import InputError
-from fitness.evaluate.items import class_items, items, text_items
+from fitness.evaluate.items import class_items, items, tag_items, text_items
+from fitness.evaluate.labelled import classified, tagged
 from fitness.evaluation import EvaluationSpec, Task
-from fitness.inference.log_probabilities import rows_at_once, sequences_at_once, token_logps
+from fitness.inference.log_probabilities import sequences_at_once, token_logps
 from fitness.inference.sampling import generate
-from fitness.metrics import class_scores, score
+from fitness.metrics import score
+from fitness.metrics.classes import class_scores
+from fitness.metrics.spans import tag_scores
 from fitness.mixture.decks import NO_LABEL, RecordDeck
 from fitness.mixture.mixing import Rows, separate, stacked, windows
-from fitness.training.classification import class_logits
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged
 
@@ -109,8 +111,11 @@ def _scores(
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     """Measurements of a domain that `metrics.HELD_OUT` lists for its kind, and the same by item."""
     if file.kind == "label":
-        wanted, logits = _classified(model, file, length)
+        wanted, logits = classified(model, file, length)
         return class_scores(wanted, logits), class_items(wanted, logits)
+    if file.kind == "tags":
+        sentences = tagged(model, file, length)
+        return tag_scores(sentences), tag_items(sentences)
     loss, each = _loss_and_items(model, file, length, end, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     by_item = {"loss": each}
@@ -131,10 +136,13 @@ def held_out_loss(
     """Mean cross-entropy of held-out data in nats per token; a text is cut in windows of `length`.
 
     For records, over the answers to prompts: for a preference, the chosen answer. For texts with
-    classes, nats per text. With `masking`, over the masked tokens, always the same ones.
+    classes, nats per text; with tags, nats per word. With `masking`, over the masked tokens, always
+    the same ones.
     """
     if file.kind == "label":
-        return class_scores(*_classified(model, file, length))["loss"]
+        return class_scores(*classified(model, file, length))["loss"]
+    if file.kind == "tags":
+        return tag_scores(tagged(model, file, length))["loss"]
     return _loss_and_items(model, file, length, -1, masking, packs)[0]
 
 
@@ -191,26 +199,6 @@ def _apart(values: np.ndarray, there: np.ndarray, positions: np.ndarray | None) 
         for row, own, places in zip(values, there, begins, strict=True)
         for part, known in zip(np.split(row, places), np.split(own, places), strict=True)
     ]
-
-
-def _classified(
-    model: "PreTrainedModel", file: TokenFile, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of a domain's texts, (texts,), and the model's logits, (texts, classes)."""
-    import torch
-
-    content = file.open()
-    if not isinstance(content, Records):
-        raise TypeError(f"{file.name} holds no records")
-    deck = RecordDeck(content, "classify", length)
-    size = rows_at_once(length)
-    draws = [deck.draw("", number, length) for number in range(deck.draws)]
-    with torch.inference_mode():
-        found = [
-            class_logits(model, [draw.sequences[0] for draw in draws[first : first + size]])
-            for first in range(0, len(draws), size)
-        ]
-    return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
 
 
 def chosen_likelier(model: "PreTrainedModel", file: TokenFile, length: int) -> list[bool]:

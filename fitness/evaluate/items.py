@@ -6,12 +6,14 @@ prompt. If a measurement is no such mean (chrF, F1), its items have the pseudo-v
 jackknife (Tukey 1958), whose mean and spread estimate the measurement and its error.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fitness.metrics import Array
+from fitness.metrics.generated import Array, jackknife
+from fitness.metrics.spans import OF_SPANS, Tagged, right_words, span_counts
 
 MOST = 200  # sums in the ledger for each measurement; with more items, neighbours are added up
 DIGITS = 6
@@ -71,6 +73,20 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
             confusion[true, taken] += 1
         each[name] = count * whole - (count - 1) * without[kind]
     return {name: items("text", values) for name, values in each.items()}
+
+
+def tag_items(sentences: Sequence[Tagged]) -> dict[str, dict[str, Any]]:
+    """Item scores of sentences with tags, by measurement; loss and accuracy weigh their words."""
+    words = [len(one.wanted) for one in sentences]
+    sums = {
+        "loss": [one.losses.sum() for one in sentences],
+        "accuracy": [*map(right_words, sentences)],
+    }
+    found = {name: items("sentence", values, words) for name, values in sums.items()}
+    counts = span_counts(sentences)
+    for name, score in OF_SPANS.items():
+        found[name] = items("sentence", jackknife(counts, score))
+    return found
 
 
 def _precision(confusion: Array) -> float:

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fitness.data.records import ROWS, Records
+from fitness.data.records import ROWS, UNTAGGED, Records
 from fitness.methods import LEARN, USES, Shape, use_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.permutation import keys_of, permute
 from fitness.mixture.thresholds import passing_all
 from fitness.recipe import Recipe
 
-NO_LABEL = -100  # the label that torch's cross-entropy ignores by default
+NO_LABEL = UNTAGGED  # the label that torch's cross-entropy ignores by default
 BLOCK = 4096  # permuted positions computed at once
 
 
@@ -147,7 +147,7 @@ class RecordDeck:
         prompts, answers = answer - first, end - answer  # (records, rows) tokens
         if self.shape == "prompt":
             whole, left = prompts, np.minimum(prompts, self.length)
-        elif self.shape == "class":
+        elif self.shape in ("class", "tagged"):
             whole, left = prompts + answers, np.minimum(prompts + answers, self.length)
         else:  # as in `Records.truncated`
             longest = answers.max(axis=1, keepdims=True, initial=0)
@@ -191,6 +191,9 @@ class RecordDeck:
         elif self.shape == "class":
             text = self.records.text(row, self.length)
             sequences = (Sequence(text, np.full_like(text, NO_LABEL)),)
+        elif self.shape == "tagged":
+            text, tags = self.records.text(row, self.length), self.records.tags_of(row, self.length)
+            sequences = (Sequence(text, tags),)
         elif self.shape == "pair":
             longest = max(len(self.records.answer(side)) for side in (row, row + 1))
             sequences = (self._sequence(row, longest), self._sequence(row + 1, longest))

@@ -1,10 +1,11 @@
 """Checks that a base has a head for the model task, and the labels of a classifier."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fitness.data.documents import Source, records
-from fitness.data.labels import label_in
+from fitness.data.labels import all_tags, label_in, tagged_words
 from fitness.errors import InputError
 from fitness.models import folders
 from fitness.models.heads import CLASSES, Head, ModelTask
@@ -20,7 +21,7 @@ def check(folder: Path, task: ModelTask) -> None:
     if task == "causal" and named.endswith(("ForMaskedLM", "ForPreTraining")):
         raise InputError(
             f"model.base {str(folder)!r}: {named} is an encoder, which sees what comes after a "
-            "token; set `model.task` to masked, or to classification"
+            "token; set `model.task` to masked, classification or token_classification"
         )
     if task == "causal" and folders.config_json(folder).get("is_encoder_decoder"):
         raise InputError(_two_parts(folder, named))
@@ -51,28 +52,33 @@ def _two_parts(folder: Path, named: str) -> str:
     )
 
 
-def own_labels(folder: Path) -> tuple[str, ...]:
-    """The labels of a base that is already a classifier; empty for any other base."""
-    if not any(n.endswith("ForSequenceClassification") for n in folders.architectures(folder)):
+def own_labels(folder: Path, task: ModelTask = "classification") -> tuple[str, ...]:
+    """The labels of a base that already has the head of the task; empty for any other base."""
+    head = CLASSES[task].removeprefix("AutoModel")
+    if not any(name.endswith(head) for name in folders.architectures(folder)):
         return ()
     told = configuration(folder).id2label
     return tuple(str(told[number]) for number in sorted(told))
 
 
 def labels_of(
-    given: Sequence[str], folder: Path, sources: Iterable[Source], here: Path
+    given: Sequence[str],
+    folder: Path,
+    sources: Iterable[Source],
+    here: Path,
+    task: ModelTask = "classification",
 ) -> tuple[str, ...]:
     """The labels of a search, in the order of the head's outputs: as given, or the base's own.
 
     A base's own head is used, so labels other than its own are refused, unless its own are the
     placeholders of `transformers`. Raises InputError where neither the spec nor the base has any.
     """
-    own = own_labels(folder)
+    own = own_labels(folder, task)
     if not given and own:
         return own
     if not given:
-        found = {label_in(record, at) for one in sources for at, record in records(one, here)}
-        names = sorted(found, key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
+        every = ((at, record) for one in sources for at, record in records(one, here))
+        names = _tags_in(every) if task == "token_classification" else _labels_in(every)
         rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise InputError(
             f"model.labels: missing, and the base {str(folder)!r} classifies nothing yet; the data "
@@ -85,3 +91,12 @@ def labels_of(
             "already, in this order; leave `labels` out, or take a base without a classifier's head"
         )
     return tuple(given)
+
+
+def _labels_in(every: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    found = {label_in(record, where) for where, record in every}
+    return sorted(found, key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
+
+
+def _tags_in(every: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    return all_tags({tag for where, record in every for tag in tagged_words(record, where)[1]})

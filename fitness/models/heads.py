@@ -1,4 +1,4 @@
-"""Model tasks and heads: predict the next token, the class of a text, or masked tokens.
+"""Model tasks and heads: predict the next token, classes of texts or words, or masked tokens.
 
 The one place where `model.task` becomes a class of `transformers`.
 """
@@ -9,18 +9,21 @@ from typing import Any, Literal
 
 from fitness.data.kinds import Kind
 
-ModelTask = Literal["causal", "classification", "masked"]
+ModelTask = Literal["causal", "classification", "token_classification", "masked"]
 
 CLASSES: Mapping[ModelTask, str] = {
     "causal": "AutoModelForCausalLM",
     "classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
     "masked": "AutoModelForMaskedLM",
 }
 LEARNS: Mapping[ModelTask, tuple[Kind, ...]] = {  # the kinds of sources that a task learns from
     "causal": ("text", "completion", "preference", "rating", "prompt", "sample"),
     "classification": ("label",),
+    "token_classification": ("tags",),
     "masked": ("text",),
 }
+LABELLED: tuple[ModelTask, ...] = ("classification", "token_classification")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fitness.metrics import distinct_n
+from fitness.metrics.generated import distinct_n
 from fitness.text import grams
 
 COMPARED = 50  # texts, each held against the others, for self-BLEU

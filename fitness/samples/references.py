@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fitness.checks.table import alternatives
-from fitness.data.documents import Half, Source, documents, records
+from fitness.data.documents import Half, Source, documents, records, strings_of
 from fitness.data.prompts import Prompts
-from fitness.text import strings_in
 
 
 def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:
@@ -17,7 +16,7 @@ def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[s
         yield from documents(source, base, half=half)
         return
     for _, record in records(source, base, half=half):
-        said = " ".join(strings_in(record))
+        said = " ".join(strings_of(record, source))
         if said:
             yield said
 

@@ -5,7 +5,8 @@ from itertools import groupby
 
 import numpy as np
 
-from fitness.mixture.decks import NO_LABEL
+from fitness.methods import USES
+from fitness.mixture.decks import NO_LABEL, Draw
 from fitness.mixture.mixing import Batch
 
 
@@ -13,7 +14,7 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     """Parts of at most `rows` sequences (None: all of them), with their shares of the batch's loss.
 
     The losses of the parts, times their shares, sum to the loss of the batch, and so do the
-    gradients: shares are by predicted tokens for cross-entropy, by number for other draws. Only
+    gradients: shares are by labels for cross-entropy and tags, by number for other draws. Only
     quantities estimated over a batch, such as KTO's divergence, are estimated over the part.
     """
     learned, drawn = len(batch.input_ids), batch.rows_drawn
@@ -34,10 +35,16 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     for _, group in groupby(ordered, key=lambda draw: draw.use):
         draws = list(group)
         size = max(1, rows // len(draws[0].sequences))
+        sizes = [_labels(draw) if USES[draw.use].by_token else 1 for draw in draws]
         for first in range(0, len(draws), size):
             those = tuple(draws[first : first + size])
             empty = batch.input_ids[:0], batch.labels[:0], None
-            yield Batch(*empty, others=those), len(those) / count
+            share = sum(sizes[first : first + size]) / max(1, sum(sizes)) * (len(draws) / count)
+            yield Batch(*empty, others=those), share
+
+
+def _labels(draw: Draw) -> int:
+    return sum(int((one.labels != NO_LABEL).sum()) for one in draw.sequences)
 
 
 def _short(rows: Batch) -> Batch:

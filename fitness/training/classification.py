@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def class_logits(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":
-    """Logits of texts, (texts, classes), float32.
+    """Logits of texts, (texts, classes), float32; of each token, (texts, longest, classes), by a
+    head for tags.
 
     Texts are padded at the end with the model's own padding token, by which a causal architecture
     finds where a text ends: its head reads the last other token.

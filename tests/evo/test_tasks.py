@@ -1,21 +1,26 @@
 """Searches of tasks other than causal language modelling: what is refused, and one to its end."""
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evo import config as configuration
 from evo.config import ConfigError
 from evo.export.formats import export_as
 from evo.export.model import export
+from evo.prepare.lengths import cut_records
 from evo.prepare.task import prepare
 from fitness.errors import InputError
+from fitness.metrics.spans import Tagged, tag_scores
 from tests.evo.driving import evo
 from tests.evo.facts import read
 from tests.fitness.classes import NAMES, encoder, write_labelled
 from tests.fitness.quickstart import CORPUS
+from tests.fitness.sentences import write_tagged
 
 CLASSIFICATION = """\
 name: classes
@@ -35,6 +40,27 @@ objectives: {held/f1: maximize}
 baselines: [uniform, only wrong]
 search: {strategy: nsga2, population: 4, replicates: 1}
 budget: {evaluations: 5, tokens: 10240}
+resources: {workers: 2}
+comparison: {seeds: 1}
+"""
+TAGGING = """\
+name: entities
+model: {base: quickstart, task: token_classification, labels: [O, B-DATE, I-DATE, B-PLACE, I-PLACE]}
+sources:
+  plain: {path: plain.jsonl, kind: tags}
+  wrong: {path: wrong.jsonl, kind: tags}
+domains:
+  held:
+    selection: {path: selection.jsonl, kind: tags}
+    test: {path: test.jsonl, kind: tags}
+recipe: {sequence_length: 48, batch_size: 8, learning_rate: 0.003, adapter: lora}
+genome:
+  mixture: {type: simplex}
+  learning_rate: {type: float, low: 1.0e-3, high: 1.0e-2, log: true}
+objectives: {held/f1: maximize}
+baselines: [uniform, only wrong]
+search: {strategy: nsga2, population: 4, replicates: 1}
+budget: {evaluations: 5, tokens: 15360}
 resources: {workers: 2}
 comparison: {seeds: 1}
 """
@@ -66,6 +92,18 @@ def written(folder: Path, text: str, old: str = "", new: str = "") -> Path:
     write_labelled(folder / "test.jsonl", first=100, last=120)
     path = folder / "search.yaml"
     path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def written_tags(folder: Path, old: str = "", new: str = "") -> Path:
+    """The spec of a tagger beside its data, one of its parts replaced."""
+    assert old in TAGGING
+    write_tagged(folder / "plain.jsonl", first=0, last=200)
+    write_tagged(folder / "wrong.jsonl", first=200, last=300, outside=True)
+    write_tagged(folder / "selection.jsonl", first=300, last=370)
+    write_tagged(folder / "test.jsonl", first=370, last=436)
+    path = folder / "search.yaml"
+    path.write_text(TAGGING.replace(old, new, 1))
     return path
 
 
@@ -113,7 +151,7 @@ PROMPTS = "prompts:\n  asked: {selection: plain.jsonl, test: plain.jsonl, metric
          r"model\.labels: label '1' is given twice; keep one of them"),
         (CLASSIFICATION, "[austen, devil, factbook, python]", "[true, false]", r"model\.labels"),
         (MASKED, "task: masked", "task: masked, labels: [a, b]",
-         r"model\.labels: only classification has labels, model\.task is masked"),
+         r"model\.labels: only classification and token_classification have labels, .* is masked"),
         (MASKED, f"{{path: {CORPUS}/sources/austen.jsonl, limit: 60}}", OTHER_KINDS,
          r"sources\.austen\.kind: masked cannot learn from kind completion; take kind text, or"),
         (MASKED, "high: 0.5", "high: 1.5", r"genome\.mask_share\.high"),
@@ -125,6 +163,39 @@ def test_what_does_not_go_with_a_task_is_told(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         configuration.load(written(tmp_path, spec, old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("B-DATE,", "DATE,", r"model\.labels: 'DATE' is not BIO; a label is O, B-TYPE or I-TYPE"),
+        ("[O, ", "[", r"model\.labels: has no O, the tag of words outside of entities; add it"),
+        ("task: token_classification", "task: ner", r"did you mean token_classification"),
+        ("plain.jsonl, kind: tags", "plain.jsonl, kind: label",
+         r"plain\.kind: token_classification cannot learn from kind label; take kind tags, or"),
+        ("kind: tags}\n  wrong", "kind: entities}\n  wrong", r"did you mean tags"),
+        ("adapter: lora", "start: parent", r"recipe\.start: no warm start of a classifier"),
+        ("population: 4", "population: 4, bucket: 2", r"search\.bucket: (buckets train|cannot be)"),
+        ("held/f1", "held/perplexity", r"unknown measurement held/perplexity"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_with_tags_is_told(old: str, new: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        configuration.load(written_tags(tmp_path, old, new))
+
+
+def test_a_held_out_tag_outside_the_set_is_told_with_file_and_line(tmp_path: Path) -> None:
+    config = configuration.load(written_tags(tmp_path, "B-PLACE", "B-PLACES"))
+    told = r"selection: .*selection\.jsonl:\d+: tag 'B-PLACE' is not among .*mean 'B-PLACES'"
+    with pytest.raises(InputError, match=told):
+        prepare(config)
+
+
+def test_sentences_that_are_cut_are_told(tmp_path: Path) -> None:
+    config = configuration.load(written_tags(tmp_path, "sequence_length: 48", "sequence_length: 9"))
+    told = list(cut_records(config, prepare(config).task))
+    assert len(told) == 4
+    assert "(sentences lose their last words, which are not scored)" in told[0]
 
 
 def test_labels_that_nobody_gives_are_listed_before_anything_trains(tmp_path: Path) -> None:
@@ -174,3 +245,35 @@ def test_the_best_classifier_of_a_search_predicts_as_measured(tmp_path: Path) ->
     assert right / len(lines) == measured["measurements"]["held/accuracy"] > 0.75
     with pytest.raises(InputError, match=r"--as trl .*causal"):
         export_as(run, "best", "trl", tmp_path / "trl")
+
+
+@pytest.mark.slow
+def test_the_best_tagger_of_a_search_finds_entities_as_measured(tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    spec, run = written_tags(tmp_path), tmp_path / "run"
+    done = evo("launch", spec, "--run", run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = read(run)
+    found = [fact for fact in facts if fact["fact"] == "evaluation"]
+    assert {fact["status"] for fact in found} == {"ok"}
+    tested = [f["measurements"]["held/f1"] for f in found if f["split"] == "test" and f["fidelity"]]
+    assert max(tested) > 0.5 > 0.1 > min(tested), "what is never tagged is not learned from"
+    assert "held/f1" in (run / "report.html").read_text()
+
+    to = tmp_path / "best"
+    export(run, "best", to)
+    tag = pipeline("token-classification", str(to), device="cpu")
+    sentences = []
+    for line in (tmp_path / "selection.jsonl").read_text().splitlines():
+        words, tags = (json.loads(line)[name] for name in ("tokens", "tags"))
+        text = " ".join(words)
+        answers: Any = tag(text)  # a token's start may be the space before its word
+        guesses = {a["start"] + (text[a["start"]] == " "): a["entity"] for a in answers}
+        begins = accumulate((len(word) + 1 for word in words[:-1]), initial=0)
+        sentences.append(Tagged(np.zeros(1), tags, [guesses.get(at, "O") for at in begins]))
+    best = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
+    measured = next(f for f in found if f["individual"] == best and f["split"] == "selection")
+    f1 = tag_scores(sentences)["f1"]
+    assert f1 == pytest.approx(measured["measurements"]["held/f1"], abs=0.02)
+    assert f1 > 0.5

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
@@ -12,7 +13,8 @@ from sklearn.metrics import precision_recall_fscore_support
 from evo.significance import Result, Sample, bootstrap_error, difference
 from fitness.data.prompts import Prompts
 from fitness.evaluate.items import MOST, class_items, items, text_items
-from fitness.metrics import jackknife, score
+from fitness.metrics import score
+from fitness.metrics.generated import jackknife
 
 values = st.lists(st.integers(-1000, 1000).map(lambda n: n / 64), min_size=2, max_size=6)
 
@@ -149,7 +151,7 @@ def test_a_text_is_summed_by_document_and_one_long_document_by_window() -> None:
     assert text_items(nats, tokens, 0, 4)["weights"] == [2.0, 1.0, 4.0]
 
 
-def test_macro_scores_and_chrf_by_item_come_to_the_libraries_values() -> None:
+def test_macro_scores_bleu_and_chrf_by_item_come_to_the_libraries_values() -> None:
     rng = np.random.default_rng(0)
     wanted, logits = rng.integers(0, 3, 400), rng.normal(0, 1, (400, 4))
     logits[np.arange(400), wanted] += 1
@@ -178,12 +180,15 @@ def test_macro_scores_and_chrf_by_item_come_to_the_libraries_values() -> None:
     references = ["a hacker writes code", "the cat sat", "all of it"] * 20
     outputs = ["a hacker wrote code", "the dog sat there", "none"] * 20
     scores = score(
-        ("chrf", "exact_match", "distinct_1"), Prompts(references, [*references]), outputs
+        ("bleu", "chrf", "rouge_l", "exact_match", "distinct_1"),
+        Prompts(references, [*references]),
+        outputs,
     )
     each = {name: one.each for name, one in scores.items() if one.each is not None}
-    assert each.keys() == {"chrf", "exact_match"}
-    whole = CHRF().corpus_score(outputs, [references]).score
-    assert np.mean(each["chrf"]) == pytest.approx(whole, rel=0.02)
+    assert each.keys() == {"bleu", "chrf", "rouge_l", "exact_match"}
+    for name, metric in (("chrf", CHRF()), ("bleu", BLEU())):
+        whole = metric.corpus_score(outputs, [references]).score
+        assert np.mean(each[name]) == pytest.approx(whole, rel=0.02)
 
 
 def test_the_jackknife_of_a_mean_is_its_items() -> None:

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from evo.config.file import Problem
 from evo.config.genomes import possible, warm_starts
 from evo.config.sections import SearchConfig
-from fitness.models.heads import LEARNS
+from fitness.data.labels import OUTSIDE, is_bio
+from fitness.models.heads import LABELLED, LEARNS
 
 
 def tasks(config: SearchConfig) -> Iterator[Problem]:
     """Parts of the spec that the model task does not support."""
     task = config.model.task
-    if config.model.labels and task != "classification":
-        message = f"only classification has labels, model.task is {task}; leave them out"
+    if config.model.labels and task not in LABELLED:
+        message = f"only {' and '.join(LABELLED)} have labels, model.task is {task}; leave them out"
         yield Problem(("model", "labels"), message)
+    if config.model.labels and task == "token_classification":
+        yield from _tags(config)
     yield from _kinds(config)
     if task != "masked" and "mask_share" in config.genome:
         message = "has no effect unless model.task is masked; leave it out"
@@ -42,8 +45,19 @@ def tasks(config: SearchConfig) -> Iterator[Problem]:
     if config.search.bucket != 1:
         message = f"buckets train only causal models, model.task is {task}; leave it out"
         yield Problem(("search", "bucket"), message)
-    if task == "classification":
+    if task in LABELLED:
         yield from _inheritance(config)
+
+
+def _tags(config: SearchConfig) -> Iterator[Problem]:
+    """Labels of a tagger that are not BIO, or without the one for words outside of entities."""
+    labels = [str(label) for label in config.model.labels]
+    if wrong := [label for label in labels if not is_bio(label)]:
+        message = f"{wrong[0]!r:.40} is not BIO; a label is {OUTSIDE}, B-TYPE or I-TYPE"
+        yield Problem(("model", "labels"), message)
+    elif OUTSIDE not in labels:
+        message = f"has no {OUTSIDE}, the tag of words outside of entities; add it"
+        yield Problem(("model", "labels"), message)
 
 
 def _kinds(config: SearchConfig) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from evo.config.file import nearest
 from evo.config.sections import Budget, Resources
 from evo.config.synonyms import SYNONYMS
 from fitness.data.documents import Kind
+from fitness.models.heads import ModelTask
 from fitness.recipe import Method, Recipe
 from population.strategies import STRATEGIES
 
@@ -43,6 +44,7 @@ def test_every_name_that_a_word_stands_for_exists() -> None:
     fields = [*Recipe.model_fields, *Budget.model_fields, *Resources.model_fields]
     options = [
         *get_args(Method),
+        *get_args(ModelTask),
         *get_args(Recipe.model_fields["adapter"].annotation),
         *get_args(Recipe.model_fields["precision"].annotation),
     ]

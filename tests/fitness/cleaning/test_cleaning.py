@@ -13,6 +13,7 @@ from fitness.cleaning.files import Cleaned, cleaned
 from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Source, documents, records
 from fitness.errors import InputError
+from fitness.samples.references import texts_of
 
 ENGLISH = "The daemon waits in the background until somebody asks it to do some work."
 GERMAN = "Der Dämon wartet im Hintergrund, bis ihn jemand um eine Arbeit bittet."
@@ -166,3 +167,19 @@ def test_what_is_wrong_is_said_with_the_source(sources: Files, tmp_path: Path) -
     with pytest.raises(InputError, match=r"sources\.web: .*web\.jsonl:1: no column 'text'"):
         clean(bad, tmp_path, least_words=1)
     assert not list((tmp_path / "cache/cleaned").glob("*.partial"))
+
+
+def test_sentences_are_cleaned_by_their_words_and_not_by_their_tags(tmp_path: Path) -> None:
+    texts = [" ".join(LONG.split()[:12]), ENGLISH, ENGLISH, "Eins zwei drei"]
+    records_ = [
+        {"tokens": text.split(), "tags": [tag] * len(text.split())}
+        for text, tag in zip(texts, ["O", "O", "B-X", "O"], strict=True)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records_))
+    source = Source(path="a.jsonl", kind="tags")
+    for _ in range(2):  # written, and found in the cache
+        settings: dict[str, Any] = {"repetition": 0.1, "duplicates": "exact", "most_words": 14}
+        (one,) = clean({"a": source}, tmp_path, [LONG[:60]], held_out=True, **settings).values()
+        assert one.dropped == {"held out": 1, "duplicate": 1}
+        assert [record for _, record in records(one.source, Path())] == records_[1::2]
+    assert list(texts_of(source, tmp_path))[1] == ENGLISH

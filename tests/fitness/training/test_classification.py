@@ -19,7 +19,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
-from fitness.metrics import class_scores
+from fitness.metrics.classes import class_scores
 from fitness.mixture.decks import Draw, RecordDeck, Sequence
 from fitness.models import head_checks, weights
 from fitness.models.base import Base

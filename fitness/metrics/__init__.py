@@ -1,7 +1,6 @@
-"""Measurements: their units and directions, metrics of generated text, and users' own metrics.
+"""Measurements: their units and directions, the table of metrics, and users' own metrics.
 
-Words are separated by white space. A user's own metric returns one number, or one for each answer,
-which counts by its mean.
+A user's own metric returns one number, or one for each answer, which counts by its mean.
 """
 
 import math
@@ -13,22 +12,29 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fitness.checks.own import own_check
-from fitness.checks.table import CHECKS, Check, Reference, alternatives
+from fitness.checks.table import CHECKS, Check
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.errors import InputError
+from fitness.metrics.generated import (
+    Array,
+    References,
+    Texts,
+    bleu,
+    bleu_by_prompt,
+    chrf,
+    chrf_by_prompt,
+    distinct_n,
+    repetition,
+)
 from fitness.plugins import function_name
 from fitness.suggest import did_you_mean, listed
-from fitness.text import grams, repeated, share
+from fitness.text import share
 
 Direction = Literal["minimize", "maximize"]
 SIGN: Mapping[Direction, int] = {"minimize": 1, "maximize": -1}  # sign * measurement is a loss
-Array = npt.NDArray[np.float64]
-Texts = Sequence[str]
-References = Sequence[Reference]
 Function = Callable[[Texts, References, Texts], Any]  # of prompts, references, outputs
 
 
@@ -62,104 +68,48 @@ class Metric:
 
 
 MACRO = "mean over the classes that occur; a class that is never predicted counts 0"
+SPANS = "of tags, spans of words predicted as they are, type and ends alike,"
 _HELD_OUT = (
     Measurement(
         "loss",
         "nats",
         "minimize",
-        "mean cross-entropy of held-out text, per token, or of the classes of texts, per text",
+        "mean cross-entropy of held-out text, per token; of classes, per text; of tags, per word",
     ),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
     Measurement(
         "accuracy",
         "share",
         "maximize",
-        "texts whose class is predicted, or preferences whose chosen answer is more likely",
+        "texts whose class is predicted, words whose tag is, or preferences whose chosen answer is "
+        "more likely",
     ),
     Measurement(
-        "precision", "share", "maximize", f"texts of a class among those predicted as it, {MACRO}"
+        "precision",
+        "share",
+        "maximize",
+        f"texts of a class among those predicted as it, {MACRO}; {SPANS} among those predicted",
     ),
     Measurement(
-        "recall", "share", "maximize", f"texts of a class that are predicted as it, {MACRO}"
+        "recall",
+        "share",
+        "maximize",
+        f"texts of a class that are predicted as it, {MACRO}; {SPANS} among those there are",
     ),
-    Measurement("f1", "share", "maximize", f"harmonic mean of precision and recall, {MACRO}"),
+    Measurement(
+        "f1",
+        "share",
+        "maximize",
+        f"harmonic mean of precision and recall, {MACRO}; of tags, of all spans",
+    ),
 )
 HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
     "completion": ("loss", "perplexity"),
     "preference": ("loss", "perplexity", "accuracy"),
     "label": ("loss", "accuracy", "precision", "recall", "f1"),
+    "tags": ("loss", "accuracy", "precision", "recall", "f1"),
 }
-
-
-def chrf(outputs: Texts, references: References) -> float:
-    """chrF2 over the corpus, 0 to 100: Popovic, "chrF", 2015; sacrebleu's defaults."""
-    from sacrebleu.metrics.chrf import CHRF
-
-    return float(CHRF().corpus_score(list(outputs), _streams(references)).score)
-
-
-def _streams(references: References) -> list[list[str | None]]:
-    """References as sacrebleu takes them: the first of each answer, then the second, and so on."""
-    each = [list(alternatives(one)) for one in references]
-    most = max(map(len, each), default=0)
-    return [[one[place] if place < len(one) else None for one in each] for place in range(most)]
-
-
-def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Loss in nats, accuracy, precision, recall and F1 of logits, (n, classes); `wanted` is (n,).
-
-    Precision, recall and F1 are means over the classes that occur, each with the same weight; a
-    class that is never predicted has a precision of 0.
-    """
-    from scipy.special import log_softmax
-    from sklearn.metrics import precision_recall_fscore_support  # importing it takes a second
-
-    loss = -log_softmax(logits, axis=1)[np.arange(len(wanted)), wanted].mean()
-    predicted = logits.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        wanted, predicted, labels=np.unique(wanted), average="macro", zero_division=0
-    )
-    scores = {"loss": loss, "accuracy": (predicted == wanted).mean()}
-    scores |= {"precision": precision, "recall": recall, "f1": f1}
-    return {name: float(value) for name, value in scores.items()}
-
-
-def distinct_n(outputs: Sequence[str], n: int) -> float:
-    """Distinct n-grams of words over all of them, all outputs pooled; 0.0 if there are none.
-
-    Li et al., "A diversity-promoting objective function", 2016.
-    """
-    found = [gram for output in outputs for gram in grams(output.split(), n)]
-    return share(len(set(found)), len(found))
-
-
-def repetition(outputs: Sequence[str]) -> list[float]:
-    """Share of the 4-grams of words that occurred before in the same output, (n,).
-
-    An output of fewer than four words counts as 0. Welleck et al., "Neural text generation with
-    unlikelihood training", 2019 (seq-rep-4).
-    """
-    return [repeated(output.split()) for output in outputs]
-
-
-def _chrf_by_prompt(prompts: Texts, references: References, outputs: Texts) -> Array:
-    """Pseudo-values of the corpus's chrF2, which sums the counts of n-grams over segments."""
-    from sacrebleu.metrics.chrf import CHRF
-
-    metric = CHRF()
-    counts = np.array(metric._extract_corpus_statistics(list(outputs), _streams(references)), float)
-    return jackknife(counts, lambda total: float(metric._compute_f_score(total.tolist())))
-
-
-def jackknife(statistics: Array, measure: Callable[[Array], float]) -> Array:
-    """Pseudo-values, (n,), of a measure of sums over items, whose statistics are (n, ...).
-
-    n f(all) - (n - 1) f(all but one); their mean estimates the measure, without the bias of 1/n.
-    """
-    count, total = len(statistics), statistics.sum(axis=0)
-    whole = measure(total)
-    return np.array([count * whole - (count - 1) * measure(total - one) for one in statistics])
 
 
 def _of_check(check: Check) -> Metric:
@@ -172,7 +122,14 @@ METRICS: Mapping[str, Metric] = {
         "maximize",
         "chrF2 of all answers against the references",
         lambda prompts, references, outputs: chrf(outputs, references),
-        _chrf_by_prompt,
+        chrf_by_prompt,
+    ),
+    "bleu": Metric(
+        "0 to 100",
+        "maximize",
+        "BLEU of all answers against the references, by words of mteval-v13a",
+        lambda prompts, references, outputs: bleu(outputs, references),
+        bleu_by_prompt,
     ),
     "distinct_1": Metric(
         "share",
