@@ -19,7 +19,7 @@ from fitness.evaluation import Task
 from fitness.methods import LEARN, USES, use_of
 from fitness.models import folders
 from fitness.models.adapters import is_target
-from fitness.models.heads import CAUSAL, LABELLED, Head
+from fitness.models.heads import CAUSAL, Head
 from fitness.recipe import Recipe
 
 CHARACTERS_A_TOKEN = 4  # of a prompt; a count would need the tokenizer
@@ -48,7 +48,7 @@ class Shape:
         layers = layers or 0
         width = config.get("hidden_size") or config.get("n_embd") or config.get("dim") or 0
         table = [config.get("vocab_size", 0), config.get("embedding_size") or width]
-        predicts = head.task not in LABELLED
+        predicts = not head.on_top
         tables = folders.shapes(folder).count(table)
         looked_up = max(0, tables - predicts)  # a tied one is stored once, and does multiply
         weights = folders.parameters(folder) - looked_up * math.prod(table)
@@ -130,8 +130,8 @@ def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
 
 
 def _read(file: TokenFile, task: Task) -> int:
-    """Tokens of held-out data that the model reads; texts with a class or tags are truncated."""
-    if file.kind not in ("label", "tags"):
+    """Tokens of held-out data that the model reads; those of a row of their own are truncated."""
+    if file.kind not in ("label", "tags", "comparison"):
         return file.tokens
     return min(file.tokens, file.rows * task.held_out_length)
 

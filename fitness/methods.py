@@ -39,12 +39,13 @@ USES: Mapping[str, Use] = {
     "rate": Use("rated", "fitness.training.preference:loss", passes=3),
     # of the reference model, and to generate the answers
     "answer": Use("prompt", "fitness.training.reinforce:loss", passes=2),
+    "prefer": Use("pair", "fitness.training.reward:loss"),
     "classify": Use("class", "fitness.training.classification:loss"),
     "tag": Use("tagged", "fitness.training.tagging:loss", by_token=True),
 }
 
 METHODS: Mapping[str, Mapping["Kind", str]] = {  # method -> kind of source -> use; else LEARN
-    "supervised": {"label": "classify", "tags": "tag"},
+    "supervised": {"label": "classify", "tags": "tag", "comparison": "prefer"},
     "preference": {"preference": "compare", "rating": "rate"},
     "reinforce": {"prompt": "answer"},
 }

@@ -81,8 +81,8 @@ class Model(Section):
         default="causal",
         description="Model task, by what is predicted: the next token (`causal`), the class of a "
         "text (`classification`, trained on sources of kind `label`), the tag of each word "
-        "(`token_classification`, on kind `tags`), or masked tokens (`masked`, for encoders such "
-        "as BERT).",
+        "(`token_classification`, on kind `tags`), which of two answers people prefer (`reward`, "
+        "on kind `preference`), or masked tokens (`masked`, for encoders such as BERT).",
     )
     labels: tuple[str | StrictInt, ...] = Field(
         default=(),
@@ -432,10 +432,28 @@ class SearchConfig(Section):
         "source. Default: one search.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _compared(cls, given: Any) -> Any:
+        """For a reward model, preferences are comparisons, which it is trained and scored on."""
+        model = given.get("model") if isinstance(given, Mapping) else None
+        if not isinstance(model, Mapping) or model.get("task") != "reward":
+            return given
+        compared = {name: _as_comparisons(given.get(name)) for name in ("sources", "domains")}
+        return {**given, **{name: one for name, one in compared.items() if one is not None}}
+
     @property
     def form(self) -> Form:
         """The form of the evaluator, with what it can do."""
         return form_of(self.evaluator)
+
+
+def _as_comparisons(value: Any) -> Any:
+    """A section with kind `preference`, however deep, as kind `comparison`."""
+    if not isinstance(value, Mapping):
+        return value
+    changed = {name: _as_comparisons(one) for name, one in value.items()}
+    return {**changed, "kind": "comparison"} if changed.get("kind") == "preference" else changed
 
 
 def json_schema() -> dict[str, Any]:

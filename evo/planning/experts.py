@@ -17,7 +17,7 @@ from evo.config.genomes import (
 )
 from fitness.cost import Cost
 from fitness.errors import InputError
-from fitness.models.heads import LABELLED
+from fitness.models.heads import NEW_HEAD
 from population.genes import Simplex
 from population.individual import EXPERT, Individual
 
@@ -73,7 +73,7 @@ def why_not(config: SearchConfig) -> str:
     recipe = decode(config, default_genome(config))
     if recipe["adapter"] == "dora":
         return "recipe.adapter: changes by DoRA cannot be summed"
-    if recipe["adapter"] != "none" and config.model.task in LABELLED:
+    if recipe["adapter"] != "none" and config.model.task in NEW_HEAD:
         return f"model.task: {config.model.task} trains a head beside the adapter"
     if config.budget.evaluations - SHARE * gene.size < _needed(config):
         return (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from evo.config import SearchConfig, bounds, possible
 from evo.config.genomes import mixed_sources
-from fitness.data.kinds import Kind
+from fitness.data.kinds import PAIRED, Kind
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
@@ -15,12 +15,17 @@ from fitness.methods import use_of
 from fitness.mixture.decks import Cuts, RecordDeck
 
 # Uses of held-out records; else `learn`.
-SCORED: dict[Kind, str] = {"preference": "compare", "label": "classify", "tags": "tag"}
+SCORED: dict[Kind, str] = {
+    "preference": "compare",
+    "label": "classify",
+    "tags": "tag",
+    "comparison": "prefer",
+}
 PROMPTS = "prompts lose their beginning, answers without room for it their end"
 LOSES: dict[Kind, str] = {
     "label": "texts lose their end",
     "tags": "sentences lose their last words, which are not scored",
-    "preference": "prompts lose their beginning, the same for both answers",
+    **dict.fromkeys(PAIRED, "prompts lose their beginning, the same for both answers"),
 }
 
 

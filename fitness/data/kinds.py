@@ -7,7 +7,10 @@ from typing import Literal
 from fitness.errors import InputError
 from fitness.suggest import LONGEST_NAME, listed, shortened
 
-Kind = Literal["text", "completion", "preference", "rating", "prompt", "label", "tags", "sample"]
+Kind = Literal[
+    "text", "completion", "preference", "comparison", "rating", "prompt", "label", "tags", "sample"
+]
+PAIRED: tuple[Kind, ...] = ("preference", "comparison")  # two answers to a prompt
 
 # (columns, description, kind): a record is of the first kind whose columns it has.
 RECOGNISED: tuple[tuple[frozenset[str], str, Kind], ...] = (
@@ -27,7 +30,7 @@ RECOGNISED: tuple[tuple[frozenset[str], str, Kind], ...] = (
 # Required columns by kind, with alternatives; the column of kind `text` may have any name.
 NEEDED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
     "completion": (("prompt", "completion"), ("messages",), ("conversations",)),
-    "preference": (("prompt", "chosen", "rejected"),),
+    **dict.fromkeys(PAIRED, (("prompt", "chosen", "rejected"),)),
     "rating": (("prompt", "completion", "label"),),
     "prompt": (("prompt",),),
     "tags": (("tokens", "tags"),),

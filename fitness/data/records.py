@@ -28,9 +28,9 @@ from fitness.data.chats import (
     rendered,
     text_or_chat,
 )
-from fitness.data.kinds import Kind, other_kind
+from fitness.data.kinds import PAIRED, Kind, other_kind
 from fitness.data.samples import sample_in
-from fitness.data.tokens import shared
+from fitness.data.tokens import separator, shared
 from fitness.errors import InputError
 from fitness.suggest import listed, shortened
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 # Rows of a record, by kind.
 ROWS: Mapping[Kind, int] = {
     **dict.fromkeys(("completion", "rating", "prompt", "label", "tags", "sample"), 1),
-    "preference": 2,
+    **dict.fromkeys(PAIRED, 2),
 }
 UNTAGGED = -100  # the tag of a token without one, which the loss ignores
 COLUMNS = 4  # of the index: first token, first token of the answer, end, and the row's label
 READ: Mapping[Kind, frozenset[str]] = {  # columns that are used; in chats also ARGUMENTS
     "completion": frozenset({"prompt", "completion", *MESSAGES}),
-    "preference": frozenset({"prompt", "chosen", "rejected"}),
+    **dict.fromkeys(PAIRED, frozenset({"prompt", "chosen", "rejected"})),
     "rating": frozenset({"prompt", "completion", "label"}),
     "prompt": frozenset({"prompt", "reference"}),
 }
@@ -150,13 +150,14 @@ def rows(
     tokens `opening`; its answer is followed by the end-of-sequence token, unless its text ends with
     that. An empty prompt becomes the end-of-sequence token (of a text before), as in generation.
     """
-    end = [tokenizer.eos_token_id]
+    end = [separator(tokenizer)]
+    closing_text = tokenizer.eos_token or tokenizer.sep_token
 
     def pair(prompt: Any, answer: Any, name: str) -> tuple[list[int], list[int]]:
         """The tokens of the prompt alone, and those of prompt and answer together."""
         if isinstance(prompt, str) and isinstance(answer, str):
             before = opening if opening or prompt else end
-            ended = answer.endswith(tokenizer.eos_token) or absent(answer, name)
+            ended = answer.endswith(closing_text) or absent(answer, name)
             closing = [] if ended else end
             return before + encode(prompt), before + encode(prompt + answer) + closing
         if not (isinstance(prompt, list) and (isinstance(answer, list) or absent(answer, name))):
@@ -200,7 +201,7 @@ def rows(
             )
         return [split(*pair(chat[:turn], chat[turn : turn + 1], column)) for turn in turns]
     prompt = text_or_chat(record, "prompt", where, kind)
-    if kind == "preference":
+    if kind in PAIRED:
         names = ("chosen", "rejected")
         texts = [pair(prompt, text_or_chat(record, one, where, kind), one) for one in names]
         first = min(shared(*one) for one in texts)  # so that both rows have the same prompt

@@ -11,13 +11,14 @@ from fitness.data.records import Records
 from fitness.data.sources import TokenFile
 from fitness.data.tokens import separator
 from fitness.errors import InputError
-from fitness.evaluate.items import class_items, items, tag_items, text_items
-from fitness.evaluate.labelled import classified, tagged
+from fitness.evaluate.items import class_items, comparison_items, items, tag_items, text_items
+from fitness.evaluate.labelled import classified, compared, tagged
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import sequences_at_once, token_logps
 from fitness.inference.sampling import generate
 from fitness.metrics import score
 from fitness.metrics.classes import class_scores
+from fitness.metrics.comparisons import comparison_scores
 from fitness.metrics.spans import tag_scores
 from fitness.mixture.decks import NO_LABEL, RecordDeck
 from fitness.mixture.mixing import Rows, separate, stacked, windows
@@ -116,6 +117,9 @@ def _scores(
     if file.kind == "tags":
         sentences = tagged(model, file, length)
         return tag_scores(sentences), tag_items(sentences)
+    if file.kind == "comparison":
+        margins = compared(model, file, length)
+        return comparison_scores(margins), comparison_items(margins)
     loss, each = _loss_and_items(model, file, length, end, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     by_item = {"loss": each}
@@ -143,6 +147,8 @@ def held_out_loss(
         return class_scores(*classified(model, file, length))["loss"]
     if file.kind == "tags":
         return tag_scores(tagged(model, file, length))["loss"]
+    if file.kind == "comparison":
+        return comparison_scores(compared(model, file, length))["loss"]
     return _loss_and_items(model, file, length, -1, masking, packs)[0]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fitness.metrics.comparisons import losses, right
 from fitness.metrics.generated import Array, jackknife
 from fitness.metrics.spans import OF_SPANS, Tagged, right_words, span_counts
 
@@ -73,6 +74,14 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
             confusion[true, taken] += 1
         each[name] = count * whole - (count - 1) * without[kind]
     return {name: items("text", values) for name, values in each.items()}
+
+
+def comparison_items(margins: Array) -> dict[str, dict[str, Any]]:
+    """Item scores of a reward model's margins, (n,), by measurement; calibration has none."""
+    return {
+        "loss": items("record", losses(margins)),
+        "accuracy": items("record", right(margins)),
+    }
 
 
 def tag_items(sentences: Sequence[Tagged]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Predictions of a classifier for the texts of a domain, and of a tagger for its sentences."""
+"""Predictions for a domain: of a classifier for texts, a tagger for sentences, a reward model."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from fitness.inference.log_probabilities import rows_at_once
 from fitness.metrics.spans import Tagged
 from fitness.mixture.decks import NO_LABEL, RecordDeck
 from fitness.training.classification import class_logits
+from fitness.training.reward import margins
 from fitness.training.tagging import tag_logits
 
 if TYPE_CHECKING:
@@ -34,6 +35,23 @@ def classified(
             for first in range(0, len(draws), size)
         ]
     return np.array([draw.label for draw in draws]), torch.cat(found).double().cpu().numpy()
+
+
+def compared(model: "PreTrainedModel", file: TokenFile, length: int) -> np.ndarray:
+    """The margins of a domain's comparisons by a reward model, (comparisons,) float64."""
+    import torch
+
+    content = file.open()
+    if not isinstance(content, Records):
+        raise TypeError(f"{file.name} holds no records")
+    deck = RecordDeck(content, "prefer", length)
+    size = max(1, rows_at_once(length) // 2)
+    found = []
+    with torch.inference_mode():
+        for first in range(0, deck.draws, size):
+            numbers = range(first, min(first + size, deck.draws))
+            found.append(margins(model, [deck.draw("", number, length) for number in numbers]))
+    return torch.cat(found).double().cpu().numpy()
 
 
 def tagged(model: "PreTrainedModel", file: TokenFile, length: int) -> list[Tagged]:

@@ -74,7 +74,8 @@ _HELD_OUT = (
         "loss",
         "nats",
         "minimize",
-        "mean cross-entropy of held-out text, per token; of classes, per text; of tags, per word",
+        "mean cross-entropy of held-out text, per token; of classes, per text; of tags, per word; "
+        "of comparisons by a reward model, per pair",
     ),
     Measurement("perplexity", "", "minimize", "exp of the loss"),
     Measurement(
@@ -82,7 +83,7 @@ _HELD_OUT = (
         "share",
         "maximize",
         "texts whose class is predicted, words whose tag is, or preferences whose chosen answer is "
-        "more likely",
+        "more likely, or has the higher reward",
     ),
     Measurement(
         "precision",
@@ -102,6 +103,13 @@ _HELD_OUT = (
         "maximize",
         f"harmonic mean of precision and recall, {MACRO}; of tags, of all spans",
     ),
+    Measurement(
+        "calibration",
+        "share",
+        "minimize",
+        "expected calibration error of a reward model: confidence in an answer less how often it "
+        "is the chosen one, over ten bins of confidence",
+    ),
 )
 HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
@@ -109,6 +117,7 @@ HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "preference": ("loss", "perplexity", "accuracy"),
     "label": ("loss", "accuracy", "precision", "recall", "f1"),
     "tags": ("loss", "accuracy", "precision", "recall", "f1"),
+    "comparison": ("loss", "accuracy", "calibration"),
 }
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fitness.data.kinds import PAIRED
 from fitness.data.records import ROWS, UNTAGGED, Records
 from fitness.methods import LEARN, USES, Shape, use_of
 from fitness.mixture.infilling import Infilling
@@ -117,7 +118,7 @@ class RecordDeck:
     def rows(self) -> np.ndarray:
         """The first row of each record to draw; for `learn`, only good ones with an answer."""
         index = self.records.index
-        if self.records.kind == "preference":
+        if self.records.kind in PAIRED:
             return np.arange(0, len(index), 2)
         if self.shape == "packed":
             learned = (index[:, 3] == 1) & (index[:, 2] > index[:, 1])

@@ -1,4 +1,4 @@
-"""Model tasks and heads: predict the next token, classes of texts or words, or masked tokens.
+"""Model tasks and heads: predict the next token, classes, rewards of answers, or masked tokens.
 
 The one place where `model.task` becomes a class of `transformers`.
 """
@@ -9,20 +9,23 @@ from typing import Any, Literal
 
 from fitness.data.kinds import Kind
 
-ModelTask = Literal["causal", "classification", "token_classification", "masked"]
+ModelTask = Literal["causal", "classification", "token_classification", "reward", "masked"]
 
 CLASSES: Mapping[ModelTask, str] = {
     "causal": "AutoModelForCausalLM",
     "classification": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
+    "reward": "AutoModelForSequenceClassification",
     "masked": "AutoModelForMaskedLM",
 }
 LEARNS: Mapping[ModelTask, tuple[Kind, ...]] = {  # the kinds of sources that a task learns from
     "causal": ("text", "completion", "preference", "rating", "prompt", "sample"),
     "classification": ("label",),
     "token_classification": ("tags",),
+    "reward": ("comparison",),
     "masked": ("text",),
 }
+NEW_HEAD: tuple[ModelTask, ...] = ("classification", "token_classification", "reward")  # no words
 LABELLED: tuple[ModelTask, ...] = ("classification", "token_classification")
 
 
@@ -43,10 +46,17 @@ class Head:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings for the model's configuration: the mapping of labels to numbers."""
+        if self.task == "reward":
+            return {"num_labels": 1}
         if not self.labels:
             return {}
         numbers = {label: number for number, label in enumerate(self.labels)}
         return {"id2label": dict(enumerate(self.labels)), "label2id": numbers}
+
+    @property
+    def on_top(self) -> bool:
+        """True if the head replaces the one that predicts tokens, and is trained from nothing."""
+        return self.task in NEW_HEAD
 
     @property
     def adapted(self) -> str | None:

@@ -46,7 +46,7 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
             f"model.base {str(folder)!r}: {len(missing)} weights of {type(model).__name__} are not "
             f"in it, such as {missing[0]}; save the whole model there"
         )
-    if head.labels:
+    if head.on_top:
         tokenizer, config = load_tokenizer(folder), model.config.get_text_config()
         if tokenizer.pad_token_id is not None:
             config.pad_token_id = tokenizer.pad_token_id
@@ -58,7 +58,7 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
 
 def own_parts(model: "PreTrainedModel", head: Head) -> list[str]:
     """Names of a classifier's modules on top of its language model: the head, and the pooler."""
-    if not head.labels:
+    if not head.on_top:
         return []
     body = model.base_model_prefix
     above = [name for name, _ in model.named_children() if name != body]

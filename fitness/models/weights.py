@@ -98,7 +98,7 @@ def assemble(
         copy_kept(weights, to)
     exported.write_settings(base, to)
     exported.copy_tokenizer(base, to)
-    if head.labels:  # which knows by the padding where a text ends
+    if head.on_top:  # which knows by the padding where a text ends
         tokenizer = load_tokenizer(base)
         if tokenizer.pad_token is None:
             padding = folders.architecture(to)["pad_token_id"]

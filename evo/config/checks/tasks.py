@@ -6,7 +6,7 @@ from evo.config.file import Problem
 from evo.config.genomes import possible, warm_starts
 from evo.config.sections import SearchConfig
 from fitness.data.labels import OUTSIDE, is_bio
-from fitness.models.heads import LABELLED, LEARNS
+from fitness.models.heads import LABELLED, LEARNS, NEW_HEAD
 
 
 def tasks(config: SearchConfig) -> Iterator[Problem]:
@@ -45,7 +45,7 @@ def tasks(config: SearchConfig) -> Iterator[Problem]:
     if config.search.bucket != 1:
         message = f"buckets train only causal models, model.task is {task}; leave it out"
         yield Problem(("search", "bucket"), message)
-    if task in LABELLED:
+    if task in NEW_HEAD:
         yield from _inheritance(config)
 
 
@@ -81,9 +81,11 @@ def _chosen(config: SearchConfig, field: str) -> Iterator[tuple[str, str, object
 
 
 def _inheritance(config: SearchConfig) -> Iterator[Problem]:
-    """Merges and warm starts of classifiers, whose heads support neither."""
+    """Merges and warm starts of models with a head of their own, which support neither."""
+    task = config.model.task
     if config.parts:
-        yield Problem(("parts",), "classifiers cannot be merged; leave them out, and name sources")
+        message = f"models of task {task} cannot be merged; leave them out, and name sources"
+        yield Problem(("parts",), message)
     elif warm_starts(config):
         section = "genome" if "start" in config.genome else "recipe"
-        yield Problem((section, "start"), "no warm start of a classifier; leave it at scratch")
+        yield Problem((section, "start"), f"no warm start with task {task}; leave it at scratch")
