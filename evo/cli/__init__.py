@@ -178,11 +178,13 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _feedback(options: argparse.Namespace) -> int:
+    from evo.feedback.criteria import ratings_of
     from evo.feedback.session import COUNT, collect, serve
 
     if options.count and not options.choose:
         raise InputError("--count: says how many to choose; add --choose active or random")
     named = [name.strip() for name in options.individuals.split(",")]
+    criteria, raters = ratings_of(options.run, options.criteria, options.raters)
     new, all_items = collect(
         options.run,
         items=options.items,
@@ -206,6 +208,8 @@ def _feedback(options: argparse.Namespace) -> int:
         else [one.strip() for one in labels.split(",") if one.strip()],
         repeat=options.repeat,
         seed=options.seed,
+        criteria=criteria,
+        raters=raters,
         release=options.release,
         ready=ready,
     )

@@ -8,8 +8,9 @@ import numpy as np
 from fitness.data.samples import Sample, read_samples, to_lines
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item, items_of
-from fitness.feedback.judgements import Judgement
+from fitness.feedback.judgements import Judgement, is_rating
 from fitness.files import write_whole
+from fitness.filters import RATERS
 from fitness.reward.model import enough
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.scoring import Given, scored
@@ -60,7 +61,8 @@ def sample_items(
 def filters_by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
     """Names of the filters for which there are enough judgements."""
     found = ["reward"] if enough(items, judgements) else []
-    return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
+    ratings = sorted({one.kind for one in judgements if is_rating(one.kind)})
+    return [*found, *ratings, RATERS] if ratings else found
 
 
 def scored_by_people(

@@ -96,11 +96,13 @@ def pooled(
     completions = [one.completion for one in samples]
     measured = diversity(completions, real)
     collapsed = measured["distinct_ratio"] < rounds.diversity
-    kept = judge(once([*earlier, *([] if collapsed else samples)]))
+    every = judge(once([*earlier, *samples]))
+    new, old = ({one.id for one in many} for many in (samples, earlier))
+    kept = [one for one in every if one.id in old or not collapsed]
     write_samples(to, kept)
     dirty = sum(map(is_contaminated, samples))
     clean = [one for one in kept if not is_contaminated(one)]
-    left, met = rounds.learned(clean), len(rounds.met(samples))
+    left, met = rounds.learned(clean), sum(one.id in new for one in rounds.met(every))
     made = pairs(clean, {one.id for one in rounds.met(clean)}, rounds.pairs)
     if made:
         write_whole(to.with_name(PAIRS_FILE), as_lines(made))
