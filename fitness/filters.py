@@ -23,6 +23,7 @@ CONTAMINATION = "contamination"  # of samples that contain evaluation text; no t
 OWN = "own"  # the threshold on scores by users' own functions
 RATING = "rating"  # people's overall rating; by a criterion of theirs it is `rating/criterion`
 RATERS = "raters"
+REALNESS = "realness"  # which says nothing where its discriminator cannot tell, see `separation`
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ FILTERS: Mapping[str, Filter] = {
         description="of the completion, under a second model",
         threshold="The share of samples likeliest under the second model.",
     ),
-    "realness": Filter(
+    REALNESS: Filter(
         "fitness.samples.functions:real_by_discriminator",
         needs="real",
         keeps="highest",

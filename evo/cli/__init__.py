@@ -104,6 +104,7 @@ def _generate(options: argparse.Namespace) -> int:
     from evo.history.rounds import search_of
     from evo.samples.generate import generate, summary
     from evo.screen import Screen
+    from fitness.samples.separation import read_separation
     from fitness.samples.write import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
@@ -126,7 +127,7 @@ def _generate(options: argparse.Namespace) -> int:
         tell=_tell,
     )
     console = Screen()
-    console.print(summary(samples))
+    console.print(summary(samples, read_separation(options.to)))
     console.print(f"pool: {options.to}", soft_wrap=True)
     return DONE
 

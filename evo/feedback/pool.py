@@ -14,6 +14,7 @@ from fitness.filters import RATERS
 from fitness.reward.model import enough
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.scoring import Given, scored
+from fitness.samples.separation import read_separation, write_separation
 
 POOL = "pool"  # the origin of items that are samples of a pool
 
@@ -97,5 +98,7 @@ def score_again(
         )
     samples = scored_by_people(list(read_samples(pool)), items, judgements, seed=seed)
     to.parent.mkdir(parents=True, exist_ok=True)
+    if (apart := read_separation(pool)) is not None:
+        write_separation(to, apart)
     write_whole(to, "".join(to_lines(samples)))
     return samples

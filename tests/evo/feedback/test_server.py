@@ -253,7 +253,7 @@ def test_the_judgements_are_downloaded_by_who_has_the_token_alone(tmp_path: Path
         for place in ("/judgements.jsonl", "/wrong/judgements.jsonl"):
             assert call(server, "GET", place)[0] == 403
         for more in ({"Origin": "https://example.org"}, {"Host": "example.org"}):
-            assert call(server, "GET", f"/{server.token}/judgements.jsonl", **more)[0] == 403
+            assert call(server, "GET", f"/{server.token}/judgements.jsonl", b"", **more)[0] == 403
         assert post(server, "judgements.jsonl")[0] == 404
     path = tmp_path / "downloaded.jsonl"
     path.write_bytes(content)
