@@ -21,6 +21,9 @@ MODELS: tuple[Needs, ...] = ("base", "second")
 Side = Literal["highest", "lowest", "band"]
 CONTAMINATION = "contamination"  # of samples that contain evaluation text; no threshold applies
 OWN = "own"  # the threshold on scores by users' own functions
+RATING = "rating"  # people's overall rating; by a criterion of theirs it is `rating/criterion`
+RATERS = "raters"
+REALNESS = "realness"  # which says nothing where its discriminator cannot tell, see `separation`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ FILTERS: Mapping[str, Filter] = {
         description="of the completion, under a second model",
         threshold="The share of samples likeliest under the second model.",
     ),
-    "realness": Filter(
+    REALNESS: Filter(
         "fitness.samples.functions:real_by_discriminator",
         needs="real",
         keeps="highest",
@@ -97,13 +100,21 @@ FILTERS: Mapping[str, Filter] = {
         description="that people prefer it to the average draft, predicted",
         threshold="The share that people would like best, by a reward model.",
     ),
-    "rating": Filter(
+    RATING: Filter(
         "fitness.samples.functions:mean_rating",
         needs="judgements",
         keeps="highest",
         unit="1 to 5",
         description="by people, of this very sample: the mean",
         threshold="Of the samples that people rated, the share rated best; others are kept.",
+        partial=True,
+    ),
+    RATERS: Filter(
+        "fitness.samples.functions:fewest_raters",
+        needs="judgements",
+        keeps="highest",
+        unit="people",
+        description="who rated it; with criteria, by the one that fewest rated",
         partial=True,
     ),
     "repetition": Filter(
@@ -130,11 +141,24 @@ FILTERS: Mapping[str, Filter] = {
 MORE: tuple[Needs, ...] = ("second", "judgements", "references")  # than every pool comes with
 DEFAULT_FILTERS = tuple(name for name, one in FILTERS.items() if one.needs not in MORE)
 OF_USERS = Filter("", "samples", "highest", "", "as its own function defines it")
+OF_CRITERION = Filter(
+    "", "judgements", "highest", "1 to 5", "by people, by one criterion: the mean", partial=True
+)
 
 
 def filter_of(name: str) -> Filter:
     """The filter that gives a score; for a user's own function, higher is better."""
-    return FILTERS.get(name, OF_USERS)
+    return OF_CRITERION if of_criterion(name) else FILTERS.get(name, OF_USERS)
+
+
+def of_criterion(name: str) -> bool:
+    """True for the name of a rating by a criterion, such as `rating/coherence`."""
+    return name.startswith(f"{RATING}/")
+
+
+def is_own(name: str) -> bool:
+    """True for a score by a user's own function, to which the threshold `own` applies."""
+    return filter_of(name) is OF_USERS
 
 
 def needs(name: str) -> Needs:
@@ -145,7 +169,7 @@ def needs(name: str) -> Needs:
 
 def check_filter(name: str) -> None:
     """Raise InputError unless it is a known filter or a function that can be imported."""
-    if name in FILTERS:
+    if name in FILTERS or of_criterion(name):
         return
     if ":" not in name:
         raise InputError(

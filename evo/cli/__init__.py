@@ -104,6 +104,7 @@ def _generate(options: argparse.Namespace) -> int:
     from evo.history.rounds import search_of
     from evo.samples.generate import generate, summary
     from evo.screen import Screen
+    from fitness.samples.separation import read_separation
     from fitness.samples.write import Generation
 
     given = {name: getattr(options, name) for name in Generation.model_fields}
@@ -126,7 +127,7 @@ def _generate(options: argparse.Namespace) -> int:
         tell=_tell,
     )
     console = Screen()
-    console.print(summary(samples))
+    console.print(summary(samples, read_separation(options.to)))
     console.print(f"pool: {options.to}", soft_wrap=True)
     return DONE
 
@@ -178,11 +179,13 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _feedback(options: argparse.Namespace) -> int:
+    from evo.feedback.criteria import ratings_of
     from evo.feedback.session import COUNT, collect, serve
 
     if options.count and not options.choose:
         raise InputError("--count: says how many to choose; add --choose active or random")
     named = [name.strip() for name in options.individuals.split(",")]
+    criteria, raters = ratings_of(options.run, options.criteria, options.raters)
     new, all_items = collect(
         options.run,
         items=options.items,
@@ -206,6 +209,8 @@ def _feedback(options: argparse.Namespace) -> int:
         else [one.strip() for one in labels.split(",") if one.strip()],
         repeat=options.repeat,
         seed=options.seed,
+        criteria=criteria,
+        raters=raters,
         release=options.release,
         ready=ready,
     )

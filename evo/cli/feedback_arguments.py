@@ -88,6 +88,16 @@ def _open(sub: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of items that two people judge, to measure agreement",
     )
+    sub.add_argument(
+        "--raters", type=count, metavar="N", help="number of people who judge each item (default 1)"
+    )
+    sub.add_argument(
+        "--criteria",
+        type=Path,
+        metavar="FILE",
+        help="YAML or JSON file of {name: guideline}: a rating is asked for by each, beside the "
+        "overall one; a run with rounds has them in its spec",
+    )
     sub.add_argument("--seed", type=int, help="random seed of the order of items (default 0)")
     sub.add_argument("--port", type=int, default=0, help="port of the page (default: any free one)")
     sub.add_argument(
@@ -104,7 +114,7 @@ def _export(sub: argparse.ArgumentParser) -> None:
         "--as",
         dest="shape",
         required=True,
-        choices=("preference", "completion", "rating", "label", "critique", "argilla"),
+        choices=("preference", "completion", "rating", "label", "critique", "judgement", "argilla"),
         help="format of the records",
     )
     sub.add_argument(

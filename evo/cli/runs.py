@@ -96,7 +96,7 @@ def _drive(
     if not finished:
         last = read(run)[-1]
         if last["fact"] == "waiting":
-            say(f"{last['judgements']} items wait to be judged: evo feedback {run}", error=True)
+            say(f"{last['judgements']} judgements are missing: evo feedback {run}", error=True)
         say(f"stopped; resume with: evo resume {run}", error=True)
         return STOPPED
     if not options.json:

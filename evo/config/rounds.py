@@ -1,14 +1,16 @@
 """The section `rounds`: repeated searches that also train on samples of the best models so far."""
 
 from collections.abc import Mapping
-from typing import Literal
+from math import ceil
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from evo.config.base_section import Name, Section
 from fitness.data.kinds import Kind
 from fitness.data.requirements import Requirements
-from fitness.filters import DEFAULT_FILTERS
+from fitness.feedback.judgements import is_rating
+from fitness.filters import DEFAULT_FILTERS, RATERS, RATING
 from fitness.samples.write import Generation
 
 POOL = "pool"  # name of the source of generated samples
@@ -22,6 +24,7 @@ JUDGED: Mapping[str, Kind] = {  # sources made of people's feedback, with their 
 WHOLE = "whole_pool"  # the pool without its requirements, for a control: in no search's mixture
 ADDED: Mapping[str, Kind] = {**GENERATED, WHOLE: "sample", **JUDGED}  # all that rounds add
 PEOPLE = "people"
+Guideline = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Rounds(Requirements, Section):
@@ -99,6 +102,12 @@ class Rounds(Requirements, Section):
         description="Samples to be judged after the first round, and half as many after each later "
         "round. 0: none.",
     )
+    criteria: dict[Name, Guideline] = Field(
+        default_factory=dict,
+        description="What people rate from 1 to 5 beside the whole, each with the guideline that "
+        "their page shows: `{coherence: Do the sentences follow from one another?}`. The mean is "
+        "the score `rating/coherence`, for `require`.",
+    )
     annotator: str = Field(
         default=PEOPLE,
         description="`people`, who judge with `evo feedback RUN`; module:function, called as "
@@ -110,3 +119,20 @@ class Rounds(Requirements, Section):
         description="If the annotator's server cannot be reached: `stop`, to be resumed later; or "
         "`continue` with the judgements so far.",
     )
+
+    @property
+    def rated(self) -> tuple[str, ...]:
+        """Scores from people's ratings, if there are judgements."""
+        names = (RATING, *(f"{RATING}/{name}" for name in self.criteria), RATERS)
+        return names if self.judgements else ()
+
+    @property
+    def needs_ratings(self) -> bool:
+        """True if only single drafts are of use to judge, since ratings are required."""
+        return any(is_rating(one.score) or one.score == RATERS for one in self.limits())
+
+    @property
+    def raters(self) -> int:
+        """Number of people who judge each sample: as many as `require` asks for, at least one."""
+        least = (one.value for one in self.limits() if one.score == RATERS and one.sign > 0)
+        return max([1, *map(ceil, least)])

@@ -8,11 +8,13 @@ import numpy as np
 from fitness.data.samples import Sample, read_samples, to_lines
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item, items_of
-from fitness.feedback.judgements import Judgement
+from fitness.feedback.judgements import Judgement, is_rating
 from fitness.files import write_whole
+from fitness.filters import RATERS
 from fitness.reward.model import enough
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.scoring import Given, scored
+from fitness.samples.separation import read_separation, write_separation
 
 POOL = "pool"  # the origin of items that are samples of a pool
 
@@ -60,7 +62,8 @@ def sample_items(
 def filters_by_people(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[str]:
     """Names of the filters for which there are enough judgements."""
     found = ["reward"] if enough(items, judgements) else []
-    return [*found, "rating"] if any(one.kind == "rating" for one in judgements) else found
+    ratings = sorted({one.kind for one in judgements if is_rating(one.kind)})
+    return [*found, *ratings, RATERS] if ratings else found
 
 
 def scored_by_people(
@@ -95,5 +98,7 @@ def score_again(
         )
     samples = scored_by_people(list(read_samples(pool)), items, judgements, seed=seed)
     to.parent.mkdir(parents=True, exist_ok=True)
+    if (apart := read_separation(pool)) is not None:
+        write_separation(to, apart)
     write_whole(to, "".join(to_lines(samples)))
     return samples

@@ -1,7 +1,7 @@
 """The local server of the page on which people judge: one folder, one port, one token.
 
-Python's own `http.server` with a thread for each request is enough: there are seven addresses, each
-answer is a few kilobytes, and the slow part, an fsync under the store's lock, is serial anyway.
+Python's own `http.server` with a thread for each request is enough: there are ten addresses, each
+answer is small, and the slow part, an fsync under the store's lock, is serial anyway.
 The server listens on the loopback interface only. A request without the token gets no data, and a
 page of another origin cannot send requests with it.
 """
@@ -9,12 +9,13 @@ page of another origin cannot send requests with it.
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
-from evo.feedback.screen import ACTIONS, screen
+from evo.feedback.screen import ACTIONS, exported, screen
 from fitness.errors import InputError
 from fitness.feedback.store import Conflict, Store
 
@@ -27,6 +28,7 @@ PAGES = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+EXPORT = "judgements.jsonl"
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -88,6 +90,9 @@ class _Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         try:
             name = self._place()
+            if name == EXPORT:
+                self._download(exported(self.server.store))
+                return
             if name not in PAGES:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
         except Refused as refused:
@@ -108,8 +113,8 @@ class _Request(BaseHTTPRequestHandler):
             self._answer_json(refused.status, {"error": str(refused)})
             return
         try:
-            action(self.server.store, request)
-            shown = screen(self.server.store, request)
+            more = action(self.server.store, request) or {}
+            shown = {**screen(self.server.store, request), **more}
         except Conflict as conflict:
             shown = screen(self.server.store, request)
             self._answer_json(HTTPStatus.CONFLICT, {"error": str(conflict), "screen": shown})
@@ -158,11 +163,18 @@ class _Request(BaseHTTPRequestHandler):
     def _answer_json(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
         self._answer(status, "application/json", json.dumps(answer).encode())
 
-    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+    def _download(self, content: bytes) -> None:
+        """Answer with a file that the browser saves and never shows."""
+        where = {"Content-Disposition": f'attachment; filename="{EXPORT}"'}
+        self._answer(HTTPStatus.OK, "application/x-ndjson; charset=utf-8", content, where)
+
+    def _answer(
+        self, status: HTTPStatus, kind: str, content: bytes, more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        for name, value in HEADERS.items():
+        for name, value in {**HEADERS, **(more or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

@@ -106,6 +106,8 @@ def serve(
     labels: Sequence[str] | None,
     repeat: float | None,
     seed: int | None,
+    criteria: Mapping[str, str] | None = None,
+    raters: int | None = None,
     release: Sequence[str],
     ready: Callable[[str], None],
 ) -> None:
@@ -120,6 +122,8 @@ def serve(
                 before.labels if labels is None else tuple(labels),
                 before.repeat if repeat is None else repeat,
                 before.seed if seed is None else seed,
+                before.criteria if criteria is None else criteria,
+                before.raters if raters is None else raters,
             )
         )
         for annotator in release:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo.feedback.session import judged
-from fitness.feedback.agreement import SCALES, agreement
+from fitness.feedback.agreement import agreement, compared, scale_of
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import KINDS, Judgement, by_judge
 from fitness.judges.pairs import with_people
@@ -29,11 +29,12 @@ def summarise(run: Path) -> Summary:
     items, everything = judged(run)
     judgements = [one for one in everything if not by_judge(one.annotator)]
     counts: dict[str, dict[str, int]] = {}
+    kinds = dict.fromkeys([*KINDS, *compared(everything)])
     for judgement in everything:
         if judgement.value != []:  # else all labels were removed again
-            by_kind = counts.setdefault(judgement.annotator, dict.fromkeys(KINDS, 0))
+            by_kind = counts.setdefault(judgement.annotator, dict.fromkeys(kinds, 0))
             by_kind[judgement.kind] += 1
-    agreements = {kind: agreement(judgements, kind) for kind in SCALES}
+    agreements = {kind: agreement(judgements, kind) for kind in compared(judgements)}
     return {
         "items": len(items),
         "judged": len({judgement.item for judgement in judgements}),
@@ -70,15 +71,16 @@ def tables(summary: Summary) -> "Group":
     from rich.table import Table
 
     counts = Table("annotator", title=f"{summary['judged']} of {summary['items']} items judged")
-    for kind in KINDS:
+    kinds = list(dict.fromkeys([*KINDS, *(k for o in summary["annotators"].values() for k in o)]))
+    for kind in kinds:
         counts.add_column(kind, justify="right")
     for annotator, by_kind in sorted(summary["annotators"].items()):
-        counts.add_row(annotator.replace("[", r"\["), *(str(by_kind[kind]) for kind in KINDS))
+        counts.add_row(annotator.replace("[", r"\["), *(str(by_kind[kind]) for kind in kinds))
     alphas = Table("agreement", title="Krippendorff's alpha: 1 perfect, 0 chance")
     alphas.add_column("alpha", justify="right")
     alphas.add_column("items judged by two", justify="right")
     for kind, found in summary["agreement"].items():
-        alphas.add_row(f"{kind} ({SCALES[kind]})", _alpha(found["alpha"]), str(found["items"]))
+        alphas.add_row(f"{kind} ({scale_of(kind)})", _alpha(found["alpha"]), str(found["items"]))
     parts = [counts, alphas, *([_judges(summary["judges"])] if summary["judges"] else [])]
     return Group(*parts, *_sentences(summary["reward"]))
 

@@ -18,6 +18,7 @@ from evo.record.ledger import FILE, read
 from evo.record.state import state
 from evo.significance import chance, difference
 from fitness.errors import InputError
+from fitness.samples.separation import Separation
 
 HUMAN = tuple(JUDGED)
 POOL_FILE = "pool.jsonl"  # in the folder of a round: all that was written until then
@@ -239,6 +240,7 @@ def _warnings(one: Round, name: str) -> list[str]:
             f"Round {one.number}: its samples have {ratio:.0%} of the distinct pairs of words "
             "of real text; they were left out of the pool."
         )
+    notes += unusable(one)
     row = one.tested(NOTHING_GENERATED, name) if one.number else None
     rivals = history.scores(one.facts)
     column = f"mixture.{POOL}"
@@ -255,3 +257,14 @@ def _warnings(one: Round, name: str) -> list[str]:
             "that they were selected on."
         )
     return notes
+
+
+def unusable(one: Round) -> list[str]:
+    """Note on a round whose samples the discriminator cannot tell from real text; else none."""
+    apart = Separation.of((one.outcome.get("pool") or {}).get("discriminator"))
+    if apart is None or apart.usable:
+        return []
+    return [
+        f"Round {one.number}: the discriminator cannot tell its samples from real text (AUC "
+        f"{apart}), so realness says nothing; the next round has no threshold of it."
+    ]

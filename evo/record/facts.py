@@ -295,6 +295,7 @@ class Pool(TypedDict):
     pairs: NotRequired[Count]
     judgements: NotRequired[Count]
     judged: NotRequired[dict[str, Count]]
+    discriminator: NotRequired[dict[str, float]]
 
 
 class Round(TypedDict):

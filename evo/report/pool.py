@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from fitness.data.samples import read_samples
 from fitness.errors import InputError
 from fitness.recipe import KEEP, Recipe
+from fitness.samples.separation import described, read_separation
 from fitness.samples.yields import yields
 from fitness.suggest import did_you_mean
 
@@ -61,5 +62,6 @@ def table_of(pool: Path, thresholds: Sequence[str]) -> "RenderableType":
             told = f"{one['prompt']}[...]{one['completion']}".replace("\n", " ")[:SHOWN]
             score = "no score" if one["score"] is None else f"{one['score']:.4g}"
             examples.append(Text(f"dropped by {row['filter']} ({score}): {told}"))
+    examples[:0] = [Text(line) for line in described(samples, read_separation(pool))]
     kept = f"{found['kept']:,} of {found['samples']:,} samples are kept"
     return Group(Text(kept), *([table] if found["filters"] else []), *examples)

@@ -10,7 +10,7 @@ from evo.config.rounds import POOL
 from evo.history import rounds as told
 from evo.history.comparison import WINNER, number, plus_minus
 from evo.history.rounds import POOL_FILE, Round
-from evo.record.facts import Facts
+from evo.record.facts import Facts, Pool
 from evo.report.contents import samples
 from evo.report.figures.rounds import charts
 from evo.report.figures.style import View
@@ -19,6 +19,7 @@ from evo.report.rendering import rendered
 from fitness.data.samples import read_samples
 from fitness.files import write_whole
 from fitness.recipe import Recipe
+from fitness.samples.separation import Separation
 from fitness.samples.yields import yields
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _pools(over: Sequence[Round]) -> Table:
                 "yes" if pool["collapsed"] else "no",
                 f"{pool['pool']:,}",
                 f"{pool['judgements']:,}",
+                _separated(pool),
             ]
         )
     head = ["after round", "written", "contaminated", "meet `require`"]
@@ -133,9 +135,21 @@ def _pools(over: Sequence[Round]) -> Table:
         "Contaminated samples contain held-out text and are never trained on, nor are those that "
         "miss what `rounds.require` says. Distinct pairs of words and the entropy of words as "
         "shares of those of as much real text; self-BLEU, similarity to one another, with that of "
-        "real text in brackets. Collapsed ones are omitted."
+        "real text in brackets. Collapsed ones are omitted. Realness AUC: how well its "
+        "discriminator tells these samples from real text, on texts that it has not seen, with "
+        "the 95 % confidence interval; unusable where that holds 0.5: then the next round has no "
+        "threshold of realness."
     )
-    return Table("The pool", caption, [*head, "left out", "in the pool", "judgements"], rows)
+    return Table(
+        "The pool", caption, [*head, "left out", "in the pool", "judgements", "realness AUC"], rows
+    )
+
+
+def _separated(pool: Pool) -> str:
+    apart = Separation.of(pool.get("discriminator"))
+    if apart is None:
+        return "-"
+    return str(apart) if apart.usable else f"{apart}, unusable"
 
 
 def _yields(one: Round, over: Sequence[Round]) -> Table | None:

@@ -1,6 +1,7 @@
 """Judgements of a round's samples: by people on their page, by a model, or by a function."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fitness.feedback import items as shown
 from fitness.feedback.conversion import records
 from fitness.feedback.items import Item, add_items, read_items, to_fact
 from fitness.feedback.judgements import JUDGE, by_judge, checked, judge_named
-from fitness.feedback.store import FOLDER, Store, read_standing
+from fitness.feedback.store import FOLDER, Store, check_criterion, read_standing
 from fitness.files import write_whole
 from fitness.judges.answers import Asked
 from fitness.judges.endpoint import KEY_VARIABLE
@@ -31,7 +32,7 @@ from fitness.secrets import quoted
 def judge(
     rounds: Rounds, run: Path, own: Path, number: int, samples: Sequence[Sample], *, seed: int
 ) -> tuple[int, dict[str, Any]]:
-    """Collect judgements of a round: the items still without one, and counts of the data made.
+    """Collect judgements of a round: the number still missing, and counts of the data made.
 
     `run` is the folder of all rounds, which share its feedback, and `own` the round's. If none is
     missing, all judgements so far are written to the round's folder as training data, by source.
@@ -40,14 +41,15 @@ def judge(
     if wanted := needed(rounds, number):
         if not (own / shown.FILE).exists():
             rng = np.random.default_rng([seed, number])
-            chosen = _chosen(samples, wanted, folder, rng, pairs=by_judge(rounds.annotator))
+            chosen = _chosen(rounds, samples, wanted, folder, rng)
             write_whole(own / shown.FILE, as_lines(map(to_fact, chosen)))
         items = read_items(own)
         add_items(folder, items.values())
         if rounds.annotator != PEOPLE and not _judged_by_another(rounds, folder, items):
             items = {}  # do not wait for a judge that cannot be reached
-        judged = {judgement.item for judgement in read_standing(folder).judgements()}
-        if missing := len(items.keys() - judged):
+        said = {(one.item, one.annotator) for one in read_standing(folder).judgements()}
+        judged = Counter(item for item, _ in said)
+        if missing := sum(max(0, rounds.raters - judged[item]) for item in items):
             return missing, {}
     judgements = read_standing(folder).judgements()
     known = read_items(folder)
@@ -70,19 +72,22 @@ def score(run: Path, samples: Sequence[Sample], *, seed: int) -> list[Sample]:
 
 def needed(rounds: Rounds, number: int) -> int:
     """Judgements to collect after a round: half as many after each further one, at least one."""
-    return max(1, rounds.judgements // 2 ** (number - 1)) if rounds.judgements else 0
+    return max(1, rounds.judgements // 2 ** max(0, number - 1)) if rounds.judgements else 0
 
 
 def _chosen(
-    samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator, *, pairs: bool
+    rounds: Rounds, samples: Sequence[Sample], count: int, folder: Path, rng: np.random.Generator
 ) -> list[Item]:
     """Items of a round to judge: the most informative of its samples, see `fitness.reward.choice`.
 
-    With `pairs`, only pairs of drafts for the same prompt, which is all that a model judges.
+    Only pairs of drafts for the same prompt where a model judges, which is all that it can; only
+    single drafts where ratings are required or given by criteria, since pairs have none.
     """
+    pairs, single = by_judge(rounds.annotator), rounds.needs_ratings or bool(rounds.criteria)
     known, judgements = read_items(folder), read_standing(folder).judgements()
     candidates, scores = sample_items(samples, pairs=1, rng=rng)
-    new = [one for one in candidates if one.id not in known and (one.pair or not pairs)]
+    fit = [one for one in candidates if (one.pair or not pairs) and not (one.pair and single)]
+    new = [one for one in fit if one.id not in known]
     return chosen(new, count, items=known, judgements=judgements, rng=rng, scores=scores)
 
 
@@ -90,7 +95,7 @@ def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) 
     """Let a function or a model judge all items; False if the model's server cannot be reached."""
     annotator = rounds.annotator
     if not by_judge(annotator):
-        _ask(annotator, folder, items)
+        _ask(annotator, rounds.criteria, folder, items)
         return True
     speaker = speaker_of(annotator.removeprefix(JUDGE), key_variable=KEY_VARIABLE)
     name = judge_named(speaker.name)
@@ -110,7 +115,9 @@ def _judged_by_another(rounds: Rounds, folder: Path, items: Mapping[str, Item]) 
     return True
 
 
-def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
+def _ask(
+    annotator: str, criteria: Mapping[str, str], folder: Path, items: Mapping[str, Item]
+) -> None:
     """Ask a function for the missing judgements, storing each before the next call."""
     function = load_function(annotator, "annotator")
     judged = {judgement.item for judgement in read_standing(folder).judgements()}
@@ -124,5 +131,7 @@ def _ask(annotator: str, folder: Path, items: Mapping[str, Item]) -> None:
                     f"annotator {annotator!r}: gave {quoted(said, 60)}; it must give "
                     '{kind: value}, such as {"rating": 4}, or {"skip": None}'
                 )
+            for kind in said:
+                check_criterion(str(kind), criteria)
             found = [checked(item, annotator, str(kind), value) for kind, value in said.items()]
             store.take_in(annotator, [], found)

@@ -7,7 +7,7 @@ a resume are the same code: finished rounds are read, and an unfinished one is r
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -40,7 +40,9 @@ from fitness.checks.table import CHECKS, check_references
 from fitness.data.prompts import prompts_in
 from fitness.errors import InputError
 from fitness.feedback.judgements import JUDGE, by_judge
+from fitness.filters import REALNESS
 from fitness.models import folders
+from fitness.samples.separation import Separation
 
 BEST = "best"  # the folder of the round's best model, if the next round starts from it
 Watching = Callable[[SearchConfig, Path], AbstractContextManager[Progress]]
@@ -198,9 +200,17 @@ def _spec(config: SearchConfig, folder: Path, done: Sequence[RoundFact]) -> Sear
             export(where.parent, "best", where, trusted=True)
         seed += SEED_STEP**2 * len(done)  # a new seed, else data would come in the same order again
     files = _files(folder_of(folder, last["round"]), last)
-    scores = {name for one in pooling.read_pool(files.get(POOL)) for name in one.scores}
-    spec = spec_after(config, Legacy(files, different(genomes), where, frozenset(scores)))
+    spec = spec_after(config, Legacy(files, different(genomes), where, _scores(files, last)))
     return spec.model_copy(update={"seed": seed})
+
+
+def _scores(files: Mapping[str, Path], last: RoundFact) -> frozenset[str]:
+    """Scores that samples of the pool have, less realness if its discriminator cannot tell them."""
+    scores = {name for one in pooling.read_pool(files.get(POOL)) for name in one.scores}
+    apart = Separation.of(last["pool"].get("discriminator"))
+    if apart is not None and not apart.usable:
+        scores.discard(REALNESS)
+    return frozenset(scores)
 
 
 def _files(own: Path, fact: RoundFact) -> dict[str, Path]:
@@ -290,5 +300,7 @@ def _pool(
     if left:
         return left, {}
     score = partial(judging.score, folder, seed=config.seed)
-    counts = pooling.pooled(rounds, samples, earlier, real, own / POOL_FILE, score)
+    counts = pooling.pooled(
+        rounds, samples, earlier, real, own / POOL_FILE, score, seed=config.seed
+    )
     return 0, cast(Pool, {**asdict(counts), **judged})

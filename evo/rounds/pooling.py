@@ -1,7 +1,7 @@
 """The pool of samples over the rounds: scores of new samples, and whether they are added."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ from evo.samples.generate import DOCUMENTS
 from fitness.data.samples import Sample, read_samples, sample_in, to_lines
 from fitness.facts import as_lines
 from fitness.files import write_whole
-from fitness.filters import CONTAMINATION, needs
+from fitness.filters import CONTAMINATION, REALNESS, needs
 from fitness.models import folders
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.diversity import diversity
 from fitness.samples.pairs import pairs
 from fitness.samples.scoring import Given, scored
+from fitness.samples.separation import separation, write_separation
 
 PAIRS_FILE = "pairs.jsonl"  # in the folder of a round
 DUPLICATE = "duplicate"  # the filter that compares a sample with the whole pool
@@ -36,6 +37,7 @@ class Yield:
     collapsed: bool
     pool: int  # samples of the pool after it that may be trained on
     pairs: int = 0  # of right and wrong samples of that pool
+    discriminator: Mapping[str, float] = field(default_factory=dict)  # see `Separation`
 
 
 def real_texts(
@@ -86,25 +88,35 @@ def pooled(
     real: Sequence[str],
     to: Path,
     judge: Callable[[Sequence[Sample]], list[Sample]] = list,
+    *,
+    seed: int = 0,
 ) -> Yield:
     """Write the pool after a round: the earlier pool, and the round's samples unless collapsed.
 
     Samples have collapsed if their diversity is below `rounds.diversity`. `judge` adds the scores
     from people's judgements so far to all. Contaminated samples stay in the file, as evidence; no
-    search trains on them. Pairs are written beside it.
+    search trains on them. Pairs are written beside it, and how well the discriminator behind the
+    filter `realness` tells the round's samples, by `seed`.
     """
     completions = [one.completion for one in samples]
     measured = diversity(completions, real)
     collapsed = measured["distinct_ratio"] < rounds.diversity
-    kept = judge(once([*earlier, *([] if collapsed else samples)]))
+    every = judge(once([*earlier, *samples]))
+    new, old = ({one.id for one in many} for many in (samples, earlier))
+    kept = [one for one in every if one.id in old or not collapsed]
     write_samples(to, kept)
     dirty = sum(map(is_contaminated, samples))
     clean = [one for one in kept if not is_contaminated(one)]
-    left, met = rounds.learned(clean), len(rounds.met(samples))
+    left, met = rounds.learned(clean), sum(one.id in new for one in rounds.met(every))
     made = pairs(clean, {one.id for one in rounds.met(clean)}, rounds.pairs)
     if made:
         write_whole(to.with_name(PAIRS_FILE), as_lines(made))
-    return Yield(len(samples), dirty, met, measured, collapsed, len(left), len(made))
+    apart = None
+    if any(REALNESS in one.scores for one in samples):
+        apart = separation(samples, real, seed=seed)
+        write_separation(to, apart)
+    told = asdict(apart) if apart else {}
+    return Yield(len(samples), dirty, met, measured, collapsed, len(left), len(made), told)
 
 
 def once(samples: Iterable[Sample]) -> list[Sample]:

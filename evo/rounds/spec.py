@@ -24,7 +24,7 @@ class Legacy:
     files: Mapping[str, Path]
     genomes: Sequence[Mapping[str, object]]  # the best of them first; none before a search
     best: Path | None = None  # a model folder, if rounds start from the best model so far
-    scores: frozenset[str] = frozenset()  # that samples of the pool have
+    scores: frozenset[str] = frozenset()  # that samples of the pool have, and that say something
 
 
 def first_spec(config: SearchConfig) -> SearchConfig:
@@ -66,7 +66,10 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
         }
     )
     room = int(CARRIED * config.search.population) - len(baseline_names(bare))
-    genomes = [dict(one) for one in legacy.genomes]
+    genomes = [
+        {name: value for name, value in one.items() if not absent(name, legacy.scores)}
+        for one in legacy.genomes
+    ]
     if POOL in new:
         even = {"mixture": {name: 1 / len(config.sources) for name in config.sources}}
         first = genomes[0] if genomes else even
@@ -80,7 +83,7 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
 
 
 def absent(field: str, scores: Collection[str]) -> bool:
-    """True if a field of the recipe is a threshold of a score that no sample has."""
+    """True if a field of the recipe is a threshold of a score that no sample has, or of noise."""
     name = score_of_field(field)
     if name is None:
         return False

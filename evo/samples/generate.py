@@ -18,11 +18,12 @@ from fitness.data.prompts import NO_PROMPTS, prompts_in
 from fitness.data.samples import Sample, to_lines
 from fitness.errors import InputError
 from fitness.files import write_whole
-from fitness.filters import DEFAULT_FILTERS, check_filter
+from fitness.filters import DEFAULT_FILTERS, REALNESS, check_filter
 from fitness.models import folders
 from fitness.reward.model import check_enough
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.scoring import Given, scored
+from fitness.samples.separation import Separation, described, separation, write_separation
 from fitness.samples.write import Generation, write
 from fitness.samples.yields import columns
 
@@ -106,16 +107,23 @@ def generate(
         judgements=judgements,
     )
     samples = scored(samples, filters, given)
+    apart = separation(samples, real, seed=seed) if REALNESS in filters else None
     to.parent.mkdir(parents=True, exist_ok=True)
     if to.exists():
         other = to.with_name(f"{to.stem}.{os.getpid()}{to.suffix}")
-        write_whole(other, "".join(to_lines(samples)))
+        _written(samples, apart, other)
         raise InputError(f"{to} was created by another process meanwhile; this pool is {other}")
-    write_whole(to, "".join(to_lines(samples)))
+    _written(samples, apart, to)
     return samples
 
 
-def summary(samples: Sequence[Sample]) -> "RenderableType":
+def _written(samples: Sequence[Sample], apart: Separation | None, to: Path) -> None:
+    if apart is not None:
+        write_separation(to, apart)
+    write_whole(to, "".join(to_lines(samples)))
+
+
+def summary(samples: Sequence[Sample], apart: Separation | None) -> "RenderableType":
     """Quantiles of the scores, and examples of the samples, for the terminal."""
     from rich import box
     from rich.console import Group
@@ -135,4 +143,5 @@ def summary(samples: Sequence[Sample]) -> "RenderableType":
         Text.assemble((one.prompt, "dim"), one.completion, (one.suffix, "dim"), "\n")[:SHOWN]
         for one in samples[:EXAMPLES]
     ]
-    return Group(Text(head), table, *shown)
+    lines = [Text(line) for line in described(samples, apart)]
+    return Group(Text(head), table, *lines, *shown)

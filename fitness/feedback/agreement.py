@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fitness.feedback.judgements import Judgement
+from fitness.feedback.judgements import Judgement, is_rating
 
 Scale = Literal["nominal", "ordinal"]
-SCALES: dict[str, Scale] = {"rating": "ordinal", "preference": "nominal"}
+COMPARED = ("rating", "preference")  # and ratings by criteria
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,18 @@ def agreement(judgements: Iterable[Judgement], kind: str) -> Agreement:
         if judgement.kind == kind:
             said.setdefault(judgement.item, []).append(judgement.value)
     units = [values for values in said.values() if len(values) > 1]
-    return Agreement(alpha(units, SCALES[kind]), len(units))
+    return Agreement(alpha(units, scale_of(kind)), len(units))
+
+
+def scale_of(kind: str) -> Scale:
+    """Scale of a kind of judgement: ratings have an order."""
+    return "ordinal" if is_rating(kind) else "nominal"
+
+
+def compared(judgements: Iterable[Judgement]) -> list[str]:
+    """Kinds whose agreement is reported: the usual ones, then ratings by each criterion given."""
+    kinds = {one.kind for one in judgements if is_rating(one.kind)}
+    return list(dict.fromkeys([*COMPARED, *sorted(kinds)]))
 
 
 def alpha(units: Sequence[Sequence[int | str]], scale: Scale) -> float | None:

@@ -13,11 +13,13 @@ from fitness.data.formats import text_in
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import KINDS, Judgement, checked
+from fitness.filters import RATING, of_criterion
 from fitness.suggest import did_you_mean, listed
 
 NAMES = uuid.UUID("5d1f3f0a-9a39-5b8e-8d0e-3f6f1f0e6b11")  # the namespace of annotators' UUIDs
-SIDES = {"first": "A", "second": "B", "tie": "tie"}
+SIDES = {"first": "A", "second": "B", "tie": "tie", "neither": "neither"}
 QUESTIONS = tuple(kind for kind in KINDS if kind != "skip")
+BY = "-by-"  # before a criterion in the name of a question, which cannot have a slash
 
 
 def user_id(annotator: str) -> str:
@@ -35,7 +37,8 @@ def records(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[
         if judgement.kind == "skip":
             continue
         value = SIDES[judgement.value] if judgement.kind == "preference" else judgement.value
-        responses = found.setdefault(judgement.item, {}).setdefault(judgement.kind, [])
+        question = judgement.kind.replace("/", BY, 1)
+        responses = found.setdefault(judgement.item, {}).setdefault(question, [])
         responses.append({"value": value, "user_id": user_id(judgement.annotator)})
     return [
         {
@@ -79,7 +82,8 @@ def judgements_of(
     if not isinstance(responses, Mapping):
         raise InputError(f"{where}: `responses` must be an object of lists by question")
     for question, answers in responses.items():
-        if question not in QUESTIONS:
+        kind = question.replace(f"{RATING}{BY}", f"{RATING}/", 1)
+        if kind not in QUESTIONS and not of_criterion(kind):
             raise InputError(
                 f"{where}: no question {question!r} is known here, which are {listed(QUESTIONS)}"
                 f"{did_you_mean(question, QUESTIONS) or '; rename or drop it'}"
@@ -92,4 +96,4 @@ def judgements_of(
             value, user = answer["value"], str(answer.get("user_id"))
             if question == "preference":
                 value = sides.get(value, value) if isinstance(value, str) else value
-            yield checked(item, names.get(user, user), question, value)
+            yield checked(item, names.get(user, user), kind, value)

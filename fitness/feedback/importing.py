@@ -21,6 +21,7 @@ from fitness.suggest import listed
 RATED = {True: 5, False: 1}  # a rating of which only good or bad is known
 COLUMNS = {  # what tells the shapes apart, the most particular first
     "argilla": ("fields",),
+    "judgement": ("prompt", "drafts", "kind", "value"),
     "preference": ("prompt", "chosen", "rejected"),
     "critique": ("prompt", "draft", "critique"),
     "rating": ("prompt", "completion", "label"),
@@ -119,7 +120,10 @@ def _said(
     """The item of a record, with the kind and value of its judgement."""
     prompt = text_in(record, "prompt", where) if "prompt" in record else ""
     named = known.get(str(record.get("item")))
-    if shape == "preference":
+    if shape == "judgement":
+        item = Item(prompt, tuple(map(Draft, _drafts(record, where))), "imported")
+        kind, value = text_in(record, "kind", where), record["value"]
+    elif shape == "preference":
         chosen, rejected = (text_in(record, name, where) for name in ("chosen", "rejected"))
         single = Item(prompt, (Draft(rejected),), "imported")
         if named is not None and named.id == single.id:
@@ -140,12 +144,22 @@ def _said(
         column = {"critique": "draft", "rating": "completion", "label": "text"}[shape]
         item = Item(prompt, (Draft(text_in(record, column, where)),), "imported")
         kind, value = _value(record, shape, where)
+        of_pair = named is not None and named.pair and item.drafts[0].text in named.texts
+        if named is not None and of_pair and shape == "rating" and record["label"] is False:
+            return named, "preference", "neither"  # of which each draft has a record
     if named is not None and named.id != item.id:
         raise InputError(
             f"its texts are not those of item {named.id}, which it names; drop `item` to have it "
             "as an item of its own"
         )
     return item, kind, value
+
+
+def _drafts(record: Mapping[str, Any], where: str) -> list[str]:
+    drafts = record["drafts"]
+    if not isinstance(drafts, list) or len(drafts) not in (1, 2):
+        raise InputError(f"'drafts' must be a list of one text or two, got {drafts!r:.40}")
+    return [text_in({"drafts": text}, "drafts", where) for text in drafts]
 
 
 def _value(record: Mapping[str, Any], shape: str, where: str) -> tuple[str, Any]:

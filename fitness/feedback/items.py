@@ -48,6 +48,11 @@ class Item:
         return hashlib.blake2b(content, digest_size=8, person=b"evomix item").hexdigest()
 
     @property
+    def texts(self) -> list[str]:
+        """Texts of the drafts."""
+        return [draft.text for draft in self.drafts]
+
+    @property
     def pair(self) -> bool:
         return len(self.drafts) == 2
 

@@ -6,6 +6,7 @@ step.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -16,22 +17,32 @@ from fitness.feedback.judgements import CLOSING, Judgement, Kind
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of the judging of a run: labels to choose from, the share of items judged twice."""
+    """Settings of the judging of a run.
+
+    Labels to choose from, the share of items judged twice, criteria to rate by, each with its
+    guideline, and the number of people who judge each item.
+    """
 
     labels: tuple[str, ...] = ()
     repeat: float = 0.0
     seed: int = 0
+    criteria: Mapping[str, str] = field(default_factory=dict)
+    raters: int = 1
 
     def to_fact(self) -> Fact:
         return {"fact": "settings", **asdict(self), "labels": list(self.labels)}
 
 
 class Step(NamedTuple):
-    """A step that undo reverts: a replaced judgement, or moving to the next item."""
+    """A step that undo reverts: a replaced judgement, or moving to the next item.
+
+    `skipped` is the skip that a judgement of a skipped item took back.
+    """
 
     item: str
-    kind: Kind | None
-    before: Judgement | None
+    kind: Kind | None = None
+    before: Judgement | None = None
+    skipped: Judgement | None = None
 
 
 @dataclass
@@ -64,7 +75,9 @@ class Standing:
         match fact["fact"]:
             case "settings":
                 labels, repeat, seed = (fact[name] for name in ("labels", "repeat", "seed"))
-                self.settings = Settings(tuple(labels), repeat, seed)
+                # of a run before there were criteria
+                criteria, raters = fact.get("criteria", {}), fact.get("raters", 1)
+                self.settings = Settings(tuple(labels), repeat, seed, criteria, raters)
             case "handed":
                 self.holders[fact["item"]].append(fact["annotator"])
                 self.in_hand[fact["annotator"]].append(fact["item"])
@@ -72,7 +85,10 @@ class Standing:
                 self._say(judgement_of(fact), undoable=True)
             case "next":
                 self._put_down(fact["annotator"], fact["item"])
-                self.steps[fact["annotator"]].append(Step(fact["item"], None, None))
+                self.steps[fact["annotator"]].append(Step(fact["item"]))
+            case "reopened":
+                self._put_down(fact["annotator"], fact["item"])
+                self.in_hand[fact["annotator"]].insert(0, fact["item"])
             case "undo":
                 self._undo(fact["annotator"])
             case "released":
@@ -86,8 +102,10 @@ class Standing:
     def _say(self, judgement: Judgement, *, undoable: bool) -> None:
         item, annotator, kind = judgement.item, judgement.annotator, judgement.kind
         kinds = self.said.setdefault((item, annotator), {})
+        before = kinds.get(kind)
+        skipped = kinds.pop("skip", None) if kind != "skip" else None
         if undoable:
-            self.steps[annotator].append(Step(item, kind, kinds.get(kind)))
+            self.steps[annotator].append(Step(item, kind, before, skipped))
         elif annotator not in self.holders[item]:
             self.holders[item].append(annotator)
         kinds[kind] = judgement
@@ -105,6 +123,8 @@ class Standing:
             del kinds[step.kind]
             if step.before is not None:
                 kinds[step.kind] = step.before
+            if step.skipped is not None:
+                kinds["skip"] = step.skipped
             if not kinds:
                 del self.said[step.item, annotator]
         self._put_down(annotator, step.item)

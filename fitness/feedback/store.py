@@ -16,14 +16,31 @@ from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, lock, read_facts
 from fitness.feedback import items as shown
 from fitness.feedback.items import Item, read_items
-from fitness.feedback.judgements import JUDGE, Judgement, by_judge, checked, named
+from fitness.feedback.judgements import (
+    JUDGE,
+    Judgement,
+    by_judge,
+    checked,
+    criterion_of,
+    named,
+)
 from fitness.feedback.standing import Settings, Standing
+from fitness.filters import of_criterion
 from fitness.suggest import did_you_mean, listed
 
 FOLDER = "feedback"
 FILE = "judgements.jsonl"
 LOCK = "judging"
 REMEDY = "cut it before this line, which loses what was said after it"
+
+
+def check_criterion(kind: str, criteria: Mapping[str, str]) -> None:
+    """Raise InputError for a rating by a criterion that is not among those of the run."""
+    if of_criterion(kind) and (name := criterion_of(kind)) not in criteria:
+        raise InputError(
+            f"there is no criterion {name!r} among {listed(criteria) or 'none'}"
+            f"{did_you_mean(name, criteria)}"
+        )
 
 
 class Conflict(InputError):
@@ -82,6 +99,8 @@ class Store(Closing):
         """Set the settings of judging from now on."""
         if not 0 <= settings.repeat <= 1:
             raise InputError(f"the share of repeated items is from 0 to 1, got {settings.repeat}")
+        if settings.raters < 1:
+            raise InputError(f"each item has at least one rater, got {settings.raters}")
         if settings != self.standing.settings:
             self._write(settings.to_fact())
 
@@ -103,8 +122,9 @@ class Store(Closing):
             return None
 
     def wanted(self, item: Item) -> int:
-        """Number of people to judge an item: two for the repeated share, drawn by the seed."""
-        return 1 + (self._drawn("repeat", item.id) < self.standing.settings.repeat)
+        """Number of people to judge an item: at least two for the repeated share, by the seed."""
+        settings = self.standing.settings
+        return max(settings.raters, 1 + (self._drawn("repeat", item.id) < settings.repeat))
 
     def swapped(self, item: Item, annotator: str) -> bool:
         """True if an annotator sees the second draft of a pair first, drawn by the seed."""
@@ -118,6 +138,7 @@ class Store(Closing):
             if kind == "labels" and (strange := [v for v in judgement.value if v not in labels]):
                 near = did_you_mean(strange[0], labels)
                 raise InputError(f"there is no label {strange[0]!r} among {listed(labels)}{near}")
+            check_criterion(kind, self.standing.settings.criteria)
             self._write({"fact": "judgement", **asdict(judgement)})
 
     def finish(self, item: str, annotator: str) -> None:
@@ -127,6 +148,26 @@ class Store(Closing):
             if not self.standing.of(item, annotator):
                 raise InputError("say something of this item first, or skip it")
             self._write({"fact": "next", "item": item, "annotator": annotator})
+
+    def reopen(self, item: str, annotator: str) -> None:
+        """Hand out an item again to an annotator who has judged it, to change what was said."""
+        annotator = named(annotator)
+        with self._turn:
+            if by_judge(annotator) or not self.standing.of(item, annotator):
+                raise InputError("you have not judged this item; choose one of your list")
+            if self.standing.in_hand.get(annotator, [])[:1] != [item]:
+                self._write({"fact": "reopened", "item": item, "annotator": annotator})
+
+    def judgements(self) -> list[Judgement]:
+        """All judgements in force, see `Standing.judgements`."""
+        with self._turn:
+            return self.standing.judgements()
+
+    def judged_by(self, annotator: str) -> list[Item]:
+        """Items that an annotator has judged or skipped, those begun last first."""
+        with self._turn:
+            found = [item for item, by in self.standing.said if by == annotator]
+            return [self.items[item] for item in reversed(found)]
 
     def undo(self, annotator: str) -> None:
         """Undo the annotator's last step, and hand out its item again."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fitness.data.chats import Chat
 from fitness.feedback.agreement import alpha
 from fitness.feedback.items import Item
-from fitness.feedback.judgements import Judgement, by_judge
+from fitness.feedback.judgements import NO_CHOICE, Judgement, by_judge
 from fitness.judges.answers import Asked
 from fitness.judges.protocol import Speaker
 
@@ -32,8 +32,8 @@ Answer:"""
 class WithPeople:
     """Agreement of a judge with people, over their judgements of pairs that both judged.
 
-    `same` of `decided`: where neither called a tie, they chose the same draft. Krippendorff's
-    alpha counts ties as a value of their own; None where it is not defined.
+    `same` of `decided`: where both made a choice, they chose the same draft. Krippendorff's
+    alpha counts ties, and `neither`, as values of their own; None where it is not defined.
     """
 
     pairs: int
@@ -79,7 +79,7 @@ def with_people(judgements: Iterable[Judgement]) -> Mapping[str, WithPeople]:
 
 
 def _agreement(units: list[tuple[str, str]]) -> WithPeople:
-    decided = [one for one in units if "tie" not in one]
+    decided = [one for one in units if not {*NO_CHOICE} & {*one}]
     same = sum(judge == person for judge, person in decided)
     return WithPeople(len(units), len(decided), same, alpha(units, "nominal") if units else None)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fitness.errors import InputError
-from fitness.filters import FILTERS, OWN, filter_of
+from fitness.filters import FILTERS, OWN, filter_of, is_own
 from fitness.recipe import KEEP, Recipe
 from fitness.suggest import listed
 
@@ -28,7 +28,7 @@ def score_of_field(field: str) -> str | None:
 
 def band(recipe: Recipe, name: str) -> tuple[float, float]:
     """The quantiles of a score between which a recipe selects samples; (0, 1) is all of them."""
-    field, keeps = f"{KEEP}{name if name in FILTERS else OWN}", filter_of(name).keeps
+    field, keeps = f"{KEEP}{OWN if is_own(name) else name}", filter_of(name).keeps
     if keeps == "band":
         return getattr(recipe, f"{field}_low"), getattr(recipe, f"{field}_high")
     share = getattr(recipe, field)
@@ -44,7 +44,7 @@ def missing_scores(recipe: Recipe, names: Iterable[str]) -> list[str]:
         if one.threshold and name not in available and not one.partial
         if band(recipe, name) != (0, 1)
     ]
-    own = band(recipe, OWN) != (0, 1) and available <= FILTERS.keys()
+    own = band(recipe, OWN) != (0, 1) and not any(map(is_own, available))
     return [*wanted, *([OWN] if own else [])]
 
 
@@ -63,9 +63,7 @@ def passing(
             "out"
         )
     bands = {
-        name: band(recipe, name)
-        for name in scores
-        if name not in FILTERS or FILTERS[name].threshold
+        name: band(recipe, name) for name in scores if is_own(name) or filter_of(name).threshold
     }
     return {
         name: _between(np.asarray(scores[name]), *limits)

@@ -69,7 +69,7 @@ def said(items: Mapping[str, Item], judgements: Sequence[Judgement]) -> list[Sai
             found.append(Said(first, None, float(judgement.value), by))
         elif judgement.kind == "correction":
             found.append(Said(Text(item.prompt, judgement.value), first, 1.0, by))
-        else:
+        elif judgement.value != "neither":  # which says nothing about which is better
             value = {"first": 1.0, "second": 0.0, "tie": TIE}[judgement.value]
             found.append(Said(first, second[0], value, by))
     return found

@@ -28,7 +28,7 @@ def realness(
     all completions are equal, since no other one is there to learn from.
     """
     texts = [sample.completion.strip() for sample in samples]
-    distinct = sorted(set(texts), key=lambda text: _digest(seed, text))
+    distinct = _distinct(samples, seed)
     if len(distinct) < 2:
         return [UNKNOWN] * len(samples)
     lengths = [len(text) for text in distinct]
@@ -46,11 +46,52 @@ def realness(
     return [by_text[text] for text in texts]
 
 
+def held_out(
+    samples: Sequence[Sample], real: Sequence[str], *, seed: int, folds: int = FOLDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of being real of distinct samples and of distinct stretches of real text.
+
+    Each is by a model that learned from neither. Stretches are those that `realness` learns from;
+    neighbours in a document are in one fold, since they may overlap. Both are empty if there are
+    fewer than two of either.
+    """
+    fake = _distinct(samples, seed)
+    rng = np.random.default_rng(seed)
+    places = _places(real, [len(text) for text in fake], rng) if len(fake) > 1 else []
+    true = list(dict.fromkeys(text for _, _, text in sorted(places)))
+    count = min(folds, len(fake), len(true))
+    if count < 2:
+        return np.empty(0), np.empty(0)
+    vectors = _vectors([*fake, *true])
+    labels = np.array([0] * len(fake) + [1] * len(true))
+    parts = np.arange(len(true)) * count // len(true)  # of neighbours
+    fold = np.concatenate([np.arange(len(fake)) % count, parts])
+    scores = np.empty(len(labels))
+    for number in range(count):
+        away = fold == number
+        model = _model().fit(vectors[~away], labels[~away])
+        scores[away] = model.predict_proba(vectors[away])[:, 1]
+    return scores[: len(fake)], scores[len(fake) :]
+
+
+def _distinct(samples: Sequence[Sample], seed: int) -> list[str]:
+    """Different completions, in an order that does not follow from that of the samples."""
+    texts = {sample.completion.strip() for sample in samples}
+    return sorted(texts, key=lambda text: _digest(seed, text))
+
+
 def stretched(real: Sequence[str], lengths: Sequence[int], rng: np.random.Generator) -> list[str]:
     """A stretch of real text for each length, in characters, that begins with a word.
 
     From documents long enough, each by how much of it there is; from the longest where none is.
     """
+    return [text for _, _, text in _places(real, lengths, rng)]
+
+
+def _places(
+    real: Sequence[str], lengths: Sequence[int], rng: np.random.Generator
+) -> list[tuple[int, int, str]]:
+    """Stretches as `stretched` draws them, each with its document's number and where it begins."""
     texts = sorted({text.strip() for text in real} - {""}, key=lambda text: (len(text), text))
     if not texts:
         raise InputError("realness: there is no real text to compare with; give text sources")
@@ -59,10 +100,11 @@ def stretched(real: Sequence[str], lengths: Sequence[int], rng: np.random.Genera
     for length in lengths:
         first = min(int(np.searchsorted(sizes, length)), len(texts) - 1)
         room = np.maximum(sizes[first:] - length, 0) + 1
-        text = texts[first + int(rng.choice(len(room), p=room / room.sum()))]
+        document = first + int(rng.choice(len(room), p=room / room.sum()))
+        text = texts[document]
         begin = int(rng.integers(max(len(text) - length, 0) + 1))
         word = max(text.rfind(" ", 0, begin), text.rfind("\n", 0, begin)) + 1
-        found.append(text[word : word + length].strip())
+        found.append((document, word, text[word : word + length].strip()))
     return found
 
 

@@ -1,11 +1,13 @@
 """Functions of the filters, by the records in `fitness.filters`: a score for each sample."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fitness.data.samples import Sample
 from fitness.errors import InputError
+from fitness.feedback.judgements import is_rating
+from fitness.filters import RATING
 from fitness.samples.contamination import contamination
 from fitness.samples.discriminator import realness
 from fitness.samples.duplicates import completion_shingles, copied, duplicates
@@ -65,16 +67,39 @@ def predicted_reward(samples: Samples, given: "Given") -> Scores:
     return scores
 
 
-def mean_rating(samples: Samples, given: "Given") -> Scores:
-    """Mean of people's ratings of this very text; NaN where nobody rated it."""
-    rated: dict[tuple[str, str], list[float]] = {}
+def mean_rating(samples: Samples, given: "Given", kind: str = RATING) -> Scores:
+    """Mean over raters of each one's latest rating of this very text; NaN where nobody rated it.
+
+    The ratings are overall, or of a kind such as `rating/coherence`, by that criterion.
+    """
+    ratings = _ratings(given).get(kind, {})
+    return _by_text(samples, {text: sum(each) / len(each) for text, each in ratings.items()})
+
+
+def fewest_raters(samples: Samples, given: "Given") -> Scores:
+    """Number of people behind each mean rating of this very text, the smallest over criteria."""
+    fewest: dict[tuple[str, str], float] = {}
+    for ratings in _ratings(given).values():
+        for text, each in ratings.items():
+            fewest[text] = min(fewest.get(text, math.inf), len(each))
+    return _by_text(samples, fewest)
+
+
+def _ratings(given: "Given") -> dict[str, dict[tuple[str, str], list[float]]]:
+    """Ratings by kind and by prompt and completion, one of each rater: those in force."""
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for one in given.judgements:
-        if one.kind == "rating":
+        if is_rating(one.kind):
             item = given.items[one.item]
-            rated.setdefault((item.prompt, item.drafts[0].text), []).append(one.value)
-    means = {text: sum(values) / len(values) for text, values in rated.items()}
+            text = item.prompt, item.drafts[0].text
+            found.setdefault(one.kind, {}).setdefault(text, []).append(one.value)
+    return found
+
+
+def _by_text(samples: Samples, values: Mapping[tuple[str, str], float]) -> Scores:
+    """The value of each sample's text, NaN without one; people saw no text after a completion."""
     return [
-        math.nan if one.suffix else means.get((one.prompt, one.completion), math.nan)
+        math.nan if one.suffix else values.get((one.prompt, one.completion), math.nan)
         for one in samples
     ]
 

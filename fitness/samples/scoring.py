@@ -19,8 +19,9 @@ from fitness.data.samples import Sample, is_score
 from fitness.errors import InputError
 from fitness.feedback.items import Item
 from fitness.feedback.judgements import Judgement
-from fitness.filters import FILTERS, check_filter
+from fitness.filters import FILTERS, check_filter, of_criterion
 from fitness.plugins import function_name, load_function
+from fitness.samples.functions import mean_rating
 from fitness.secrets import quoted
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def scored(samples: Sequence[Sample], filters: Iterable[str], given: Given) -> l
         check_filter(name)
         if not samples:
             continue
-        if name in CHECKS:
+        if of_criterion(name):
+            columns[name] = mean_rating(samples, given, name)
+        elif name in CHECKS:
             columns[name] = _checked(name, samples)
         elif name in FILTERS:
             columns[name] = load_function(FILTERS[name].function, "filter")(samples, given)

@@ -388,6 +388,7 @@ CHECKS: Checks = (
     ("evaluator genome recipe sources rounds", _thresholds),
     ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),
     ("rounds genome recipe", rounds.filters),
+    ("rounds", rounds.judging),
     ("search", _strategy),
     ("search budget baselines known objectives genome recipe sources parts", _population),
 )

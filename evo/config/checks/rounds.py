@@ -8,12 +8,14 @@ from evo.config.rounds import ADDED, PEOPLE
 from evo.config.sections import SearchConfig
 from fitness.checks.table import CHECKS
 from fitness.errors import InputError
-from fitness.feedback.judgements import by_judge
-from fitness.filters import FILTERS, check_filter
+from fitness.feedback.judgements import RATINGS, by_judge, is_rating
+from fitness.filters import FILTERS, RATERS, RATING, check_filter, filter_of, of_criterion
 from fitness.mixture.thresholds import score_of_field
 from fitness.plugins import function_name, load_function
 from fitness.recipe import Recipe
 from fitness.suggest import listed
+
+UNJUDGED = "needs people's judgements, and there are none: set rounds.judgements"
 
 
 def rounds(config: SearchConfig) -> Problems:
@@ -66,11 +68,17 @@ def filters(config: SearchConfig) -> Problems:
     if "likelihood" in section.filters and not section.second:
         message = "missing; the filter likelihood needs it: name a model, or leave the filter out"
         yield Problem(("rounds", "second"), message)
-    judged = ("reward", "rating") if section.judgements else ()
+    judged = ("reward", *section.rated) if section.judgements else ()
     scores = {*section.filters, *judged}
     if missing := section.missing(map(function_name, scores)):
         message = f"no filter gives the score {missing}; add it to rounds.filters, which are "
-        yield Problem(("rounds", "require"), message + listed(section.filters))
+        message += listed(section.filters)
+        if needs_people(missing):
+            message = f"{missing} {UNJUDGED}"
+        if section.judgements and of_criterion(missing):
+            name = missing.removeprefix(f"{RATING}/")
+            message = unknown(name, section.criteria, "rounds.criteria has", "criterion")
+        yield Problem(("rounds", "require"), message)
     if not section.prompts:
         for index, name in enumerate(section.filters):
             if name in CHECKS:
@@ -83,9 +91,39 @@ def filters(config: SearchConfig) -> Problems:
             idle = place == "recipe" and config.recipe[name] == default
             if score in FILTERS and score not in scores and not idle:
                 message = f"no filter gives this score; add {score!r} to rounds.filters"
-                if score in ("reward", "rating"):
-                    message = "needs people's judgements, and there are none: set rounds.judgements"
+                if score is not None and needs_people(score):
+                    message = UNJUDGED
                 yield Problem((place, name), message)
+
+
+def needs_people(score: str) -> bool:
+    """True for a score that follows from people's judgements."""
+    return filter_of(score).needs == "judgements"
+
+
+def judging(config: SearchConfig) -> Problems:
+    """Criteria that nobody rates by, and ratings that are required of an annotator without any."""
+    section = config.rounds
+    if section is None:
+        return
+    key = ("rounds", "criteria")
+    if section.criteria and not section.judgements:
+        yield Problem(key, "nobody is asked to judge: set rounds.judgements, or leave criteria out")
+    if by_judge(section.annotator) and section.criteria:
+        yield Problem(key, "a model judges pairs and rates nothing; leave it out")
+    for one in section.limits():
+        least = one.value if one.sign > 0 else -one.value
+        if is_rating(one.score) and least > (RATINGS[-1] if one.sign > 0 else -RATINGS[0]):
+            message = f"ratings are from 1 to 5, so {section.require[one.score]} is never met"
+            yield Problem(("rounds", "require", one.score), message)
+    if not section.judgements:
+        return
+    if by_judge(section.annotator) and section.needs_ratings:
+        message = "a model judges pairs and rates nothing; require no rating, or let people judge"
+        yield Problem(("rounds", "require"), message)
+    elif section.annotator != PEOPLE and section.raters > 1:
+        message = f"{RATERS} must be 1 for the annotator {section.annotator}, which is one; "
+        yield Problem(("rounds", "require"), message + "or let people judge")
 
 
 def ends(config: SearchConfig) -> Problems:

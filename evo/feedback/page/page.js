@@ -4,6 +4,7 @@
 
 const find = (id) => document.getElementById(id);
 const LABEL_KEYS = "qeyuiopdfghjklvnm";  // none that means something else
+const WORDS = { a: "A is better", b: "B is better", tie: "equally good", neither: "both bad" };
 const KEPT = "evomix annotator";  // in this tab, so that a reload knows who one is
 
 let screen = null;  // last one from the server
@@ -45,15 +46,22 @@ function show(reply) {
   const before = screen && screen.item ? screen.item.id : null;
   screen = reply;
   const item = reply.item;
+  const list = reply.judged;
   find("sign-in").hidden = true;
-  find("judge").hidden = !item;
-  find("done").hidden = Boolean(item);
+  find("reviewed").hidden = !list;
+  find("judge").hidden = !item || Boolean(list);
+  find("done").hidden = Boolean(item || list);
+  find("review").hidden = Boolean(list);
   const { mine, all, items } = reply.progress;
   find("progress").textContent = `${mine} judged by you, ${all} of ${items} in all`;
   find("bar").max = Math.max(items, 1);
   find("bar").value = all;
   find("who").textContent = reply.annotator;
   find("undo").disabled = find("undo-last").disabled = !reply.can_undo;
+  if (list) {
+    showJudged(list);
+    return;
+  }
   if (!item) {
     find("done-title").focus();
     return;
@@ -70,21 +78,79 @@ function show(reply) {
   }
   find("one-title").textContent = pair ? "Draft A" : "Draft";
   find("drafts").classList.toggle("pair", pair);
-  for (const id of ["two", "prefer-a", "tie"]) find(id).hidden = !pair;
+  for (const id of ["two", "prefer-a", "tie", "neither"]) find(id).hidden = !pair;
   for (const id of ["single", "next"]) find(id).hidden = pair;
   find("judge").dataset.item = item.id;
   const said = item.said;
   if (pair) {
     for (const side of ["a", "b"]) press(find(`prefer-${side}`), said.preference === side);
-    press(find("tie"), said.preference === "tie");
+    for (const side of ["tie", "neither"]) press(find(side), said.preference === side);
   }
   press(find("skip"), "skip" in said);
-  fill(find("ratings"), [1, 2, 3, 4, 5], (n) => [String(n), "", said.rating === n, () => rate(n)]);
+  showRatings(reply.criteria, said);
   const labels = [...new Set([...reply.labels, ...(said.labels || [])])];
   find("labels-field").hidden = !labels.length;
   fill(find("labels"), labels, (label, n) => [
     label, LABEL_KEYS[n] || "", (said.labels || []).includes(label), () => toggle(label)]);
   showWords(said);
+}
+
+function showRatings(criteria, said) {
+  if (find("criteria").dataset.shown !== JSON.stringify(criteria)) {
+    find("criteria").dataset.shown = JSON.stringify(criteria);
+    find("criteria").replaceChildren(...criteria.map((one) => {
+      const field = document.createElement("fieldset");
+      const title = document.createElement("legend");
+      const guideline = document.createElement("p");
+      const row = document.createElement("div");
+      title.textContent = one.name;
+      guideline.textContent = one.guideline;
+      guideline.className = "guideline";
+      row.className = "row";
+      field.append(title, guideline, row);
+      return field;
+    }));
+  }
+  find("overall").textContent = criteria.length ? "Overall" : "Rating";
+  const rows = [...find("criteria").querySelectorAll(".row"), find("ratings")];
+  kinds(criteria).forEach((kind, place) => fill(rows[place], [1, 2, 3, 4, 5], (n) => [
+    String(n), "", said[kind] === n, () => rate(n, kind)]));
+}
+
+function kinds(criteria) {
+  return [...criteria.map((one) => `rating/${one.name}`), "rating"];
+}
+
+function nextKind() {  // that a number key rates by: the first without a rating, else the last
+  const every = kinds(screen.criteria);
+  return every.find((kind) => !(kind in screen.item.said)) || "rating";
+}
+
+function showJudged(list) {
+  find("judged").replaceChildren(...list.map((one) => {
+    const entry = document.createElement("li");
+    const parts = [["given", one.prompt], ...one.drafts.map((text) => ["draft", text])];
+    for (const [kind, text] of parts) {
+      const shown = document.createElement("p");
+      shown.className = `text ${kind}`;
+      shown.textContent = text;
+      entry.append(shown);
+    }
+    const said = document.createElement("p");
+    said.className = "said";
+    said.textContent = Object.entries(one.said).map(([kind, value]) => {
+      if (kind === "preference") return WORDS[value];
+      return value === null ? kind : `${kind}: ${[value].flat().join(", ")}`;
+    }).join("; ");
+    const change = document.createElement("button");
+    change.type = "button";
+    change.textContent = "Change";
+    change.addEventListener("click", () => ask("reopen", { item: one.id }));
+    entry.append(said, change);
+    return entry;
+  }));
+  window.scrollTo(0, 0);
+  find("reviewed-title").focus();
 }
 
 function press(button, pressed) {
@@ -125,13 +191,14 @@ function showWords(said) {
   find("words").hidden = !parts.length;
 }
 
-const single = () => screen && screen.item && screen.item.drafts.length === 1;
-const pair = () => screen && screen.item && screen.item.drafts.length === 2;
+const at = () => screen && !screen.judged && screen.item;
+const single = () => at() && screen.item.drafts.length === 1;
+const pair = () => at() && screen.item.drafts.length === 2;
 const judge = (kind, value) => ask("judge", { kind, value });
-const rate = (value) => single() && judge("rating", value);
+const rate = (value, kind) => single() && judge(kind || nextKind(), value);
 const prefer = (side) => pair() && judge("preference", side);
-const skip = () => screen && screen.item && judge("skip", null);
-const undo = () => screen && screen.can_undo && ask("undo");
+const skip = () => at() && judge("skip", null);
+const undo = () => screen && !screen.judged && screen.can_undo && ask("undo");
 
 function toggle(label) {
   if (!single()) return;
@@ -190,6 +257,8 @@ function onKey(event) {
   } else if (/^[1-5]$/.test(key)) rate(Number(key));
   else if (key === "a" || key === "b") prefer(key);
   else if (key === "t") prefer("tie");
+  else if (key === "n" && pair()) prefer("neither");
+  else if (key === "escape" && screen.judged) ask("look");
   else if (key === "s") skip();
   else if (key === "z") undo();
   else if (key === "r" && !screen.item) ask("look");
@@ -211,7 +280,11 @@ document.addEventListener("DOMContentLoaded", async () => {
   document.addEventListener("keydown", onKey);
   find("prefer-a").addEventListener("click", () => prefer("a"));
   find("prefer-b").addEventListener("click", () => prefer("b"));
-  find("tie").addEventListener("click", () => prefer("tie"));
+  for (const side of ["tie", "neither"]) {
+    find(side).addEventListener("click", () => prefer(side));
+  }
+  find("review").addEventListener("click", () => ask("review"));
+  find("back").addEventListener("click", () => ask("look"));
   find("skip").addEventListener("click", skip);
   find("undo").addEventListener("click", undo);
   find("undo-last").addEventListener("click", undo);

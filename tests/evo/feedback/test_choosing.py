@@ -16,6 +16,7 @@ from fitness.feedback.store import Store
 from fitness.reward.choice import chosen
 from fitness.reward.model import LEAST
 from fitness.samples.contamination import CONTAMINATED
+from fitness.samples.separation import Separation, read_separation, write_separation
 from tests.evo.feedback.sitting import opened, run_with_samples
 from tests.fitness.feedback.people import rated, singles, texts
 
@@ -109,6 +110,25 @@ def test_a_pool_is_scored_again_by_what_people_said_of_it(
     assert "b.jsonl exists" in capsys.readouterr().err
     assert main(again[:4]) == 2
     assert "name a new file with --to" in capsys.readouterr().err
+
+
+def test_how_well_the_discriminator_tells_is_shown_with_a_pool_and_stays_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, pool, to = run_with_samples(tmp_path / "run"), pool_of(tmp_path), tmp_path / "b.jsonl"
+    assert main(["pool", str(pool)]) == 0
+    assert "AUC of its discriminator was not measured" in " ".join(capsys.readouterr().out.split())
+    write_separation(pool, Separation(0.5, 0.4, 0.6, 30, 40))
+    items = [one for one in added(run, pool=pool) if not one.pair]
+    with Store(feedback_of(run)) as store:
+        store.take_in("told", [], rated(items))
+    assert main(["pool", str(pool), "--judged-in", str(run), "--to", str(to)]) == 0
+    assert read_separation(to) == read_separation(pool)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "0.50 (0.40 to 0.60), of 30 samples and 40 stretches of real text unusable:" in told
+    write_separation(to, Separation(0.8, 0.7, 0.9, 30, 40))
+    assert main(["pool", str(to)]) == 0
+    assert "unusable" not in capsys.readouterr().out
 
 
 def test_blank_infilled_and_contaminated_samples_are_not_shown(tmp_path: Path) -> None:

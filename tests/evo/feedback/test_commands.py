@@ -76,6 +76,7 @@ def test_named_individuals_are_shown_and_none_twice(tmp_path: Path) -> None:
         (["--items", "nowhere.jsonl"], "cannot be read"),
         (["--repeat", "2"], "from 0 to 1"),
         (["--release", "Eve"], "'Eve' has no item"),
+        (["--criteria", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--port", "99999"], "--port"),
     ],
 )
@@ -117,6 +118,32 @@ def test_the_report_counts_and_compares(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["agreement"]["preference"] == {"alpha": None, "items": 4}
     assert main(["feedback", "report", str(run)]) == 0
     assert "not defined" in capsys.readouterr().out
+
+
+def test_criteria_of_a_file_are_asked_for_and_their_agreement_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_samples(tmp_path / "run")
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(f'{{"prompt": "p{n}", "completion": "c{n}"}}\n' for n in range(2)))
+    (tmp_path / "c.json").write_text('{"coherence": "Does it follow?"}')
+    with opened(run, "--items", own, "--criteria", tmp_path / "c.json", "--raters", 2):
+        pass
+    with opened(run, "--items", own):  # which keeps what the last session asked for
+        pass
+    with Store(run / FOLDER) as store:
+        for name in ("Ada", "Bob"):
+            while (item := store.current(name)) is not None:
+                store.judge(item.id, name, "rating/coherence", int(item.prompt[1]) + 1)
+                store.judge(item.id, name, "rating", 3)
+                store.finish(item.id, name)
+    assert main(["feedback", "report", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["agreement"]["rating/coherence"] == {"alpha": 1.0, "items": 2}
+    assert found["agreement"]["rating"] == {"alpha": None, "items": 2}
+    assert found["annotators"]["Bob"]["rating/coherence"] == 2
+    assert main(["feedback", "report", str(run)]) == 0
+    assert "rating/coherence (ordinal)" in capsys.readouterr().out
 
 
 def test_the_report_tells_how_well_judgements_are_foretold_and_how_many_more_to_ask(
@@ -177,6 +204,9 @@ def test_of_a_corrupt_file_nothing_is_imported(
         ["open", "run", "--items", "bad.jsonl"],
         ["open", "run", "--items", "gone.jsonl"],
         ["open", "run", "--pool", "bad.jsonl"],
+        ["open", "run", "--criteria", "bad.jsonl"],
+        ["open", "run", "--criteria", "list.yaml"],
+        ["open", "run", "--criteria", "blank.yaml"],
         ["judge", "run", "--with", "gone"],
         ["refine", "run", "--with", "gone", "--to", "refined"],
         ["export", "run", "--as", "rating", "to.jsonl"],
@@ -189,6 +219,8 @@ def test_a_file_that_cannot_be_read_leaves_the_run_as_it_was(
     monkeypatch.chdir(tmp_path)
     run_with_samples(tmp_path / "run")
     (tmp_path / "bad.jsonl").write_text("torn")
+    (tmp_path / "list.yaml").write_text("[coherence]")
+    (tmp_path / "blank.yaml").write_text("coherence: ' '")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.rglob("*"))
 

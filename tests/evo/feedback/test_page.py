@@ -287,3 +287,32 @@ def test_a_correction_of_100_kb_is_kept(tmp_path: Path, visit: Callable[..., Any
         page.click("#next")  # saves what is in the editor first
         page.wait_for_selector("#prompt:text-is('prompt 1')")
     assert said(tmp_path, "kind", "value") == [["correction", long]]
+
+
+def test_criteria_are_rated_in_turn_and_what_was_said_can_be_changed(
+    tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    criteria = {"coherence": "Does it <b>follow</b>?"}
+    with served(tmp_path, [SINGLES[0], PAIRS[0]], criteria=criteria) as server:
+        page = visit(server.url)
+        assert page.text_content(".guideline") == criteria["coherence"]
+        for key in ("4", "2", "Enter", "n"):
+            press(page, key)
+        page.wait_for_selector("#done:visible")
+        page.click("#review")
+        page.wait_for_selector("#reviewed:visible")
+        both, one = page.locator("#judged .said").all_inner_texts()
+        assert (both, one) == ("both bad", "rating/coherence: 4; rating: 2")
+        page.click("#judged li:last-child button")
+        page.wait_for_selector("#judge:visible")
+        press(page, "5")
+        with page.expect_download() as download:
+            page.click("#export")
+        lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+        kept = [json.loads(line) for line in lines]
+    assert [(one["kind"], one["value"]) for one in kept] == [
+        ("rating/coherence", 4),
+        ("rating", 5),
+        ("preference", "neither"),
+    ]
+    assert [value for (value,) in said(tmp_path, "value")] == [4, 2, "neither", 5]

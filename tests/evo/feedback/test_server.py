@@ -10,6 +10,7 @@ import pytest
 
 from evo.feedback.server import BODY_BYTES, Server
 from fitness.errors import InputError
+from fitness.feedback.importing import read_judgements
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.store import Store
 from tests.evo.feedback.sitting import served
@@ -146,7 +147,7 @@ def test_a_judgement_that_cannot_be_is_refused_with_a_sentence(tmp_path: Path) -
         status, told = post(server, "judge", item=item, kind="rating", value=9)
         assert (status, "1 to 5" in told["error"]) == (400, True)
         status, told = post(server, "judge", item=item, kind="preference", value="c")
-        assert (status, "a, b or tie" in told["error"]) == (400, True)
+        assert (status, "a, b, tie or neither" in told["error"]) == (400, True)
         status, told = post(server, "judge", item="other", kind="rating", value=3)
         assert (status, told["screen"]["item"]["id"]) == (409, item)
         assert server.store.standing.judgements() == []
@@ -202,3 +203,62 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         for port in (server.server_port, 70_000):
             with pytest.raises(InputError, match=f"port {port} .*--port"):
                 Server(other, port)
+
+
+def test_a_rating_is_asked_for_by_each_criterion_with_its_guideline(tmp_path: Path) -> None:
+    criteria = {"coherence": "Does it <b>follow</b>?", "10": "Is it a ten?"}
+    with served(tmp_path, [ONE], criteria=criteria) as server:
+        told = post(server, "look")[1]["screen"]
+        assert [one["guideline"] for one in told["criteria"]] == [*criteria.values()]
+        item = told["item"]["id"]
+        status, told = post(server, "judge", item=item, kind="rating/coherence", value=2)
+        assert (status, told["screen"]["item"]["said"]) == (200, {"rating/coherence": 2})
+        for kind in ("rating/wit", "rating/", "rating/<b>", "rating/../x"):
+            assert post(server, "judge", item=item, kind=kind, value=2)[0] == 400
+        assert [j.kind for j in server.store.judgements()] == ["rating/coherence"]
+
+
+def test_one_reviews_and_changes_what_one_said_but_not_what_others_did(tmp_path: Path) -> None:
+    long = Item("p" * 1000, TWO[0].drafts)
+    with served(tmp_path, [ONE, long]) as server:
+        item = post(server, "look")[1]["screen"]["item"]["id"]
+        post(server, "judge", item=item, kind="rating", value=4)
+        post(server, "next", item=item)
+        assert post(server, "judge", item=long.id, kind="preference", value="neither")[0] == 200
+        other, one = post(server, "review")[1]["screen"]["judged"]
+        assert (one["id"], one["said"], one["drafts"]) == (ONE.id, {"rating": 4}, ["draft"])
+        assert (other["said"], len(other["prompt"])) == ({"preference": "neither"}, 201)
+        assert not {"individual", "seed"} & one.keys()
+        assert post(server, "review", annotator="Bob")[1]["screen"]["judged"] == []
+        for by in ("Bob", "judge:m", " "):
+            assert post(server, "reopen", annotator=by, item=ONE.id)[0] == 400
+        assert post(server, "reopen", item="nowhere")[0] == 400
+        told = post(server, "reopen", item=ONE.id)[1]["screen"]
+        assert (told["item"]["id"], told["item"]["said"]) == (ONE.id, {"rating": 4})
+        assert "judged" not in told
+        post(server, "judge", item=ONE.id, kind="rating", value=1)
+        assert [j.value for j in server.store.judgements()] == [1, "neither"]
+
+
+def test_the_judgements_are_downloaded_by_who_has_the_token_alone(tmp_path: Path) -> None:
+    html = Item("<script>alert(1)</script>", (Draft("\u2028\n<b>", 7, 3),))
+    with served(tmp_path, [html], criteria={"wit": "Is it?"}) as server:
+        post(server, "look")
+        post(server, "judge", item=html.id, kind="rating/wit", value=3)
+        status, headers, content = call(server, "GET", f"/{server.token}/judgements.jsonl")
+        assert status == 200
+        assert headers["Content-Disposition"] == 'attachment; filename="judgements.jsonl"'
+        assert headers["Content-Type"].startswith("application/x-ndjson")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        for place in ("/judgements.jsonl", "/wrong/judgements.jsonl"):
+            assert call(server, "GET", place)[0] == 403
+        for more in ({"Origin": "https://example.org"}, {"Host": "example.org"}):
+            assert call(server, "GET", f"/{server.token}/judgements.jsonl", b"", **more)[0] == 403
+        assert post(server, "judgements.jsonl")[0] == 404
+    path = tmp_path / "downloaded.jsonl"
+    path.write_bytes(content)
+    found = read_judgements(path, {}, annotator="Eve")
+    assert [(j.item, j.annotator, j.kind, j.value) for j in found.judgements] == [
+        (html.id, "Ada", "rating/wit", 3)
+    ]
+    assert not {"individual", "seed"} & json.loads(content).keys()

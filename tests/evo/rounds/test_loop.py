@@ -3,24 +3,30 @@
 import json
 import signal
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evo import config as configuration
 from evo.cli import main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
+from evo.history.rounds import Round, unusable
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED, controls
+from evo.report.rounds import _pools
 from evo.rounds import loop
 from evo.rounds.judging import judge, needed
-from evo.rounds.loop import _check_prompts, _ended, _next
+from evo.rounds.loop import _check_prompts, _ended, _next, _scores
 from evo.rounds.pooling import pooled, read_pool
 from evo.rounds.spec import Legacy, different, first_spec, spec_after
 from fitness.data.samples import Sample
 from fitness.errors import InputError
 from fitness.models.base import Base
+from fitness.samples.discriminator import stretched
+from fitness.samples.separation import Separation, read_separation
 from population.individual import Individual
 from population.space import Simplex
 from tests.evo.driving import LEDGER, evo, start, wait_until
@@ -312,7 +318,7 @@ def test_rounds_wait_for_people_and_go_on_with_what_they_said(
     run = tmp_path / "run"
     spec = small.spec(tmp_path, "  judgements: 2\n  begin: best\n")
     assert main(["launch", str(spec), "--run", str(run)]) == 130
-    assert "2 items wait to be judged: evo feedback" in capsys.readouterr().err
+    assert "2 judgements are missing: evo feedback" in capsys.readouterr().err
     assert main(["status", str(run), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["waits_for_judgements"]) == ("waiting", 2)
@@ -355,6 +361,29 @@ def test_the_pool_keeps_everything_but_what_collapsed(tmp_path: Path):
     assert [one.completion for one in read_pool(to)] == [" or not to be", *varied]
     found = pooled(Rounds(), samples(*["again and again and again"] * 5), earlier, real, to)
     assert (found.written, found.collapsed, found.pool) == (5, True, 1)
+
+
+def test_a_discriminator_that_cannot_tell_gives_the_next_round_no_threshold(tmp_path: Path):
+    config, to = load(tmp_path), tmp_path / "pool.jsonl"
+    rng = np.random.default_rng(0)
+    texts = [text for one in JARGON[:40] for text in stretched([one], [60], rng)]
+    loops = [" ".join(text.split()[:2] * 9) for text in texts]
+    for number, (completions, kept) in enumerate([(texts[::4], False), (loops, True)], 1):
+        found = pooled(Rounds(diversity=0), samples(*completions, realness=0.5), [], JARGON, to)
+        outcome = fact(number, 3.0, pool={**asdict(found), "judged": {}, "judgements": 0})
+        later = spec_after(
+            config,
+            Legacy({"pool": to}, [genome(jargon=1.0)], scores=_scores({"pool": to}, outcome)),
+        )
+        assert ("keep_realness" in later.genome) == kept, found.discriminator
+        assert any("keep_realness" in one for one in later.known) == kept
+        assert read_separation(to) == Separation.of(found.discriminator)
+        run = Round(number, tmp_path, [], outcome)
+        assert any("cannot tell its samples" in note for note in unusable(run)) != kept
+        cell = _pools([run]).rows[0][-1]
+        assert cell.endswith(", unusable") != kept
+    old = fact(1, 3.0, pool={"pool": 4, "judged": {}})  # before it was measured
+    assert "realness" in _scores({"pool": to}, old)
 
 
 def test_contaminated_samples_stay_as_evidence_and_count_for_nothing(tmp_path: Path):

@@ -21,6 +21,7 @@ from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec
 from fitness.feedback.store import FOLDER, Store
 from fitness.samples.scoring import scored
+from fitness.samples.separation import read_separation
 from tests.evo.export.test_model import (  # noqa: F401 (fixtures)
     GENOMES,
     LORA,
@@ -49,6 +50,11 @@ def test_a_pool_is_written_scored_and_can_be_a_source(
     pool = pool_of(run, tmp_path / "pools" / "a.jsonl", "--individual", str(LORA))
     told = capsys.readouterr().out
     assert "6 samples; 0 contain evaluation text" in told
+    found = read_separation(pool)
+    assert found is not None
+    assert 0 <= found.low <= found.auc <= found.high <= 1
+    assert f"AUC of its discriminator {found}" in " ".join(told.split())
+    assert ("unusable" in told) != found.usable
     samples = list(read_samples(pool))
     assert {one.individual for one in samples} == {LORA}
     names = {name for one in samples for name in one.scores}

@@ -84,6 +84,7 @@ def test_every_shape_comes_back_as_what_was_said(tmp_path: Path, shape: str) -> 
         "label": ("labels",),
         "critique": ("critique",),
         "argilla": ("rating", "labels", "correction", "critique", "preference"),
+        "judgement": ("rating", "labels", "correction", "critique", "preference"),
     }[shape]
     lost_tie = shape == "preference"
     expected = [j for j in SAID if j.kind in kinds and not (lost_tie and j.value == "tie")]

@@ -120,10 +120,15 @@ def test_what_people_said_of_a_sample_is_its_rating_and_what_they_would_say_its_
         *rated([mine], "Bob", -2),
         Judgement(other.id, "Ada", "critique", "bad"),
         Judgement(both.id, "Ada", "preference", "first"),
+        Judgement(mine.id, "Ada", "rating/wit", 1),
+        Judgement(other.id, "Ada", "rating/wit", 5),
+        Judgement(other.id, "Bob", "rating/wit", 4),
     ]
     given = Given(items=known(judged), judgements=judgements)
     pool.append(replace(pool[0], suffix=" and more"))
-    found = scored(pool, ["reward", "rating"], given)
+    found = scored(pool, ["reward", "rating", "rating/wit", "raters"], given)
+    assert [one.scores.get("rating/wit") for one in found[:3]] == [1, 4.5, None]
+    assert [one.scores.get("raters") for one in found[:3]] == [1, 2, None], "wit has one of two"
     assert [one.scores.get("rating") for one in found[:3]] == [3.5, None, None]
     assert "rating" not in found[-1].scores, "which nobody saw with what follows"
     best = [one.scores["reward"] for one in found if liking(one.completion) == 5]
