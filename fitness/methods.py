@@ -39,7 +39,7 @@ USES: Mapping[str, Use] = {
     "rate": Use("rated", "fitness.training.preference:loss", passes=3),
     # of the reference model, and to generate the answers
     "answer": Use("prompt", "fitness.training.reinforce:loss", passes=2),
-    "prefer": Use("pair", "fitness.training.reward:loss"),
+    "prefer": Use("pair", "fitness.training.classification:comparison_loss"),
     "classify": Use("class", "fitness.training.classification:loss"),
     "tag": Use("tagged", "fitness.training.tagging:loss", by_token=True),
 }

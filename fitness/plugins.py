@@ -9,13 +9,17 @@ from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 
 COMMAND = "command:"  # begins the name of a program that checks answers
+REWARD = "reward:"  # begins the name of a reward model's folder
+MODEL_SCORE = "reward_model"  # name of its score
 
 
 def function_name(path: str) -> str:
     """Last part of a name: `chrf` for `chrf`, `rhyme` for `poems.metrics:rhyme`.
 
-    Every `command:PROGRAM` is called `command`.
+    Every `command:PROGRAM` is called `command`, every `reward:FOLDER` `reward_model`.
     """
+    if path.startswith(REWARD):
+        return MODEL_SCORE
     return "command" if path.startswith(COMMAND) else path.rpartition(":")[2]
 
 

@@ -99,6 +99,14 @@ class _Settings(BaseModel):
         ),
         Applies(where=REINFORCE),
     ] = "rloo"
+    reinforce_length: Annotated[
+        Literal["free", "guarded"],
+        Field(
+            description="`guarded` takes from rewards what they gain by length alone: within the "
+            "groups of a batch, their linear regression on the number of tokens."
+        ),
+        Applies(where=REINFORCE),
+    ] = "free"
     reinforce_kl: Annotated[
         float,
         Field(ge=0, le=100, description="Weight of the divergence from the base, in nats."),

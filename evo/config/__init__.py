@@ -39,7 +39,13 @@ from evo.config.genomes import (
     warm_starts,
 )
 from evo.config.keys import with_flat_keys, without_removed
-from evo.config.resolve import missing_paths, resolve_spec, resolved, with_population
+from evo.config.resolve import (
+    missing_paths,
+    resolve_spec,
+    resolved,
+    with_population,
+    with_reward_models,
+)
 from evo.config.sections import Resources, SearchConfig, json_schema
 from evo.config.starter import init
 from fitness.files import write_whole
@@ -113,8 +119,8 @@ def load(
     if errors:
         data, sound = _with_placeholders(file.data, errors)
         config = SearchConfig.model_validate(data)
-    config = with_population(config)
     folder = path.resolve().parent
+    config = with_reward_models(with_population(config), folder)
     errors += check(config, sound, folder)
     if existing and "evaluator" in sound:
         errors += missing_paths(file.data, config, folder)

@@ -19,6 +19,7 @@ from fitness.data.documents import Source, existing, is_on_hub
 from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.models.gguf import is_gguf
+from fitness.plugins import REWARD
 from fitness.recipe import Recipe
 from population.strategies import least_population
 
@@ -89,6 +90,26 @@ def with_population(config: SearchConfig) -> SearchConfig:
         return config
     search = config.search.model_copy(update={"population": fitting_population(config)})
     return config.model_copy(update={"search": search})
+
+
+def with_reward_models(config: SearchConfig, folder: Path) -> SearchConfig:
+    """Make the folders in the names of reward models, `reward:FOLDER`, absolute."""
+
+    def absolute(name: str) -> str:
+        path = name.removeprefix(REWARD)
+        return name if path == name else f"{REWARD}{_absolute(path, folder)}"
+
+    rounds, recipe, given = config.rounds, config.recipe, config.recipe.get("rewards")
+    if isinstance(given, dict):
+        recipe = {**recipe, "rewards": {absolute(name): one for name, one in given.items()}}
+    prompts = {
+        name: _changed(one, metrics=tuple(map(absolute, one.metrics)))
+        for name, one in config.prompts.items()
+    }
+    if rounds is not None:
+        rounds = _changed(rounds, filters=tuple(map(absolute, rounds.filters)))
+    changed: SearchConfig = _changed(config, recipe=recipe, prompts=prompts, rounds=rounds)
+    return changed
 
 
 def resolved(config: SearchConfig, folder: Path) -> SearchConfig:

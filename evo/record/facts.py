@@ -30,6 +30,7 @@ Seconds = Annotated[float, Field(ge=0, lt=LATEST)]  # Unix time, or a duration
 Fidelity = Annotated[float, Field(ge=0, lt=1e9)]  # above 1: as many times the budget
 Share = Annotated[float, Field(ge=0, lt=1e12)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]  # tokens, nats per token
+Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 Numbers = dict[str, FiniteFloat]
 Gene = bool | int | FiniteFloat | str | None | dict[str, FiniteFloat]  # as population.genes
 Genome = dict[str, Gene]
@@ -109,6 +110,7 @@ class Details(TypedDict):
     cumulative_tokens: NotRequired[dict[str, Count]]
     learning_curve: NotRequired[list[Point]]
     held_out_curve: NotRequired[list[Point]]  # where early stopping checked
+    rewarded: NotRequired[list[Triple]]  # reward, tokens of an answer, their correlation, by time
     samples: NotRequired[dict[str, list[dict[str, str]]] | list[dict[str, Any]]]
     samples_kept: NotRequired[dict[str, Count]]
     items: NotRequired[dict[str, Items]]

@@ -1,4 +1,4 @@
-"""Users' own checks: `module:function`, or `command:PROGRAM ARGUMENT ...`.
+"""Users' own checks: `module:function`, `command:PROGRAM ARGUMENT ...`, or `reward:FOLDER`.
 
 A command runs without a shell: it reads a line of JSON {"prompt", "reference", "output"} for each
 answer, and writes a number for each on a line of its own. What it does with an answer that is code,
@@ -14,13 +14,21 @@ from typing import Any
 
 from fitness.checks.table import Reference
 from fitness.errors import InputError
-from fitness.plugins import COMMAND, load_function
+from fitness.plugins import COMMAND, REWARD, load_function
 
+NEURAL = "fitness.reward.neural"  # which stands above this room, so that it is looked up
 LONGEST = 600  # seconds that a command may take for one batch of answers
 
 
 def own_check(name: str, subject: str) -> Callable[..., Any]:
-    """A user's own function or command. InputError, beginning with `subject`, if there is none."""
+    """A user's own function, command or reward model.
+
+    Raises InputError, beginning with `subject`, if there is none.
+    """
+    if name.startswith(REWARD):
+        folder = name.removeprefix(REWARD)
+        load_function(f"{NEURAL}:check", subject)(folder, f"{subject} {name!r}")
+        return partial(load_function(f"{NEURAL}:rewards", subject), folder)
     if not name.startswith(COMMAND):
         return load_function(name, subject)
     try:

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fitness.buckets.together import Answers, Trained, train_together
 from fitness.cost import Shape, training_flops
 from fitness.data.tokens import separator
@@ -29,11 +31,14 @@ from fitness.training.masked import Masking
 from fitness.training.objective import objective
 from fitness.training.ranks import ALONE
 from fitness.training.reference import Reference
+from fitness.training.reinforce import Rewarded
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, Loss, cross_entropy, finetune, precise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+REWARD_POINTS = 20  # of a curve of rewards
 
 
 class Builtin:
@@ -263,6 +268,7 @@ class Builtin:
             if spec.parents:
                 ranks.share([weight for weight in model.parameters() if weight.requires_grad])
             stop = self._stopping(task, model, spec, recipe, steps) if task.patience else None
+            rewarded: list[Rewarded] = []  # by step, of answers that were reinforced
             report = train(
                 model,
                 recipe,
@@ -270,7 +276,12 @@ class Builtin:
                 steps=steps,
                 seed=spec.seed,
                 loss_of=objective(
-                    recipe, self._reference, base.tokenizer, seed=spec.seed, learn=learn
+                    recipe,
+                    self._reference,
+                    base.tokenizer,
+                    seed=spec.seed,
+                    learn=learn,
+                    rewarded=rewarded,
                 ),
                 begin=begin,
                 until=until,
@@ -303,6 +314,8 @@ class Builtin:
             "learning_curve": report.learning_curve,
             **told,
         }
+        if rewarded:
+            details["rewarded"] = thinned(rewarded)
         if chosen := samples_kept(mixing.decks):
             details["samples_kept"] = chosen
         if stop is not None:
@@ -331,6 +344,12 @@ def only(task: Task, scored: Collection[str]) -> Task:
         domains={name: one for name, one in task.domains.items() if name in scored},
         prompt_sets={name: one for name, one in task.prompt_sets.items() if name in scored},
     )
+
+
+def thinned(rewarded: Sequence[Rewarded], points: int = REWARD_POINTS) -> list[list[float]]:
+    """Rewards, lengths and their correlations over the steps, as means over so many parts."""
+    parts = np.array_split(np.array(rewarded, dtype=float), min(points, len(rewarded)))
+    return [[float(f"{value:.6g}") for value in part.mean(axis=0)] for part in parts]
 
 
 def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Choose the loss of a batch: plain text by the model's task, other records by the method."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fitness.methods import USES
 from fitness.mixture.mixing import Batch
@@ -25,6 +25,7 @@ class Learning:
     reference: Reference
     tokenizer: "PreTrainedTokenizerBase"
     seed: int
+    rewarded: list[Any] | None = None  # to which `reinforce` adds the rewards of each batch
 
 
 def objective(
@@ -34,6 +35,7 @@ def objective(
     *,
     seed: int,
     learn: Loss = cross_entropy,
+    rewarded: list[Any] | None = None,
 ) -> Loss:
     """The mean loss over a batch's draws, each by the loss of its use.
 
@@ -46,7 +48,7 @@ def objective(
         summed = []  # losses, by use
         if len(batch.input_ids):
             summed.append(learn(model, batch, step) * batch.rows_drawn)
-        learning = Learning(recipe, reference, tokenizer, seed * STEPS + step)
+        learning = Learning(recipe, reference, tokenizer, seed * STEPS + step, rewarded)
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             loss = load_function(USES[use].loss, "loss")

@@ -6,7 +6,7 @@ al. 2024), rewards are also divided by the standard deviation of their group.
 """
 
 from collections.abc import Sequence as Listed
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,10 +30,19 @@ if TYPE_CHECKING:
 LEAST_SPREAD = 1e-4  # added to a group's standard deviation, as in TRL
 
 
+class Rewarded(NamedTuple):
+    """Means of a batch of answers, and how far their rewards go by their lengths."""
+
+    reward: float
+    length: float  # tokens
+    correlation: float  # of the two within groups; 0 where either is the same for all
+
+
 def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning") -> "Tensor":
     """Policy-gradient loss of answers to prompts; the loss of the use `answer`."""
     recipe, reference, tokenizer = learning.recipe, learning.reference, learning.tokenizer
-    return reinforced(model, draws, recipe, reference, tokenizer, seed=learning.seed)
+    seed, told = learning.seed, learning.rewarded
+    return reinforced(model, draws, recipe, reference, tokenizer, seed=seed, told=told)
 
 
 def reinforced(
@@ -44,8 +53,12 @@ def reinforced(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     seed: int,
+    told: list[Rewarded] | None = None,
 ) -> "Tensor":
-    """A loss whose gradient is the policy gradient; its value is minus the answers' mean reward."""
+    """A loss whose gradient is the policy gradient; its value is minus the answers' mean reward.
+
+    The rewards of the batch, before the divergence is taken from them, are added to `told`.
+    """
     import torch
 
     size = recipe.reinforce_group
@@ -84,8 +97,32 @@ def reinforced(
         )
         scored += rewards(group, recipe.rewards)
     reward = torch.tensor(scored, device=logps.device)
+    lengths = torch.tensor(counts, dtype=reward.dtype, device=reward.device)
+    if told is not None:
+        told.append(rewarded(reward.view(-1, size), lengths.view(-1, size)))
+    if recipe.reinforce_length == "guarded":
+        guarded = without_length(reward.view(-1, size), lengths.view(-1, size))
+        reward = guarded.flatten()
     reward = reward - recipe.reinforce_kl * (logps.detach() - frozen)
     return policy_loss(logps, reward.view(-1, size), recipe.reinforce_advantage)
+
+
+def rewarded(reward: "Tensor", lengths: "Tensor") -> Rewarded:
+    """Figures of rewards and lengths, both (prompts, group)."""
+    rise, run = (each - each.mean(1, keepdim=True) for each in (reward, lengths))
+    spread = float((rise.square().sum() * run.square().sum()).sqrt())
+    correlation = float((rise * run).sum()) / spread if spread else 0.0
+    return Rewarded(float(reward.mean()), float(lengths.mean()), correlation)
+
+
+def without_length(reward: "Tensor", lengths: "Tensor") -> "Tensor":
+    """Rewards less what they gain by length: b (l - mean l), b their regression within groups.
+
+    Both are (prompts, group); means of groups stay as they are.
+    """
+    rise, run = (each - each.mean(1, keepdim=True) for each in (reward, lengths))
+    slope = (rise * run).sum() / run.square().sum().clamp(min=1e-9)
+    return reward - slope * run
 
 
 def policy_loss(logps: "Tensor", reward: "Tensor", kind: str = "rloo") -> "Tensor":

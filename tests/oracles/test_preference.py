@@ -11,8 +11,10 @@ from fitness.inference.sampling import Continuation
 from fitness.mixture.decks import NO_LABEL, Draw
 from fitness.mixture.mixing import stacked
 from fitness.models.base import Base
+from fitness.models.heads import Head
 from fitness.recipe import Recipe
 from fitness.training import reinforce
+from fitness.training.classification import comparison_loss
 from fitness.training.reference import Reference
 from fitness.training.reinforce import reinforced
 from tests.fitness.preferences import LENGTH, case, draws, own_loss, shaken
@@ -22,6 +24,7 @@ from tests.fitness.records import PAIRS, deck, rated
 TRLS_OWN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 PROMPTS = [pair["prompt"] for pair in PAIRS[:3]]
 GROUP = 4
+NAMES = ("chosen", "rejected")
 LONGEST = 16
 
 
@@ -208,3 +211,39 @@ def test_the_policy_gradient_is_trls(
         torch.testing.assert_close(
             gradient, scale * wanted[name], rtol=0, atol=1e-5 * scale * largest, msg=name
         )
+
+
+@pytest.mark.slow
+@TRLS_OWN
+def test_the_loss_of_a_reward_model_is_trls(tmp_path: Path) -> None:
+    """TRL's RewardTrainer on the same pairs, tokens and head, which predicts from the last one."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import RewardConfig, RewardTrainer
+
+    base = Base(MODEL, head=Head("reward"))
+    pairs = deck(PAIRS[:6], "comparison", tmp_path, sequence_length=LENGTH)
+    drawn = [pairs.draw("own", number, LENGTH) for number in range(6)]
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.pad_token = tokenizer.eos_token
+    trainer = RewardTrainer(
+        model=base.model,
+        args=RewardConfig(
+            output_dir=str(tmp_path / "trl"), report_to="none", use_cpu=True, bf16=False
+        ),
+        train_dataset=Dataset.from_list(PAIRS[:6]),
+        processing_class=tokenizer,
+    )
+    base.model.eval()
+    examples = [
+        {
+            f"{name}_ids": one.tokens.tolist()
+            for name, one in zip(NAMES, draw.sequences, strict=True)
+        }
+        for draw in drawn
+    ]
+    kept = [sorted(one.values()) for one in trainer.train_dataset.select_columns(list(examples[0]))]
+    assert kept == [sorted(one.values()) for one in examples], "the tokens are the same"
+    with torch.no_grad():
+        wanted = float(trainer.compute_loss(base.model, trainer.data_collator(examples)))
+        assert float(comparison_loss(base.model, drawn)) == pytest.approx(wanted, abs=1e-5)

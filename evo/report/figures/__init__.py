@@ -1,6 +1,15 @@
 """The figures of the report, in their order on the page."""
 
-from evo.report.figures import closing, descent, front, genes, inheritance, progress, simulation
+from evo.report.figures import (
+    closing,
+    descent,
+    front,
+    genes,
+    inheritance,
+    progress,
+    rewards,
+    simulation,
+)
 from evo.report.figures.style import Chart, View
 
 __all__ = ["Chart", "View", "charts"]
@@ -16,6 +25,7 @@ DRAWN = (
     descent.importance,
     descent.lineage,
     closing.learning,
+    rewards.rewards,
     closing.cost,
 )
 
