@@ -68,7 +68,8 @@ def _kinds(config: SearchConfig) -> Iterator[Problem]:
     for section, name, kind in every:
         if kind not in learned:
             fitting = [other for other, kinds in LEARNS.items() if kind in kinds]
-            remedy = f"take kind {' or '.join(learned)}, or model.task {' or '.join(fitting)}"
+            own = ["preference" if one == "comparison" else one for one in learned]
+            remedy = f"take kind {' or '.join(own)}, or model.task {' or '.join(fitting)}"
             message = f"{task} cannot learn from kind {kind}; {remedy}"
             yield Problem((section, name, "kind"), message)
 
