@@ -157,8 +157,8 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("population: 6", "population: 6}\nresources: {processes: 2, gpus: 0.5", ":26: resources: "
          "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
-         "be text, completion, preference, comparison, rating, prompt, label, tags or sample, got 'prompts'; "
-         "did you mean prompt?"),
+         "be text, completion, preference, comparison, rating, prompt, label, tags or sample, got "
+         "'prompts'; did you mean prompt?"),
         ("batch_size: 8", "keep_realness: 0.5", ":16: recipe.keep_realness: is a threshold for "
          "samples, and no source is of kind sample; leave it out"),
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
@@ -166,7 +166,7 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("decay: {type: choice, options: [linear, cosine]}", "keep_length_low: {type: float, low: "
          "0, high: 0.7}", ":20: genome.keep_length_low.high: must be at most 0.5, got 0.7"),
         ("{path: held_out.jsonl}", "{path: held_out.jsonl, kind: rating}", ":8: "
-         "domains.target.kind: a domain is of kind text, completion, preference, label, tags, comparison"),
+         "domains.target.kind: a domain is of kind text, completion, preference, label, tags, co"),
         ("{path: general/test.jsonl}", "{path: general/test.jsonl, kind: completion}", ":9: "
          "domains.general: its splits are of kinds completion and text"),
         ("budget: {evaluations: 12, tokens: 1e5}", "", ":1: budget: missing; the budget of the "
