@@ -24,6 +24,7 @@ PREFERENCE: Where = ("method", ("preference",))
 REINFORCE: Where = ("method", ("reinforce",))
 LORA: Where = ("adapter", ("lora", "dora"))
 MERGE: Where = ("start", ("merge",))
+CLASSIFIED: Where = ("task", ("classification",))
 MASKED: Where = ("task", ("masked",))  # of the model: no field of a recipe
 SAMPLES: Where = ("source", ("sample",))  # the kind of one of them
 
@@ -258,6 +259,14 @@ class _Settings(BaseModel):
         Field(gt=0, lt=1, description="Share of the tokens that model.task `masked` predicts."),
         Applies(where=MASKED),
     ] = 0.15
+    class_weights: Annotated[
+        Literal["equal", "balanced"],
+        Field(
+            description="Weights of texts in the loss of model.task `classification`: `balanced` "
+            "gives each class the same weight in all, however rare it is in the mixture."
+        ),
+        Applies(where=CLASSIFIED),
+    ] = "equal"
     isolate_documents: Annotated[
         bool,
         Field(description="Documents that share a sequence do not attend to one another."),

@@ -110,6 +110,7 @@ class Details(TypedDict):
     cumulative_tokens: NotRequired[dict[str, Count]]
     learning_curve: NotRequired[list[Point]]
     held_out_curve: NotRequired[list[Point]]  # where early stopping checked
+    confusion: NotRequired[dict[str, list[list[Count]]]]  # texts by class and predicted class
     rewarded: NotRequired[list[Triple]]  # reward, tokens of an answer, their correlation, by time
     samples: NotRequired[dict[str, list[dict[str, str]]] | list[dict[str, Any]]]
     samples_kept: NotRequired[dict[str, Count]]

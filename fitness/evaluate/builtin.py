@@ -26,6 +26,7 @@ from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
 from fitness.recipe import Recipe
 from fitness.training import hardware, state
+from fitness.training.classification import balanced
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
 from fitness.training.objective import objective
@@ -36,6 +37,7 @@ from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, Loss, cross_entropy, finetune, precise
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 REWARD_POINTS = 20  # of a curve of rewards
@@ -203,6 +205,17 @@ class Builtin:
         share = recipe.mask_share
         return self._masking.batches(batches, share, seed=spec.seed, step=step), self._masking.loss
 
+    def _class_weights(self, recipe: Recipe, mixing: Mixing) -> "Tensor | None":
+        """Weights of the classes of texts, (classes,); None where all weigh the same."""
+        import torch
+
+        if recipe.class_weights == "equal" or self._task.head.task != "classification":
+            return None
+        mixed = [(deck, recipe.mixture.get(name, 0.0)) for name, deck in mixing.decks.items()]
+        pairs = [(deck, share) for deck, share in mixed if isinstance(deck, RecordDeck)]
+        decks, shares = [deck for deck, _ in pairs], [share for _, share in pairs]
+        return torch.from_numpy(balanced(decks, shares, len(self._task.head.labels)))
+
     def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
         """Rows computed at once. Unpacked documents would need more memory than packed ones."""
         return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
@@ -281,6 +294,7 @@ class Builtin:
                     base.tokenizer,
                     seed=spec.seed,
                     learn=learn,
+                    class_weights=self._class_weights(recipe, mixing),
                     rewarded=rewarded,
                 ),
                 begin=begin,

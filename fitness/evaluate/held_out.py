@@ -17,7 +17,7 @@ from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import sequences_at_once, token_logps
 from fitness.inference.sampling import generate
 from fitness.metrics import score
-from fitness.metrics.classes import class_scores
+from fitness.metrics.classes import class_scores, confusion
 from fitness.metrics.comparisons import comparison_scores
 from fitness.metrics.spans import tag_scores
 from fitness.mixture.decks import NO_LABEL, RecordDeck
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SAMPLES = 4
+CONFUSED = 40  # most classes whose confusion is recorded
 
 Measured = tuple[dict[str, float], dict[str, Any]]  # measurements by name; details
 
@@ -44,8 +45,9 @@ def measure(
 ) -> Measured:
     """Measure the spec's split: measurements by name, and the evaluation's details.
 
-    The details are a few `samples` of the model's answers, by prompt set, and the scores by
-    held-out item, `items` by measurement. `answers` are given if a bucket has generated them.
+    The details are a few `samples` of the model's answers, by prompt set, the scores by held-out
+    item, `items` by measurement, and of classifiers the matrix of `confusion` by domain. `answers`
+    are given if a bucket has generated them.
     Without `packs`, records have a row each, for a base that cannot isolate records in a row.
     Raises Diverged for a loss that is not finite: such a model cannot be sampled from.
     """
@@ -53,10 +55,14 @@ def measure(
     assert split == "selection" or split == "test"
     measurements: dict[str, float] = {}
     by_item: dict[str, dict[str, Any]] = {}
+    confusions: dict[str, list[list[int]]] = {}
     masking = Masking.of(tokenizer) if task.head.task == "masked" else None
     end = separator(tokenizer)
     for domain, splits in task.domains.items():
-        scores, each = _scores(model, splits[split], task.held_out_length, end, masking, packs)
+        file = splits[split]
+        scores, each, counts = _scores(model, file, task.held_out_length, end, masking, packs)
+        if counts is not None and len(counts) <= CONFUSED:
+            confusions[domain] = counts.tolist()
         if not math.isfinite(scores["loss"]):
             raise Diverged(f"{domain}/loss is {scores['loss']}")
         measurements |= {f"{domain}/{name}": value for name, value in scores.items()}
@@ -78,7 +84,8 @@ def measure(
             {"prompt": prompt, "reference": reference, "output": output}
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
-    return measurements, {"samples": samples, "items": by_item}
+    details: dict[str, Any] = {"samples": samples, "items": by_item}
+    return measurements, {**details, **({"confusion": confusions} if confusions else {})}
 
 
 def answers_each(
@@ -109,17 +116,21 @@ def _scores(
     end: int,
     masking: Masking | None,
     packs: bool,
-) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """Measurements of a domain that `metrics.HELD_OUT` lists for its kind, and the same by item."""
+) -> tuple[dict[str, float], dict[str, dict[str, Any]], np.ndarray | None]:
+    """Measurements of a domain that `metrics.HELD_OUT` lists for its kind, the same by item.
+
+    And the confusion matrix of a classifier, else None.
+    """
     if file.kind == "label":
         wanted, logits = classified(model, file, length)
-        return class_scores(wanted, logits), class_items(wanted, logits)
+        each = class_items(wanted, logits)
+        return class_scores(wanted, logits), each, confusion(wanted, logits)
     if file.kind == "tags":
         sentences = tagged(model, file, length)
-        return tag_scores(sentences), tag_items(sentences)
+        return tag_scores(sentences), tag_items(sentences), None
     if file.kind == "comparison":
         margins = compared(model, file, length)
-        return comparison_scores(margins), comparison_items(margins)
+        return comparison_scores(margins), comparison_items(margins), None
     loss, each = _loss_and_items(model, file, length, end, masking, packs)
     scores = {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
     by_item = {"loss": each}
@@ -127,7 +138,7 @@ def _scores(
         right = chosen_likelier(model, file, length)
         scores["accuracy"] = sum(right) / len(right)
         by_item["accuracy"] = items("record", right)
-    return scores, by_item
+    return scores, by_item, None
 
 
 def held_out_loss(

@@ -66,13 +66,15 @@ def class_items(wanted: npt.NDArray[Any], logits: Array) -> dict[str, dict[str, 
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (wanted, found), 1)
     pairs, kind = np.unique(np.stack([wanted, found]), axis=1, return_inverse=True)
-    for name, score in (("precision", _precision), ("recall", _recall), ("f1", _f1)):
+    scores = {"precision": _precision, "recall": _recall, "f1": _f1, "f1_weighted": _f1_weighted}
+    for name, score in scores.items():
         whole, without = score(confusion), np.empty(pairs.shape[1])
         for place, (true, taken) in enumerate(pairs.T):  # texts of one kind count alike
             confusion[true, taken] -= 1
             without[place] = score(confusion)
             confusion[true, taken] += 1
         each[name] = count * whole - (count - 1) * without[kind]
+    each["f1_micro"] = each["accuracy"]
     return {name: items("text", values) for name, values in each.items()}
 
 
@@ -110,6 +112,13 @@ def _recall(confusion: Array) -> float:
 def _f1(confusion: Array) -> float:
     both = confusion.sum(axis=0) + confusion.sum(axis=1)
     return _macro(2 * np.diag(confusion), both, confusion)
+
+
+def _f1_weighted(confusion: Array) -> float:
+    texts = confusion.sum(axis=1)
+    both = confusion.sum(axis=0) + texts
+    scores = np.divide(2 * np.diag(confusion), both, out=np.zeros(len(both)), where=both > 0)
+    return float(scores @ texts / max(1.0, texts.sum()))
 
 
 def _macro(right: Array, whole: Array, confusion: Array) -> float:

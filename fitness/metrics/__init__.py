@@ -104,6 +104,12 @@ _HELD_OUT = (
         f"harmonic mean of precision and recall, {MACRO}; of tags, of all spans",
     ),
     Measurement(
+        "f1_micro", "share", "maximize", "F1 over all texts with a class, which is their accuracy"
+    ),
+    Measurement(
+        "f1_weighted", "share", "maximize", "mean F1 of the classes, weighted by their texts"
+    ),
+    Measurement(
         "calibration",
         "share",
         "minimize",
@@ -115,7 +121,7 @@ HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "text": ("loss", "perplexity"),
     "completion": ("loss", "perplexity"),
     "preference": ("loss", "perplexity", "accuracy"),
-    "label": ("loss", "accuracy", "precision", "recall", "f1"),
+    "label": ("loss", "accuracy", "precision", "recall", "f1", "f1_micro", "f1_weighted"),
     "tags": ("loss", "accuracy", "precision", "recall", "f1"),
     "comparison": ("loss", "accuracy", "calibration"),
 }

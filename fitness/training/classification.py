@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fitness.mixture.decks import Draw, Sequence
+from fitness.mixture.decks import Draw, RecordDeck, Sequence
 from fitness.mixture.mixing import stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from fitness.training.objective import Learning
 
 
 def class_logits(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":
@@ -37,13 +39,35 @@ def class_logits(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":
     ).logits.float()
 
 
-def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: object = None) -> "Tensor":
-    """Mean cross-entropy of the draws' classes, nats per text; the loss of the use `classify`."""
+def loss(
+    model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning | None" = None
+) -> "Tensor":
+    """Mean cross-entropy of the draws' classes, nats per text; the loss of the use `classify`.
+
+    With weights of the classes, the mean of weight times cross-entropy.
+    """
     import torch
 
     logits = class_logits(model, [draw.sequences[0] for draw in draws])
     wanted = torch.tensor([draw.label for draw in draws], device=logits.device)
-    return torch.nn.functional.cross_entropy(logits, wanted)
+    weights = None if learning is None else learning.class_weights
+    if weights is not None:
+        weights = weights.to(logits)
+    summed = torch.nn.functional.cross_entropy(logits, wanted, weights, reduction="sum")
+    return summed / len(draws)
+
+
+def balanced(decks: Listed[RecordDeck], shares: Listed[float], classes: int) -> np.ndarray:
+    """Weights of classes, (classes,), whose mean over the mixture is 1: 1 / (occurring x share).
+
+    As `balanced` in scikit-learn (King and Zeng 2001), with the shares of the mixture.
+    """
+    there = np.zeros(classes)
+    for deck, share in zip(decks, shares, strict=True):
+        labels = deck.records.index[deck.rows, 3]
+        there += share * np.bincount(labels, minlength=classes) / max(1, len(labels))
+    occurring = int((there > 0).sum())
+    return np.divide(1.0, occurring * there, out=np.ones(classes), where=there > 0)
 
 
 def rewards_of(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":

@@ -25,6 +25,7 @@ class Learning:
     reference: Reference
     tokenizer: "PreTrainedTokenizerBase"
     seed: int
+    class_weights: "Tensor | None" = None  # (classes,)
     rewarded: list[Any] | None = None  # to which `reinforce` adds the rewards of each batch
 
 
@@ -35,6 +36,7 @@ def objective(
     *,
     seed: int,
     learn: Loss = cross_entropy,
+    class_weights: "Tensor | None" = None,
     rewarded: list[Any] | None = None,
 ) -> Loss:
     """The mean loss over a batch's draws, each by the loss of its use.
@@ -48,7 +50,9 @@ def objective(
         summed = []  # losses, by use
         if len(batch.input_ids):
             summed.append(learn(model, batch, step) * batch.rows_drawn)
-        learning = Learning(recipe, reference, tokenizer, seed * STEPS + step, rewarded)
+        learning = Learning(
+            recipe, reference, tokenizer, seed * STEPS + step, class_weights, rewarded
+        )
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             loss = load_function(USES[use].loss, "loss")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from scipy import stats
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from evo.significance import Result, Sample, bootstrap_error, difference
 from fitness.data.prompts import Prompts
@@ -160,7 +160,9 @@ def test_macro_scores_bleu_and_chrf_by_item_come_to_the_libraries_values() -> No
     known = precision_recall_fscore_support(
         wanted, guessed, labels=[0, 1, 2], average="macro", zero_division=0
     )[:3]
-    for name, value in zip(("precision", "recall", "f1"), known, strict=True):
+    weighted = f1_score(wanted, guessed, average="weighted")
+    names = ("precision", "recall", "f1", "f1_weighted")
+    for name, value in zip(names, (*known, weighted), strict=True):
         own = sample(found[name], name)
         assert own.sums.sum() / own.weights.sum() == pytest.approx(value, abs=2e-3)
         assert 0.01 < own.error() < 0.04

@@ -1,6 +1,7 @@
 """The figures of the report, in their order on the page."""
 
 from evo.report.figures import (
+    classes,
     closing,
     descent,
     front,
@@ -19,6 +20,8 @@ DRAWN = (
     progress.progress,
     inheritance.inheritance,
     simulation.simulation,
+    classes.classes,
+    classes.confusion,
     front.front,
     genes.mixture,
     genes.parallel,

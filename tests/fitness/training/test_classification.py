@@ -26,11 +26,21 @@ from fitness.models.base import Base
 from fitness.models.heads import Head
 from fitness.models.loading import own_parts
 from fitness.recipe import Recipe
-from fitness.training.classification import class_logits
-from fitness.training.objective import objective
+from fitness.training import classification
+from fitness.training.classification import balanced, class_logits
+from fitness.training.objective import Learning, objective
 from fitness.training.reference import Reference
 from fitness.training.supervised import finetune
-from tests.fitness.classes import HEAD, LENGTH, NAMES, classifying, encoder, labelled, passages
+from tests.fitness.classes import (
+    HEAD,
+    LENGTH,
+    NAMES,
+    classifying,
+    encoder,
+    labelled,
+    passages,
+    write_labelled,
+)
 from tests.fitness.models.test_base import assert_same, state
 from tests.fitness.quickstart import MODEL, batches_of
 
@@ -221,6 +231,49 @@ def test_scores_are_means_over_the_classes_that_occur() -> None:
     assert scores["f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     right, wrong = np.log(np.e**2 + 2) - 2, np.log(np.e**2 + 2)
     assert scores["loss"] == pytest.approx((3 * right + wrong) / 4)
+
+
+def test_weights_of_classes_are_scikit_learns(tmp_path: Path) -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    rare = tmp_path / "rare.jsonl"
+    lines = write_labelled(tmp_path / "all.jsonl", first=0, last=10).read_text().splitlines()
+    austen = [line for line in lines if "austen" in line]
+    rare.write_text("\n".join([*lines, *austen * 4]) + "\n")
+    source = Source(path=str(rare), kind="label")
+    file = tokenise("sources.rare", source, tmp_path, MODEL, tmp_path, labels=NAMES)
+    content: Any = file.open()
+    deck = RecordDeck(content, "classify", LENGTH)
+    labels = content.index[:, 3]
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    found = balanced([deck], [1.0], 4)
+    np.testing.assert_allclose(found, expected)
+    assert found[labels].mean() == pytest.approx(1)
+    np.testing.assert_allclose(balanced([deck, deck], [0.3, 0.7], 4), expected)
+    assert balanced([deck], [1.0], 5)[4] == 1, "a class without a text"
+
+
+def test_balanced_classes_are_weighted_in_the_loss(bert: Path, tmp_path: Path) -> None:
+    base = Base(bert, head=HEAD)
+    draws = draws_of(bert, tmp_path)
+    scale = torch.tensor([0.5, 2.0, 1.0, 0.25], dtype=torch.float64)
+    learning = Learning(recipe(), Reference(base), base.tokenizer, 0, scale)
+    with base.prepared(recipe(), seed=0) as model, torch.no_grad():
+        model.eval()
+        logits = class_logits(model, [draw.sequences[0] for draw in draws])
+        each = torch.nn.functional.cross_entropy(
+            logits, torch.tensor([draw.label for draw in draws]), reduction="none"
+        )
+        wanted = sum(scale[d.label] * one for d, one in zip(draws, each, strict=True)) / len(draws)
+        assert float(classification.loss(model, draws, learning)) == pytest.approx(float(wanted))
+    task = classifying(tmp_path, bert, budget_tokens=4 * LENGTH * 4)
+    equal, other = evaluated(task), evaluated(task, class_weights="balanced")
+    counts = np.array(other.details["confusion"]["held"])
+    assert counts.sum() == other.details["items"]["held/accuracy"]["count"]
+    right = np.trace(counts) / counts.sum()
+    assert right == pytest.approx(other.measurements["held/accuracy"])
+    # each class is as frequent here, so that the weights are all 1
+    assert other.measurements["held/loss"] == pytest.approx(equal.measurements["held/loss"])
 
 
 def test_the_cost_leaves_the_vocabulary_out(bert: Path, tmp_path: Path) -> None:
