@@ -14,7 +14,7 @@ from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
-from evo.config.rounds import ADDED
+from evo.config.rounds import ADDED, GENERATED, JUDGED, PAIRS
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import Command
@@ -200,6 +200,10 @@ def _methods(config: SearchConfig) -> Problems:
     methods = possible(config, "method")
     key = _key_of(config, "method")
     kinds = {source.kind for source in config.sources.values()}
+    if config.rounds is not None and config.rounds.pairs:
+        kinds.add(GENERATED[PAIRS])
+    if config.rounds is not None and config.rounds.judgements:
+        kinds |= set(JUDGED.values())
     for method, uses in METHODS.items():
         if method in methods and method != "supervised" and not kinds & uses.keys():
             yield Problem(key, f"{method} needs a source of kind {' or '.join(uses)}")
@@ -384,7 +388,7 @@ CHECKS: Checks = (
     ("evaluator domains prompts aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
-    ("evaluator genome recipe sources", _methods),
+    ("evaluator genome recipe sources rounds", _methods),
     ("evaluator genome recipe sources rounds", _thresholds),
     ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),
     ("rounds genome recipe", rounds.filters),
