@@ -46,8 +46,7 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
         data.add_row(name, *sizes, f"{often:,.1f}", f"{alone:,.1f}")
     dropping = Table("cleaned", "documents", "kept", "dropped", title_justify="left")
     for name, cleaned in prepared.cleaned.items():
-        reasons = ", ".join(f"{why} {count:,}" for why, count in cleaned.dropped.items())
-        dropping.add_row(name, f"{cleaned.read:,}", f"{cleaned.kept:,}", reasons)
+        dropping.add_row(name, f"{cleaned.read:,}", f"{cleaned.kept:,}", cleaned.reasons)
     held_out = Table("held out", "selection", "test", title_justify="left")
     for name, splits in task.domains.items():
         held_out.add_row(name, *(f"{splits[s].tokens:,} tokens" for s in ("selection", "test")))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from fitness.data.kinds import Kind
+from fitness.data.kinds import ALONE, Kind
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.methods import LEARN, USES, use_of
@@ -131,7 +131,7 @@ def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
 
 def _read(file: TokenFile, task: Task) -> int:
     """Tokens of held-out data that the model reads; those of a row of their own are truncated."""
-    if file.kind not in ("label", "tags", "comparison"):
+    if file.kind not in ALONE:
         return file.tokens
     return min(file.tokens, file.rows * task.held_out_length)
 

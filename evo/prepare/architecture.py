@@ -2,6 +2,7 @@
 
 from evo.config import SearchConfig, possible
 from evo.prepare.task import Prepared
+from fitness.data.kinds import ALONE
 
 MOST = 0.95  # share of the layers' weights; an adapter on fewer of them gives a warning
 SHOWN = 3  # kinds of modules without an adapter
@@ -11,7 +12,7 @@ def packing_notes(config: SearchConfig, prepared: Prepared) -> list[str]:
     """Note that records are not packed, if the base cannot isolate packed documents."""
     files = [*prepared.task.sources.values()]
     files += [file for splits in prepared.task.domains.values() for file in splits.values()]
-    packed = any(file.kind not in ("text", "label", "tags", "comparison") for file in files)
+    packed = any(file.kind not in ("text", *ALONE) for file in files)
     if prepared.soundness.packs or not (packed or True in possible(config, "isolate_documents")):
         return []
     return [

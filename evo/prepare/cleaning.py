@@ -32,8 +32,7 @@ def dropped_notes(made: Mapping[str, Cleaned]) -> Iterator[str]:
     """Sentences on the documents that cleaning dropped, by source and reason."""
     for name, one in made.items():
         if one.dropped:
-            reasons = ", ".join(f"{why} {count:,}" for why, count in one.dropped.items())
             yield (
                 f"sources.{name}: cleaning dropped {one.read - one.kept:,} of {one.read:,} "
-                f"documents ({reasons})"
+                f"documents ({one.reasons})"
             )

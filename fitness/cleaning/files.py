@@ -33,6 +33,11 @@ class Cleaned:
     def kept(self) -> int:
         return self.read - sum(self.dropped.values())
 
+    @property
+    def reasons(self) -> str:
+        """Documents dropped, by reason: `length 586, language 4`."""
+        return ", ".join(f"{why} {count:,}" for why, count in self.dropped.items())
+
 
 def cleaned(
     sources: Mapping[str, Source],
@@ -67,9 +72,9 @@ def cleaned(
         update |= {"text": "text"} if source.kind == "text" else {}
         found[name] = Cleaned(source.model_copy(update=update), counts["read"], counts["dropped"])
         if not found[name].kept:
-            told = ", ".join(f"{count} {why}" for why, count in counts["dropped"].items())
             raise InputError(
-                f"sources.{name}: cleaning drops all of its {counts['read']} documents ({told}); "
+                f"sources.{name}: cleaning drops all of its {counts['read']} documents "
+                f"({found[name].reasons}); "
                 "loosen `cleaning`, or leave this source out of it"
             )
     return found

@@ -10,6 +10,7 @@ from fitness.suggest import LONGEST_NAME, listed, shortened
 Kind = Literal[
     "text", "completion", "preference", "comparison", "rating", "prompt", "label", "tags", "sample"
 ]
+ALONE: tuple[Kind, ...] = ("label", "tags", "comparison")  # whose records are never packed
 PAIRED: tuple[Kind, ...] = ("preference", "comparison")  # two answers to a prompt
 
 # (columns, description, kind): a record is of the first kind whose columns it has.

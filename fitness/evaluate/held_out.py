@@ -12,7 +12,7 @@ from fitness.data.sources import TokenFile
 from fitness.data.tokens import separator
 from fitness.errors import InputError
 from fitness.evaluate.items import class_items, comparison_items, items, tag_items, text_items
-from fitness.evaluate.labelled import classified, compared, tagged
+from fitness.evaluate.labelled import classified, compared, draws_of, tagged
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import sequences_at_once, token_logps
 from fitness.inference.sampling import generate
@@ -222,17 +222,10 @@ def chosen_likelier(model: "PreTrainedModel", file: TokenFile, length: int) -> l
     """Comparison for each preference: True if the chosen answer is more likely under the model."""
     import torch
 
-    content = file.open()
-    if not isinstance(content, Records):
-        raise TypeError(f"{file.name} holds no preferences")
-    deck = RecordDeck(content, "compare", length)
-    size = max(1, sequences_at_once(model, length) // 2)
     right: list[bool] = []
     with torch.inference_mode():
-        for first in range(0, deck.draws, size):
-            numbers = range(first, min(first + size, deck.draws))
-            pairs = [deck.draw("", number, length).sequences for number in numbers]
-            rows = stacked([pair[side] for side in (0, 1) for pair in pairs])
+        for draws in draws_of(file, "compare", length, sequences_at_once(model, length) // 2):
+            rows = stacked([draw.sequences[side] for side in (0, 1) for draw in draws])
             chosen, rejected = token_logps(model, rows).sum(1).chunk(2)
             right += (chosen > rejected).tolist()
     return right

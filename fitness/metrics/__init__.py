@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from fitness.checks.own import own_check
 from fitness.checks.table import CHECKS, Check
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, PromptSet
+from fitness.data.samples import is_score
 from fitness.errors import InputError
 from fitness.metrics.generated import (
     Array,
@@ -195,7 +195,7 @@ def score(metrics: Iterable[str], prompts: Prompts, outputs: Sequence[str]) -> d
         several = isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.ndim)
         values = list(given) if several else [given]
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            if not is_score(value):
                 raise InputError(
                     f"metric {metric!r}: returned {value!r}, a {type(value).__name__}; it must "
                     "return a finite number, or one for each answer"

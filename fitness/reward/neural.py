@@ -26,13 +26,15 @@ HEAD = Head("reward")
 UNLIMITED = 2**31
 
 
+@cache  # of a folder that every batch of answers names again
 def check(folder: str, where: str) -> None:
     """Raise InputError, beginning with `where`, unless a folder has a reward model."""
     try:
-        config = folders.config_json(folders.locate(folder))
+        found = folders.locate(folder)
+        config = folders.config_json(found)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    names = folders.architectures(Path(folder)) or ["no model"]
+    names = folders.architectures(found) or ["no model"]
     labels = config.get("id2label")
     single = config.get("num_labels") == 1 or (isinstance(labels, dict) and len(labels) == 1)
     if not (names[0].endswith("ForSequenceClassification") and single):

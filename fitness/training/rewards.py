@@ -5,15 +5,14 @@ or `command:PROGRAM ARGUMENT`, called with lists of prompts, references and outp
 number for each output. The first line of a reward's docstring is its entry in the reference.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from fitness.checks.own import own_check
 from fitness.checks.table import CHECKS
+from fitness.data.samples import is_score
 from fitness.errors import InputError
 from fitness.suggest import did_you_mean, listed
 from fitness.text import grams, repeated, share
@@ -107,7 +106,7 @@ def _own(name: str, group: Group) -> list[float]:
     count = len(group.outputs)
     values: list[Any] = list(_checked(own_check(name, "reward"))(group))
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if not is_score(value):
             raise InputError(f"reward {name!r}: gave {value!r}; it must give finite numbers")
     if len(values) != count:
         raise InputError(f"reward {name!r}: gave {len(values)} numbers for {count} answers")
