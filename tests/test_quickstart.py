@@ -12,12 +12,13 @@ import pytest
 from evo import config as configuration
 from evo.prepare.task import Prepared, prepare
 from evo.quickstart.build import SPLITS, TARGET
+from evo.quickstart.texts import KINDS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "evo" / "quickstart"
 CORPUS = FOLDER / "corpus"
 FILES = sorted(CORPUS.rglob("*.jsonl"))
-SOURCES = sorted(path.stem for path in (CORPUS / "sources").iterdir())
+SOURCES = {path.stem: path for path in sorted((CORPUS / "sources").rglob("*.jsonl"))}
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +45,14 @@ def test_it_is_small_enough_to_ship() -> None:
     assert sum(p.stat().st_size for p in files if p.parent.name == "model") <= 4_000_000
 
 
-def test_there_are_six_sources_or_more_beside_little_text_of_the_target() -> None:
-    assert len(SOURCES) >= 6
+def test_there_are_twelve_sources_beside_little_text_of_the_target() -> None:
+    assert len(SOURCES) == 12
     sizes = {
-        name: sum(len(text.encode()) for text in texts(CORPUS / "sources" / f"{name}.jsonl"))
-        for name in SOURCES
+        name: sum(len(text.encode()) for text in texts(path)) for name, path in SOURCES.items()
     }
     assert sizes.pop(TARGET) == pytest.approx(20_000, rel=0.05)
-    assert min(sizes.values()) > 10 * 20_000
+    assert min(sizes.values()) > 20_000
+    assert sum(sizes.values()) > 1_500_000
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORPUS)))
@@ -97,7 +98,8 @@ def test_every_source_has_its_origin_in_the_notice() -> None:
     named = {
         name for line in re.findall(r"corpus: (.+)", notice) for name in re.findall(r"\w+", line)
     }
-    assert set(SOURCES) <= named
+    assert set(SOURCES) <= named | set(KINDS)
+    assert "wordnet" in named
     tasks = {path.name.split(".")[0] for path in (CORPUS / "prompts").iterdir()}
     assert all(re.search(rf"(corpus|prompts): .*\b{task}\b", notice) for task in tasks)
 
@@ -117,7 +119,7 @@ def test_the_spec_loads_and_prepares(prepared: Prepared) -> None:
     config = configuration.load("quickstart")
     assert set(prepared.sizes) == set(SOURCES)
     assert config.budget.tokens > 5 * prepared.sizes[TARGET]  # alone, the target would repeat
-    assert min(size for name, size in prepared.sizes.items() if name != TARGET) > 50_000
+    assert min(size for name, size in prepared.sizes.items() if name != TARGET) > 5_000
     assert prepared.task.model == FOLDER / "model"
     assert 0.4e6 < sum(prepared.sizes.values()) < 2e6
 

@@ -12,7 +12,7 @@ TEMPLATE = HERE / "templates" / "search.yaml"
 EXAMPLE_DATA = (
     ("sources/jargon.jsonl", "sources/jargon.jsonl", 100),
     ("sources/devil.jsonl", "sources/devil.jsonl", 150),
-    ("sources/wordnet.jsonl", "sources/wordnet.jsonl", 500),
+    ("sources/wordnet.jsonl", "sources/wordnet/ideas.jsonl", 500),
     ("held_out/jargon.jsonl", "held_out/jargon.selection.jsonl", 60),
     ("held_out/general.selection.jsonl", "held_out/general.selection.jsonl", 40),
     ("held_out/general.test.jsonl", "held_out/general.test.jsonl", 40),

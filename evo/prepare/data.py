@@ -48,10 +48,11 @@ def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> D
     made: Mapping[str, Cleaned] | None = {}
     if not faults:  # all evaluation texts can be read
         unclean = made = None
+        asked = [one for splits in prompts.values() for one in splits.values()]
         with faults.noted():
-            unclean = pools.left_out_of(config, prompts, Path.cwd())
+            unclean = pools.left_out_of(config, asked)
         with faults.noted():
-            made = cleaning.cleaned_sources(config, prompts)
+            made = cleaning.cleaned_sources(config, asked)
     sources = {} if made is None else _sources(config, folder, head, unclean, made, faults)
     for name, file in sources.items():
         with faults.noted():

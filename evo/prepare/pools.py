@@ -1,27 +1,24 @@
 """Checks of pools of generated samples: contamination, requirements and scores."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from evo.config import SearchConfig
 from evo.config.rounds import WHOLE
+from evo.samples import texts
 from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample, sample_in
 from fitness.data.sources import TokenFile
 from fitness.errors import InputError
-from fitness.evaluation import Split
 from fitness.mixture.thresholds import missing_scores, score_of_field
 from fitness.recipe import Recipe
 from fitness.samples.contamination import contaminated
-from fitness.samples.references import evaluated_texts
 from fitness.suggest import listed
 
 
-def left_out_of(
-    config: SearchConfig, prompts: Mapping[str, Mapping[Split, Prompts]], base: Path
-) -> dict[str, set[str]]:
+def left_out_of(config: SearchConfig, prompts: Iterable[Prompts]) -> dict[str, set[str]]:
     """Ids of the samples that are not trained on, by source; InputError where none is left.
 
     These contain evaluation texts of this search, miss a requirement, or are too many of a prompt.
@@ -31,13 +28,11 @@ def left_out_of(
     pools = {name: source for name, source in config.sources.items() if source.kind == "sample"}
     if not pools:
         return {}
-    halves = (half for domain in config.domains.values() for half in domain.splits().values())
-    asked = (split for splits in prompts.values() for split in splits.values())
-    evaluated = evaluated_texts(halves, asked, base)
+    evaluated = texts.evaluated(config, prompts)
     found = {}
     for name, pool in pools.items():
         try:
-            samples = [sample_in(record, where) for where, record in records(pool, base)]
+            samples = [sample_in(record, where) for where, record in records(pool, Path.cwd())]
         except InputError as error:
             raise InputError(f"sources.{name}: {error}") from error
         dirty = contaminated(samples, evaluated)

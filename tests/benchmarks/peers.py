@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evo.config import load
 from tests.benchmarks import tune_trl
 from tests.evo.driving import LEDGER, command, environment
 from tests.fitness.quickstart import CORPUS, MODEL
 
-SOURCES = ("jargon", "devil", "wordnet", "python", "austen", "licences", "factbook")
 WORKERS, BATCH, LENGTH = 2, 16, 96
 TOKENS = 122_880
 OBJECTIVE = "target/loss"
@@ -29,11 +29,12 @@ RUNGS = ("search.rungs=[0.25]",)
 
 def spec(evaluations: int, tokens: int, seed: int) -> dict[str, Any]:
     """The quickstart without prompts and replicates, which the others have not."""
+    sources = {name: {"path": one.path} for name, one in load("quickstart").sources.items()}
     return {
         "name": "peers",
         "seed": seed,
         "model": {"base": str(MODEL)},
-        "sources": {name: {"path": str(CORPUS / f"sources/{name}.jsonl")} for name in SOURCES},
+        "sources": sources,
         "domains": {"target": held_out("jargon"), "general": held_out("general")},
         "recipe": {
             "batch_size": BATCH,

@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.benchmarks import peers, tune_trl
 from tests.evo import driving
+from tests.fitness.quickstart import CORPUS, corpus_path
 
 UNSEEN = "unseen/loss"
 OBJECTIVE = peers.OBJECTIVE
@@ -33,10 +34,11 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     asked = peers.spec(options.evaluations, options.tokens or 15_360, seed)
     domains = {name: peers.held_out(name, limit=24) for name in ("jargon", "general")}
     names = ("jargon", "devil", "wordnet")
+    sources = {name: {"path": str(CORPUS / corpus_path(f"sources/{name}"))} for name in names}
     return {
         **asked,
         "model": {"base": str(options.model.resolve()), "dtype": "bfloat16"},
-        "sources": {name: asked["sources"][name] for name in names},
+        "sources": sources,
         "domains": with_unseen({"target": domains["jargon"], "general": domains["general"]}),
         "recipe": {
             **asked["recipe"],

@@ -68,7 +68,7 @@ class Individual:
     """One case in a process of its own: its recipe, its data, and three ways to train on them."""
 
     def __init__(self, case: Case) -> None:
-        from tests.fitness.quickstart import small_recipe, token_file, tokens_of
+        from tests.fitness.quickstart import corpus_path, small_recipe, token_file, tokens_of
 
         self.case = case
         self.recipe = small_recipe(**case.recipe)
@@ -76,7 +76,7 @@ class Individual:
         with tempfile.TemporaryDirectory() as cache:
             if case.model == str(small_model()):
                 files = {
-                    name: token_file(f"sources/{name}.jsonl", Path(cache))
+                    name: token_file(corpus_path(f"sources/{name}"), Path(cache))
                     for name in self.recipe.mixture
                 }
                 self.tokens = {name: tokens_of(file) for name, file in files.items()}

@@ -98,6 +98,10 @@ def _space(gene: str, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> 
     return {gene: draw(settings["low"], settings["high"])}
 
 
+def _files(path: Path) -> list[str]:
+    return [str(one) for one in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
+
+
 def train(config: dict[str, Any], *, asked: Mapping[str, Any], files: Mapping[str, Any]) -> None:
     """One trial: interleave, fine-tune, score; reports the seconds of each part."""
     begun, marks = time.time(), [time.perf_counter()]
@@ -117,7 +121,10 @@ def train(config: dict[str, Any], *, asked: Mapping[str, Any], files: Mapping[st
     # As Optuna's FAQ has it: uniform draws become a Dirichlet draw of concentration one.
     raw = {name: -math.log(max(1e-12, config[f"share_{name}"])) for name in sources}
     mixture = interleave_datasets(
-        [load_dataset("json", data_files=one["path"], split="train") for one in sources.values()],
+        [
+            load_dataset("json", data_files=_files(Path(one["path"])), split="train")
+            for one in sources.values()
+        ],
         probabilities=[raw[name] / math.fsum(raw.values()) for name in sources],
         seed=0,
     )

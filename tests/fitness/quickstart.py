@@ -34,6 +34,11 @@ MIXTURE = {"jargon": 0.5, "wordnet": 0.5}
 ASKED = ("seed", "fidelity", "split", "continue_from", "keep_state")
 
 
+def corpus_path(name: str) -> str:
+    """Path below CORPUS of a name, as `sources/jargon`; `sources/wordnet` is a folder."""
+    return name if (CORPUS / name).is_dir() else f"{name}.jsonl"
+
+
 def token_file(path: str, cache: Path, *, limit: int | None = None) -> TokenFile:
     return tokenise(path, Source(path=path, limit=limit), CORPUS, MODEL, cache)
 
@@ -50,7 +55,7 @@ def small_task(cache: Path, **changes: Any) -> Task:
     )
     values: dict[str, Any] = {
         "model": MODEL,
-        "sources": {name: token_file(f"sources/{name}.jsonl", cache) for name in MIXTURE},
+        "sources": {name: token_file(corpus_path(f"sources/{name}"), cache) for name in MIXTURE},
         "domains": {"target": domain},
         "prompt_sets": {"jargon": settings},
         "prompts": {"jargon": {"selection": asked, "test": asked}},

@@ -38,7 +38,7 @@ seed: 2
 model: {{base: quickstart}}
 sources:
   jargon: {{path: {QUICKSTART}/corpus/sources/jargon.jsonl}}
-  wordnet: {{path: {QUICKSTART}/corpus/sources/wordnet.jsonl, limit: 200}}
+  wordnet: {{path: {QUICKSTART}/corpus/sources/wordnet, limit: 200}}
 domains:
   target:
     selection: {{path: {QUICKSTART}/corpus/held_out/jargon.selection.jsonl, limit: 10}}

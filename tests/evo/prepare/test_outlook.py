@@ -29,7 +29,7 @@ name: little
 model: {{base: quickstart}}
 sources:
   jargon: {{path: {CORPUS}/sources/jargon.jsonl}}
-  wordnet: {{path: {CORPUS}/sources/wordnet.jsonl, limit: 200}}
+  wordnet: {{path: {CORPUS}/sources/wordnet, limit: 200}}
 domains:
   target:
     selection: {{path: {CORPUS}/held_out/jargon.selection.jsonl, limit: 20}}

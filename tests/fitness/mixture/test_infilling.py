@@ -66,7 +66,7 @@ def parts_of(tokens: list[int], form: Sentinels) -> list[list[int]]:
 
 
 def test_documents_are_rearranged_and_none_of_them_meets_another_one(tmp_path: Path) -> None:
-    content = np.asarray(token_file("sources/wordnet.jsonl", tmp_path).open())
+    content = np.asarray(token_file("sources/wordnet", tmp_path).open())
     turning = Infilling(SENTINELS, share=0.5, seed=3)
     forms = []
     for number in range(0, 96 * 40, 96):
@@ -150,7 +150,7 @@ def test_a_larger_share_turns_the_same_documents_and_more() -> None:
 
 
 def test_isolated_documents_stay_apart_in_a_window_that_is_turned(tmp_path: Path) -> None:
-    content = token_file("sources/wordnet.jsonl", tmp_path).open()
+    content = token_file("sources/wordnet", tmp_path).open()
     assert isinstance(content, np.ndarray)
     recipe = Recipe(isolate_documents=True, sequence_length=96, infill_share=1)
     turning = Infilling.of(recipe, TOKENIZER, seed=0)
@@ -234,7 +234,7 @@ def test_however_it_is_computed_the_same_documents_are_turned(task: "Task", tmp_
 def test_a_model_that_was_taught_fills_in_better_on_as_many_tokens(
     base: "Base", tmp_path: Path
 ) -> None:
-    content = np.asarray(token_file("sources/wordnet.jsonl", tmp_path).open())
+    content = np.asarray(token_file("sources/wordnet", tmp_path).open())
     learned, held_out = np.split(content.astype(np.int64), [-20_000])
     middles = stacked([*_asked(held_out)][:60])
     steps, losses = 30, []

@@ -7,14 +7,14 @@ from fitness.reward.model import Reward, fitted
 from fitness.reward.need import SHARES, WANTED, curve, known, more
 from fitness.samples.references import texts_of
 from tests.fitness.feedback.people import known as by_id
-from tests.fitness.quickstart import CORPUS
+from tests.fitness.quickstart import CORPUS, corpus_path
 
 LIKED = ("devil", "austen", "wordnet", "python")  # the manner of which is liked best, and so on
 
 
 def _items(count: int) -> list[Item]:
     """Stretches of 20 words, in turns of each source."""
-    texts = {n: list(texts_of(Source(path=f"sources/{n}.jsonl"), CORPUS)) for n in LIKED}
+    texts = {n: list(texts_of(Source(path=corpus_path(f"sources/{n}")), CORPUS)) for n in LIKED}
     said = {name: " ".join(found).split() for name, found in texts.items()}
     stretches = [" ".join(said[LIKED[n % 4]][20 * n : 20 * n + 20]) for n in range(count)]
     return [Item(f"p{n}", (Draft(text),)) for n, text in enumerate(stretches)]
