@@ -22,10 +22,10 @@ def cleaned_sources(config: SearchConfig, prompts: Iterable[Prompts]) -> dict[st
 
 
 def dropped_notes(made: Mapping[str, Cleaned]) -> Iterator[str]:
-    """Sentences on the documents that cleaning dropped, by source and reason."""
-    for name, one in made.items():
-        if one.dropped:
-            yield (
-                f"sources.{name}: cleaning dropped {one.read - one.kept:,} of {one.read:,} "
-                f"documents ({one.reasons})"
-            )
+    """One sentence on the documents that cleaning dropped, by source and reason, if any."""
+    less = {name: one for name, one in made.items() if one.dropped}
+    if less:
+        read = sum(one.read for one in made.values())
+        dropped = sum(one.read - one.kept for one in less.values())
+        listed = "; ".join(f"of {name} {one.reasons}" for name, one in less.items())
+        yield f"cleaning dropped {dropped:,} of {read:,} documents: {listed}"
