@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fitness.metrics.classes import weighted_f1
 from fitness.metrics.comparisons import losses, right
 from fitness.metrics.generated import Array, jackknife
 from fitness.metrics.spans import OF_SPANS, Tagged, right_words, span_counts
@@ -115,10 +116,7 @@ def _f1(confusion: Array) -> float:
 
 
 def _f1_weighted(confusion: Array) -> float:
-    texts = confusion.sum(axis=1)
-    both = confusion.sum(axis=0) + texts
-    scores = np.divide(2 * np.diag(confusion), both, out=np.zeros(len(both)), where=both > 0)
-    return float(scores @ texts / max(1.0, texts.sum()))
+    return weighted_f1(np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
 
 
 def _macro(right: Array, whole: Array, confusion: Array) -> float:

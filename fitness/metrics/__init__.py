@@ -104,10 +104,17 @@ _HELD_OUT = (
         f"harmonic mean of precision and recall, {MACRO}; of tags, of all spans",
     ),
     Measurement(
-        "f1_micro", "share", "maximize", "F1 over all texts with a class, which is their accuracy"
+        "f1_micro",
+        "share",
+        "maximize",
+        "F1 over all texts with a class, which is their accuracy; of tags, `f1`",
     ),
     Measurement(
-        "f1_weighted", "share", "maximize", "mean F1 of the classes, weighted by their texts"
+        "f1_weighted",
+        "share",
+        "maximize",
+        "mean F1 of the classes, weighted by their texts; of tags, of the types of spans, weighted "
+        "by their spans",
     ),
     Measurement(
         "calibration",
@@ -122,7 +129,7 @@ HELD_OUT: Mapping[Kind, tuple[str, ...]] = {
     "completion": ("loss", "perplexity"),
     "preference": ("loss", "perplexity", "accuracy"),
     "label": ("loss", "accuracy", "precision", "recall", "f1", "f1_micro", "f1_weighted"),
-    "tags": ("loss", "accuracy", "precision", "recall", "f1"),
+    "tags": ("loss", "accuracy", "precision", "recall", "f1", "f1_micro", "f1_weighted"),
     "comparison": ("loss", "accuracy", "calibration"),
 }
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fitness.metrics.generated import Array
+
 
 def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """Loss in nats, accuracy, precision, recall and F1 of logits, (n, classes); `wanted` is (n,).
@@ -26,6 +28,16 @@ def class_scores(wanted: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     scores |= {"precision": precision, "recall": recall, "f1": f1}
     scores |= {"f1_micro": scores["accuracy"], "f1_weighted": weighted[2]}
     return {name: float(value) for name, value in scores.items()}
+
+
+def weighted_f1(right: Array, predicted: Array, there: Array) -> float:
+    """Mean F1 of classes, (classes,), weighted by how many of each there are; 0 if there are none.
+
+    The arguments count what is right, predicted and there, of texts or of spans.
+    """
+    both = predicted + there
+    scores = np.divide(2 * right, both, out=np.zeros(len(both)), where=both > 0)
+    return float(scores @ there / max(1.0, there.sum()))
 
 
 def confusion(wanted: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Scores of a tagger: loss and accuracy of words; precision, recall and F1 of spans of words.
 
 Spans are those of conlleval, which the package seqeval follows in its default mode: an I- that does
-not continue a span of its own type begins one. The scores count the spans of all types together.
+not continue a span of its own type begins one. The scores count the spans of all types together,
+but for `f1_weighted`, the mean F1 of the types, weighted by the spans there are of each.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fitness.metrics.classes import weighted_f1
 from fitness.metrics.generated import Array
 from fitness.text import share
 
@@ -37,33 +39,48 @@ def spans(tags: Sequence[str]) -> set[Span]:
 
 
 def span_counts(sentences: Sequence[Tagged]) -> Array:
-    """Spans that are right, predicted, and there, by sentence, (sentences, 3)."""
-    counts = []
-    for one in sentences:
-        wanted, predicted = spans(one.wanted), spans(one.predicted)
-        counts.append([len(wanted & predicted), len(predicted), len(wanted)])
-    return np.array(counts, float).reshape(-1, 3)
+    """Spans that are right, predicted, and there, by sentence and type, (sentences, types, 3)."""
+    pairs = [(spans(one.wanted), spans(one.predicted)) for one in sentences]
+    found = sorted({kind for pair in pairs for kind, _, _ in pair[0] | pair[1]})
+    place = {kind: number for number, kind in enumerate(found)}
+    counts = np.zeros((len(pairs), len(place), 3))
+    for own, (wanted, predicted) in zip(counts, pairs, strict=True):
+        for column, some in enumerate((wanted & predicted, predicted, wanted)):
+            for kind, _, _ in some:
+                own[place[kind], column] += 1
+    return counts
 
 
 def precision(counts: Array) -> float:
-    """Share of the predicted spans that are right; 0 if none is predicted."""
-    right, predicted, _ = counts.tolist()
+    """Share of the predicted spans, (types, 3), that are right; 0 if none is predicted."""
+    right, predicted, _ = counts.sum(axis=0).tolist()
     return share(right, predicted)
 
 
 def recall(counts: Array) -> float:
     """Share of the spans there are that are predicted; 0 if there are none."""
-    right, _, there = counts.tolist()
+    right, _, there = counts.sum(axis=0).tolist()
     return share(right, there)
 
 
 def f1(counts: Array) -> float:
     """Harmonic mean of precision and recall; 0 if there are no spans."""
-    right, predicted, there = counts.tolist()
+    right, predicted, there = counts.sum(axis=0).tolist()
     return share(2 * right, predicted + there)
 
 
-OF_SPANS = {"precision": precision, "recall": recall, "f1": f1}
+def f1_weighted(counts: Array) -> float:
+    """Mean F1 of the types, weighted by the spans there are of each; 0 if there are none."""
+    return weighted_f1(*counts.T)
+
+
+OF_SPANS = {
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "f1_micro": f1,
+    "f1_weighted": f1_weighted,
+}
 
 
 def tag_scores(sentences: Sequence[Tagged]) -> dict[str, float]:

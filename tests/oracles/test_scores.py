@@ -129,5 +129,24 @@ def test_spans_are_scored_as_seqeval_does(
     assert {name: found[name] for name in scores} == pytest.approx(scores)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "predicted", "micro", "weighted"),
+    [  # as seqeval 1.2.2 gives them: f1_score(wanted, predicted, average=...)
+        ([["B-A", "O", "B-A", "O", "B-B"], PERSON],
+         [["B-A", "O", "B-A", "O", "O"], ["B-PER", "O", "B-A"]], 0.5, 0.4),
+        ([["B-A"], ["O", "B-A"]], [["B-B"], ["O", "B-A"]], 0.5, 2 / 3),  # B is not there
+        ([["O", "O"]], [["B-A", "O"]], 0, 0),
+        ([["O", "O"]], [["O", "O"]], 0, 0),
+    ],
+)  # fmt: skip
+def test_micro_and_weighted_f1_are_those_of_seqeval(
+    wanted: list[list[str]], predicted: list[list[str]], micro: float, weighted: float
+) -> None:
+    pairs = zip(wanted, predicted, strict=True)
+    found = tag_scores([Tagged(np.zeros(len(one)), one, other) for one, other in pairs])
+    assert found["f1"] == found["f1_micro"] == pytest.approx(micro)
+    assert found["f1_weighted"] == pytest.approx(weighted)
+
+
 def test_spans_are_those_of_seqevals_example() -> None:
     assert spans(["B-PER", "I-PER", "O", "B-LOC"]) == {("PER", 0, 2), ("LOC", 3, 4)}
