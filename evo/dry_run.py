@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo.config import SearchConfig, aggregates
+from evo.config.genomes import tokens_of, train_shares
 from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook, workers_here
@@ -55,7 +56,7 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
             name, *(f"{len(prompts[s].prompts):,} prompts" for s in ("selection", "test"))
         )
     lines = [f"{config.name}: the spec is sound; nothing was trained and nothing written"]
-    compared = _fine_tunes(config) - config.budget.evaluations
+    compared = config.comparison.seeds * (len(config.baselines) + 1)
     lines.append(
         f"{config.budget.evaluations} evaluations by {config.search.strategy}, population "
         f"{config.search.population}, {_schedule(config.search)}; then "
@@ -89,8 +90,9 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
 
 
 def _fine_tunes(config: SearchConfig) -> int:
-    """Fine-tunes of a search with its closing comparison."""
-    return config.budget.evaluations + config.comparison.seeds * (len(config.baselines) + 1)
+    """Fine-tunes of a search with its closing comparison, each of the longest that may be."""
+    searched = math.ceil(config.budget.evaluations / train_shares(config)[1])
+    return searched + config.comparison.seeds * (len(config.baselines) + 1)
 
 
 def _cost(config: SearchConfig, task: Task, estimate: Estimate | None) -> list[str]:
@@ -100,7 +102,7 @@ def _cost(config: SearchConfig, task: Task, estimate: Estimate | None) -> list[s
     size = folders.parameters(task.model)
     bases = 1 + config.comparison.seeds  # the untouched base is scored on both splits
     return [
-        f"model of {size / 1e6:.2f} million weights; {config.budget.tokens:,} tokens a "
+        f"model of {size / 1e6:.2f} million weights; {tokens_of(config)} tokens a "
         f"fine-tune, in {config.recipe.get('precision', Recipe().precision)}",
         _work(estimate, _fine_tunes(config), bases, workers_here(config)),
     ]

@@ -18,7 +18,7 @@ PLACEHOLDERS = {
     "seed": "seed of the evaluation",
     "fidelity": "share of the token budget; 0 asks for the untouched base",
     "split": "selection or test",
-    "budget_tokens": "tokens of a full fine-tune",
+    "budget_tokens": "tokens of a full fine-tune, those of {data} where it is written",
     "individual": "number of the individual",
 }
 

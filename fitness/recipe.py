@@ -244,6 +244,16 @@ class _Settings(BaseModel):
         Field(ge=2, description="Tokens per training sequence."),
         Applies(draws=True, trl=True, bucket="shared"),
     ] = 96
+    train_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of `budget.tokens` that this individual trains on, under a schedule "
+            "that ends there; it counts as that share of a fine-tune.",
+        ),
+        Applies(draws=True, trl=True, bucket="shared"),
+    ] = 1.0
     infill_share: Annotated[
         float,
         Field(

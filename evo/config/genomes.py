@@ -139,6 +139,20 @@ def largest(config: SearchConfig, field: str) -> float:
     return bounds(config, field)[1]
 
 
+def train_shares(config: SearchConfig) -> tuple[float, float]:
+    """Smallest and largest share of `budget.tokens` that an individual trains on.
+
+    1 where evomix does not draw the data: such a field is the evaluator's own.
+    """
+    return bounds(config, "train_share") if config.form.mixes else (1.0, 1.0)
+
+
+def tokens_of(config: SearchConfig) -> str:
+    """Tokens of a fine-tune in words: `60,000`, or `12,000 to 60,000`."""
+    low, high = (f"{round(config.budget.tokens * share):,}" for share in train_shares(config))
+    return low if low == high else f"{low} to {high}"
+
+
 def possible(config: SearchConfig, field: str) -> list[Any]:
     """Values of a categorical or fixed field of the builtin recipe in this search."""
     gene = config.genome.get(field)

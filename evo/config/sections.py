@@ -242,11 +242,12 @@ class Budget(Section):
     evaluations: int = Field(
         ge=1,
         description="Fine-tunes in the search, including failed ones and the baselines; one that "
-        "pauses at a rung counts as its share of the tokens.",
+        "pauses at a rung, or trains on a `train_share`, counts as its share of the tokens.",
     )
     tokens: int = Field(
         ge=0,
-        description="Training tokens of each fine-tune, met exactly; 0 where `parts` are merged.",
+        description="Training tokens of each fine-tune, or of one whose `train_share` is 1, met "
+        "exactly; 0 where `parts` are merged.",
     )
     epochs: Passes | dict[Name, Passes] | None = Field(
         default=None,

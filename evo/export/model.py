@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from evo import config as configuration
 from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
+from evo.config.genomes import tokens_of
 from evo.config.starter import QUICKSTART_FOLDER
 from evo.export.effort import effort_of
 from evo.history import best
@@ -264,7 +265,7 @@ def _card(
         ),
         tried=f"merges of parts, each a fine-tune of {name}"
         if config.parts
-        else f"fine-tunes of {name}, {config.budget.tokens:,} tokens each",
+        else f"fine-tunes of {name}, {tokens_of(config)} tokens each",
         lineage=_lineage(data),
         data="\n".join(
             f"| {source} | {share:.3f} | {data['epochs'].get(source, 0):.2f} |"

@@ -348,7 +348,7 @@ def _cold(rows: pd.DataFrame) -> list[str]:
     cold: pd.Series = rows.loc[[COLD]].iloc[0]
     told = (
         f"{_value(cold)} from scratch on "
-        f"{number_of(cold['tokens'])} tokens, as many as its whole lineage took"
+        f"{number_of(cold['tokens'])} tokens, no fewer than its whole lineage took"
     )
     if cold["margin"] != cold["margin"]:
         return ["No comparison with the winner's recipe from scratch: every seed of it failed."]

@@ -15,6 +15,7 @@ from evo.config.genomes import (
     mixed_sources,
     warm_starts,
 )
+from evo.planning.lineages import train_share
 from fitness.cost import Cost
 from fitness.errors import InputError
 from fitness.models.heads import NEW_HEAD
@@ -122,7 +123,9 @@ def spendable(config: SearchConfig) -> float:
 def spent_on_experts(config: SearchConfig) -> float:
     """Budget that the experts take, in full fine-tunes."""
     simulates = isinstance(config.search.simulate, int)
-    return SHARE * len(mixed_sources(config)) if simulates else 0.0
+    if not simulates:
+        return 0.0
+    return SHARE * len(mixed_sources(config)) * train_share(config, default_genome(config))
 
 
 def is_expert(individual: Individual) -> bool:

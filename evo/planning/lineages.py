@@ -48,7 +48,15 @@ def from_fact(fact: Mapping[str, Any]) -> Individual:
 
 def portion(config: SearchConfig, individual: Individual) -> float:
     """Share of the token budget that an individual's full fine-tune takes."""
-    return config.budget.inherit_share if origins_of(config, individual) else FULL
+    inherited = config.budget.inherit_share if origins_of(config, individual) else FULL
+    return inherited * train_share(config, individual.genome)
+
+
+def train_share(config: SearchConfig, genome: Mapping[str, Any]) -> float:
+    """Share of the token budget that a genome's fine-tune from scratch takes."""
+    if not config.form.mixes:
+        return FULL
+    return float({**config.recipe, **genome}.get("train_share", FULL))
 
 
 @dataclass(frozen=True, slots=True)

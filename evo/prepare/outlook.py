@@ -11,7 +11,7 @@ from typing import Any
 
 from evo.cluster.machine import available_cpus, fitting, logical_cpus
 from evo.config import SearchConfig, possible
-from evo.config.genomes import mixed_sources
+from evo.config.genomes import mixed_sources, train_shares
 from evo.config.resolve import fitting_population
 from evo.config.sections import Search
 from evo.planning import experts
@@ -38,7 +38,7 @@ DRIVERS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of NVIDIA's and AMD's GPUs
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The work of one evaluation of the default recipe, in floating-point operations."""
+    """The work of the longest evaluation of the default recipe, in floating-point operations."""
 
     training: float
     scoring: float
@@ -149,11 +149,14 @@ def slow_bfloat16(config: SearchConfig, cost: float) -> str:
 
 
 def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
-    """Epochs of each source per fine-tune: at its share (by default uniform), and if alone."""
+    """Epochs of each source per fine-tune: at its share (by default uniform), and if alone.
+
+    Of the longest fine-tune, where individuals train on different shares of the tokens.
+    """
     given: Any = config.recipe.get("mixture") or {}
     found = {}
     for name, file in task.sources.items():
-        alone = config.budget.tokens / max(1, epoch_tokens(config, file))
+        alone = train_shares(config)[1] * config.budget.tokens / max(1, epoch_tokens(config, file))
         share = float(given.get(name, 0.0)) if given else 1 / len(task.sources)
         found[name] = (share * alone, alone)
     return found
@@ -197,7 +200,7 @@ def rounds(config: SearchConfig) -> bool:
 
 
 def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | None:
-    """Estimate of the work of the default recipe at the full budget."""
+    """Estimate of the work of the default recipe at the largest share of the budget."""
     if task.model is None or not task.form.reads_recipe:
         return None
     cost = cost_of(task)
@@ -207,7 +210,7 @@ def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | N
     rate = CPU_FLOPS * resources.cpus * resources.processes if known else math.nan
     if known and "bfloat16" in (config.model.dtype, config.recipe.get("precision")):
         rate /= max(1.0, bfloat16)
-    return Estimate(cost(config.recipe, 1.0) - scoring, scoring, rate)
+    return Estimate(cost(config.recipe, train_shares(config)[1]) - scoring, scoring, rate)
 
 
 def _population(config: SearchConfig) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from evo.config import SearchConfig, decode, default_genome, largest
-from evo.config.genomes import mixed_sources
+from evo.config.genomes import mixed_sources, train_shares, warm_starts
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.mixture.decks import deck_of
@@ -29,7 +29,7 @@ def epoch_tokens(config: SearchConfig, file: TokenFile) -> int:
 def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int:
     """Training tokens of a fine-tune: `budget.tokens`, or fewer if `budget.epochs` ends it earlier.
 
-    At least one step of the largest batch.
+    At least one step of the largest batch for the individual that trains on the smallest share.
     """
     budget = config.budget
     if budget.epochs is None or not sources:
@@ -39,8 +39,9 @@ def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int
     if not wanted:  # of sources that rounds add, before there are any
         return budget.tokens
     passes = sum(times * epoch_tokens(config, sources[name]) for name, times in wanted.items())
-    step = int(largest(config, "batch_size") * largest(config, "sequence_length"))
-    return min(budget.tokens, max(step, math.ceil(passes)))
+    least = train_shares(config)[0] * (budget.inherit_share if warm_starts(config) else 1.0)
+    step = largest(config, "batch_size") * largest(config, "sequence_length") / least
+    return min(budget.tokens, math.ceil(max(step, passes)))
 
 
 def with_budget(config: SearchConfig, task: Task) -> SearchConfig:

@@ -85,7 +85,7 @@ def summary(facts: history.Facts) -> "RenderableType":
         for name in names:
             table.add_column(Text(name), justify="right", no_wrap=True, min_width=9)
         table.add_column(Text("margin"), justify="right", no_wrap=True)
-        if closing["inherited"]:
+        if closing["with_tokens"]:
             table.add_column(Text("tokens"), justify="right", no_wrap=True)
         for row in closing["rows"]:
             cells = [row["cells"].get(name, {}) for name in names]
@@ -94,12 +94,12 @@ def summary(facts: history.Facts) -> "RenderableType":
                 Text(row["contender"] + failed),
                 *(Text(cell.get("value", "-")) for cell in cells),
                 Text(cells[0].get("margin", "")),
-                *([Text(row["tokens"])] if closing["inherited"] else []),
+                *([Text(row["tokens"])] if closing["with_tokens"] else []),
                 style="bold" if row["contender"] == WINNER else "",
             )
         seeds = max(row["seeds"] for row in closing["rows"])
         note = _note(closing, names, seeds)
-        if closing["inherited"]:
+        if closing["with_tokens"]:
             note += " Tokens: trained on, including those of all its ancestors' weights."
         parts += [table, Text(note, "dim"), Text()]
     found = recipe(view)

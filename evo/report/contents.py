@@ -98,8 +98,9 @@ def comparison_table(facts: history.Facts) -> dict[str, Any] | None:
         name: f"{row['items']:,} {row['unit']}s" if row["items"] else ""
         for name, row in first.iterrows()
     }
-    inherited = COLD in set(closing["contender"])  # else all train on equally many tokens
-    told = {"base": BASE, "winner": WINNER, "inherited": inherited, "items": items}
+    trained = closing[closing["contender"] != BASE].set_index("contender")["tokens"]
+    with_tokens = COLD in trained.index or trained.nunique() > 1  # else all train on equally many
+    told = {"base": BASE, "winner": WINNER, "with_tokens": with_tokens, "items": items}
     return {"measurements": names, "rows": rows, **told}
 
 

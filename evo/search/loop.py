@@ -14,7 +14,7 @@ from evo.config import SearchConfig, baselines, decode, known_genomes, space, wa
 from evo.config.composition import composed_parts
 from evo.planning import schedule
 from evo.planning.experts import experts, first_fidelity, is_expert, spendable
-from evo.planning.lineages import portion
+from evo.planning.lineages import portion, train_share
 from evo.planning.schedule import Breed, Learn
 from evo.planning.spending import continued_from
 from evo.record.artifacts import Artifacts
@@ -29,6 +29,8 @@ from population.guides import Guide
 from population.individual import ANCHOR, KNOWN, Individual
 from population.strategies import make
 from population.strategies.surrogate import Surrogate
+
+LONGER = 1 + 1e-6  # least fidelity of the winner's recipe from scratch: above 1 it has no parents
 
 
 def evolve(
@@ -147,12 +149,14 @@ def compare(
     them, and with all of them unfiltered, on as many tokens.
 
     A winner that started from its parents' weights is also compared with its own recipe from
-    scratch, on as many tokens as its whole lineage was trained on.
+    scratch, on as many tokens as its whole lineage was trained on, or all of its own if that is
+    more.
     """
     contenders = [(decisions.individual(0), 0.0)]
     contenders += [(individual, 1.0) for individual in [*decisions.baselines(), winner]]
     if requests.lineages.of(winner).parents:
-        contenders.append((winner, requests.lineages.tokens(winner) / config.budget.tokens))
+        own = config.budget.tokens * train_share(config, winner.genome)
+        contenders.append((winner, max(LONGER, requests.lineages.tokens(winner) / own)))
     contenders += [(control, 1.0) for control in decisions.controls(winner)]
     seeds = range(config.seed + 1, config.seed + 1 + config.comparison.seeds)
     jobs = [Job(i, seed, fidelity, "test") for seed in seeds for i, fidelity in contenders]
@@ -163,5 +167,6 @@ def virtual_duration(config: SearchConfig, cost: Cost, job: Job) -> float:
     """Duration of a job on the virtual clock, in the unit of `cost`: scoring and training."""
     recipe = decode(config, job.individual.genome)
     begin = continued_from(config, job.seed, job.fidelity, job.split)
-    trained = cost(recipe, begin) - cost(recipe, 0.0) if begin else 0.0
-    return cost(recipe, job.fidelity * portion(config, job.individual)) - trained
+    whole = portion(config, job.individual)
+    trained = cost(recipe, begin * whole) - cost(recipe, 0.0) if begin else 0.0
+    return cost(recipe, job.fidelity * whole) - trained

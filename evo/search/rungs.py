@@ -6,6 +6,7 @@ the results so far.
 """
 
 from evo.config import SearchConfig
+from evo.config.genomes import train_shares
 from evo.planning import spending
 from evo.planning.lineages import portion
 from evo.record.artifacts import Artifacts
@@ -83,7 +84,8 @@ class Rungs:
     def _tidy(self, rung: float) -> None:
         """Delete states that cannot be promoted, whatever the results of the rung yet to come."""
         here = self._scored[rung]
-        ahead = (self._config.budget.evaluations - self._spent) / self._ladder[0]
+        least = self._ladder[0] * train_shares(self._config)[0]
+        ahead = (self._config.budget.evaluations - self._spent) / least
         reach = within_reach(list(here.values()), len(here) + int(ahead) + 1, share=self._share)
         for individual in here.keys() - reach:
             if (individual, rung) not in self._left:

@@ -172,7 +172,7 @@ class Builtin:
         return Mixing(
             recipe.mixture,
             self._decks(recipe, spec.seed),
-            budget_tokens=budget_of(task, spec),
+            budget_tokens=budget_of(task, spec, recipe),
             sequence_length=recipe.sequence_length,
             seed=spec.seed,
             seen=spec.seen,
@@ -334,12 +334,12 @@ class Builtin:
             details["samples_kept"] = chosen
         if stop is not None:
             details["best_step"], details["steps"] = stop.best_step, steps
-            whole = budget_of(task, spec)
             details["held_out_curve"] = [
-                [whole * n // steps, task.stop_sign * loss] for n, loss in stop.checks
+                [mixing.budget_tokens * n // steps, task.stop_sign * loss]
+                for n, loss in stop.checks
             ]
         if spec.continue_from:  # 0 if the saved state was gone, so that training began anew
-            details["continued_from"] = begin.tokens / task.budget_tokens
+            details["continued_from"] = begin.tokens / mixing.budget_tokens
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
@@ -375,10 +375,10 @@ def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
     }
 
 
-def budget_of(task: Task, spec: EvaluationSpec) -> int:
+def budget_of(task: Task, spec: EvaluationSpec, recipe: Recipe) -> int:
     """Training tokens of the whole fine-tune of which the spec requests all or the first part."""
     share = task.inherit_share if spec.parents else max(1.0, spec.fidelity)
-    return round(task.budget_tokens * share)
+    return round(task.budget_tokens * recipe.train_share * share)
 
 
 def _keep_weights(model: "PreTrainedModel", task: Task, spec: EvaluationSpec) -> None:

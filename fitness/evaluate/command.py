@@ -133,9 +133,15 @@ def _placed(task: Task, command: Command, spec: EvaluationSpec, folder: Path) ->
         "seed": str(spec.seed),
         "fidelity": str(spec.fidelity),
         "split": spec.split,
-        "budget_tokens": str(task.budget_tokens),
+        "budget_tokens": str(_budget(task, spec)),
         "individual": str(spec.individual),
     }
+
+
+def _budget(task: Task, spec: EvaluationSpec) -> int:
+    """Tokens of the individual's full fine-tune: of the data, if evomix draws it."""
+    share = spec.recipe.get("train_share", 1.0) if task.form.mixes else 1.0
+    return round(task.budget_tokens * share)
 
 
 def _ask(task: Task, spec: EvaluationSpec, values: Mapping[str, str]) -> None:
@@ -144,7 +150,7 @@ def _ask(task: Task, spec: EvaluationSpec, values: Mapping[str, str]) -> None:
         "seed": spec.seed,
         "fidelity": spec.fidelity,
         "split": spec.split,
-        "budget_tokens": task.budget_tokens,
+        "budget_tokens": _budget(task, spec),
         "individual": spec.individual,
         **{name: values[name] or None for name in ("model", "data", "measurements")},
     }

@@ -65,7 +65,7 @@ def mixing_of(task: Task, recipe: Recipe, *, seed: int) -> Mixing:
             name: Windows(_text(file), length, infilling=turning)
             for name, file in task.sources.items()
         },
-        budget_tokens=task.budget_tokens,
+        budget_tokens=round(task.budget_tokens * recipe.train_share),
         sequence_length=recipe.sequence_length,
         seed=seed,
     )

@@ -13,7 +13,14 @@ from evo.config.checks.genomes import Problems
 from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem, nearest, unknown
-from evo.config.genomes import Constraint, baseline_names, largest, possible, warm_starts
+from evo.config.genomes import (
+    Constraint,
+    baseline_names,
+    largest,
+    possible,
+    train_shares,
+    warm_starts,
+)
 from evo.config.rounds import ADDED, GENERATED, JUDGED, PAIRS
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
@@ -320,8 +327,9 @@ def _inheritance(config: SearchConfig) -> Problems:
         message = "no warm start from a DoRA adapter; take lora or none, or `start` at scratch"
         yield Problem((section, "adapter"), message)
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
-    tokens = round(config.budget.tokens * config.budget.inherit_share)
-    if config.budget.tokens >= batch * length > tokens:
+    scratch = round(config.budget.tokens * train_shares(config)[0])
+    tokens = round(config.budget.tokens * train_shares(config)[0] * config.budget.inherit_share)
+    if scratch >= batch * length > tokens:
         yield Problem(
             ("budget", "inherit_share"),
             f"{tokens} tokens of a child are less than one step of the largest batch, {batch:g} "
@@ -339,6 +347,15 @@ def _steps(config: SearchConfig) -> Problems:
             ("budget", "tokens"),
             f"{config.budget.tokens} tokens are less than one step of the largest batch, "
             f"{batch:g} sequences of {length:g}; raise it to at least {batch * length:g}",
+        )
+        return
+    tokens = round(config.budget.tokens * train_shares(config)[0])
+    if tokens < batch * length:
+        section = "genome" if "train_share" in config.genome else "recipe"
+        yield Problem(
+            (section, "train_share"),
+            f"{tokens} tokens are less than one step of the largest batch, {batch:g} sequences of "
+            f"{length:g}; raise it to at least {batch * length / config.budget.tokens:.3g}",
         )
 
 

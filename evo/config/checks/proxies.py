@@ -2,7 +2,7 @@
 
 from evo.config.checks.genomes import Problems
 from evo.config.file import Key, Problem
-from evo.config.genomes import baseline_names, largest, mixed_sources
+from evo.config.genomes import baseline_names, largest, mixed_sources, train_shares
 from evo.config.sections import SearchConfig
 from population.space import Simplex
 from population.strategies import GUIDABLE, STRATEGIES, least_population
@@ -57,8 +57,10 @@ def steps(config: SearchConfig) -> Problems:
     if not config.form.reads_recipe or config.parts:
         return
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
+    share = train_shares(config)[0]
     for index, proxy in enumerate(config.model.proxies):
-        if proxy.tokens is not None and proxy.tokens < batch * length:
-            message = f"{proxy.tokens} tokens are less than one step of the largest batch, "
-            message += f"{batch:g} sequences of {length:g}; raise it to at least {batch * length:g}"
+        tokens = proxy.tokens and round(proxy.tokens * share)
+        if tokens is not None and tokens < batch * length:
+            message = f"{tokens} tokens are less than one step of the largest batch, {batch:g} "
+            message += f"sequences of {length:g}; raise it to at least {batch * length / share:g}"
             yield Problem((*PROXIES, index, "tokens"), message)

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from evo import history
 from evo.history.comparison import COLD, WINNER
 from evo.history.tables import BASE, FULL, UNTOUCHED
+from evo.planning.lineages import from_fact, portion
 from evo.record.facts import cost as spent
 from evo.record.facts import details
 from evo.report.figures.style import (
@@ -227,7 +228,12 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
     objective = next(iter(view.objectives))
     if not objective.endswith("/loss"):
         return []
-    budget = history.spec(view.facts).budget.tokens
+    config = history.spec(view.facts)
+    budgets = {
+        f["id"]: config.budget.tokens * portion(config, from_fact(f))
+        for f in view.facts
+        if f["fact"] == "individual"
+    }
     base: list[tuple[float, float]] = []
     points: dict[int, list[tuple[float, float]]] = {}
     for f in view.facts:
@@ -238,8 +244,8 @@ def _held_out(chart: go.Figure, view: View, individuals: Sequence[int | None]) -
         elif f["individual"] in individuals:
             own = points.setdefault(f["individual"], [])
             own += [(tokens, loss) for tokens, loss in details(f).get("held_out_curve", ())]
-            tokens = spent(f).get("tokens") or budget * f["fidelity"]
-            own.append((max(tokens, budget * f["fidelity"]), f["measurements"][objective]))
+            whole = budgets[f["individual"]] * f["fidelity"]
+            own.append((max(spent(f).get("tokens") or 0.0, whole), f["measurements"][objective]))
     values: list[float] = []
     for id, own in points.items():
         leads = id == view.leader

@@ -340,7 +340,7 @@ def test_a_winner_that_inherited_is_held_against_its_recipe_on_as_many_tokens(
     assert any(line.startswith(note) and "960 tokens" in line for line in told.notes)
     table = comparison_table(facts)
     assert table is not None
-    assert table["inherited"]
+    assert table["with_tokens"]
     assert [row["tokens"] for row in table["rows"]] == ["960", "0", "960"]
     text = page(facts)
     assert "Warm starts" in text

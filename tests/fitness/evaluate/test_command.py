@@ -390,3 +390,17 @@ def test_a_command_may_ask_for_the_mixture(run: Run, task: Task, form: str) -> N
         recipe={"mixture": MIXTURE, "sequence_length": 48, "depth": 3},
     )
     assert evaluation.measurements == {"rows": 12.0, "jargon": 6.0}, evaluation.message
+
+
+@pytest.mark.parametrize(("data", "tokens"), [("jsonl", 288), (None, 576)])
+def test_a_share_of_the_tokens_is_that_of_the_mixture(
+    run: Run, task: Task, data: str | None, tokens: int
+) -> None:
+    """Without a mixture the field is the command's own, as any other."""
+    evaluation = run(
+        "write({'tokens': int(os.environ['EVOMIX_BUDGET_TOKENS'])})",
+        task=task,
+        data=data,
+        recipe={"mixture": MIXTURE, "sequence_length": 48, "train_share": 0.5},
+    )
+    assert evaluation.measurements == {"tokens": tokens}, evaluation.message
