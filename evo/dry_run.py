@@ -10,6 +10,7 @@ from evo.config.genomes import tokens_of, train_shares
 from evo.config.sections import Search
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook, workers_here
+from evo.prepare.passes import learned_tokens
 from evo.prepare.task import prepare
 from evo.proxies.loop import prepared as prepared_proxies
 from evo.reuse.earlier import read_for
@@ -40,10 +41,16 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     prepared = prepare(config)
     seen = outlook(config, prepared)
     task, config = prepared.task, seen.config
-    data = Table("source", "documents", "tokens", "epochs", "if alone", title_justify="left")
+    records = any(file.kind != "text" for file in task.sources.values())
+    data = Table("source", "documents", "tokens", title_justify="left")
+    for column in (*(["learned"] if records else []), "epochs", "if alone"):
+        data.add_column(column)
     for name, (often, alone) in epochs(config, task).items():
         file = task.sources[name]
-        sizes = f"{file.documents:,}", f"{file.tokens:,}"
+        sizes = [f"{file.documents:,}", f"{file.tokens:,}"]
+        if records:
+            learned = learned_tokens(config, file)
+            sizes.append("-" if learned is None else f"{learned:,}")
         data.add_row(name, *sizes, f"{often:,.1f}", f"{alone:,.1f}")
     dropping = Table("cleaned", "documents", "kept", "dropped", title_justify="left")
     for name, cleaned in prepared.cleaned.items():

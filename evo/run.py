@@ -222,7 +222,8 @@ def _settled_as(begun: SearchConfig, config: SearchConfig) -> SearchConfig:
         recipe = {**recipe, "precision": begun.recipe.get("precision", AUTO)}
     search = config.search.model_copy(update=settled)
     budget = config.budget
-    if budget.epochs is not None and budget.epochs == begun.budget.epochs:
+    same = ("epochs", "learned_tokens")
+    if budget.by_data and all(getattr(budget, n) == getattr(begun.budget, n) for n in same):
         budget = budget.model_copy(update={"tokens": begun.budget.tokens})
     return config.model_copy(update={"search": search, "recipe": recipe, "budget": budget})
 

@@ -43,6 +43,7 @@ USES: Mapping[str, Use] = {
     "classify": Use("class", "fitness.training.classification:loss"),
     "tag": Use("tagged", "fitness.training.tagging:loss", by_token=True),
 }
+BY_TOKEN = (LEARN, "compare", "rate")  # uses that learn the tokens of answers in the data
 
 METHODS: Mapping[str, Mapping["Kind", str]] = {  # method -> kind of source -> use; else LEARN
     "supervised": {"label": "classify", "tags": "tag", "comparison": "prefer"},

@@ -255,6 +255,13 @@ class Budget(Section):
         "sources together, or by source, as `{pool: 3}`; a mixture spreads as many tokens by its "
         "shares. Default: `tokens` alone decide.",
     )
+    learned_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Learned tokens after which a fine-tune of the default genome's mixture ends, "
+        "where that is before `tokens` (and `epochs`): tokens of completions, of both answers of a "
+        "preference, and all of a text, but no prompts and no padding. Default: they decide alone.",
+    )
     patience: int | None = Field(
         default=None,
         ge=1,
@@ -270,6 +277,11 @@ class Budget(Section):
         "weights (`start` in recipe or genome); it counts as that share of a fine-tune. Many short "
         "fine-tunes with 1 have done better than long ones with a quarter.",
     )
+
+    @property
+    def by_data(self) -> bool:
+        """True where the data may end a fine-tune before `tokens`."""
+        return self.epochs is not None or self.learned_tokens is not None
 
 
 class Resources(Section):

@@ -81,7 +81,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     if _open(config) and not math.isnan(cost):
         config = settled(config, cost)
     estimate = _estimate(config, prepared.task, cost)
-    notes = [*passes_note(config, given), *_population(config), *_idle(config)]
+    notes = [*passes_note(config, prepared.task, given), *_population(config), *_idle(config)]
     notes += _unused_priors(config)
     settled_config = experts.settled(config, cost_of(prepared.task))
     notes += _simulation(config, settled_config)

@@ -124,7 +124,7 @@ def _drive(config: SearchConfig, folder: Path, ledger: Ledger, watching: Watchin
         spec = _spec(config, folder, done)
         with watching(spec, own) as watch:
             # Else the base, or the tokens of a fine-tune, differ between rounds.
-            alike = config.rounds.begin == "base" and config.budget.epochs is None
+            alike = config.rounds.begin == "base" and not config.budget.by_data
             measured = [folder_of(folder, fact["round"]) for fact in (done if alike else ())]
             ahead = run.Round(
                 partial(_write, config, spec, own, done),

@@ -14,7 +14,7 @@ import numpy as np
 
 from fitness.data.kinds import PAIRED
 from fitness.data.records import ROWS, UNTAGGED, Records
-from fitness.methods import LEARN, USES, Shape, use_of
+from fitness.methods import BY_TOKEN, LEARN, USES, Shape, use_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.permutation import keys_of, permute
 from fitness.mixture.thresholds import passing_all
@@ -143,20 +143,40 @@ class RecordDeck:
 
     def cuts(self) -> Cuts:
         """Count the records that are truncated; a comparison's two answers are one record."""
-        rows = self.rows[:, None] + np.arange(2 if self.shape == "pair" else 1)
-        first, answer, end = (self.records.index[rows, column] for column in range(3))
-        prompts, answers = answer - first, end - answer  # (records, rows) tokens
+        prompts, answers, kept = self._lengths()
         if self.shape == "prompt":
             whole, left = prompts, np.minimum(prompts, self.length)
         elif self.shape in ("class", "tagged"):
             whole, left = prompts + answers, np.minimum(prompts + answers, self.length)
-        else:  # as in `Records.truncated`
-            longest = answers.max(axis=1, keepdims=True, initial=0)
-            kept = np.minimum(prompts, np.maximum(self.length - longest, 1))
+        else:
             whole, left = prompts + answers, kept + np.minimum(answers, self.length - kept)
         whole, left = whole.sum(axis=1), left.sum(axis=1)
         cut = left < whole
-        return Cuts(len(rows), int(cut.sum()), float(left[cut].sum() / max(1, whole[cut].sum())))
+        share = left[cut].sum() / max(1, whole[cut].sum())
+        return Cuts(len(self.rows), int(cut.sum()), float(share))
+
+    @property
+    def learned(self) -> int | None:
+        """Tokens learned in an epoch: those of the answers, as truncated; no padding, no prompts.
+
+        None where something else is learned: a class, tags, a reward, or answers of the model.
+        """
+        if self.use not in BY_TOKEN:
+            return None
+        _, answers, kept = self._lengths()
+        alone = kept == 0  # their first token has no context, see `_sequence`
+        return int(np.maximum(np.minimum(answers, self.length - kept) - alone, 0).sum())
+
+    def _lengths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens of prompts and answers, and what is left of the prompts, each (records, rows).
+
+        Truncated as in `Records.truncated`; a comparison's two answers are two rows.
+        """
+        rows = self.rows[:, None] + np.arange(2 if self.shape == "pair" else 1)
+        first, answer, end = (self.records.index[rows, column] for column in range(3))
+        prompts, answers = answer - first, end - answer
+        longest = answers.max(axis=1, keepdims=True, initial=0)
+        return prompts, answers, np.minimum(prompts, np.maximum(self.length - longest, 1))
 
     @property
     def draws(self) -> int:

@@ -16,7 +16,9 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import (
     Constraint,
     baseline_names,
+    default_genome,
     largest,
+    mixed_sources,
     possible,
     train_shares,
     warm_starts,
@@ -25,7 +27,7 @@ from evo.config.rounds import ADDED, GENERATED, JUDGED, PAIRS
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import Command
-from fitness.methods import METHODS
+from fitness.methods import BY_TOKEN, METHODS, use_of
 from fitness.metrics import HELD_OUT, resolve
 from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
@@ -373,6 +375,30 @@ def _epochs(config: SearchConfig) -> Problems:
             yield Problem(("budget", "epochs", name), unknown(name, there, "there are", "source"))
 
 
+def _learned(config: SearchConfig) -> Problems:
+    """Learned tokens of sources that teach something else than their tokens."""
+    key: Key = ("budget", "learned_tokens")
+    if config.budget.learned_tokens is None:
+        return
+    if not config.form.mixes:
+        message = "counts tokens of sources, which this evaluator reads itself; leave it out"
+        yield Problem(key, message)
+        return
+    if config.parts:
+        yield Problem(key, "parts are merged without training; leave it out")
+        return
+    if config.model.task == "masked":
+        message = "a masked model learns a share of its tokens, mask_share; give budget.epochs"
+        yield Problem(key, message)
+    given = {**config.recipe, **default_genome(config)}
+    method = str(given.get("method", Recipe().method))
+    for name in mixed_sources(config):
+        kind = config.sources[name].kind
+        if use_of(kind, method) not in BY_TOKEN:
+            message = f"{name} has records of kind {kind}, of which {method} learns no tokens; "
+            yield Problem(key, f"{message}give budget.epochs instead")
+
+
 def _patience(config: SearchConfig) -> Problems:
     """Early stopping by what no worker measures, or of fine-tunes that pause at rungs."""
     if config.budget.patience is None:
@@ -423,6 +449,7 @@ LATER_CHECKS: Checks = (
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator sources budget rounds", _epochs),
+    ("evaluator model sources budget genome recipe", _learned),
     ("evaluator sources parts cleaning", cleaning),
     ("evaluator budget aggregates objectives search", _patience),
     ("search parts budget resources", _bucket),

@@ -232,6 +232,38 @@ def test_cuts_counts_what_draws_lose_to_their_length(
         assert found.left == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("preference", "preference"),
+        ("preference", "supervised"),
+        ("rating", "preference"),
+        ("rating", "supervised"),
+        ("completion", "supervised"),
+    ],
+)
+@pytest.mark.parametrize("length", [3, 20, 48, 64, 4096])
+def test_learned_tokens_are_the_labels_of_an_epoch(
+    tmp_path: Path, kind: Any, method: Any, length: int
+) -> None:
+    pairs = [*case("long_prompts.jsonl")[:4], *PAIRS, {**PAIRS[0], "prompt": ""}]
+    records = rated(pairs) if kind == "rating" else pairs
+    if kind == "completion":
+        records = [{**one, "completion": one["chosen"]} for one in pairs]
+    found = deck(records, kind, tmp_path, method=method, sequence_length=length)
+    assert isinstance(found, RecordDeck)
+    draws = [found.draw("a", number, length) for number in range(found.draws)]
+    labels = [(one.labels != NO_LABEL).sum() for draw in draws for one in draw.sequences]
+    assert found.learned == sum(labels) > 0
+
+
+def test_prompts_to_answer_have_no_learned_tokens(tmp_path: Path) -> None:
+    asked = [{"prompt": "a bug: n."}]
+    found = deck(asked, "prompt", tmp_path, method="reinforce", sequence_length=16)
+    assert isinstance(found, RecordDeck)
+    assert found.learned is None
+
+
 def test_a_prompt_to_answer_loses_its_beginning(tmp_path: Path) -> None:
     (asked,) = ({"prompt": one["prompt"]} for one in case("long_prompts.jsonl")[:1])
     found = deck([asked], "prompt", tmp_path, method="reinforce", sequence_length=16)
