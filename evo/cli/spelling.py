@@ -15,6 +15,13 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**settings)
 
+    def parse_known_args(self, *given: Any, **named: Any) -> tuple[Any, list[str]]:
+        """Parse; an option that a command does not know is an error of that command's own."""
+        found, rest = super().parse_known_args(*given, **named)
+        if rest and not any(isinstance(a, argparse._SubParsersAction) for a in self._actions):
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Exit with the message and, for a misspelt word, the nearest known one."""
         super().error(printable(f"{message}{self._nearest(message)}"))
@@ -25,15 +32,6 @@ class Parser(argparse.ArgumentParser):
         ):
             return did_you_mean(choice[1], [one.strip("' ") for one in choice[2].split(",")])
         if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
-            return did_you_mean(unknown[1], self._options())
+            known = [option for action in self._actions for option in action.option_strings]
+            return did_you_mean(unknown[1], known)
         return ""
-
-    def _options(self) -> list[str]:
-        """Every option of this command and of those below it."""
-        found: list[str] = []
-        for action in self._actions:
-            found += action.option_strings
-            if isinstance(action, argparse._SubParsersAction):
-                for sub in action.choices.values():
-                    found += sub._options()
-        return found

@@ -201,3 +201,21 @@ def test_looking_at_somebody_elses_run_runs_none_of_its_code(
     for command in (["status"], ["history"], ["report"], ["compare"], ["export", "--to", "model"]):
         main([command[0], str(run), *command[1:]])
     assert not (run / "was-run").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (["report", "run", "--opne"], "evo report: error: .*: --opne; did you mean '--open'"),
+        (["report", "run", "--to"], "evo report: error: unrecognized arguments: --to"),
+        (["report", "run", "other"], "evo report: error: unrecognized arguments: other$"),
+    ],
+)
+def test_an_unknown_option_is_compared_with_those_of_its_command(
+    line: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(line)
+    said = capsys.readouterr().err
+    assert re.search(told, said, re.MULTILINE)
+    assert "--to'" not in said
