@@ -2,16 +2,20 @@
 
 import importlib.util
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from evo.config import load
 from evo.replay import by_chance, replay
+from fitness.data.samples import Sample, to_lines
 from fitness.feedback.items import Draft, Item
 from population.strategies import STRATEGIES
-from tests.benchmarks import annotator, outside, scale_parts
+from tests.benchmarks import annotator, methods, outside, reward, scale_parts
 from tests.benchmarks.ablation import variant
 from tests.benchmarks.comparison import Cell, Comparison, cells_of
 from tests.benchmarks.searches import Found, Search, plan, read_store, run, table_of
@@ -53,6 +57,48 @@ def test_the_simulated_annotator_goes_by_the_rule_and_errs_in_one_judgement_of_t
     assert kinds == ["rating"], "what is good is not corrected"
     asked, scored = ({*annotator.asked(split)} for split in ("selection", "test"))
     assert asked.isdisjoint(scored)
+
+
+def test_each_method_has_as_many_answers_and_its_gene_no_label_that_no_model_found(
+    tmp_path: Path,
+) -> None:
+    options = Namespace(prompts=10, evaluations=2)
+    prompts = methods.asked(options.prompts, 0, tmp_path / "asked.jsonl")
+    lines = [json.loads(line) for line in prompts.read_text().splitlines()]
+    assert len({line["prompt"] for line in lines}) == 10
+    specs = methods.alone(prompts, options)
+    scores = ({"exact_match": 1.0}, {"exact_match": 0.0}, {"exact_match": 1.0})
+    completions = (" found", " wrong", " endless")
+    samples = [
+        Sample(lines[place]["prompt"], text, 0, 0, ended=text != " endless", scores=own)
+        for place, (text, own) in enumerate(zip(completions, scores, strict=True))
+    ]
+    (tmp_path / "pool.jsonl").write_text("".join(to_lines(samples)))
+    pair = {"prompt": "a", "chosen": " b", "rejected": " c"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
+    specs["mixed"] = methods.mixed(tmp_path, options, tmp_path / "known.jsonl")
+    known = [json.loads(line) for line in (tmp_path / "known.jsonl").read_text().splitlines()]
+    assert known == [{"prompt": lines[0]["prompt"], "reference": "found"}]
+    answers = {}
+    for name, spec in specs.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
+        config = load(tmp_path / f"{name}.yaml")
+        own = config.budget.tokens // config.recipe.get("sequence_length", 0)
+        if config.rounds is not None:
+            own = config.rounds.limit * config.rounds.writing.count(options.prompts)
+        answers[name] = own + ("pool" in config.sources) * methods.PER_PROMPT * options.prompts
+    assert answers == dict.fromkeys(specs, 10 * methods.GROUP)
+
+
+def test_judged_pairs_go_by_the_rule_and_the_linear_reward_model_learns_it() -> None:
+    prompts = reward.words(0)
+    assert len(set(prompts)) == len(prompts) > 2000
+    pairs = reward.preferred(prompts[:96], 0)
+    right = [annotator.quality(p["chosen"]) > annotator.quality(p["rejected"]) for p in pairs]
+    assert len(pairs) > 80
+    assert 0.8 < np.mean(right) < 0.98
+    assert reward.linear(pairs, pairs)["accuracy"] > 0.6
+    assert reward.rule([], [], ["", " a program that runs by itself."]) == [0, 1]
 
 
 def test_a_synthetic_table_is_the_same_wherever_it_is_made() -> None:
