@@ -31,6 +31,7 @@ from evo.history.comparison import BASE, WINNER, comparison
 from evo.history.rounds import best, rounds
 from evo.history.tables import spec as config_of
 from evo.history.tables import winner
+from evo.record.facts import Facts, details
 from evo.record.ledger import read
 from fitness.data.samples import read_samples
 from tests.benchmarks.comparison import mean_error
@@ -152,7 +153,7 @@ def mixed(written: Path, options: argparse.Namespace, to: Path) -> Spec:
             "reinforce_advantage": {"type": "choice", "options": ["rloo", "grpo"], **reinforcing},
         },
         # half of the answers, where all of the mixture is reinforced; patience stops the others
-        "budget": {"tokens": options.prompts * PER_PROMPT * LENGTH, "patience": 3}
+        "budget": {"tokens": options.prompts * PER_PROMPT * LENGTH, "patience": 5}
         | {"evaluations": 2 * options.evaluations},
         "search": {"population": options.evaluations},
     }
@@ -161,7 +162,8 @@ def mixed(written: Path, options: argparse.Namespace, to: Path) -> Spec:
 
 def searched(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Exact match of the winner and the base on the test prompts, and the winner's answers."""
-    facts, answers = read(run), 0
+    facts: Facts = read(run)
+    answers = 0
     if config_of(facts).rounds is not None:
         found = [one for one in rounds(run, facts) if one.fact]
         top = best(found)
@@ -182,9 +184,9 @@ def searched(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     told["mixture"] = {name: round(share, 3) for name, share in recipe["mixture"].items()}
     if recipe["method"] == "reinforce":
         drawn = [
-            fact["details"]["cumulative_tokens"].get("asked", 0)
+            (details(fact).get("cumulative_tokens") or {}).get("asked", 0)
             for fact in facts
-            if fact["fact"] == "evaluation" and fact["individual"] == won and fact["fidelity"]
+            if fact["fact"] == "evaluation" and fact["individual"] == won
         ]
         answers += max(drawn) // LENGTH
     return {**told, "answers": answers}

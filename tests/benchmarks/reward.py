@@ -9,7 +9,8 @@ choose and to stop, and the linear one needs none.
 
 Then the policy gradient on the neural one of most judgements, with the length guard on and off:
 what the models write after words of neither, its mean reward, the rule's score without errors and
-the length in words. Errors are over the seeds. `--keep FOLDER` goes on with what is there.
+the length in words. Answers may be twice as long as any that was judged, so that there is room to
+be rewarded for length alone. Errors are over the seeds. `--keep FOLDER` goes on with what is there.
 """
 
 import argparse
@@ -41,7 +42,8 @@ from tests.fitness.quickstart import CORPUS, MODEL
 JUDGEMENTS = (50, 200, 1000)
 SELECTION, HELD_OUT = 200, 400  # pairs
 WORDS = 128  # prompts of each split, for the policy gradient
-TOKENS, LENGTH, GROUP = 24, 48, 4
+TOKENS, LONGER = 24, 48  # of drafts at most, and of answers that are reinforced
+LENGTH, GROUP = 64, 4
 Pair = dict[str, str]
 Figures = dict[str, float]
 
@@ -180,7 +182,7 @@ class Bench:
         }
         asked = self.lines("asked", [{"prompt": one} for one in every[: -2 * WORDS]])
         metrics = [name, "tests.benchmarks.reward:rule", "mean_length"]
-        written = {**files, "max_new_tokens": TOKENS, "temperature": 1.0, "metrics": metrics}
+        written = {**files, "max_new_tokens": LONGER, "temperature": 1.0, "metrics": metrics}
         spec = spec_of(
             guard,
             2,
@@ -188,7 +190,7 @@ class Bench:
             sources={"asked": {"path": asked, "kind": "prompt"}},
             prompts={"words": written},
             recipe={"method": "reinforce", "rewards": {name: 1.0}, "reinforce_length": guard}
-            | {"reinforce_new_tokens": TOKENS, "reinforce_group": GROUP},
+            | {"reinforce_new_tokens": LONGER, "reinforce_group": GROUP},
             objectives={"words/reward_model": "maximize"},
             budget={"tokens": self._options.answers * LENGTH},
         )

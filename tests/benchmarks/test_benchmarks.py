@@ -83,7 +83,8 @@ def test_each_method_has_as_many_answers_and_its_gene_no_label_that_no_model_fou
     for name, spec in specs.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
         config = load(tmp_path / f"{name}.yaml")
-        own = config.budget.tokens // config.recipe.get("sequence_length", 0)
+        assert config.recipe["sequence_length"] == methods.LENGTH
+        own = config.budget.tokens // methods.LENGTH
         if config.rounds is not None:
             own = config.rounds.limit * config.rounds.writing.count(options.prompts)
         answers[name] = own + ("pool" in config.sources) * methods.PER_PROMPT * options.prompts
