@@ -3,14 +3,14 @@
 The task is that of `runs/checked_rounds.yaml`: prompts "word: gloss, Category:", and exact match is
 all that is told of an answer. Rejection sampling learns right answers, DPO compares right with
 wrong ones (both in two rounds, the second on answers of the first one's winner), RLOO and GRPO
-reinforce. Each has as many searches and answers: with PROMPTS prompts, two pools of 4 answers each,
-or one pass of reinforcement with groups of 8. In the last search the method is a gene: half of the
+reinforce. Each has as many answers of as many tokens: two pools of 4 to each prompt, or one pass of
+reinforcement in groups of 8. In the last search the method is a gene: half of the
 answers are the pool of the base, the other half are for reinforcement, so that a winner that does
 not reinforce has had half. There, prompts are those with a right answer in the pool, which is their
 reference: whatever the method makes of them, no label is learned that no model found.
 
-Answers are counted for one winner: a pool once, though all fine-tunes of a search learn from it.
-Each answer may have TOKENS tokens. Errors are over the seeds; `items` is the binomial error of a
+Tokens are counted for one winner, at most 4 an answer: a pool once, though all fine-tunes of a
+search learn from it. Errors are over the seeds; `items` is the binomial error of a
 share of so many prompts. `--keep FOLDER` keeps the runs, and goes on with what is there.
 """
 
@@ -33,6 +33,7 @@ from evo.history.tables import spec as config_of
 from evo.history.tables import winner
 from evo.record.facts import Facts, details
 from evo.record.ledger import read
+from fitness.data.requirements import Requirements
 from fitness.data.samples import read_samples
 from tests.benchmarks.comparison import mean_error
 from tests.benchmarks.launches import finished
@@ -130,12 +131,10 @@ def alone(prompts: Path, options: argparse.Namespace) -> dict[str, Spec]:
 
 def mixed(written: Path, options: argparse.Namespace, to: Path) -> Spec:
     """The search in which the method is a gene, on the pool and the pairs of a round 0."""
-    found: dict[str, str] = {}
-    for sample in read_samples(written / "pool.jsonl"):
-        if all(sample.scores.get(name, sample.ended) >= least for name, least in RIGHT.items()):
-            found.setdefault(sample.prompt, sample.completion.strip())
-    lines = [{"prompt": prompt, "reference": answer} for prompt, answer in found.items()]
-    to.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    right = Requirements(require=RIGHT).met(list(read_samples(written / "pool.jsonl")))
+    found = {sample.prompt: sample.completion.strip() for sample in right}
+    lines = (json.dumps({"prompt": prompt, "reference": found[prompt]}) for prompt in found)
+    to.write_text("".join(f"{line}\n" for line in lines))
     reinforcing = {"when": {"method": "reinforce"}}
     changes = {
         "sources": {
@@ -240,7 +239,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=methods", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="(default 5)")
-    parser.add_argument("--prompts", type=int, default=1024, help="to learn from (default 1024)")
+    parser.add_argument("--prompts", type=int, default=512, help="to learn from (default 512)")
     parser.add_argument(
         "--evaluations", type=int, default=4, help="of each search; twice with the gene (default 4)"
     )

@@ -246,7 +246,7 @@ def _options() -> argparse.Namespace:
         "--evaluations", type=int, default=4, help="of each reward model's search (default 4)"
     )
     parser.add_argument(
-        "--answers", type=int, default=4096, help="to reinforce, in each fine-tune (default 4096)"
+        "--answers", type=int, default=2048, help="to reinforce, in each fine-tune (default 2048)"
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs, or go on")
     return parser.parse_args()
