@@ -135,7 +135,7 @@ def status(
     now: float | None = None,
     begun: float | None = None,
 ) -> dict[str, Any]:
-    """Status of the rounds, finished and running, as JSON values."""
+    """Status of the rounds, finished and running, as JSON values; round 0 is not one to count."""
     found = rounds(run, facts)
     ended = [one for one in found if one.fact]
     last, planned = facts[-1], history.spec(facts).rounds
@@ -145,13 +145,16 @@ def status(
         "why": last.get("why"),
         "waits_for_judgements": last["judgements"] if last["fact"] == "waiting" else 0,
         "elapsed_seconds": _elapsed(facts, found, now if alive else None),
-        "rounds_over": len(ended),
+        "rounds_over": sum(one.number > 0 for one in ended),
         "rounds_at_most": planned.limit if planned else None,
         "best_round": best(ended).number if ended else None,
         "best": {name: best(ended).selected(name)[0] for name in history.objectives(facts)}
         if ended
         else None,
-        "round_under_way": history.status(found[-1].facts, alive=alive, now=now, begun=begun)
+        "round_under_way": {
+            "round": found[-1].number,
+            **history.status(found[-1].facts, alive=alive, now=now, begun=begun),
+        }
         if found and not found[-1].fact
         else None,
     }

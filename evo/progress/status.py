@@ -83,7 +83,7 @@ def table(found: Status) -> "RenderableType":
         rows.add_row(Text(name, "dim"), Text(value))
     parts: list[RenderableType] = [rows]
     if (round_now := found.get("round_under_way")) is not None:
-        parts += _inner(f"round {found['rounds_over'] + 1}", round_now)
+        parts += _inner(f"round {round_now['round']}", round_now)
     if (proxy_now := found.get("proxy_under_way")) is not None:
         parts += _inner(Path(proxy_now["run"]).name, proxy_now)
     return Group(*parts)

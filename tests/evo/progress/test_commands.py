@@ -231,12 +231,13 @@ def test_a_run_with_a_name_like_an_action_is_a_run(tmp_path: Path) -> None:
     assert with_action(["feedback", str(run)]) == ["feedback", "open", str(run)]
 
 
+@pytest.mark.parametrize("first", [1, 0])  # 0: that of the untouched base, which does not count
 def test_rounds_show_those_that_are_over_and_the_one_under_way(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    first: int, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "rounds"
     facts = read(runs / "whole")
-    for number, source in ((1, "whole"), (2, "cut")):
+    for number, source in ((first, "whole"), (first + 1, "cut")):
         (run / f"round-{number}").mkdir(parents=True)
         copied = (runs / source / "ledger.jsonl").read_bytes()
         (run / f"round-{number}/ledger.jsonl").write_bytes(copied)
@@ -245,12 +246,14 @@ def test_rounds_show_those_that_are_over_and_the_one_under_way(
     header = {"config": config, "fingerprints": {}, "time": 5.0}
     Ledger.create(run, header).close()
     with Ledger(run) as ledger:
-        ledger.append("round", round=1, individual=winner, loss=4.2, violation=0.0)
+        own = {"individual": winner, "loss": 4.2, "violation": 0.0}
+        ledger.append("round", round=first, **own, measurements={"target": 4.2, "general": 5.0})
     text = output(capsys, "status", run)
     assert re.search(r"^run +toy, stopped", text, re.MULTILINE)
-    assert re.search(r"^rounds +1 over, of at most 3", text, re.MULTILINE)
-    assert re.search(r"^best +round 1: target 4\.\d+", text, re.MULTILINE)
-    assert re.search(r"^round 2\n.*stopped", text, re.MULTILINE)
+    assert re.search(rf"^rounds +{first} over, of at most 3", text, re.MULTILINE)
+    assert re.search(rf"^best +round {first}: target 4\.\d+", text, re.MULTILINE)
+    assert re.search(rf"^round {first + 1}\n.*stopped", text, re.MULTILINE)
     [row] = json.loads(output(capsys, "ls", run, "--json"))
-    assert (row["rounds_over"], row["round_under_way"]["total"]) == (1, 24)
-    assert "round 1 of 3" in output(capsys, "ls", run)
+    under_way = row["round_under_way"]
+    assert (row["rounds_over"], under_way["round"], under_way["total"]) == (first, first + 1, 24)
+    assert f"round {first} of 3" in output(capsys, "ls", run)
