@@ -1,4 +1,4 @@
-"""The neural reward model against the linear one: `make bench NAME=reward`, 30 minutes.
+"""The neural reward model against the linear one: `make bench NAME=reward`, 40 minutes.
 
 The annotator is simulated (`annotator.py`): a rule that likes short definitions without repetition
 and strange words, and errs in one judgement of ten, so that no model can agree with more than nine
