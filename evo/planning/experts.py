@@ -24,7 +24,8 @@ from population.individual import EXPERT, Individual
 
 # Of the tokens of a fine-tune. On the quickstart's 24 mixtures sums of experts of .1, .25, .5 and
 # all of the tokens rank alike: .98, .96, .96 and .95 by Spearman's correlation on its target.
-SHARE = 0.25
+SHARES = (0.1, 0.25)  # at least and at most, by the number of sources
+TOGETHER = 3.0  # fine-tunes that all experts cost, unless the shortest ones cost more
 MIXTURES = (48, 256)  # simulated, at least and at most
 LEAST = 3  # evaluations that are bred after the simulation, for it to be worth anything
 SPENT = 0.1  # of the cost of all fine-tunes, unless that is less than the fewest mixtures cost
@@ -76,7 +77,7 @@ def why_not(config: SearchConfig) -> str:
         return "recipe.adapter: changes by DoRA cannot be summed"
     if recipe["adapter"] != "none" and config.model.task in NEW_HEAD:
         return f"model.task: {config.model.task} trains a head beside the adapter"
-    if config.budget.evaluations - SHARE * gene.size < _needed(config):
+    if config.budget.evaluations - expert_share(gene.size) * gene.size < _needed(config):
         return (
             f"budget.evaluations: {config.budget.evaluations} leave too little to guide after "
             f"{gene.size} experts, the baselines, and what runs at the same time"
@@ -125,7 +126,13 @@ def spent_on_experts(config: SearchConfig) -> float:
     simulates = isinstance(config.search.simulate, int)
     if not simulates:
         return 0.0
-    return SHARE * len(mixed_sources(config)) * train_share(config, default_genome(config))
+    count = len(mixed_sources(config))
+    return expert_share(count) * count * train_share(config, default_genome(config))
+
+
+def expert_share(sources: int) -> float:
+    """Share of the tokens of a fine-tune that each of so many experts trains on."""
+    return max(SHARES[0], min(SHARES[1], round(TOGETHER / sources, 2)))
 
 
 def is_expert(individual: Individual) -> bool:
@@ -135,4 +142,6 @@ def is_expert(individual: Individual) -> bool:
 
 def first_fidelity(config: SearchConfig, individual: Individual) -> float:
     """Share of the tokens of an individual's first evaluation."""
-    return SHARE if is_expert(individual) else (*config.search.rungs, 1.0)[0]
+    if is_expert(individual):
+        return expert_share(len(mixed_sources(config)))
+    return (*config.search.rungs, 1.0)[0]

@@ -227,10 +227,10 @@ def _population(config: SearchConfig) -> Iterator[str]:
 def _simulation(config: SearchConfig, found: SearchConfig) -> Iterator[str]:
     """Note how many mixtures are simulated in the config `found`, or why none, if left to us."""
     if first := experts.experts(found):
+        share = experts.expert_share(len(first))
         yield (
-            f"search.simulate: {len(first)} experts, one for each source, train on "
-            f"{experts.SHARE:g} of the tokens first; {found.search.simulate} sums of them are "
-            "scored without training"
+            f"search.simulate: {len(first)} experts, one for each source, train on {share:g} of "
+            f"the tokens first; {found.search.simulate} sums of them are scored without training"
         )
     elif "mixture" in config.genome and config.search.simulate == "auto":
         yield f"search.simulate: mixtures are not simulated ({experts.why_not(config)})"

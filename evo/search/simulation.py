@@ -12,7 +12,7 @@ import numpy as np
 from evo.config import SearchConfig, decode
 from evo.config.composition import composed_parts, needed
 from evo.config.genomes import default_genome, filled_genes, mixed_sources
-from evo.planning.experts import SHARE
+from evo.planning.experts import first_fidelity
 from evo.record.facts import mixture
 from evo.search.replicates import score
 from evo.search.requests import Requests
@@ -100,7 +100,9 @@ def _requests(
     scored = frozenset(name.split("/")[0] for name in needed(config))
     recipe = decode(config, default_genome(config))
     ancestors = tuple(
-        Ancestor(one.id, decode(config, one.genome), config.seed, fidelity=SHARE)
+        Ancestor(
+            one.id, decode(config, one.genome), config.seed, fidelity=first_fidelity(config, one)
+        )
         for one in experts.values()
     )
     most = min(config.search.parallel, EACH)

@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from evo import config as configuration
 from evo.config import SearchConfig, decode
 from evo.config.genomes import default_genome
-from evo.planning.experts import SHARE, experts, settled
+from evo.planning.experts import SHARES, experts, settled
 from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger
@@ -257,7 +257,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rank", action="store_true", help="train, and compare with the sums")
     parser.add_argument("--model", type=Path, help="a model folder (default: the quickstart's)")
     parser.add_argument("--mixtures", type=int, default=30, help="to train (default 30)")
-    parser.add_argument("--share", type=float, default=SHARE, help="of the tokens, for experts")
+    parser.add_argument("--share", type=float, default=SHARES[1], help="of the tokens, for experts")
     parser.add_argument("--seed", type=int, default=0, help="of the random mixtures")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--evaluations", type=int, default=24, help=argparse.SUPPRESS)

@@ -47,6 +47,7 @@ class Formula:
             if not self._simulates:
                 return failed(spec, Status.OUT_OF_MEMORY, "too large")
             assert spec.simulation.scored == {"held"}
+            assert {(one.seed, one.fidelity) for one in spec.ancestors} == {(0, 0.25)}
             scores = [measured(mixture, 0.1) for mixture in spec.simulation.mixtures]
             return Evaluation(spec, Status.OK, details={"scores": scores})
         shares = spec.recipe["mixture"]
