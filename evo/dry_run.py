@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evo.config import SearchConfig, aggregates
 from evo.config.genomes import tokens_of, train_shares
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook, workers_here
 from evo.prepare.passes import learned_tokens

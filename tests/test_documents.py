@@ -17,7 +17,7 @@ from evo.cli.arguments import parser
 from evo.cli.feedback_arguments import with_action
 from evo.config import ConfigError, SearchConfig, load
 from evo.config.rounds import Rounds
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.record.facts import KINDS
 from evo.replay import roles
 from fitness.data.kinds import NEEDED

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from evo.config.aggregates import Composed, aggregates, meaning, measured_by
 from evo.config.base_section import NAME_PATTERN
+from evo.config.budget import Resources
 from evo.config.checks import check
 from evo.config.errors import problems
 from evo.config.file import ConfigError, Problem, SpecFile, impossible_texts, read
@@ -46,7 +47,7 @@ from evo.config.resolve import (
     with_population,
     with_reward_models,
 )
-from evo.config.sections import Resources, SearchConfig, json_schema
+from evo.config.sections import SearchConfig, json_schema
 from evo.config.starter import init
 from fitness.files import write_whole
 

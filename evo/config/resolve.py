@@ -12,7 +12,8 @@ from evo.config.evaluator import resolved_command
 from evo.config.file import ConfigError, Key, Problem, nearest
 from evo.config.genomes import baseline_names, filled_genes, mixable, mixed_sources
 from evo.config.rounds import Rounds
-from evo.config.sections import QUICKSTART, Proxy, Search, SearchConfig
+from evo.config.search import Search
+from evo.config.sections import QUICKSTART, Proxy, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.data import hub
 from fitness.data.documents import Source, existing, is_on_hub

@@ -1,8 +1,7 @@
 """The sections of a search spec, frozen: type, default and description of each key."""
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Discriminator,
@@ -17,8 +16,10 @@ from pydantic import (
 
 from evo.config.aggregates import Aggregate
 from evo.config.base_section import Name, Section
+from evo.config.budget import Budget, Comparison, Resources
 from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
+from evo.config.search import Search
 from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
@@ -32,14 +33,10 @@ from population.space import Gene
 QUICKSTART = "quickstart"
 ONLY = "only "
 
-SLACK = 0.08  # for each doubling of `parallel`; `make bench NAME=schedule` measures busy workers
-
 NUMBERS = (
     "Numbers are those of YAML 1.2, such as 1e-4 or 1.0e-4. Programs that read YAML 1.1, such as "
     "PyYAML, take 1e-4 for text: for them write the point and the sign, 1.0e-4 or 1.0e+5."
 )
-
-SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
 
 DTYPE = "Precision in which weights are stored while they are not trained."
@@ -140,213 +137,6 @@ Domain = Annotated[
     Annotated[Halves, Tag("halves")] | Annotated[TwoFiles, Tag("two files")],
     Discriminator(_domain_kind),
 ]
-
-
-def default_slack(parallel: int) -> float:
-    """Slack of the clock: enough to keep `parallel` workers busy 95 % of the time.
-
-    Measured for log-normal durations (sigma 0.6) that the cost model predicts up to a log-normal
-    factor of sigma 0.2. The slack grows with log2(parallel), since the longest of more evaluations
-    that run at the same time is late by more.
-    """
-    return round(SLACK * math.log2(parallel), 3)
-
-
-class Search(Section):
-    """The search: strategy, population, schedule, rungs of fidelity, and seeds."""
-
-    strategy: str = Field(
-        default="surrogate",
-        description="How genomes are bred: `surrogate` (evolution whose offspring a surrogate "
-        "screens), `nsga2` or `nsga3` (evolution), `cmaes`, "
-        "`regression` (a random design, then a prediction), `random` (the control), or "
-        "`optuna:` with tpe, gp, cmaes, nsga2, nsga3, qmc or random.",
-    )
-    population: int = Field(
-        default=16,
-        ge=1,
-        description="Individuals to breed from, and in a generation; the first are the baselines. "
-        "Default: 16, or half of the evaluations if the budget has fewer than 16, so that the "
-        "other half is bred; never fewer than the strategy needs.",
-    )
-    schedule: Literal["clock", "asynchronous", "generational"] = Field(
-        default="clock",
-        description="Evaluations that the next genome is bred from: `clock`, those finished in "
-        "virtual time, so that the search is the same on any number of workers; `asynchronous`, "
-        "all that have really finished; `generational`, those of complete generations.",
-    )
-    parallel: int = Field(
-        default=4,
-        ge=1,
-        description="Virtual workers of the clock, that is evaluations at the same time. It "
-        "affects the search; the number of real workers does not.",
-    )
-    slack: float = Field(
-        default_factory=lambda known: default_slack(known.get("parallel", 1)),
-        ge=0,
-        description="Share of its virtual duration by which an evaluation may be late before "
-        "others wait for it; default: 0.08 for each doubling of `parallel`.",
-    )
-    bucket: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default=1,
-        description="Individuals that are bred together; those with matching recipes (LoRA, equal "
-        "batches, precision and layers) are trained on one forward pass of the base. 1: off; "
-        "`auto` measures at the launch which size is fastest for the default recipe, and records "
-        "it. It affects the search.",
-    )
-    replicates: int = Field(
-        default=3,
-        ge=1,
-        le=100,
-        description="Seeds under which an individual is evaluated before it may be named the best; "
-        "these evaluations of the contenders are part of the budget. 1: off.",
-    )
-    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(),
-        description="Shares of the token budget, lowest first, at which a fine-tune pauses and is "
-        "scored; if it is promoted, training resumes there. Default: none, all train to the end.",
-    )
-    promotion: Literal["halving", "stopping"] = Field(
-        default="halving",
-        description="Fine-tunes that resume from a rung: the best quarter (`halving`), or all but "
-        "those that are hopeless by their learning curves (`stopping`).",
-    )
-
-    simulate: Literal["auto", "off"] | Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
-        default="auto",
-        description="Number of mixtures to simulate: the first fine-tunes are experts, one for "
-        "each source, and sums of their weight changes are scored without training, to guide the "
-        "`surrogate`. `auto` does so where it applies, for a tenth of the cost of the fine-tunes; "
-        "a dry run says how many, or why none.",
-    )
-
-    @property
-    def together(self) -> int:
-        """Size of a bucket; 1 while `auto` has not been measured."""
-        return 1 if self.bucket == "auto" else self.bucket
-
-    @field_validator("rungs")
-    @classmethod
-    def _lowest_first(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
-        if list(rungs) != sorted(set(rungs)):
-            raise ValueError(f"rungs must rise, got {', '.join(map(str, rungs))}; sort them")
-        return rungs
-
-
-Passes = Annotated[float, Field(gt=0, le=10_000)]
-
-
-class Budget(Section):
-    """The budget of the search, in evaluations and training tokens."""
-
-    evaluations: int = Field(
-        ge=1,
-        description="Fine-tunes in the search, including failed ones and the baselines; one that "
-        "pauses at a rung, or trains on a `train_share`, counts as its share of the tokens.",
-    )
-    tokens: int = Field(
-        ge=0,
-        description="Training tokens of each fine-tune, or of one whose `train_share` is 1, met "
-        "exactly; 0 where `parts` are merged.",
-    )
-    epochs: Passes | dict[Name, Passes] | None = Field(
-        default=None,
-        description="Passes after which a fine-tune ends, where that is before `tokens`: over all "
-        "sources together, or by source, as `{pool: 3}`; a mixture spreads as many tokens by its "
-        "shares. Default: `tokens` alone decide.",
-    )
-    learned_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="Learned tokens after which a fine-tune of the default genome's mixture ends, "
-        "where that is before `tokens` (and `epochs`): tokens of completions, of both answers of a "
-        "preference, and all of a text, but no prompts and no padding. Default: they decide alone.",
-    )
-    patience: int | None = Field(
-        default=None,
-        ge=1,
-        description="Early stopping: the first objective, which must be a measurement, is scored "
-        "ten times during a fine-tune on the selection split; after so many scores that are no "
-        "better it stops and returns to its best weights. Default: off, all tokens are spent.",
-    )
-    inherit_share: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="Share of `tokens` that a child trains on if it starts from its parents' "
-        "weights (`start` in recipe or genome); it counts as that share of a fine-tune. Many short "
-        "fine-tunes with 1 have done better than long ones with a quarter.",
-    )
-
-    @property
-    def by_data(self) -> bool:
-        """True where the data may end a fine-tune before `tokens`."""
-        return self.epochs is not None or self.learned_tokens is not None
-
-
-class Resources(Section):
-    """Machines for evaluations, and the CPUs, GPUs, memory and time of each."""
-
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        description="Evaluations at the same time; default: as many as fit machine or cluster.",
-    )
-    cpus: int = Field(default=1, ge=1, description="CPUs and threads of one evaluation.")
-    gpus: float = Field(
-        default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
-    )
-    processes: int = Field(
-        default=1,
-        ge=1,
-        description="Processes that train one individual together (data parallel), each on a part "
-        "of every batch, with `cpus` and `gpus` for each, on one or several machines.",
-    )
-    micro_batch: int | None = Field(
-        default=None,
-        ge=1,
-        description="Sequences of a batch computed at once, to save memory; their gradients add up "
-        "to those of the batch. Default: all of them.",
-    )
-    checkpointing: bool = Field(
-        default=False,
-        description="Gradient checkpointing: recompute activations for the gradients instead of "
-        "storing them: less memory, about a quarter more time, the same result.",
-    )
-    timeout: float = Field(
-        default=600.0, gt=0, description="Seconds after which an evaluation is stopped as failed."
-    )
-    retries: int = Field(
-        default=3, ge=0, description="How often an evaluation is repeated when its worker dies."
-    )
-    address: str = Field(
-        default="local",
-        min_length=1,
-        description="`local` starts Ray on this machine; `auto`, `host:port` or `ray://host:port` "
-        "joins a cluster.",
-    )
-
-    @model_validator(mode="after")
-    def _whole_gpus_above_one(self) -> Self:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus above 1 must be whole, got {self.gpus:g}; give a whole number")
-        if self.processes > 1 and self.gpus not in (0, 1):
-            raise ValueError(
-                f"each of several processes takes one GPU or none, got gpus {self.gpus:g}; give 1"
-            )
-        return self
-
-
-class Comparison(Section):
-    """The closing comparison on the test split, of the winner with every baseline."""
-
-    seeds: int = Field(
-        default=5,
-        ge=0,
-        lt=SEED_STEP,
-        description="New seeds for each contender; 2 or more give a standard error, 0 leaves the "
-        "comparison out.",
-    )
 
 
 class SearchConfig(Section):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from evo.config.sections import Search
+from evo.config.search import Search
 
 
 @dataclass(frozen=True, slots=True)

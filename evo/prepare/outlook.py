@@ -13,7 +13,7 @@ from evo.cluster.machine import available_cpus, fitting, logical_cpus
 from evo.config import SearchConfig, possible
 from evo.config.genomes import mixed_sources, train_shares
 from evo.config.resolve import fitting_population
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.planning import experts
 from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
 from evo.prepare.lengths import cut_records

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evo.config.composition import parts_of
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.planning.schedule import Breed, Step, generational
 from evo.replay.table import Array, Table, read_table
 from fitness.errors import InputError

@@ -17,9 +17,9 @@ from pydantic import (
 )
 
 from evo.config.aggregates import Combination, Composed, is_glob, matching, one_is_a_list
+from evo.config.base_section import Section
 from evo.config.errors import problems
 from evo.config.file import Key, Kind, Problem, SpecFile, dotted, nearest, read
-from evo.config.sections import Section
 from fitness.metrics import Direction
 from fitness.suggest import listed
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evo.config import SearchConfig, decode, space
+from evo.config.budget import SEED_STEP
 from evo.config.composition import needed
-from evo.config.sections import SEED_STEP
 from evo.reuse.earlier import Scored
 from evo.reuse.pairing import Pairing
 from evo.search.recall import recipe_key

@@ -19,9 +19,9 @@ import numpy as np
 from evo import config as configuration
 from evo import history, run
 from evo.config import Constraint, SearchConfig, measured_by
+from evo.config.budget import SEED_STEP
 from evo.config.checks import importing_from
 from evo.config.rounds import PAIRS, POOL, Rounds
-from evo.config.sections import SEED_STEP
 from evo.export.model import export
 from evo.history.rounds import POOL_FILE, folder_of, over, rank
 from evo.prepare.task import prepare, versions

@@ -6,7 +6,7 @@ import numpy as np
 
 from evo import history
 from evo.config import SearchConfig, decode
-from evo.config.sections import SEED_STEP
+from evo.config.budget import SEED_STEP
 from evo.planning.lineages import from_fact
 from evo.record.facts import Facts, mixture
 from evo.rounds import opening, pooling

@@ -13,9 +13,9 @@ from statistics import fmean, variance
 
 from evo.config import SearchConfig, losses, violation
 from evo.config.aggregates import NOTHING
+from evo.config.budget import SEED_STEP
 from evo.config.composition import Parts, composed_parts
 from evo.config.genomes import baseline_names
-from evo.config.sections import SEED_STEP
 from evo.planning.experts import spendable, spent_on_experts
 from evo.planning.lineages import FULL
 from evo.planning.schedule import ROUNDING

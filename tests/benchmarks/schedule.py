@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evo.config.sections import default_slack
+from evo.config.search import default_slack
 from evo.planning.schedule import Breed, Learn, Step, asynchronous, clock, generational
 from evo.replay import Outcome, replay
 from population.strategies import STRATEGIES

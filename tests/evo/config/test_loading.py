@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from evo.config import json_schema, load
-from evo.config.sections import Halves, Resources, TwoFiles
+from evo.config.budget import Resources
+from evo.config.sections import Halves, TwoFiles
 from evo.config.starter import QUICKSTART_FOLDER
 from population.space import Float
 from tests.evo.config.conftest import edited

@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 
 from evo import config as configuration
 from evo.config import SearchConfig, load
-from evo.config.sections import Budget, Model
+from evo.config.budget import Budget
+from evo.config.sections import Model
 from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
 from fitness.data.documents import Source, documents
 from fitness.data.prompts import PromptSet, read_prompts

@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 
 from evo.config.aggregates import Combination
+from evo.config.budget import Budget, Resources
 from evo.config.file import nearest
-from evo.config.sections import Budget, Resources
 from evo.config.synonyms import SYNONYMS
 from fitness.data.documents import Kind
 from fitness.models.heads import ModelTask

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.planning.schedule import Breed, Step, asynchronous, clock, generational, idle_workers
 from tests.benchmarks.schedule import Workers, driven, durations, on_clock, simulated
 

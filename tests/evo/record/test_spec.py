@@ -6,7 +6,8 @@ import pytest
 
 from evo import config as configuration
 from evo.config import SearchConfig, to_plain
-from evo.config.sections import Budget, Search
+from evo.config.budget import Budget
+from evo.config.search import Search
 from evo.config.starter import QUICKSTART_FOLDER
 from evo.record.spec import recorded
 from population.space import Float

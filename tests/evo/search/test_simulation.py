@@ -8,7 +8,7 @@ import pytest
 
 from evo import config as configuration
 from evo.config import SearchConfig
-from evo.config.sections import Search
+from evo.config.search import Search
 from evo.planning.experts import MIXTURES, settled
 from evo.record.ledger import Ledger
 from fitness.errors import InputError
