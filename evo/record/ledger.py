@@ -12,7 +12,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from evo.record import facts
-from evo.record.facts import check, check_together
+from evo.record.soundness import check, check_together
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_lines, lock, read_facts
 from fitness.files import write_whole

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import pytest
 
 import evo
-from evo.record.facts import KINDS, Fact, check, cost, details, launch_of, mixture, samples, typed
+from evo.record.facts import KINDS, Fact, cost, details, launch_of, mixture, samples, typed
 from evo.record.ledger import Ledger
+from evo.record.soundness import check
 from tests.evo.facts import read
 from tests.evo.synthetic_ledger import ledger
 

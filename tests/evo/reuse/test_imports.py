@@ -7,7 +7,7 @@ import pytest
 
 from evo import config as configuration
 from evo.config import SearchConfig
-from evo.record.facts import check
+from evo.record.soundness import check
 from evo.reuse import imports as module
 from evo.reuse.earlier import read_for
 from evo.reuse.imports import Import, imported, notes
