@@ -84,9 +84,6 @@ def cut(text: Sequence, length: int) -> Sequence:
     return Sequence(text.tokens[:length], text.labels[:length])
 
 
-# ---------------------------------------------------------------- one batch
-
-
 # ---------------------------------------------------------------- the head
 
 
