@@ -160,6 +160,9 @@ CHECKS = {
 }
 
 
+COMPARING = frozenset({*CHECKS, "bleu", "chrf"})  # builtin metrics that read the references
+
+
 def check_references(names: Sequence[str], references: Sequence[Reference], where: str) -> None:
     """Raise InputError, beginning with `where`, for a reference that one of the checks refuses."""
     for name in names:

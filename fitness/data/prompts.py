@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fitness.checks.table import Reference, check_references
+from fitness.checks.table import COMPARING, Reference, check_references
 from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
 from fitness.data.documents import Half, existing
 from fitness.data.formats import json_records, reference_in
@@ -25,7 +25,8 @@ class PromptSet(BaseModel):
     """Prompts to score generation on: JSONL of {"prompt": "...", "reference": "..."}.
 
     A prompt may be a list of chat messages {"role": "...", "content": "..."}, and a reference a
-    list of texts that are as good.
+    list of texts that are as good. Without a builtin metric that reads them, all references may be
+    left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -35,7 +36,8 @@ class PromptSet(BaseModel):
         Field(
             min_length=1,
             description="JSONL of {prompt, reference} that a search may read; a prompt may be a "
-            "list of chat messages {role, content}, a reference a list of texts as good.",
+            "list of chat messages {role, content}, a reference a list of texts as good. All "
+            "references may be left out where no builtin metric reads them.",
         ),
     ]
     test: Annotated[
@@ -99,19 +101,31 @@ NO_PROMPTS = Prompts([], [])
 def read_prompts(name: str, path: str, settings: PromptSet, model: Path) -> Prompts:
     """The prompts in one of a set's files; InputError with file and line, beginning with `name`.
 
-    A chat is rendered by the template of the tokenizer in the folder `model`.
+    References may be missing from all prompts where no builtin metric reads them. From some alone
+    they were forgotten: a metric of the user's own would take them for empty. A chat is rendered by
+    the template of the tokenizer in the folder `model`.
     """
     faults = Faults()
     asked: list[str] = []
     references: list[Reference] = []
+    missing: list[InputError] = []
     ignored: dict[str, None] = {}  # columns, in the order in which they are met
     try:
         prompts = prompt_records(path, model, faults.add)
         for where, record, prompt in islice(prompts, settings.limit):
-            with faults.noted():
+            try:
                 references.append(reference_in(record, where))
-                asked.append(prompt)
+            except InputError as error:
+                if record.get("reference") is not None:
+                    faults.add(error)
+                    continue
+                missing.append(error)
+                references.append("")
+            asked.append(prompt)
             ignored |= dict.fromkeys(unread(record, "prompt"))
+        if len(missing) < len(asked) or COMPARING.intersection(settings.metrics):
+            for absent in missing:
+                faults.add(absent)
         faults.check()
         if not asked:
             raise InputError(
