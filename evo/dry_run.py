@@ -49,9 +49,11 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
         file = task.sources[name]
         sizes = [f"{file.documents:,}", f"{file.tokens:,}"]
         if records:
-            learned = learned_tokens(config, file)
+            learned = learned_tokens(config, name, file)
             sizes.append("-" if learned is None else f"{learned:,}")
-        data.add_row(name, *sizes, f"{often:,.1f}", f"{alone:,.1f}")
+        methods = config.sources[name].methods
+        shown = f"{name} ({', '.join(methods)})" if methods else name
+        data.add_row(shown, *sizes, f"{often:,.1f}", f"{alone:,.1f}")
     dropping = Table("cleaned", "documents", "kept", "dropped", title_justify="left")
     for name, cleaned in prepared.cleaned.items():
         dropping.add_row(name, f"{cleaned.read:,}", f"{cleaned.kept:,}", cleaned.reasons)

@@ -52,6 +52,12 @@ METHODS: Mapping[str, Mapping["Kind", str]] = {  # method -> kind of source -> u
 }
 
 
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[tuple(METHODS)]
+
+
 def use_of(kind: "Kind", method: str) -> str:
     """The use that a method makes of a kind of source; `learn` where nothing else is listed."""
     return METHODS[method].get(kind, LEARN)

@@ -9,15 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 from pydantic.fields import FieldInfo
 
 from fitness.filters import FILTERS, OWN
-from fitness.methods import METHODS
+from fitness.methods import Method
 
 SHARE_TOLERANCE = 1e-6
 KEEP = "keep_"  # prefix of the thresholds
 
-if TYPE_CHECKING:
-    Method = str
-else:
-    Method = Literal[tuple(METHODS)]
 Where = tuple[str, tuple[str, ...]]  # a setting, and values of it under which a field counts
 
 PREFERENCE: Where = ("method", ("preference",))

@@ -115,11 +115,57 @@ def warm_starts(config: SearchConfig) -> bool:
 
 
 def decode(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete recipe of a genome; with all defaults if the evaluator reads recipes."""
+    """The complete recipe of a genome; with all defaults if the evaluator reads recipes.
+
+    Its mixture is of the sources that its method learns from; see `learned_shares`.
+    """
     recipe = {**config.recipe, **genome}
-    if config.form.reads_recipe:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    return recipe
+    if not config.form.reads_recipe:
+        return recipe
+    whole = Recipe.model_validate(recipe).model_dump(mode="json")
+    return {**whole, "mixture": learned_shares(config, whole)}
+
+
+def learned_shares(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of the sources that an individual learns from; {} without a mixture, or if none has.
+
+    The share of a source that its method does not learn from goes to the others in proportion.
+    """
+    given = genome.get("mixture")
+    shares: Mapping[str, float] = given if isinstance(given, Mapping) else {}
+    method = _method(config, genome)
+    learned = {
+        name: share
+        for name, share in shares.items()
+        if name not in config.sources or config.sources[name].teaches(method)
+    }
+    if not any(share for name, share in shares.items() if name not in learned):
+        return dict(shares)  # not divided, so that they are the same floats
+    total = math.fsum(learned.values())
+    return {name: share / total for name, share in learned.items()} if total else {}
+
+
+def learners(config: SearchConfig, source: str) -> list[str]:
+    """The methods of this search that learn from a source."""
+    return [one for one in possible(config, "method") if config.sources[source].teaches(one)]
+
+
+def unlearned(config: SearchConfig) -> list[str]:
+    """The sources of the mixture that the default genome's method does not learn from."""
+    method = _method(config, default_genome(config))
+    sources = ((name, config.sources.get(name)) for name in mixed_sources(config))
+    return [name for name, source in sources if source and not source.teaches(method)]
+
+
+def learning_genome(config: SearchConfig, source: str) -> Genome:
+    """The default genome, under another method where its own does not learn from a source."""
+    start, methods = default_genome(config), learners(config, source)
+    return start if _method(config, start) in methods else {**start, "method": methods[0]}
+
+
+def _method(config: SearchConfig, genome: Mapping[str, Any]) -> str:
+    method = genome.get("method", config.recipe.get("method", Recipe().method))
+    return str(method)
 
 
 def bounds(config: SearchConfig, field: str) -> tuple[float, float]:

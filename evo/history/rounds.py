@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from evo import history
+from evo.config.genomes import learned_shares
 from evo.config.rounds import GENERATED, JUDGED, POOL
 from evo.history.comparison import BASE, WINNER, Tone, Verdict, plus_minus, result
 from evo.planning.controls import NOTHING_GENERATED, UNFILTERED
 from evo.record.elapsed import running_time, sessions, with_present
-from evo.record.facts import Facts, Pool, mixture
+from evo.record.facts import Facts, Pool
 from evo.record.facts import Round as RoundFact
 from evo.record.ledger import FILE, read
 from evo.record.state import state
@@ -65,7 +66,7 @@ class Round:
         """
         if not self.number:
             return {"real": 0.0, "generated": 0.0, "people": 0.0}
-        shares = mixture(self.outcome.get("genome") or {})
+        shares = learned_shares(history.spec(self.facts), self.outcome.get("genome") or {})
         people = sum(shares.get(name, 0.0) for name in HUMAN)
         generated = sum(shares.get(name, 0.0) for name in GENERATED)
         return {"real": 1 - generated - people, "generated": generated, "people": people}

@@ -13,6 +13,7 @@ from evo.config.genomes import (
     default_genome,
     filled_genes,
     mixed_sources,
+    unlearned,
     warm_starts,
 )
 from evo.planning.lineages import train_share
@@ -68,6 +69,8 @@ def why_not(config: SearchConfig) -> str:
         return "genome.mixture: no mixture of two sources or more is searched"
     if gene.when:
         return "genome.mixture: by its `when` an individual may have no mixture"
+    if names := unlearned(config):
+        return f"sources.{names[0]}.methods: the default genome's method does not learn from it"
     if search.rungs:
         return "search.rungs: experts do not pause at rungs"
     if warm_starts(config):

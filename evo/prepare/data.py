@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evo.config import SearchConfig, bounds, possible
+from evo.config.genomes import learners
 from evo.prepare import cleaning, pools
 from fitness.cleaning.files import Cleaned
 from fitness.data.kinds import Kind
@@ -142,14 +143,15 @@ def _check_source(config: SearchConfig, name: str, file: TokenFile, longest: int
 def _check_answers(config: SearchConfig, name: str, file: TokenFile) -> None:
     """Raise InputError if a method learns from a source's records and none can be learned."""
     content = file.open()
-    learning = [one for one in possible(config, "method") if use_of(file.kind, one) == LEARN]
+    learning = [one for one in learners(config, name) if use_of(file.kind, one) == LEARN]
     if not (learning and isinstance(content, Records)):
         return
     if not len(RecordDeck(content, "learn", 2).rows):
         missing = MISSING[file.kind]
         raise InputError(
             f"sources.{name}: {learning[0]} learns from its records, and none of its "
-            f"{file.documents} has a {missing}; add some, or choose another method"
+            f"{file.documents} has a {missing}; add some, choose another method, or set the "
+            "source's `methods`"
         )
 
 
@@ -159,7 +161,7 @@ def _check_divergence(config: SearchConfig, name: str, file: TokenFile) -> None:
     KTO estimates how far the model has moved from the base on prompts paired with the answers of
     other records, so that not all answers may be the same.
     """
-    if "preference" not in possible(config, "method"):
+    if "preference" not in learners(config, name):
         return
     if file.kind == "preference" and "kto" not in possible(config, "preference_loss"):
         return

@@ -5,8 +5,8 @@ A search that truncates them is valid, but does not train on all of its data.
 
 from collections.abc import Iterator
 
-from evo.config import SearchConfig, bounds, possible
-from evo.config.genomes import mixed_sources
+from evo.config import SearchConfig, bounds
+from evo.config.genomes import learners, mixed_sources
 from fitness.data.kinds import PAIRED, Kind
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
@@ -36,7 +36,7 @@ def cut_records(config: SearchConfig, task: Task) -> Iterator[str]:
     low, high = (int(limit) for limit in bounds(config, "sequence_length"))
     sources = {name: task.sources[name] for name in mixed_sources(config) if name in task.sources}
     for name, file in sources.items():
-        uses: set[str] = {use_of(file.kind, method) for method in possible(config, "method")}
+        uses: set[str] = {use_of(file.kind, method) for method in learners(config, name)}
         clause = _clause(file, uses, high)
         short = _cuts(file, uses, low)
         if low < high and short is not None and short.cut:

@@ -7,11 +7,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evo.cluster.machine import available_cpus, fitting, logical_cpus
 from evo.config import SearchConfig, possible
-from evo.config.genomes import mixed_sources, train_shares
+from evo.config.genomes import (
+    decode,
+    learned_shares,
+    learning_genome,
+    mixed_sources,
+    train_shares,
+)
 from evo.config.resolve import fitting_population
 from evo.config.search import Search
 from evo.planning import experts
@@ -149,16 +154,16 @@ def slow_bfloat16(config: SearchConfig, cost: float) -> str:
 
 
 def epochs(config: SearchConfig, task: Task) -> dict[str, tuple[float, float]]:
-    """Epochs of each source per fine-tune: at its share (by default uniform), and if alone.
+    """Epochs of each source per fine-tune: at its share of the default genome, and if alone.
 
     Of the longest fine-tune, where individuals train on different shares of the tokens.
     """
-    given: Any = config.recipe.get("mixture") or {}
     found = {}
     for name, file in task.sources.items():
-        alone = train_shares(config)[1] * config.budget.tokens / max(1, epoch_tokens(config, file))
-        share = float(given.get(name, 0.0)) if given else 1 / len(task.sources)
-        found[name] = (share * alone, alone)
+        tokens = train_shares(config)[1] * config.budget.tokens
+        alone = tokens / max(1, epoch_tokens(config, name, file))
+        share = learned_shares(config, {**config.recipe, **learning_genome(config, name)})
+        found[name] = (share.get(name, 0.0) * alone, alone)
     return found
 
 
@@ -204,13 +209,14 @@ def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | N
     if task.model is None or not task.form.reads_recipe:
         return None
     cost = cost_of(task)
-    scoring = cost(config.recipe, 0.0)
+    recipe = decode(config, {})
+    scoring = cost(recipe, 0.0)
     resources = config.resources
     known = resources.address == "local" and not resources.gpus
     rate = CPU_FLOPS * resources.cpus * resources.processes if known else math.nan
     if known and "bfloat16" in (config.model.dtype, config.recipe.get("precision")):
         rate /= max(1.0, bfloat16)
-    return Estimate(cost(config.recipe, train_shares(config)[1]) - scoring, scoring, rate)
+    return Estimate(cost(recipe, train_shares(config)[1]) - scoring, scoring, rate)
 
 
 def _population(config: SearchConfig) -> Iterator[str]:

@@ -4,27 +4,28 @@ import math
 from collections.abc import Iterator, Mapping
 
 from evo.config import SearchConfig, decode, default_genome, largest
-from evo.config.genomes import mixed_sources, train_shares, warm_starts
+from evo.config.genomes import learning_genome, mixed_sources, train_shares, warm_starts
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
 from fitness.mixture.decks import RecordDeck, deck_of
 from fitness.recipe import Recipe
 
 
-def epoch_tokens(config: SearchConfig, file: TokenFile) -> int:
+def epoch_tokens(config: SearchConfig, source: str, file: TokenFile) -> int:
     """Tokens of the budget that one pass over a source takes, padding included.
 
-    For records under the default genome, since what they take depends on the recipe.
+    For records under the default genome, since what they take depends on the recipe; see
+    `learning_genome`.
     """
-    return file.tokens if file.kind == "text" else _deck(config, file).available
+    return file.tokens if file.kind == "text" else _deck(config, source, file).available
 
 
-def learned_tokens(config: SearchConfig, file: TokenFile) -> int | None:
+def learned_tokens(config: SearchConfig, source: str, file: TokenFile) -> int | None:
     """Tokens learned in one pass over a source: all of a text, the answers of records.
 
     For records under the default genome; None where they teach something else than tokens.
     """
-    return file.tokens if file.kind == "text" else _deck(config, file).learned
+    return file.tokens if file.kind == "text" else _deck(config, source, file).learned
 
 
 def budget_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -> int:
@@ -68,7 +69,9 @@ def _by_epochs(config: SearchConfig, sources: Mapping[str, TokenFile]) -> float:
     if config.budget.epochs is None:
         return math.inf
     wanted = _wanted(config.budget.epochs, sources)
-    passes = sum(times * epoch_tokens(config, sources[name]) for name, times in wanted.items())
+    passes = sum(
+        times * epoch_tokens(config, name, sources[name]) for name, times in wanted.items()
+    )
     return passes if wanted else math.inf
 
 
@@ -81,14 +84,14 @@ def _by_learned_tokens(config: SearchConfig, sources: Mapping[str, TokenFile]) -
     for name, file in sources.items():
         share = mixture.get(name, 0.0) if mixture else 1 / len(sources)
         if share:
-            learned = learned_tokens(config, file) or 0
-            rate += share * learned / max(1, epoch_tokens(config, file))
+            learned = learned_tokens(config, name, file) or 0
+            rate += share * learned / max(1, epoch_tokens(config, name, file))
     return config.budget.learned_tokens / rate if rate else math.inf
 
 
-def _deck(config: SearchConfig, file: TokenFile) -> RecordDeck:
+def _deck(config: SearchConfig, source: str, file: TokenFile) -> RecordDeck:
     """The deck of a source of records under the default genome."""
-    recipe = Recipe.model_validate(decode(config, default_genome(config)))
+    recipe = Recipe.model_validate(decode(config, learning_genome(config, source)))
     deck = deck_of(file.open(), recipe, separator=0)
     assert isinstance(deck, RecordDeck)
     return deck

@@ -12,6 +12,7 @@ import pandas as pd
 from evo import config as configuration
 from evo import history
 from evo.config import as_yaml
+from evo.config.genomes import learned_shares
 from evo.history.comparison import BASE, COLD, WINNER, number_of, plus_minus, signed
 from evo.history.tables import FULL
 from evo.record.facts import Genome, details, launch_of
@@ -110,10 +111,14 @@ def margin(value: float, p: float) -> str:
 
 
 def recipe(view: View) -> dict[str, Any]:
-    """The leader's mixture and other genes, and the fields fixed by the spec, as text by name."""
+    """The leader's mixture and other genes, and the fields fixed by the spec, as text by name.
+
+    The mixture is of the sources that its method learns from.
+    """
     genome = _genome(view)
     mixtures = {name: value for name, value in genome.items() if isinstance(value, dict)}
-    shares = max(mixtures.values(), key=len, default={})
+    spec = history.spec(view.facts)
+    shares = learned_shares(spec, genome) or max(mixtures.values(), key=len, default={})
     epochs: dict[str, float] = next(
         (
             details(f)["epochs"]
@@ -124,7 +129,6 @@ def recipe(view: View) -> dict[str, Any]:
         ),
         {},
     )
-    spec = history.spec(view.facts)
     fixed = spec.recipe
     merging = {"start": "merge"} if spec.parts else {}
     task = {"task": spec.model.task}

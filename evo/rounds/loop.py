@@ -21,13 +21,14 @@ from evo import history, run
 from evo.config import Constraint, SearchConfig, measured_by
 from evo.config.budget import SEED_STEP
 from evo.config.checks import importing_from
+from evo.config.genomes import learned_shares
 from evo.config.rounds import PAIRS, POOL, Rounds
 from evo.export.model import export
 from evo.history.rounds import POOL_FILE, folder_of, over, rank
 from evo.prepare.task import prepare, versions
 from evo.progress.live import Progress
 from evo.record import run_folder
-from evo.record.facts import Facts, Pool, mixture, typed
+from evo.record.facts import Facts, Pool, typed
 from evo.record.facts import Round as RoundFact
 from evo.record.ledger import FILE, Ledger, read
 from evo.record.state import state
@@ -290,7 +291,7 @@ def _pool(
     before = _files(folder_of(folder, done[-1]["round"]), done[-1]) if done else {}
     earlier = pooling.read_pool(before.get(POOL))
     rng = np.random.default_rng([config.seed, number])
-    real = pooling.real_texts(config, mixture(outcome["genome"]), rng)
+    real = pooling.real_texts(config, learned_shares(config, outcome["genome"]), rng)
     scored = own / "written.jsonl"
     if not scored.exists():
         samples = pooling.score(config, pooling.samples_of(facts, own), earlier, real)

@@ -7,8 +7,9 @@ import numpy as np
 from evo import history
 from evo.config import SearchConfig, decode
 from evo.config.budget import SEED_STEP
+from evo.config.genomes import learned_shares
 from evo.planning.lineages import from_fact
-from evo.record.facts import Facts, mixture
+from evo.record.facts import Facts
 from evo.rounds import opening, pooling
 from evo.search.jobs import Job
 from fitness.data.prompts import NO_PROMPTS, Prompts, prompts_in
@@ -46,7 +47,7 @@ def jobs_of(config: SearchConfig, spec: SearchConfig, facts: Facts, number: int)
         writer = bred[best[chunk % len(best)]]
         seed = (config.seed + number) * SEED_STEP + chunk
         rng = np.random.default_rng(seed)
-        real = pooling.real_texts(config, mixture(writer.genome), rng)
+        real = pooling.real_texts(config, learned_shares(spec, writer.genome), rng)
         begun = [real[place] for place in rng.permutation(len(real))[:count]]
         settings = rounds.writing.model_copy(update={"samples": count})
         if not (number and decode(spec, writer.genome)["infill_share"]):

@@ -27,6 +27,7 @@ from fitness.data.kinds import Kind, check_columns
 from fitness.data.readers import FORMATS, SUFFIXES, FormatName
 from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
+from fitness.methods import Method
 from fitness.suggest import brief, did_you_mean, listed, shortened
 from fitness.text import strings_in
 
@@ -79,6 +80,28 @@ class Source(Requirements):
     limit: Annotated[
         int | None, Field(ge=1, description="Read at most this many documents, from the first.")
     ] = None
+
+    methods: Annotated[
+        tuple[Method, ...] | None,
+        Field(
+            min_length=1,
+            description="Training methods that learn from this source. Under an individual's other "
+            "methods it is left out, and its share goes to the other sources in proportion. "
+            "Default: all.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _methods_once(self) -> Self:
+        given = self.methods or ()
+        for index, method in enumerate(given):
+            if method in given[:index]:
+                raise ValueError(f"methods: {method} is there twice; keep one of them")
+        return self
+
+    def teaches(self, method: str) -> bool:
+        """True where a training method learns from this source."""
+        return self.methods is None or method in self.methods
 
     @model_validator(mode="after")
     def _sound_template(self) -> Self:

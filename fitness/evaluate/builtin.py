@@ -169,6 +169,12 @@ class Builtin:
         return self._experts[1]
 
     def _mixing(self, task: Task, spec: EvaluationSpec, recipe: Recipe) -> Mixing:
+        """The data of a fine-tune. Raises Infeasible if there is none."""
+        if not recipe.mixture:
+            raise Infeasible(
+                f"{recipe.method} learns from none of the sources that have a share; give one that "
+                "it learns from a share, or add it to the `methods` of a source"
+            )
         return Mixing(
             recipe.mixture,
             self._decks(recipe, spec.seed),

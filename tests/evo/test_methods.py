@@ -1,4 +1,4 @@
-"""A search over methods, from its spec to its report: preferences beside text."""
+"""A search over methods, from its spec to its report: preferences and prompts beside text."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ model: {{base: quickstart}}
 sources:
   jargon: {{path: {corpus}/sources/jargon.jsonl}}
   pairs: {{path: pairs.jsonl, kind: preference}}
-  asked: {{path: asked.jsonl, kind: prompt}}
+  asked: {{path: asked.jsonl, kind: prompt, methods: [reinforce]}}
 domains:
   target:
     selection: {{path: {corpus}/held_out/jargon.selection.jsonl, limit: 10}}
@@ -41,11 +41,11 @@ comparison: {{seeds: 1}}
 """
 
 
-def spec(folder: Path, *, reference: str) -> Path:
+def spec(folder: Path) -> Path:
     learned, held_out = PAIRS[:6], PAIRS[6:]
     for name, pairs in (("pairs", learned), ("held_out", held_out)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    asked = [{"prompt": pair["prompt"], "reference": reference} for pair in PAIRS]
+    asked = [{"prompt": pair["prompt"]} for pair in PAIRS]
     (folder / "asked.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     path = folder / "search.yaml"
     path.write_text(SPEC.format(corpus=CORPUS))
@@ -55,7 +55,7 @@ def spec(folder: Path, *, reference: str) -> Path:
 @pytest.mark.slow
 def test_a_search_over_methods_measures_preferences(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    path = spec(tmp_path, reference=" a thing")
+    path = spec(tmp_path)
     assert main(["launch", str(path), "--run", str(run), "--set", "seed=1"]) == 0
     facts = read(run)
     evaluations = [fact for fact in facts if fact["fact"] == "evaluation"]
@@ -69,12 +69,15 @@ def test_a_search_over_methods_measures_preferences(tmp_path: Path) -> None:
     }
     for fact in evaluations:
         if fact["fidelity"]:
-            wanted = genomes[fact["individual"]]["mixture"]
+            genome = genomes[fact["individual"]]
+            wanted = configuration.decode(configuration.load(path), genome)["mixture"]
+            assert ("asked" in wanted) == (genome["method"] == "reinforce")
             assert fact["details"]["shares"] == pytest.approx(wanted, abs=0.15)
     assert (run / "report.html").exists()
 
 
 def test_prompts_without_references_cannot_be_learned_from(tmp_path: Path) -> None:
-    config = configuration.load(spec(tmp_path, reference=""))
+    everywhere = "sources.asked.methods=[supervised, reinforce]"
+    config = configuration.load(spec(tmp_path), [everywhere])
     with pytest.raises(InputError, match=r"sources.asked: supervised learns .* has a reference"):
         prepare(config)

@@ -1,13 +1,13 @@
 """Checks across the sections of a spec: whether its parts fit each other."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from evo.config.aggregates import meaning, measurable
-from evo.config.checks import aggregates, genomes, proxies, rounds
+from evo.config.checks import aggregates, genomes, methods, proxies, rounds
 from evo.config.checks.cleaning import cleaning
 from evo.config.checks.genomes import Problems
 from evo.config.checks.tasks import tasks
@@ -23,15 +23,14 @@ from evo.config.genomes import (
     train_shares,
     warm_starts,
 )
-from evo.config.rounds import ADDED, GENERATED, JUDGED, PAIRS
+from evo.config.rounds import ADDED
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import Command
-from fitness.methods import BY_TOKEN, METHODS, use_of
+from fitness.methods import BY_TOKEN, use_of
 from fitness.metrics import HELD_OUT, resolve
 from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
-from fitness.training.rewards import check_reward
 from population.strategies import BREEDING, STRATEGIES, least_population
 from population.strategies import check as check_strategy
 
@@ -202,29 +201,6 @@ def _kinds(config: SearchConfig) -> Problems:
             yield Problem(("sources", name, "kind"), f"{message}; leave it out, or set `evaluator`")
 
 
-def _methods(config: SearchConfig) -> Problems:
-    """Methods that the search may use without a source of the kind they need; unknown rewards."""
-    if not config.form.trains:
-        return
-    methods = possible(config, "method")
-    key = _key_of(config, "method")
-    kinds = {source.kind for source in config.sources.values()}
-    if config.rounds is not None and config.rounds.pairs:
-        kinds.add(GENERATED[PAIRS])
-    if config.rounds is not None and config.rounds.judgements:
-        kinds |= set(JUDGED.values())
-    for method, uses in METHODS.items():
-        if method in methods and method != "supervised" and not kinds & uses.keys():
-            yield Problem(key, f"{method} needs a source of kind {' or '.join(uses)}")
-    if "reinforce" in methods:
-        rewards = config.recipe.get("rewards", Recipe().rewards)
-        for name in rewards if isinstance(rewards, Mapping) else ():
-            try:
-                check_reward(str(name))
-            except InputError as error:
-                yield Problem(("recipe", "rewards", str(name)), str(error).strip())
-
-
 def _thresholds(config: SearchConfig) -> Problems:
     """Thresholds for samples (`keep_` fields) in a spec without a source of samples."""
     kinds = {source.kind for source in config.sources.values()}
@@ -393,8 +369,8 @@ def _learned(config: SearchConfig) -> Problems:
     given = {**config.recipe, **default_genome(config)}
     method = str(given.get("method", Recipe().method))
     for name in mixed_sources(config):
-        kind = config.sources[name].kind
-        if use_of(kind, method) not in BY_TOKEN:
+        kind, learned = config.sources[name].kind, config.sources[name].teaches(method)
+        if learned and use_of(kind, method) not in BY_TOKEN:
             message = f"{name} has records of kind {kind}, of which {method} learns no tokens; "
             yield Problem(key, f"{message}give budget.epochs instead")
 
@@ -431,7 +407,7 @@ CHECKS: Checks = (
     ("evaluator domains prompts aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
-    ("evaluator genome recipe sources rounds", _methods),
+    ("evaluator genome recipe sources rounds", methods.methods),
     ("evaluator genome recipe sources rounds", _thresholds),
     ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),
     ("rounds genome recipe", rounds.filters),
@@ -446,6 +422,8 @@ LATER_CHECKS: Checks = (
     ("constraints aggregates domains prompts", _towards_worse),
     ("constraints", _constraints),
     ("evaluator domains prompts aggregates objectives constraints", _measured),
+    ("evaluator genome recipe sources domains", methods.of_sources),
+    ("model evaluator genome recipe sources parts rounds baselines", methods.learned),
     ("evaluator genome recipe sources", _infilling),
     ("evaluator budget genome recipe parts", _steps),
     ("evaluator sources budget rounds", _epochs),

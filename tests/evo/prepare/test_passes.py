@@ -55,7 +55,7 @@ def test_three_passes_over_records_are_what_a_fine_tune_reads(tmp_path: Path) ->
     config = load(tmp_path, "budget.epochs={answers: 3}")
     task = prepare(config).task
     file = task.sources["answers"]
-    assert epoch_tokens(config, file) > file.tokens, "packed sequences are padded"
+    assert epoch_tokens(config, "answers", file) > file.tokens, "packed sequences are padded"
     recipe = {**config.recipe, "mixture": {"answers": 1.0}}
     done = Evaluator(task).evaluate(EvaluationSpec(0, recipe, 0, keep_weights=False))
     assert done.details["epochs"]["answers"] == pytest.approx(3)
@@ -77,8 +77,8 @@ def test_learned_tokens_are_those_of_the_answers_counted_by_hand(tmp_path: Path)
         whole = tokenizer(row["prompt"] + row["completion"])["input_ids"]
         assert whole[: len(prompt)] == prompt
         learned += len(whole) - len(prompt) + 1  # and the token that ends it
-    assert learned_tokens(config, file) == learned
-    packed = epoch_tokens(config, file)
+    assert learned_tokens(config, "answers", file) == learned
+    packed = epoch_tokens(config, "answers", file)
     assert learned < packed / 10
     two = load(tmp_path, *ALONE, f"budget.learned_tokens={2 * learned}")
     assert prepare(two).task.budget_tokens == 2 * packed
@@ -87,7 +87,7 @@ def test_learned_tokens_are_those_of_the_answers_counted_by_hand(tmp_path: Path)
 def test_a_mixture_learns_by_its_shares_and_all_of_a_text(tmp_path: Path) -> None:
     config = load(tmp_path, *MIXED)
     file = prepare(config).task.sources["answers"]
-    dense = (learned_tokens(config, file) or 0) / epoch_tokens(config, file)
+    dense = (learned_tokens(config, "answers", file) or 0) / epoch_tokens(config, "answers", file)
     budget = prepare(load(tmp_path, *MIXED, "budget.learned_tokens=900")).task.budget_tokens
     assert budget == math.ceil(900 / (0.25 + 0.75 * dense))
     text = ("recipe.mixture={jargon: 1, devil: 0, answers: 0}", "budget.learned_tokens=900")
@@ -123,7 +123,8 @@ def test_the_dry_run_has_learned_tokens_where_there_are_records(
     if source:
         sources = prepare(config).task.sources
         cells = {line[0]: line for line in lines if len(line) > 3 and line[0] in sources}
-        learned, jargon = learned_tokens(config, sources["answers"]), sources["jargon"].tokens
+        learned = learned_tokens(config, "answers", sources["answers"])
+        jargon = sources["jargon"].tokens
         assert f"{learned:,}" in cells["answers"]
         assert cells["jargon"].count(f"{jargon:,}") == 2
 
