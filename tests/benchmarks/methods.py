@@ -6,8 +6,8 @@ wrong ones (both in two rounds, the second on answers of the first one's winner)
 reinforce. Each has as many answers of as many tokens: two pools of 4 to each prompt, or one pass of
 reinforcement in groups of 8. In the last search the method is a gene: half of the
 answers are the pool of the base, the other half are for reinforcement, so that a winner that does
-not reinforce has had half. There, prompts are those with a right answer in the pool, which is their
-reference: whatever the method makes of them, no label is learned that no model found.
+not reinforce has had half. Prompts to answer are learned by reinforcement alone, so that no method
+learns their labels.
 
 Tokens are counted for one winner, at most 4 an answer: a pool once, though all fine-tunes of a
 search learn from it. Errors are over the seeds; `items` is the binomial error of a
@@ -33,8 +33,6 @@ from evo.history.tables import spec as config_of
 from evo.history.tables import winner
 from evo.record.facts import Facts, details
 from evo.record.ledger import read
-from fitness.data.requirements import Requirements
-from fitness.data.samples import read_samples
 from tests.benchmarks.comparison import mean_error
 from tests.benchmarks.launches import finished
 from tests.fitness.quickstart import CORPUS
@@ -129,19 +127,15 @@ def alone(prompts: Path, options: argparse.Namespace) -> dict[str, Spec]:
     return {name: spec_of(name, options, changes) for name, changes in found.items()}
 
 
-def mixed(written: Path, options: argparse.Namespace, to: Path) -> Spec:
+def mixed(written: Path, prompts: Path, options: argparse.Namespace) -> Spec:
     """The search in which the method is a gene, on the pool and the pairs of a round 0."""
-    right = Requirements(require=RIGHT).met(list(read_samples(written / "pool.jsonl")))
-    found = {sample.prompt: sample.completion.strip() for sample in right}
-    lines = (json.dumps({"prompt": prompt, "reference": found[prompt]}) for prompt in found)
-    to.write_text("".join(f"{line}\n" for line in lines))
     reinforcing = {"when": {"method": "reinforce"}}
     changes = {
         "sources": {
             "pool": {"path": str(written / "pool.jsonl"), "kind": "sample", "require": RIGHT}
             | {"most_per_prompt": 4},
             "pairs": {"path": str(written / "pairs.jsonl"), "kind": "preference"},
-            "asked": {"path": str(to), "kind": "prompt"},
+            "asked": {"path": str(prompts), "kind": "prompt", "methods": ["reinforce"]},
         },
         "recipe": reinforced("rloo"),
         "genome": {
@@ -206,7 +200,7 @@ def runs_of(seed: int, folder: Path, options: argparse.Namespace) -> dict[str, d
 
     for name, spec in alone(prompts, options).items():
         search(name, spec)
-    search("mixed", mixed(folder / f"dpo-{seed}/round-0", options, folder / f"known-{seed}.jsonl"))
+    search("mixed", mixed(folder / f"dpo-{seed}/round-0", prompts, options))
     return found
 
 

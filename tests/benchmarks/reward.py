@@ -174,13 +174,10 @@ class Bench:
 
     def reinforced(self, model: Path, guard: str) -> Path:
         """The policy gradient on a reward model."""
-        name, every = f"reward:{model}", words(self._seed)
+        name, every = f"reward:{model}", [{"prompt": one} for one in words(self._seed)]
         splits = {"selection": every[-2 * WORDS : -WORDS], "test": every[-WORDS:]}
-        files = {  # no metric reads the references
-            split: self.lines(f"words-{split}", [{"prompt": p, "reference": "-"} for p in these])
-            for split, these in splits.items()
-        }
-        asked = self.lines("asked", [{"prompt": one} for one in every[: -2 * WORDS]])
+        files = {split: self.lines(f"words-{split}", these) for split, these in splits.items()}
+        asked = self.lines("asked", every[: -2 * WORDS])
         metrics = [name, "tests.benchmarks.reward:rule", "mean_length"]
         written = {**files, "max_new_tokens": LONGER, "temperature": 1.0, "metrics": metrics}
         spec = spec_of(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from evo.config import load
+from evo.config import decode, load
 from evo.replay import by_chance, replay
 from fitness.data.samples import Sample, to_lines
 from fitness.feedback.items import Draft, Item
@@ -59,9 +59,7 @@ def test_the_simulated_annotator_goes_by_the_rule_and_errs_in_one_judgement_of_t
     assert asked.isdisjoint(scored)
 
 
-def test_each_method_has_as_many_answers_and_its_gene_no_label_that_no_model_found(
-    tmp_path: Path,
-) -> None:
+def test_each_method_has_as_many_answers_and_its_gene_learns_no_label(tmp_path: Path) -> None:
     options = Namespace(prompts=10, evaluations=2)
     prompts = methods.asked(options.prompts, 0, tmp_path / "asked.jsonl")
     lines = [json.loads(line) for line in prompts.read_text().splitlines()]
@@ -76,9 +74,7 @@ def test_each_method_has_as_many_answers_and_its_gene_no_label_that_no_model_fou
     (tmp_path / "pool.jsonl").write_text("".join(to_lines(samples)))
     pair = {"prompt": "a", "chosen": " b", "rejected": " c"}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
-    specs["mixed"] = methods.mixed(tmp_path, options, tmp_path / "known.jsonl")
-    known = [json.loads(line) for line in (tmp_path / "known.jsonl").read_text().splitlines()]
-    assert known == [{"prompt": lines[0]["prompt"], "reference": "found"}]
+    specs["mixed"] = methods.mixed(tmp_path, prompts, options)
     answers = {}
     for name, spec in specs.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(spec))
@@ -89,6 +85,10 @@ def test_each_method_has_as_many_answers_and_its_gene_no_label_that_no_model_fou
             own = config.rounds.limit * config.rounds.writing.count(options.prompts)
         answers[name] = own + ("pool" in config.sources) * methods.PER_PROMPT * options.prompts
     assert answers == dict.fromkeys(specs, 10 * methods.GROUP)
+    for method in ("supervised", "preference"):
+        shares = {"pool": 0.25, "pairs": 0.25, "asked": 0.5}
+        recipe = decode(config, {"method": method, "mixture": shares})
+        assert recipe["mixture"] == {"pool": 0.5, "pairs": 0.5}
 
 
 def test_judged_pairs_go_by_the_rule_and_the_linear_reward_model_learns_it() -> None:
