@@ -19,7 +19,7 @@ model: {{base: quickstart}}
 sources:
   jargon: {{path: {corpus}/sources/jargon.jsonl}}
   pairs: {{path: pairs.jsonl, kind: preference}}
-  asked: {{path: asked.jsonl, kind: prompt, methods: [reinforce]}}
+  asked: {{path: asked.jsonl, kind: prompt{methods}}}
 domains:
   target:
     selection: {{path: {corpus}/held_out/jargon.selection.jsonl, limit: 10}}
@@ -41,14 +41,17 @@ comparison: {{seeds: 1}}
 """
 
 
-def spec(folder: Path) -> Path:
+def spec(folder: Path, *, reference: str = "") -> Path:
+    """A spec whose prompts are learned under all methods with a reference, else by reinforcement."""
     learned, held_out = PAIRS[:6], PAIRS[6:]
     for name, pairs in (("pairs", learned), ("held_out", held_out)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    asked = [{"prompt": pair["prompt"]} for pair in PAIRS]
+    asked = [{"prompt": pair["prompt"], "reference": reference} for pair in PAIRS]
     (folder / "asked.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     path = folder / "search.yaml"
-    path.write_text(SPEC.format(corpus=CORPUS))
+    path.write_text(
+        SPEC.format(corpus=CORPUS, methods="" if reference else ", methods: [reinforce]")
+    )
     return path
 
 

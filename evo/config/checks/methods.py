@@ -77,7 +77,10 @@ def learned(config: SearchConfig) -> Problems:
                 message = f"{method} learns from none of the sources that may have a share, "
                 message += f"{', '.join(mixed)}, by their `methods`; add it to one of them"
                 yield Problem(_key(config), message)
-    start = default_genome(config)
+    try:
+        start = default_genome(config)
+    except ValueError:  # of conditions that cannot be met, which have a check of their own
+        return
     if "mixture" in start and not learned_shares(config, start):
         message = "the default method learns from none of its sources, by their `methods`; give "
         yield Problem(("recipe", "mixture"), f"{message}another one a share")
