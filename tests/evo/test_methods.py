@@ -42,7 +42,7 @@ comparison: {{seeds: 1}}
 
 
 def spec(folder: Path, *, reference: str = "") -> Path:
-    """A spec whose prompts are learned under all methods with a reference, else by reinforcement."""
+    """A spec whose prompts only reinforcement learns from, unless they have a reference."""
     learned, held_out = PAIRS[:6], PAIRS[6:]
     for name, pairs in (("pairs", learned), ("held_out", held_out)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
