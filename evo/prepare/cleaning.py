@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from evo.config import SearchConfig
-from evo.samples import texts
+from evo.prepare.evaluated import evaluated
 from fitness.cleaning.files import Cleaned, cleaned
 from fitness.data.prompts import Prompts
 from fitness.files import cache_folder
@@ -16,9 +16,9 @@ def cleaned_sources(config: SearchConfig, prompts: Iterable[Prompts]) -> dict[st
     if settings is None:
         return {}
     names = settings.sources or [n for n, one in config.sources.items() if one.kind != "sample"]
-    evaluated = texts.evaluated(config, prompts) if settings.held_out else []
+    held_out = evaluated(config, prompts) if settings.held_out else []
     sources = {name: config.sources[name] for name in names}
-    return cleaned(sources, settings, evaluated, Path.cwd(), cache_folder())
+    return cleaned(sources, settings, held_out, Path.cwd(), cache_folder())
 
 
 def dropped_notes(made: Mapping[str, Cleaned]) -> Iterator[str]:

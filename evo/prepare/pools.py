@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evo.config import SearchConfig
 from evo.config.rounds import WHOLE
-from evo.samples import texts
+from evo.prepare.evaluated import evaluated
 from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample, sample_in
@@ -28,14 +28,14 @@ def left_out_of(config: SearchConfig, prompts: Iterable[Prompts]) -> dict[str, s
     pools = {name: source for name, source in config.sources.items() if source.kind == "sample"}
     if not pools:
         return {}
-    evaluated = texts.evaluated(config, prompts)
+    held_out = evaluated(config, prompts)
     found = {}
     for name, pool in pools.items():
         try:
             samples = [sample_in(record, where) for where, record in records(pool, Path.cwd())]
         except InputError as error:
             raise InputError(f"sources.{name}: {error}") from error
-        dirty = contaminated(samples, evaluated)
+        dirty = contaminated(samples, held_out)
         found[name] = dirty | _missed(name, pool, samples, dirty)
         left = sum(sample.id not in dirty for sample in samples)
         if left < len(samples) and name != WHOLE:  # of which the same was said as the pool

@@ -8,6 +8,7 @@ import numpy as np
 
 from evo.config import SearchConfig
 from evo.config.rounds import Rounds
+from evo.prepare.evaluated import evaluated
 from evo.record.facts import Evaluated, Facts, samples
 from evo.samples import texts
 from evo.samples.generate import DOCUMENTS
@@ -73,7 +74,7 @@ def score(
         second=Base(folders.locate(second)) if second and "likelihood" in left else None,
         real=real,
         training=lambda: texts.training(config),
-        evaluated=texts.evaluated(config),
+        evaluated=evaluated(config),
     )
     new = scored(samples, [name for name in left if name != DUPLICATE], given)
     if DUPLICATE in left:

@@ -12,6 +12,7 @@ from evo.export.model import chosen, export
 from evo.feedback.pool import filters_by_people
 from evo.feedback.session import judged
 from evo.places import check_room_for
+from evo.prepare.evaluated import evaluated
 from evo.record.ledger import read
 from evo.samples import texts
 from fitness.data.prompts import NO_PROMPTS, prompts_in
@@ -102,7 +103,7 @@ def generate(
         base=Base(base, config.model.dtype),
         real=real,
         training=lambda: texts.training(config),
-        evaluated=texts.evaluated(config),
+        evaluated=evaluated(config),
         items=items,
         judgements=judgements,
     )

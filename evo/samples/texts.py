@@ -1,15 +1,13 @@
-"""The real texts of a search: its training texts, and its evaluation texts."""
+"""The training texts of a search."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from evo.config import SearchConfig
-from fitness.data.prompts import Prompts, read_prompts
 from fitness.errors import InputError
-from fitness.models import folders
-from fitness.samples.references import drawn, evaluated_texts, texts_of
+from fitness.samples.references import drawn, texts_of
 from fitness.suggest import listed
 
 
@@ -40,20 +38,3 @@ def training(config: SearchConfig) -> Iterator[str]:
     for source in config.sources.values():
         if source.kind != "sample":
             yield from texts_of(source, Path.cwd())
-
-
-def evaluated(config: SearchConfig, prompts: Iterable[Prompts] | None = None) -> list[str]:
-    """All evaluation texts of a search, of the selection and the test split.
-
-    `prompts` are all of its prompt sets, where they are read already.
-    """
-    halves = (half for domain in config.domains.values() for half in domain.splits().values())
-    asked = _asked(config) if prompts is None else prompts
-    return evaluated_texts(halves, asked, Path.cwd())
-
-
-def _asked(config: SearchConfig) -> Iterator[Prompts]:
-    folder = folders.locate(config.model.base)
-    for name, prompt_set in config.prompts.items():
-        for split, path in prompt_set.files().items():
-            yield read_prompts(f"prompts.{name}.{split}", path, prompt_set, folder)
