@@ -31,6 +31,7 @@ COLOURS = dict(zip(STRATEGIES, (ORANGE, BLUE, *REFERENCES[:4]), strict=True))
 OBJECTIVE = "target/loss"
 VOLUME = "hypervolume"
 MOMENTS = 200  # at which the curves are drawn
+SPENT = (10, 15, 24)  # full fine-tunes; an expert is its share of one
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Curves:
 
     best: Array
     volume: Array
+    spent: Array  # (seeds, counts) best so far once so many fine-tunes were spent
     tests: list[float]  # of the winners, a mean each over the closing comparison's seeds
     evaluations: list[int]  # finished in the time that all have
 
@@ -72,6 +74,7 @@ def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves
                     for place in chosen
                 ]
             ),
+            np.array([[at(t.budgets, t.best[OBJECTIVE], n) for n in SPENT] for t in traces]),
             [t.tests[OBJECTIVE].mean for t in traces],
             [int((t.hours <= shortest).sum()) for t in traces],
         )
@@ -79,15 +82,23 @@ def curves(found: Overlay, runs: Sequence[str]) -> tuple[Array, dict[str, Curves
 
 
 def table(found: Mapping[str, Curves]) -> dict[str, Any]:
-    """Prints a line a strategy; returns the figures."""
-    print(f"{'':12} evaluations  {'selection':>15} {VOLUME:>15} {'test':>15}")
+    """Prints a line a strategy; returns the figures.
+
+    `behind` is how much worse than the first strategy on the test split, paired by seed.
+    """
+    first = next(iter(found.values()))
     figures: dict[str, Any] = {}
     for name, one in found.items():
+        behind = [own - ours for own, ours in zip(one.tests, first.tests, strict=True)]
         columns = {
+            **{f"after {n}": mean_error(one.spent[:, i].tolist()) for i, n in enumerate(SPENT)},
             "selection": mean_error(one.best[:, -1].tolist()),
             VOLUME: mean_error(one.volume[:, -1].tolist()),
             "test": mean_error(one.tests),
+            "behind": mean_error(behind),
         }
+        if not figures:
+            print(f"{'':12} evaluations  " + " ".join(f"{column:>15}" for column in columns))
         count = statistics.mean(one.evaluations)
         shown = [f"{mean:.4f} ± {error:.4f}" for mean, error in columns.values()]
         print(f"{name:12} {count:11.1f}  " + " ".join(f"{cell:>15}" for cell in shown))
