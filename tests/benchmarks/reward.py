@@ -49,7 +49,7 @@ Figures = dict[str, float]
 
 
 def rule(prompts: Sequence[str], references: Sequence[Any], outputs: Sequence[str]) -> list[float]:
-    """What the annotator really thinks of answers, without errors: a metric."""
+    """The annotator's opinion of answers, without errors: a metric."""
     return [quality(text) for text in outputs]
 
 

@@ -227,7 +227,6 @@ def test_a_loss_too_large_for_a_perplexity_is_recorded_as_diverged(
         ({"mixture": {"jargon": 1.0}, "learning_rate": -1}, "learning_rate"),
         ({"mixture": {"jargon": 1.0}, "lerning_rate": 1}, "lerning_rate"),
         ({"mixture": {"nowhere": 1.0}}, "no source 'nowhere'"),
-        ({"mixture": {}}, "shares must sum to 1"),
         ({"mixture": {"jargon": 1.0}, "sequence_length": 10**6}, "do not fill one sequence"),
     ],
 )
@@ -237,6 +236,12 @@ def test_a_recipe_that_cannot_be_trained_is_an_error(
     evaluation = evaluator.evaluate(EvaluationSpec(0, recipe, seed=0))
     assert evaluation.status is Status.ERROR
     assert told in evaluation.message
+
+
+def test_a_recipe_without_a_source_is_infeasible(evaluator: Evaluator) -> None:
+    evaluation = evaluator.evaluate(EvaluationSpec(0, {"mixture": {}}, seed=0))
+    assert evaluation.status is Status.INFEASIBLE
+    assert "supervised learns from none of the sources" in evaluation.message
 
 
 @pytest.mark.parametrize(
