@@ -133,7 +133,7 @@ def learned_shares(config: SearchConfig, genome: Mapping[str, Any]) -> dict[str,
     """
     given = genome.get("mixture")
     shares: Mapping[str, float] = given if isinstance(given, Mapping) else {}
-    method = _method(config, genome)
+    method = method_of(config, genome)
     learned = {
         name: share
         for name, share in shares.items()
@@ -152,7 +152,7 @@ def learners(config: SearchConfig, source: str) -> list[str]:
 
 def unlearned(config: SearchConfig) -> list[str]:
     """The sources of the mixture that the default genome's method does not learn from."""
-    method = _method(config, default_genome(config))
+    method = method_of(config, default_genome(config))
     sources = ((name, config.sources.get(name)) for name in mixed_sources(config))
     return [name for name, source in sources if source and not source.teaches(method)]
 
@@ -160,10 +160,11 @@ def unlearned(config: SearchConfig) -> list[str]:
 def learning_genome(config: SearchConfig, source: str) -> Genome:
     """The default genome, under another method where its own does not learn from a source."""
     start, methods = default_genome(config), learners(config, source)
-    return start if _method(config, start) in methods else {**start, "method": methods[0]}
+    return start if method_of(config, start) in methods else {**start, "method": methods[0]}
 
 
-def _method(config: SearchConfig, genome: Mapping[str, Any]) -> str:
+def method_of(config: SearchConfig, genome: Mapping[str, Any]) -> str:
+    """The training method of a genome: its gene, the recipe's, or the default."""
     method = genome.get("method", config.recipe.get("method", Recipe().method))
     return str(method)
 

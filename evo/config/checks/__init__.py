@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from evo.config.aggregates import meaning, measurable
-from evo.config.checks import aggregates, genomes, methods, proxies, rounds
+from evo.config.checks import aggregates, budget, genomes, methods, proxies, rounds
 from evo.config.checks.cleaning import cleaning
 from evo.config.checks.genomes import Problems
 from evo.config.checks.tasks import tasks
@@ -16,18 +16,14 @@ from evo.config.file import Key, Problem, nearest, unknown
 from evo.config.genomes import (
     Constraint,
     baseline_names,
-    default_genome,
     largest,
-    mixed_sources,
     possible,
     train_shares,
     warm_starts,
 )
-from evo.config.rounds import ADDED
 from evo.config.sections import SearchConfig
 from fitness.errors import InputError
 from fitness.evaluators import Command
-from fitness.methods import BY_TOKEN, use_of
 from fitness.metrics import HELD_OUT, resolve
 from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import Recipe
@@ -305,89 +301,13 @@ def _inheritance(config: SearchConfig) -> Problems:
         message = "no warm start from a DoRA adapter; take lora or none, or `start` at scratch"
         yield Problem((section, "adapter"), message)
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
-    scratch = round(config.budget.tokens * train_shares(config)[0])
-    tokens = round(config.budget.tokens * train_shares(config)[0] * config.budget.inherit_share)
-    if scratch >= batch * length > tokens:
+    scratch = config.budget.tokens * train_shares(config)[0]
+    tokens = round(scratch * config.budget.inherit_share)
+    if round(scratch) >= batch * length > tokens:
         yield Problem(
             ("budget", "inherit_share"),
             f"{tokens} tokens of a child are less than one step of the largest batch, {batch:g} "
             f"sequences of {length:g}; raise it",
-        )
-
-
-def _steps(config: SearchConfig) -> Problems:
-    """A token budget below one step of the largest batch."""
-    if not config.form.reads_recipe or config.parts:
-        return
-    batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
-    if config.budget.tokens < batch * length:
-        yield Problem(
-            ("budget", "tokens"),
-            f"{config.budget.tokens} tokens are less than one step of the largest batch, "
-            f"{batch:g} sequences of {length:g}; raise it to at least {batch * length:g}",
-        )
-        return
-    tokens = round(config.budget.tokens * train_shares(config)[0])
-    if tokens < batch * length:
-        section = "genome" if "train_share" in config.genome else "recipe"
-        yield Problem(
-            (section, "train_share"),
-            f"{tokens} tokens are less than one step of the largest batch, {batch:g} sequences of "
-            f"{length:g}; raise it to at least {batch * length / config.budget.tokens:.3g}",
-        )
-
-
-def _epochs(config: SearchConfig) -> Problems:
-    """Passes over sources that are never there, or without a builtin trainer."""
-    epochs = config.budget.epochs
-    if epochs is None:
-        return
-    if not config.form.mixes:
-        message = "counts passes over sources, which this evaluator reads itself; leave it out"
-        yield Problem(("budget", "epochs"), message)
-    there = [*config.sources, *(ADDED if config.rounds else ())]
-    for name in epochs if isinstance(epochs, dict) else ():
-        if name not in there:
-            yield Problem(("budget", "epochs", name), unknown(name, there, "there are", "source"))
-
-
-def _learned(config: SearchConfig) -> Problems:
-    """Learned tokens of sources that teach something else than their tokens."""
-    key: Key = ("budget", "learned_tokens")
-    if config.budget.learned_tokens is None:
-        return
-    if not config.form.mixes:
-        message = "counts tokens of sources, which this evaluator reads itself; leave it out"
-        yield Problem(key, message)
-        return
-    if config.parts:
-        yield Problem(key, "parts are merged without training; leave it out")
-        return
-    if config.model.task == "masked":
-        message = "a masked model learns a share of its tokens, mask_share; give budget.epochs"
-        yield Problem(key, message)
-    given = {**config.recipe, **default_genome(config)}
-    method = str(given.get("method", Recipe().method))
-    for name in mixed_sources(config):
-        kind, learned = config.sources[name].kind, config.sources[name].teaches(method)
-        if learned and use_of(kind, method) not in BY_TOKEN:
-            message = f"{name} has records of kind {kind}, of which {method} learns no tokens; "
-            yield Problem(key, f"{message}give budget.epochs instead")
-
-
-def _patience(config: SearchConfig) -> Problems:
-    """Early stopping by what no worker measures, or of fine-tunes that pause at rungs."""
-    if config.budget.patience is None:
-        return
-    key, first = ("budget", "patience"), next(iter(config.objectives))
-    if not config.form.trains:
-        yield Problem(key, "only the builtin evaluator can stop early; leave it out")
-    elif first in config.aggregates:
-        message = f"stops on a measurement, and the first objective is the aggregate {first}; "
-        yield Problem(key, f"{message}name a measurement first")
-    elif config.search.rungs:
-        yield Problem(
-            key, "cannot be combined with search.rungs, which stop fine-tunes too; leave one out"
         )
 
 
@@ -425,11 +345,11 @@ LATER_CHECKS: Checks = (
     ("evaluator genome recipe sources domains", methods.of_sources),
     ("model evaluator genome recipe sources parts rounds baselines", methods.learned),
     ("evaluator genome recipe sources", _infilling),
-    ("evaluator budget genome recipe parts", _steps),
-    ("evaluator sources budget rounds", _epochs),
-    ("evaluator model sources budget genome recipe", _learned),
+    ("evaluator budget genome recipe parts", budget.steps),
+    ("evaluator sources budget rounds", budget.epochs),
+    ("evaluator model sources budget genome recipe", budget.learned_tokens),
     ("evaluator sources parts cleaning", cleaning),
-    ("evaluator budget aggregates objectives search", _patience),
+    ("evaluator budget aggregates objectives search", budget.patience),
     ("search parts budget resources", _bucket),
     ("evaluator parts resources search", _processes),
     ("evaluator search budget genome recipe parts", _inheritance),
