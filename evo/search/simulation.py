@@ -1,17 +1,18 @@
 """Simulated mixtures: a search among sums of experts, whose scores guide that of fine-tunes.
 
 Once all experts are trained, a surrogate of its own searches mixtures alone. Each of its proposals
-is the sum of the experts' weight changes by the shares, scored on the selection split.
+is the sum of the experts' weight changes by the shares, scored on the selection split. It begins
+with what is known: an expert is the sum of itself alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from evo.config import SearchConfig, decode
 from evo.config.composition import composed_parts, needed
-from evo.config.genomes import default_genome, filled_genes, mixed_sources
+from evo.config.genomes import alone, default_genome, filled_genes, mixed_sources
 from evo.planning.experts import first_fidelity
 from evo.record.facts import mixture
 from evo.search.replicates import score
@@ -20,10 +21,10 @@ from fitness.evaluation import Ancestor, EvaluationSpec
 from fitness.evaluation import Simulation as Request
 from population.guides import Guide
 from population.individual import Individual
-from population.space import SearchSpace, Simplex
+from population.space import Genome, SearchSpace, Simplex
 from population.strategies.surrogate import Parts, Surrogate
 
-EACH = 16  # mixtures of a batch
+EACH = 8  # mixtures of a batch: the next one learns from it
 SIMULATED = "simulated"  # operator of an individual whose mixture was simulated
 STREAM = 1  # of random numbers, apart from those of the search's slots
 
@@ -56,13 +57,28 @@ class Simulation:
         if len(sound) < 2 or (bounded and len(sound) < len(self._experts)):
             return None
         space = SearchSpace({"mixture": gene if bounded else Simplex(tuple(sound))})
-        records = tuple(self._searched(space, sound, requests))
-        return Guide(SIMULATED, space, records) if records else None
+        known = [] if bounded else self._alone(sound)
+        records = tuple(self._searched(space, sound, known, requests))
+        return Guide(SIMULATED, space, (*known, *records)) if records else None
+
+    def _alone(self, experts: Mapping[str, Individual]) -> list[Individual]:
+        """The mixtures of one source each, with the scores of its expert; `experts` by source."""
+        found = []
+        for place, (name, one) in enumerate(experts.items()):
+            number = -1 - place  # other than those of the mixtures simulated
+            genome: Genome = {"mixture": alone(name, list(experts))}
+            scored = self._scored[one.id]
+            found.append(replace(scored, id=number, genome=genome, parents=(one.id,), fidelity=1.0))
+        return found
 
     def _searched(
-        self, space: SearchSpace, experts: Mapping[str, Individual], requests: Requests
+        self,
+        space: SearchSpace,
+        experts: Mapping[str, Individual],
+        known: Iterable[Individual],
+        requests: Requests,
     ) -> Iterator[Individual]:
-        """The mixtures simulated, with their scores; `experts` by source."""
+        """The mixtures simulated, with their scores, beside those `known`; `experts` by source."""
         total = self._config.search.simulate
         assert isinstance(total, int)  # else there were no experts
         inner = Surrogate(
@@ -73,6 +89,8 @@ class Simulation:
             parts=Parts(trees=False),
         )
         base = requests.untouched()
+        for one in known:
+            inner.tell(one)
         for batch, first in enumerate(range(0, total, EACH)):
             asked = []
             for slot in range(first, min(first + EACH, total)):
