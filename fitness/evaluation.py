@@ -64,12 +64,11 @@ class Simulation:
     """Request to score mixtures on the selection split without training on them.
 
     The weights of each are a sum of experts: fine-tunes of one source each, which are the parents
-    of the spec, in the order of `sources`. `scored` are the domains and prompt sets to score.
+    of the spec, in the order of `sources`.
     """
 
     sources: tuple[str, ...]
     mixtures: tuple[Mapping[str, float], ...]
-    scored: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class EvaluationSpec:
     `ancestors` are its whole lineage, oldest first: deleted checkpoints are trained again.
 
     In place of a split to score, `samples` generates what `writing` requests, and `simulated`
-    scores the mixtures of `simulation`.
+    scores the mixtures of `simulation`. `scored` are the domains and prompt sets to score.
     """
 
     individual: int
@@ -100,6 +99,7 @@ class EvaluationSpec:
     ancestors: tuple[Ancestor, ...] = field(default=(), compare=False, repr=False)
     writing: Writing | None = field(default=None, compare=False)
     simulation: Simulation | None = field(default=None, compare=False, repr=False)
+    scored: frozenset[str] | None = field(default=None, compare=False)  # None: all
 
     @property
     def scores_split(self) -> bool:

@@ -61,6 +61,11 @@ def needed(config: SearchConfig) -> list[str]:
     return list(dict.fromkeys(part.measurement for part in composed_parts(config).parts))
 
 
+def scored_sets(config: SearchConfig) -> frozenset[str]:
+    """Domains and prompt sets that the objectives and the constraints are made of."""
+    return frozenset(name.split("/")[0] for name in needed(config))
+
+
 def parts_of(
     losses: Iterable[tuple[Composed, Objective]],
     limits: Iterable[tuple[Composed, Constraint]] = (),

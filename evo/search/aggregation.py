@@ -23,7 +23,8 @@ def aggregated(
 ) -> Evaluation:
     """The evaluation with its aggregates as measurements too, and their scores by held-out item.
 
-    It is marked as failed if one has no finite value. `base` has the measurements of the untouched
+    Those of domains and prompt sets that were not to be scored are left out. It is marked as failed
+    if another has no finite value. `base` has the measurements of the untouched
     base on the same split, for those that are relative to it; InputError if one is not above 0.
     """
     if evaluation.status is not Status.OK or not evaluation.spec.scores_split:
@@ -31,6 +32,8 @@ def aggregated(
     added: dict[str, float] = {}
     by_item: dict[str, Any] = {}
     for one in aggregates(config):
+        if not _is_scored(one, evaluation.spec):
+            continue
         if one.relative:
             _check_divisors(one, evaluation.spec.split, base)
         try:
@@ -51,7 +54,8 @@ def aggregated_scores(
     config: SearchConfig, simulated: Evaluation, base: Mapping[str, float]
 ) -> Evaluation:
     """Simulated mixtures with their aggregates; none of the scores where one has no value."""
-    scored = EvaluationSpec(simulated.spec.individual, {}, simulated.spec.seed)
+    asked = simulated.spec
+    scored = EvaluationSpec(asked.individual, {}, asked.seed, scored=asked.scored)
     scores = []
     for measurements in simulated.details.get("scores", ()):
         one = aggregated(config, Evaluation(scored, Status.OK, measurements), base)
@@ -67,6 +71,11 @@ def unaggregated(config: SearchConfig, evaluation: Evaluation) -> Evaluation:
         details["items"] = _without(details["items"], config.aggregates)
     measurements = _without(evaluation.measurements, config.aggregates)
     return replace(evaluation, measurements=measurements, details=details)
+
+
+def _is_scored(one: Composed, spec: EvaluationSpec) -> bool:
+    """True where all domains and prompt sets that an aggregate is made of are scored."""
+    return spec.scored is None or all(name.split("/")[0] in spec.scored for name in one.weights)
 
 
 def _without(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from evo.cluster.queue import Cluster, ClusterError, Lost
 from evo.config import SearchConfig, constraints, decode
 from evo.config.aggregates import NOTHING
+from evo.config.composition import scored_sets
 from evo.planning.experts import is_expert
 from evo.planning.lineages import Lineage, Lineages
 from evo.planning.spending import continued_from
@@ -107,6 +108,7 @@ class Requests:
             lineage = self.lineages.itself(job.individual)
         else:
             lineage = self.lineages.of(job.individual)
+        trains_expert = is_expert(job.individual) and job.fidelity > 0  # 0: the untouched base
         return EvaluationSpec(
             job.individual.id,
             recipe,
@@ -120,6 +122,7 @@ class Requests:
             seen=lineage.seen,
             ancestors=lineage.ancestors,
             writing=job.writing,
+            scored=scored_sets(self._config) if trains_expert else None,  # as the sums of it are
         )
 
     def _buckets(self, specs: list[EvaluationSpec]) -> list[list[EvaluationSpec]]:

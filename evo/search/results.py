@@ -117,7 +117,7 @@ def from_fact(fact: Fact) -> Evaluation:
 def from_simulation(fact: Fact) -> Evaluation:
     """The evaluation of simulated mixtures that a ledger's fact records."""
     mixtures = tuple(fact["mixtures"])
-    request = Simulation(tuple(fact["sources"]), mixtures, frozenset())
+    request = Simulation(tuple(fact["sources"]), mixtures)
     spec = EvaluationSpec(fact["number"], {}, fact["seed"], split="simulated", simulation=request)
     details = {"scores": fact["scores"]} if fact["status"] == Status.OK else {}
     return Evaluation(

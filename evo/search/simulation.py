@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from evo.config import SearchConfig, decode
-from evo.config.composition import composed_parts, needed
+from evo.config.composition import composed_parts, scored_sets
 from evo.config.genomes import alone, default_genome, filled_genes, mixed_sources
 from evo.planning.experts import first_fidelity
 from evo.record.facts import mixture
@@ -115,7 +115,6 @@ def _requests(
     mixtures: Sequence[Mapping[str, float]],
 ) -> list[EvaluationSpec]:
     """Specs that together score a batch of mixtures, one for each worker of the clock."""
-    scored = frozenset(name.split("/")[0] for name in needed(config))
     recipe = decode(config, default_genome(config))
     ancestors = tuple(
         Ancestor(
@@ -133,7 +132,8 @@ def _requests(
             split="simulated",
             parents=tuple(one.id for one in experts.values()),
             ancestors=ancestors,
-            simulation=Request(tuple(experts), tuple(mixtures[i] for i in some), scored),
+            simulation=Request(tuple(experts), tuple(mixtures[i] for i in some)),
+            scored=scored_sets(config),
         )
         for place, some in enumerate(np.array_split(np.arange(len(mixtures)), many))
     ]

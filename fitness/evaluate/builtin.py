@@ -70,15 +70,16 @@ class Builtin:
         """
         if spec.writing is not None:
             return self._written(spec)
+        task = self._task if spec.scored is None else only(self._task, spec.scored)
         if spec.simulation is not None:
-            return self._simulated(spec, spec.simulation)
+            return self._simulated(spec, task, spec.simulation)
         self._experts = None
         if spec.fidelity == 0:
             return self._untouched(spec)
         recipe = Recipe.model_validate(dict(spec.recipe))
         if self._task.parts:
             return self._merged(spec, recipe)
-        return self._trained(spec, self._task, recipe, trained)
+        return self._trained(spec, task, recipe, trained)
 
     def together(self, specs: Sequence[EvaluationSpec]) -> Mapping[EvaluationSpec, Trained]:
         """Train the compatible specs together, sharing one forward pass of the base."""
@@ -136,11 +137,10 @@ class Builtin:
         details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
-    def _simulated(self, spec: EvaluationSpec, simulation: Simulation) -> Evaluation:
+    def _simulated(self, spec: EvaluationSpec, task: Task, simulation: Simulation) -> Evaluation:
         """Score mixtures whose weights are sums of experts; nothing is trained."""
         started = time.perf_counter()
         base, recipe = self._base, Recipe.model_validate(dict(spec.recipe))
-        task = only(self._task, simulation.scored)
         experts = self._read(spec, simulation, recipe)
         if not self.ranks.leads:
             return Evaluation(spec, Status.OK)

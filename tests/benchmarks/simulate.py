@@ -205,7 +205,7 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
             asked = decode(config, one.genome)
             done = evaluator.evaluate(EvaluationSpec(one.id, asked, config.seed, options.share))
             print(f"{one.operator}: {done.status} {_losses(done.measurements)}", flush=True)
-        request = Simulation(tuple(config.sources), tuple(mixtures), frozenset(task.domains))
+        request = Simulation(tuple(config.sources), tuple(mixtures))
         simulated = evaluator.evaluate(
             EvaluationSpec(
                 0,
@@ -214,6 +214,7 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
                 split="simulated",
                 parents=tuple(range(len(found))),
                 simulation=request,
+                scored=frozenset(task.domains),
             )
         )
         scoring = simulated.cost["evaluate_seconds"] / len(mixtures)

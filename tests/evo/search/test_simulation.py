@@ -46,15 +46,18 @@ class Formula:
         if spec.simulation is not None:
             if not self._simulates:
                 return failed(spec, Status.OUT_OF_MEMORY, "too large")
-            assert spec.simulation.scored == {"held"}
+            assert spec.scored == {"held"}
             assert {(one.seed, one.fidelity) for one in spec.ancestors} == {(0, 0.25)}
             scores = [measured(mixture, 0.1) for mixture in spec.simulation.mixtures]
             return Evaluation(spec, Status.OK, details={"scores": scores})
         shares = spec.recipe["mixture"]
         if spec.fidelity and any(shares[name] == 1 for name in self._broken):
             return failed(spec, Status.DIVERGED, "broken on purpose")
-        details: dict[str, Any] = {"cumulative_tokens": {}}
-        return Evaluation(spec, Status.OK, measured(shares, 0.0), details=details)
+        details: dict[str, Any] = {"cumulative_tokens": {}, "items": {}}
+        found = measured(shares, 0.0)
+        if spec.scored is None:
+            found["other/loss"] = 1.0
+        return Evaluation(spec, Status.OK, found, details=details)
 
 
 def measured(shares: Mapping[str, float], more: float) -> dict[str, float]:
@@ -100,6 +103,28 @@ def test_the_first_individual_bred_after_it_is_near_the_best_mixture(
     assert sum((mixture[name] - best) ** 2 for name, best in BEST.items()) < 0.01
     mixture = winner.genome["mixture"]
     assert sum((mixture[name] - best) ** 2 for name, best in BEST.items()) < 0.002
+
+
+def test_experts_and_sums_are_scored_by_what_the_search_needs_alone(
+    tmp_path: Path, spec: Path
+) -> None:
+    more = "other: {selection: {path: a.txt}, test: {path: b.txt}}}"
+    text = SPEC.replace("path: b.txt}}}", "path: b.txt}}, " + more)
+    spec.write_text(text + "aggregates: {both: {mean: [held/loss, other/loss]}}\n")
+    search(tmp_path / "run", spec, cluster(), cost=cost)
+    facts = read(tmp_path / "run")
+    done = [fact for fact in facts if fact["fact"] == "evaluation" and fact["split"] == "selection"]
+    whole = {"held/loss", "held/perplexity", "other/loss", "both"}
+    assert {(one["fidelity"], frozenset(one["measurements"])) for one in done} == {
+        (0.0, frozenset(whole)),
+        (0.25, frozenset({"held/loss", "held/perplexity"})),
+        (1.0, frozenset(whole)),
+    }
+    simulated = [fact for fact in facts if fact["fact"] == "simulation"]
+    assert simulated
+    assert all(
+        set(one) == {"held/loss", "held/perplexity"} for f in simulated for one in f["scores"]
+    )
 
 
 def test_a_resume_after_any_fact_ends_the_same(tmp_path: Path, spec: Path) -> None:

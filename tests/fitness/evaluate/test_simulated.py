@@ -28,7 +28,7 @@ def recipe(mixture: dict[str, float], **settings: Any) -> dict[str, Any]:
 def simulated(evaluator: Evaluator, kind: str) -> Evaluation:
     """Scores of each expert alone, twice the first, and of a mixture."""
     alone = [{name: 1.0} for name in SOURCES]
-    request = Simulation(SOURCES, (*alone, alone[0], MIXTURE), frozenset({"target"}))
+    request = Simulation(SOURCES, (*alone, alone[0], MIXTURE))
     ancestors = tuple(
         Ancestor(number, recipe(one, **KINDS[kind]), 0, fidelity=FIDELITY)
         for number, one in enumerate(alone)
@@ -42,6 +42,7 @@ def simulated(evaluator: Evaluator, kind: str) -> Evaluation:
             parents=(0, 1),
             ancestors=ancestors,
             simulation=request,
+            scored=frozenset({"target"}),
         )
     )
 
