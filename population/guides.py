@@ -23,6 +23,7 @@ from population.variation import Odds, breed
 Array = npt.NDArray[np.float64]
 
 LEADERS = 16  # records of a guide that candidates are made of
+STARTS = 3  # of them that are evaluated before the first candidates are compared
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Guides:
         self._space = space
         self._table = table
         self._guides: list[Guide] = []
+        self._started = 0  # individuals made by `start`
         self._models: dict[tuple[int, Target, bool], Predictor] = {}
         self._known: dict[tuple[Target, bool], dict[int, Array]] = {}  # hints, by individual
 
@@ -114,24 +116,32 @@ class Guides:
             known |= {one.id: row for one, row in zip(new, hints, strict=True)}
         return np.stack([known[one.id] for one in records])
 
-    def best(
+    @property
+    def starts(self) -> bool:
+        """True until enough of the guides' leaders were evaluated to learn their worth."""
+        return bool(self._guides) and self._started < STARTS
+
+    def start(
         self,
         slot: int,
         mates: Sequence[Individual],
         taken: Container[Genome],
         rng: np.random.Generator,
     ) -> Individual | None:
-        """In every second slot, a guide's best genome not yet taken, while little is learned.
+        """One of a guide's leaders, spread from its best on; None without guides.
 
-        Genes that the guide lacks are those of the best mate, else drawn. The other slots are for
-        draws, from which the guide's worth is learned.
+        The best alone would be a poor start: a guide may be wrong about what is at the limit of a
+        constraint. Genes that the guide lacks are those of the best mate; drawn, if there is none.
         """
-        if slot % 2 or not self:
+        if not self:
             return None
-        guide = self._guides[slot // 2 % len(self)]
-        mate = min(mates, key=_order, default=None)
-        others = self._space.sample(rng) if mate is None else mate.genome
-        for record in sorted(guide.leaders, key=_order):
+        guide = self._guides[self._started % len(self)]
+        best = min(mates, key=_order, default=None)
+        others = self._space.sample(rng) if best is None else best.genome
+        leaders = sorted(guide.leaders, key=_order)
+        first = self._started // len(self) * max(1, len(leaders) // (STARTS + 1))
+        self._started += 1
+        for record in (*leaders[first:], *leaders):
             genome = self._space.repair({**others, **record.genome})
             if genome not in taken:
                 return Individual(slot, genome, record.parents, guide.name)

@@ -104,9 +104,11 @@ class Surrogate:
         if anchor := self._taken.anchor(slot):
             return anchor
         mates = [one for one in self._elite if not one.failed]
-        drawn = slot < self._initial and not self._guides
-        if drawn or self._told < LEAST or len(mates) < 2:
-            led = self._guides.best(slot, mates, self._taken, rng)
+        early = self._guides.starts if self._guides else slot < self._initial
+        if early or self._told < LEAST or len(mates) < 2:
+            anchor = self._taken.anchor(0)
+            known = mates or ([anchor] if anchor else [])
+            led = self._guides.start(slot, known, self._taken, rng)
             return led or self._taken.drawn(slot, rng)
         ranks = rank(mates)
         if rng.random() < self._parts.unscreened:
