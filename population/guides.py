@@ -23,7 +23,7 @@ from population.variation import Odds, breed
 Array = npt.NDArray[np.float64]
 
 LEADERS = 16  # records of a guide that candidates are made of
-STARTS = 3  # of them that are evaluated before the first candidates are compared
+STARTS = 3  # of them, spread over a front, that are evaluated before candidates are compared
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,13 @@ class Guides:
 
     @property
     def starts(self) -> bool:
-        """True until enough of the guides' leaders were evaluated to learn their worth."""
-        return bool(self._guides) and self._started < STARTS
+        """True until the leaders to start with are on their way.
+
+        They are several on a front, of which the best are all at one end, where a guide may be
+        wrong about the limit of a constraint; else one.
+        """
+        front = any(_on_a_front(guide.leaders) for guide in self._guides)
+        return bool(self._guides) and self._started < (STARTS if front else 1)
 
     def start(
         self,
@@ -128,18 +133,19 @@ class Guides:
         taken: Container[Genome],
         rng: np.random.Generator,
     ) -> Individual | None:
-        """One of a guide's leaders, spread from its best on; None without guides.
+        """One of a guide's leaders; None without guides.
 
-        The best alone would be a poor start: a guide may be wrong about what is at the limit of a
-        constraint. Genes that the guide lacks are those of the best mate; drawn, if there is none.
+        After those to start with, None in every second slot: draws tell what a guide is worth.
+        Genes that the guide lacks are those of the best mate; drawn, if there is none.
         """
-        if not self:
+        if not self or (not self.starts and slot % 2):
             return None
         guide = self._guides[self._started % len(self)]
         best = min(mates, key=_order, default=None)
         others = self._space.sample(rng) if best is None else best.genome
         leaders = sorted(guide.leaders, key=_order)
-        first = self._started // len(self) * max(1, len(leaders) // (STARTS + 1))
+        apart = max(1, len(leaders) // (STARTS + 1))
+        first = self._started // len(self) * apart if self.starts else 0
         self._started += 1
         for record in (*leaders[first:], *leaders):
             genome = self._space.repair({**others, **record.genome})
@@ -167,3 +173,8 @@ class Guides:
 
 def _order(individual: Individual) -> tuple[float, tuple[float, ...]]:
     return individual.violation, individual.losses or ()
+
+
+def _on_a_front(leaders: Sequence[Individual]) -> bool:
+    """True with several objectives, or with constraints that some leader does not meet."""
+    return any(len(leader.losses or ()) > 1 or leader.violation for leader in leaders)

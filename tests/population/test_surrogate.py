@@ -142,6 +142,32 @@ def test_a_search_begins_with_the_best_of_a_guide_and_draws_in_turn():
     assert [one.genome for one in asked[::2]] == [one.genome for one in best[:3]]
 
 
+def test_where_a_guide_has_a_front_a_search_begins_with_leaders_spread_over_it():
+    guide = guide_by(lambda genome: tuple(genome["mixture"].values())[:2])
+    leaders = sorted(guide.leaders, key=lambda one: one.losses)
+    strategy = Surrogate(MIXTURE8, population=10, budget=10)
+    strategy.guide(guide)
+    asked = []
+    for slot in range(6):
+        asked.append(strategy.ask(slot, slot_rng(0, slot)))
+        strategy.tell(asked[-1])
+    operators = ["elsewhere"] * 3 + ["sample", "elsewhere", "sample"]
+    assert [one.operator for one in asked] == operators
+    apart = len(leaders) // 4
+    assert [one.genome for one in asked[:3]] == [leaders[n * apart].genome for n in range(3)]
+
+
+def test_genes_that_a_guide_lacks_are_those_of_the_first_anchor_until_one_is_scored():
+    space = SearchSpace({**MIXTURE8.genes, "x": Float(0.0, 1.0)})
+    anchor = {"mixture": dict.fromkeys("abcdefgh", 0.125), "x": 0.3}
+    strategy = Surrogate(space, population=10, budget=10, anchors=[("anchor: one", anchor)])
+    strategy.guide(guide_by(lambda genome: (genome["mixture"]["a"],)))
+    for slot in range(2):
+        strategy.tell(one := strategy.ask(slot, slot_rng(0, slot)))
+    assert one.operator == "elsewhere"
+    assert one.genome["x"] == 0.3
+
+
 def test_leaders_of_a_guide_are_those_that_went_furthest():
     records = [
         Individual(n, {"x": 0.1 * n, "y": 0.0}, losses=(loss,), fidelity=fidelity)
