@@ -28,6 +28,7 @@ from evo.prepare.task import prepare
 from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger
 from evo.search.loop import evolve
+from fitness.cost import Cost
 from fitness.evaluate.builtin import only
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status, Task
@@ -124,31 +125,33 @@ def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[f
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "a.txt").write_text("text\n")
-        file, run = folder / "search.yaml", folder / "run"
+        file = folder / "search.yaml"
         file.write_text(json.dumps(SPEC))
         settings = [f"seed={seed}", f"search.simulate={simulate}"]
         config = configuration.load(file, [*settings, f"budget.evaluations={evaluations}"])
         config = settled(config, cost)
-        header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
-        Ledger.create(run, header).close()
-        cluster = InProcess(Task("tests.evo.toy:score"))
-        cluster._evaluator = Formula(name)  # type: ignore[assignment]
-        with Ledger(run) as ledger:
-            decisions, requests = parts(config, ledger, cluster)
-            sizes = dict.fromkeys(SOURCES, 1000)
-            evolve(
-                config,
-                sizes,
-                cost,
-                decisions,
-                requests,
-                Artifacts(run / "artifacts"),
-            )
-        done = [fact for fact in read(run) if fact["fact"] == "evaluation" and fact["fidelity"]]
+        facts = in_process(config, Formula(name), cost, dict.fromkeys(SOURCES, 1000))
+    done = [fact for fact in facts if fact["fact"] == "evaluation" and fact["fidelity"]]
     spent = np.cumsum([fact["fidelity"] for fact in done])
     losses = np.array([fact["measurements"]["held/loss"] for fact in done])
     losses[[fact["fidelity"] < 1 for fact in done]] = np.inf  # an expert is no winner
     return [float(losses[spent <= count].min()) for count in range(1, evaluations + 1)]
+
+
+def in_process(
+    config: SearchConfig, evaluator: Any, cost: Cost, sizes: Mapping[str, int]
+) -> Sequence[Mapping[str, Any]]:
+    """The facts of a search in this process; `evaluator` in place of a worker's."""
+    with tempfile.TemporaryDirectory() as temporary:
+        run = Path(temporary) / "run"
+        header = {"config": configuration.to_plain(config), "fingerprints": {}, "time": 0.0}
+        Ledger.create(run, header).close()
+        cluster = InProcess(Task("tests.evo.toy:score"))
+        cluster._evaluator = evaluator
+        with Ledger(run) as ledger:
+            decisions, requests = parts(config, ledger, cluster)
+            evolve(config, sizes, cost, decisions, requests, Artifacts(run / "artifacts"))
+        return read(run)
 
 
 def landscapes(names: Sequence[str], seeds: int, budgets: Sequence[int]) -> dict[str, Any]:
