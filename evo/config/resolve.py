@@ -16,8 +16,7 @@ from evo.config.search import Search
 from evo.config.sections import QUICKSTART, Proxy, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
 from fitness.data import hub
-from fitness.data.files import existing, is_on_hub
-from fitness.data.spec import Source
+from fitness.data.documents import Source, existing, is_on_hub
 from fitness.errors import InputError
 from fitness.evaluators import Command
 from fitness.models.gguf import is_gguf

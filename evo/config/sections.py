@@ -21,9 +21,9 @@ from evo.config.evaluator import Evaluator, with_python
 from evo.config.rounds import Rounds
 from evo.config.search import Search
 from fitness.cleaning.settings import Cleaning
+from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
-from fitness.data.spec import Half, Source
 from fitness.evaluators import BUILTIN, Form, form_of
 from fitness.metrics import Direction
 from fitness.models.heads import ModelTask

@@ -7,11 +7,10 @@ from pathlib import Path
 from evo.config import SearchConfig
 from evo.config.rounds import WHOLE
 from evo.prepare.evaluated import evaluated
-from fitness.data.documents import records
+from fitness.data.documents import Source, records
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample, sample_in
 from fitness.data.sources import TokenFile
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from fitness.mixture.thresholds import missing_scores, score_of_field
 from fitness.recipe import Recipe

@@ -8,8 +8,8 @@ from typing import Any
 from evo.config import SearchConfig
 from evo.config.genomes import baseline_names
 from evo.config.rounds import ADDED, POOL, WHOLE
+from fitness.data.documents import Source
 from fitness.data.requirements import Requirements
-from fitness.data.spec import Source
 from fitness.filters import FILTERS
 from fitness.mixture.thresholds import score_of_field
 from population.space import Simplex

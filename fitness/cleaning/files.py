@@ -11,10 +11,8 @@ from typing import Any
 from fitness.cleaning.cleaner import Cleaner, mapped
 from fitness.cleaning.settings import Cleaning
 from fitness.data import hub
-from fitness.data.documents import documents, records, strings_of
-from fitness.data.files import files, is_on_hub
+from fitness.data.documents import Source, documents, files, is_on_hub, records, strings_of
 from fitness.data.formats import json_records
-from fitness.data.spec import Source
 from fitness.errors import Faults, InputError
 from fitness.files import appearing, file_digest, write_whole
 

@@ -1,4 +1,4 @@
-"""Named data sets as streams of documents and records.
+"""Named data sets as streams of documents: files, folders, Hub ids.
 
 A line of JSONL, a row of CSV, TSV or Parquet is a document; so is a whole text file. Everything
 streams: memory holds one record at a time, or one piece of a text file.
@@ -6,22 +6,115 @@ streams: memory holds one record at a time, or one piece of a text file.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from fitness.data import hub, templates
-from fitness.data.files import files, is_on_hub
-from fitness.data.formats import text_chunks, text_in, without_nulls_within
-from fitness.data.kinds import check_columns
-from fitness.data.readers import FORMATS
-from fitness.data.spec import Half, Source
+from fitness.data.formats import (
+    COMPRESSIONS,
+    text_chunks,
+    text_in,
+    without_nulls_within,
+)
+from fitness.data.kinds import Kind, check_columns
+from fitness.data.readers import FORMATS, SUFFIXES, FormatName
+from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
+from fitness.methods import Method
+from fitness.suggest import brief, did_you_mean, listed, shortened
 from fitness.text import strings_in
 
+Half = Literal["selection", "test"]
+
 PIECE_CHARACTERS = (2**14, 2**16)  # a longer document is read in pieces between these sizes
+
+
+class Source(Requirements):
+    """One named data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[
+        str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
+    ]
+    format: Annotated[
+        FormatName | None,
+        Field(
+            description="Format of the file; by default that of its suffix, which may be followed "
+            "by .gz, .zst, .bz2 or .xz."
+        ),
+    ] = None
+    kind: Annotated[
+        Kind,
+        Field(
+            description="Kind of record: `text`; `completion` {prompt, completion} or {messages}, "
+            "trained on completions only; `preference` {prompt, chosen, rejected}; "
+            "`rating` {prompt, completion, label: true or false}; `prompt` {prompt}, optionally "
+            "with {reference}. Each part is text, or a list of chat messages {role, content}. For "
+            "model.task classification, `label` {text, label}, and for token_classification `tags` "
+            "{tokens, tags}: lists of words and of BIO tags. `sample`: a pool of generated "
+            "samples, {prompt, completion, individual, seed, scores}, filtered by the thresholds "
+            "in the recipe's `keep_` fields."
+        ),
+    ] = "text"
+    text: Annotated[
+        str,
+        Field(description="Column or key that holds the text; for kinds `text` and `label` only."),
+    ] = "text"
+    template: Annotated[
+        str | dict[str, str] | None,
+        Field(
+            description="Text made of the columns of each record, as `{subject} {relation} "
+            "{object}.`; or one for each column that the kind needs, as {prompt: '...', "
+            "completion: '...'}."
+        ),
+    ] = None
+    split: Annotated[str, Field(description="Split of a Hub data set.")] = "train"
+    limit: Annotated[
+        int | None, Field(ge=1, description="Read at most this many documents, from the first.")
+    ] = None
+
+    methods: Annotated[
+        tuple[Method, ...] | None,
+        Field(
+            min_length=1,
+            description="Training methods that learn from this source. Under an individual's other "
+            "methods it is left out, and its share goes to the other sources in proportion. "
+            "Default: all.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _methods_once(self) -> Self:
+        given = self.methods or ()
+        for index, method in enumerate(given):
+            if method in given[:index]:
+                raise ValueError(f"methods: {method} is there twice; keep one of them")
+        return self
+
+    def teaches(self, method: str) -> bool:
+        """True where a training method learns from this source."""
+        return self.methods is None or method in self.methods
+
+    @model_validator(mode="after")
+    def _sound_template(self) -> Self:
+        if self.template is not None:
+            templates.check(self.template)
+        return self
+
+    @model_validator(mode="after")
+    def _of_samples(self) -> Self:
+        given = [name for name in Requirements.model_fields if getattr(self, name)]
+        if self.kind != "sample" and given:
+            raise ValueError(f"{given[0]} is for sources of kind sample, this one is {self.kind}")
+        return self
 
 
 class Piece(NamedTuple):
@@ -134,6 +227,59 @@ def half_of(text: str) -> Half:
     return "test" if digest[0] & 1 else "selection"
 
 
+def files(source: Source, base: Path) -> list[tuple[Path, str]]:
+    """The files of a source that is not on the Hub, in the order in which they are read."""
+    path = existing(source.path, base)
+    if path.is_dir():
+        if source.format not in (None, "folder"):
+            raise InputError(f"{path}: is a folder, not {source.format}; leave `format` out")
+        return _files_of_folder(path)
+    if source.format == "folder":
+        raise InputError(f"{path}: is a file, not a folder; leave `format` out")
+    if source.format is not None and source.format != "hub":
+        return [(path, source.format)]
+    if (format_ := format_of(path)) is None:
+        raise InputError(
+            f"{path}: unknown suffix {path.suffix!r}; set `format` to "
+            f"{' or '.join(FORMATS)}, or use one of the suffixes {listed(SUFFIXES)}"
+        )
+    return [(path, format_)]
+
+
+def format_of(path: Path) -> str | None:
+    """The format by a file's suffix, before that of a compression; None for an unknown one."""
+    name = path.name.lower()
+    stem, _, last = name.rpartition(".")
+    return SUFFIXES.get(Path(stem if f".{last}" in COMPRESSIONS else name).suffix)
+
+
+def is_on_hub(source: Source) -> bool:
+    return source.format == "hub" or (source.format is None and source.path.startswith(hub.PREFIX))
+
+
+def existing(path: str, base: Path) -> Path:
+    """The file or folder that a path relative to `base` names; InputError if there is none."""
+    try:
+        full = base / Path(os.path.expanduser(path))
+        if full.is_file() or full.is_dir():
+            return full
+        exists = full.exists()
+        nearest = next(parent for parent in full.parents if parent.is_dir())
+        neighbours = os.listdir(nearest)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, not permitted
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{brief(path)}: is no path to read ({reason}); check it") from error
+    if exists:
+        raise InputError(f"{full}: is neither a file nor a folder; name one that can be read twice")
+    missing = full.relative_to(nearest).parts[0]
+    remedy = did_you_mean(missing, neighbours) or "; check the path"
+    if re.fullmatch(r"[\w.-]+/[\w-]+", path):
+        remedy += f", or write hub:{path} for a data set of the Hugging Face Hub"
+    raise InputError(
+        f"{brief(full)}: there is no {shortened(missing, 256)} in {brief(nearest)}{remedy}"
+    )
+
+
 def _read(source: Source, base: Path, refuse: Refuse) -> Iterator[Iterator[str]]:
     """Stream all documents of a source, blank ones included, each as a stream of its pieces."""
     if is_on_hub(source):
@@ -218,6 +364,22 @@ def _check_columns(source: Source) -> Callable[[str, Iterable[str]], None]:
     if source.template is not None:
         return partial(templates.check_columns, template=source.template)
     return partial(check_columns, kind=source.kind, text=source.text)
+
+
+def _files_of_folder(folder: Path) -> list[tuple[Path, str]]:
+    readable = [
+        (path, kind)
+        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+        if (kind := format_of(path))
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not readable:
+        raise InputError(
+            f"{folder}: no readable file in this folder; those with the suffixes "
+            f"{listed(SUFFIXES)} are read, at any depth"
+        )
+    return readable
 
 
 def _chunks(text: str) -> Iterator[str]:

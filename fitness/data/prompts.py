@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fitness.checks.table import COMPARING, Reference, check_references
 from fitness.data.chats import Chat, arguments_in, rendered, text_or_chat
-from fitness.data.files import existing
+from fitness.data.documents import Half, existing
 from fitness.data.formats import json_records, reference_in
 from fitness.data.records import notes_of, unread
-from fitness.data.spec import Half
 from fitness.data.tokenizer import load_tokenizer
 from fitness.data.tokens import Rendered
 from fitness.errors import Faults, InputError, Refuse, at_once

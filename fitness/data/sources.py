@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fitness.data import hub
-from fitness.data.documents import Piece, pieces, records
-from fitness.data.files import files, is_on_hub
+from fitness.data.documents import Half, Piece, Source, files, is_on_hub, pieces, records
 from fitness.data.kinds import Kind
 from fitness.data.labels import check_tokenizer, labelled, tagged, tokens_around
 from fitness.data.records import COLUMNS, Records, Row, is_chat, notes_of, rows, torn_note, unread
 from fitness.data.samples import sample_in
-from fitness.data.spec import Half, Source
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.data.tokens import long_text_tokens, opening_tokens, separator, text_tokens
 from fitness.errors import Faults, InputError

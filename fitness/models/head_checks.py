@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fitness.data.documents import records
+from fitness.data.documents import Source, records
 from fitness.data.labels import all_tags, label_in, tagged_words
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from fitness.models import folders
 from fitness.models.heads import CLASSES, Head, ModelTask

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fitness.checks.table import alternatives
-from fitness.data.documents import documents, records, strings_of
+from fitness.data.documents import Half, Source, documents, records, strings_of
 from fitness.data.prompts import Prompts
-from fitness.data.spec import Half, Source
 
 
 def texts_of(source: Source, base: Path, half: Half | None = None) -> Iterator[str]:

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.data.samples import Sample, to_lines
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.evaluate import held_out
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Status, Task

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.data.samples import Sample
-from fitness.data.spec import Source
 from fitness.filters import CONTAMINATION, FILTERS, filter_of, needs
 from fitness.inference.sampling import generate
 from fitness.models.base import Base

@@ -48,8 +48,8 @@ def search(asked: Mapping[str, Any], folder: Path) -> None:
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
+    from fitness.data.documents import Source
     from fitness.data.sources import tokenise
-    from fitness.data.spec import Source
 
     files = {
         name: tokenise(

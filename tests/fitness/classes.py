@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fitness.data.documents import documents
+from fitness.data.documents import Source, documents
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.evaluation import Task
 from fitness.models.heads import Head
 from tests.fitness.quickstart import CORPUS, MODEL

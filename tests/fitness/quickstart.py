@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 import evo.quickstart
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts, PromptSet
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Task

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fitness.data.documents import Source
 from fitness.data.kinds import Kind
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.mixture.decks import Deck, deck_of
 from fitness.recipe import Recipe

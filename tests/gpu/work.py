@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Split, Status, Task
 from fitness.models.heads import Head

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from fitness.data.documents import PIECE_CHARACTERS
+from fitness.data.documents import PIECE_CHARACTERS, Source
 from fitness.data.records import Records
 from fitness.data.samples import Sample
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.inference.likelihood import _tokens
 from fitness.inference.sampling import decoded

@@ -12,9 +12,8 @@ from evo.config import SearchConfig, load
 from evo.config.budget import Budget
 from evo.config.sections import Model
 from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
-from fitness.data.documents import documents
+from fitness.data.documents import Source, documents
 from fitness.data.prompts import PromptSet, read_prompts
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from tests.evo.config.conftest import written
 from tests.fitness.quickstart import MODEL

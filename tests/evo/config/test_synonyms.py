@@ -8,7 +8,7 @@ from evo.config.aggregates import Combination
 from evo.config.budget import Budget, Resources
 from evo.config.file import nearest
 from evo.config.synonyms import SYNONYMS
-from fitness.data.kinds import Kind
+from fitness.data.documents import Kind
 from fitness.models.heads import ModelTask
 from fitness.recipe import Method, Recipe
 from population.strategies import STRATEGIES

@@ -13,8 +13,8 @@ import pytest
 
 from evo.cli import main
 from evo.feedback.summary import summarise
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item, add_items, read_items
 from fitness.feedback.judgements import Judgement

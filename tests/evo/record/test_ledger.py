@@ -16,7 +16,7 @@ from evo.config import load
 from evo.config.starter import QUICKSTART_FOLDER
 from evo.planning.controls import NOTHING_GENERATED, controls
 from evo.record.ledger import Ledger
-from fitness.data.spec import Source
+from fitness.data.documents import Source
 from fitness.errors import InputError
 from population.individual import Individual
 from population.space import Genome

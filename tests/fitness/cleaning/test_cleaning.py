@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from fitness.cleaning.cleaner import Cleaner
 from fitness.cleaning.files import Cleaned, cleaned
 from fitness.cleaning.settings import Cleaning
-from fitness.data.documents import documents, records
-from fitness.data.spec import Source
+from fitness.data.documents import Source, documents, records
 from fitness.errors import InputError
 from fitness.samples.references import texts_of
 

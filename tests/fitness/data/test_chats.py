@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from fitness.data.documents import records
+from fitness.data.documents import Source, records
 from fitness.data.prompts import PromptSet, read_prompts
 from fitness.data.records import Records, rows
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.data.tokens import text_tokens
 from fitness.errors import InputError

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fitness.data.documents import documents, records
+from fitness.data.documents import Source, documents, records
 from fitness.data.kinds import other_kind
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.errors import Faults, InputError
 from fitness.suggest import did_you_mean, listed
 from tests.fitness.quickstart import MODEL

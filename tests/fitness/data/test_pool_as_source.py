@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fitness.data.documents import Source
 from fitness.data.records import Records
 from fitness.data.samples import read_samples
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fitness.data.documents import Source
 from fitness.data.requirements import Requirements
 from fitness.data.samples import Sample
-from fitness.data.spec import Source
 
 
 def sample(prompt: str, number: int, right: float | None, round: int = 1) -> Sample:

@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitness import files
-from fitness.data.documents import PIECE_CHARACTERS, documents, half_of, pieces
+from fitness.data.documents import PIECE_CHARACTERS, Half, Source, documents, half_of, pieces
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Half, Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder
@@ -595,7 +594,7 @@ def test_two_processes_at_the_same_source_do_not_disturb_each_other(
     path = write("a.jsonl", jsonl(*(f"document {n} " * 50 for n in range(3000))))
     program = f"""
 from pathlib import Path
-from fitness.data.spec import Source
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
 found = tokenise("mine", Source(path={str(path)!r}), Path(), Path({str(tokenizer_folder)!r}),
                  Path({str(cache)!r}))

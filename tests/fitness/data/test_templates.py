@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fitness.data.documents import documents, records
+from fitness.data.documents import Source, documents, records
 from fitness.data.sources import fingerprint, tokenise
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from tests.fitness.quickstart import MODEL
 

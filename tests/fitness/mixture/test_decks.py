@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.documents import Source
 from fitness.data.records import rows
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.inference.log_probabilities import token_logps

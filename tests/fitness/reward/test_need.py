@@ -1,6 +1,6 @@
 """Quality by the number of judgements, and how many more are needed."""
 
-from fitness.data.spec import Source
+from fitness.data.documents import Source
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement
 from fitness.reward.model import Reward, fitted

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from fitness.data.documents import Source
 from fitness.data.samples import Sample, to_lines
 from fitness.data.sources import TokenFile, tokenise
-from fitness.data.spec import Source
 from fitness.samples.references import texts_of
 from tests.fitness.quickstart import CORPUS, MODEL
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fitness.data.documents import Source
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample
-from fitness.data.spec import Source
 from fitness.errors import InputError
 from fitness.feedback.items import Draft, Item
 from fitness.feedback.judgements import Judgement

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fitness.cost import Shape, cost_of, training_flops
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator

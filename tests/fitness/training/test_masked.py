@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fitness.cost import Shape
+from fitness.data.documents import Source
 from fitness.data.sources import tokenise
-from fitness.data.spec import Source
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
