@@ -90,14 +90,9 @@ def _parts(config: SearchConfig) -> Problems:
         yield Problem(("budget", "tokens"), message)
     if warm_starts(config):
         message = "a merge always starts from the parts; leave `start` out"
-        yield Problem(("genome" if "start" in config.genome else "recipe", "start"), message)
+        yield Problem(genomes.key_of(config, "start"), message)
     if config.search.rungs:
         yield Problem(("search", "rungs"), "a merge cannot pause; leave the rungs out")
-
-
-def _key_of(config: SearchConfig, field: str) -> Key:
-    """Key of a recipe's field: in the genome if it is a gene, else in the recipe."""
-    return ("genome" if field in config.genome else "recipe", field)
 
 
 def _kinds(config: SearchConfig) -> Problems:
@@ -129,7 +124,7 @@ def _infilling(config: SearchConfig) -> Problems:
         return
     if not any(source.kind == "text" for source in config.sources.values()):
         message = "applies to documents of text, and no source is of kind text; leave it out"
-        yield Problem(_key_of(config, "infill_share"), message)
+        yield Problem(genomes.key_of(config, "infill_share"), message)
 
 
 Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]

@@ -1,6 +1,6 @@
 """Checks of the budget against the recipes, the sources and what is measured."""
 
-from evo.config.checks.genomes import Problems
+from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Key, Problem, unknown
 from evo.config.genomes import default_genome, largest, method_of, mixed_sources, train_shares
 from evo.config.rounds import ADDED
@@ -22,9 +22,8 @@ def steps(config: SearchConfig) -> Problems:
         return
     tokens = round(config.budget.tokens * train_shares(config)[0])
     if tokens < batch * length:
-        section = "genome" if "train_share" in config.genome else "recipe"
         yield Problem(
-            (section, "train_share"),
+            key_of(config, "train_share"),
             f"{tokens} tokens are less than one step of the largest batch, {batch:g} sequences of "
             f"{length:g}; raise it to at least {batch * length / config.budget.tokens:.3g}",
         )

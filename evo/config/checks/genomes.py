@@ -18,6 +18,11 @@ from population.space import AnyGene, Choice, Float, Simplex
 Problems = Iterator[Problem]
 
 
+def key_of(config: SearchConfig, field: str) -> Key:
+    """Key of a recipe's field: in the genome if it is a gene, else in the recipe."""
+    return ("genome" if field in config.genome else "recipe", field)
+
+
 def genes(config: SearchConfig) -> Problems:
     """Genes that are not a field of the recipe, or have values that the field cannot take."""
     for name, gene in config.genome.items():

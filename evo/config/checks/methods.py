@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from evo.config.checks.genomes import Problems
+from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Key, Problem
 from evo.config.genomes import (
     default_genome,
@@ -34,7 +34,9 @@ def methods(config: SearchConfig) -> Problems:
         if config.rounds is not None and config.rounds.judgements:
             kinds |= set(JUDGED.values())
         if method in wanted and method != "supervised" and not kinds & uses.keys():
-            yield Problem(_key(config), f"{method} needs a source of kind {' or '.join(uses)}")
+            yield Problem(
+                key_of(config, "method"), f"{method} needs a source of kind {' or '.join(uses)}"
+            )
     if "reinforce" in wanted:
         rewards = config.recipe.get("rewards", Recipe().rewards)
         for name in rewards if isinstance(rewards, Mapping) else ():
@@ -76,7 +78,7 @@ def learned(config: SearchConfig) -> Problems:
             if not any(config.sources[name].teaches(method) for name in mixed):
                 message = f"{method} learns from none of the sources that may have a share, "
                 message += f"{', '.join(mixed)}, by their `methods`; add it to one of them"
-                yield Problem(_key(config), message)
+                yield Problem(key_of(config, "method"), message)
     try:
         start = default_genome(config)
     except ValueError:  # of conditions that cannot be met, which have a check of their own
@@ -92,10 +94,6 @@ def learned(config: SearchConfig) -> Problems:
     if config.model.proxies and absent:
         message = f"mixtures would be searched under the default method alone, and {absent[0]} is "
         yield Problem(("model", "proxies"), f"{message}not learned under it; leave one out")
-
-
-def _key(config: SearchConfig) -> Key:
-    return ("genome" if "method" in config.genome else "recipe", "method")
 
 
 def _largest_shares(config: SearchConfig) -> dict[str, float]:

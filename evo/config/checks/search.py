@@ -1,6 +1,6 @@
 """Checks of the strategy, and of what runs and trains together, against the other sections."""
 
-from evo.config.checks.genomes import Problems
+from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Problem, unknown
 from evo.config.genomes import baseline_names, largest, possible, train_shares, warm_starts
 from evo.config.sections import SearchConfig
@@ -88,9 +88,8 @@ def inheritance(config: SearchConfig) -> Problems:
             "out, or `start` at scratch",
         )
     if "dora" in possible(config, "adapter"):
-        section = "genome" if "adapter" in config.genome else "recipe"
         message = "no warm start from a DoRA adapter; take lora or none, or `start` at scratch"
-        yield Problem((section, "adapter"), message)
+        yield Problem(key_of(config, "adapter"), message)
     batch, length = largest(config, "batch_size"), largest(config, "sequence_length")
     scratch = config.budget.tokens * train_shares(config)[0]
     tokens = round(scratch * config.budget.inherit_share)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from evo.config.checks.genomes import key_of
 from evo.config.file import Problem
 from evo.config.genomes import possible, warm_starts
 from evo.config.sections import SearchConfig
@@ -88,5 +89,6 @@ def _inheritance(config: SearchConfig) -> Iterator[Problem]:
         message = f"models of task {task} cannot be merged; leave them out, and name sources"
         yield Problem(("parts",), message)
     elif warm_starts(config):
-        section = "genome" if "start" in config.genome else "recipe"
-        yield Problem((section, "start"), f"no warm start with task {task}; leave it at scratch")
+        yield Problem(
+            key_of(config, "start"), f"no warm start with task {task}; leave it at scratch"
+        )
