@@ -22,19 +22,20 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.model_selection import KFold, cross_val_predict
 
 from evo import config as configuration
-from evo.config import SearchConfig, constraints
+from evo.config import SearchConfig
 from evo.config.genomes import filled_genes
 from evo.planning.experts import settled
 from fitness.evaluation import Evaluation, EvaluationSpec, Status
 from population.space import SearchSpace
 from tests.benchmarks.comparison import mean_error
-from tests.benchmarks.simulate import in_process
+from tests.benchmarks.simulate import best_so_far, in_process
 from tests.evo.driving import LEDGER
 from tests.evo.facts import read
 
 AFTER = (8, 10, 12, 15, 24)  # fine-tunes
 SCORING = 0.15  # cost beside a fine-tune
 NOISE = 0.003  # nats, between seeds
+SOUND = ("selection", "ok")  # split and status
 MEASURED = ("target/loss", "general/loss")
 Genome = Mapping[str, Any]
 
@@ -101,7 +102,7 @@ def fitted(config: SearchConfig, runs: Iterable[Path]) -> Emulator:
             if fact["fact"] == "simulation":
                 for shares, scores in zip(fact["mixtures"], fact["scores"], strict=True):
                     sums.append((roots(config, shares), [scores[name] for name in MEASURED]))
-            if fact["fact"] != "evaluation" or fact["split"] != "selection" or fact["message"]:
+            if fact["fact"] != "evaluation" or (fact["split"], fact["status"]) != SOUND:
                 continue
             values = [fact["measurements"][name] for name in MEASURED]
             genome = genomes[fact["individual"]]
@@ -140,21 +141,9 @@ def processes(
 def searched(emulator: Emulator, config: SearchConfig) -> list[float]:
     """Best loss so far after each of AFTER, and that of the winner."""
     facts = in_process(config, emulator, cost, dict.fromkeys(config.sources, 1000))
-    done = [fact for fact in facts if fact["fact"] == "evaluation" and fact["fidelity"]]
-    limits = constraints(config)
-    spent = np.cumsum([fact["fidelity"] for fact in done])
-    losses = np.array(
-        [
-            fact["measurements"][MEASURED[0]]
-            if fact["fidelity"] == 1 and not any(one.excess(fact["measurements"]) for one in limits)
-            else np.inf
-            for fact in done
-        ]
-    )
     winner = next(fact["individual"] for fact in facts if fact["fact"] == "winner")
     genome = next(f for f in facts if f["fact"] == "individual" and f["id"] == winner)["genome"]
-    so_far = [float(losses[spent <= count].min()) for count in AFTER]
-    return [*so_far, emulator.loss(genome)[MEASURED[0]]]
+    return [*best_so_far(config, facts, AFTER), emulator.loss(genome)[MEASURED[0]]]
 
 
 def cost(recipe: Genome, fidelity: float) -> float:

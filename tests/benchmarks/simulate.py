@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evo import config as configuration
-from evo.config import SearchConfig, decode
+from evo.config import SearchConfig, constraints, decode
 from evo.config.genomes import default_genome
 from evo.planning.experts import SHARES, experts, settled
 from evo.prepare.task import prepare
@@ -131,11 +131,21 @@ def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[f
         config = configuration.load(file, [*settings, f"budget.evaluations={evaluations}"])
         config = settled(config, cost)
         facts = in_process(config, Formula(name), cost, dict.fromkeys(SOURCES, 1000))
+    return best_so_far(config, facts, range(1, evaluations + 1))
+
+
+def best_so_far(
+    config: SearchConfig, facts: Sequence[Mapping[str, Any]], after: Iterable[int]
+) -> list[float]:
+    """Best first objective of those that meet the constraints, after so many fine-tunes."""
+    name, limits = next(iter(config.objectives)), constraints(config)
     done = [fact for fact in facts if fact["fact"] == "evaluation" and fact["fidelity"]]
     spent = np.cumsum([fact["fidelity"] for fact in done])
-    losses = np.array([fact["measurements"]["held/loss"] for fact in done])
-    losses[[fact["fidelity"] < 1 for fact in done]] = np.inf  # an expert is no winner
-    return [float(losses[spent <= count].min()) for count in range(1, evaluations + 1)]
+    losses = np.array([fact["measurements"][name] for fact in done])
+    for place, fact in enumerate(done):  # an expert is no winner
+        if fact["fidelity"] < 1 or any(one.excess(fact["measurements"]) for one in limits):
+            losses[place] = np.inf
+    return [float(losses[spent <= count].min()) for count in after]
 
 
 def in_process(
