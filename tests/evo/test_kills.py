@@ -110,15 +110,19 @@ def test_a_search_in_buckets_killed_at_any_moments_ends_the_same(tmp_path: Path)
 
 
 @MANY
-def test_rounds_killed_at_any_moments_end_the_same(tmp_path: Path) -> None:
-    """Real fine-tunes, samples and filters."""
-    spec = small.spec(tmp_path)
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert evo("launch", spec, "--run", whole).returncode == 0
-    killed(spec, run, run / "round-1", kills=KILLS // 6, seed=3)
+@pytest.mark.parametrize("text", [small.SPEC, small.CHECKED], ids=["filters", "checker"])
+def test_rounds_killed_at_any_moments_end_the_same(text: str, tmp_path: Path) -> None:
+    """Real fine-tunes, samples, and filters or a checker."""
+    spec, whole, run = (tmp_path / name for name in ("search.yaml", "whole", "run"))
+    spec.write_text(text)
+    done = evo("launch", spec, "--run", whole)
+    assert done.returncode == 0, done.stderr
+    rounds = [folder.name for folder in sorted(whole.glob("round-*"))]
+    assert len(rounds) >= 2
+    killed(spec, run, *(run / name for name in rounds), kills=KILLS // 6, seed=3)
     assert plain(run) == plain(whole)
-    for number in (1, 2):
-        once_each(run / f"round-{number}")
+    for name in rounds:
+        once_each(run / name)
 
 
 @MANY
