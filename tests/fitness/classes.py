@@ -1,7 +1,7 @@
 """Texts with classes, and a small encoder: passages of the embedded default's sources by source."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ def labelled(
     return tokenise("sources.passages", source, folder, model, folder, labels=labels)
 
 
-def encoder(folder: Path, **config: Any) -> Path:
-    """A BERT of two layers, untrained, with a tokenizer of its own; returns its folder."""
+def encoder(folder: Path, texts: Sequence[str] = (), vocabulary: int = 800, **config: Any) -> Path:
+    """A BERT of two layers, untrained, with a tokenizer of these texts; returns its folder."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -55,8 +55,11 @@ def encoder(folder: Path, **config: Any) -> Path:
     words.normalizer = normalizers.BertNormalizer()
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = list(SPECIAL.values())
-    trainer = trainers.WordPieceTrainer(vocab_size=800, special_tokens=special, show_progress=False)
-    words.train_from_iterator([text for name in NAMES for text in passages(name)], trainer)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=special, show_progress=False
+    )
+    read = texts or [text for name in NAMES for text in passages(name)]
+    words.train_from_iterator(read, trainer)
     ends = [(token, words.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     words.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
