@@ -11,13 +11,13 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, pad
 
 from fitness.buckets.lora import BucketLoRA
 from fitness.errors import InputError
+from fitness.inference.log_probabilities import token_losses
 from fitness.inference.streams import Streams
 from fitness.mixture.decks import NO_LABEL
-from fitness.mixture.mixing import Batch
+from fitness.mixture.mixing import Batch, Rows
 from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.training.state import Curve
@@ -92,23 +92,20 @@ def finetune(
 
 def _losses(bucket: BucketLoRA, drawn: Sequence[Batch]) -> torch.Tensor:
     """Mean loss of each active member over its own tokens, (members,); nats per token."""
-    model, device = bucket.base.model, bucket.base.device
     if any(batch.others or batch.learned is not None for batch in drawn):
         raise InputError("a bucket trains on rows of tokens only; train these members alone")
     if len({len(batch.input_ids) for batch in drawn}) > 1:
         rows = ", ".join(str(len(batch.input_ids)) for batch in drawn)
         raise InputError(f"members need batches of equally many rows, got {rows}; train them alone")
     longest = max(batch.input_ids.shape[1] for batch in drawn)
-    inputs = torch.from_numpy(np.concatenate([_wide(b.input_ids, longest, 0) for b in drawn]))
-    labels = torch.from_numpy(np.concatenate([_wide(b.labels, longest, NO_LABEL) for b in drawn]))
-    positions = _positions(drawn, longest)
-    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
-    logits = model(input_ids=inputs.to(device), use_cache=False, **apart).logits
-    following = pad(labels[:, 1:], (0, 1), value=NO_LABEL).to(device)
-    each = zip(logits.chunk(len(drawn)), following.chunk(len(drawn)), strict=True)
-    return torch.stack(
-        [cross_entropy(own.flatten(0, 1).float(), true.flatten()) for own, true in each]
+    together = Rows(
+        np.concatenate([_wide(batch.input_ids, longest, 0) for batch in drawn]),
+        np.concatenate([_wide(batch.labels, longest, NO_LABEL) for batch in drawn]),
+        _positions(drawn, longest),
     )
+    each = token_losses(bucket.base.model, together).chunk(len(drawn))
+    learned = [int((batch.labels[:, 1:] != NO_LABEL).sum()) for batch in drawn]
+    return torch.stack([own.sum() / count for own, count in zip(each, learned, strict=True)])
 
 
 def _positions(drawn: Sequence[Batch], longest: int) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fitness.errors import InputError
 from fitness.models import adapters
 from fitness.models.gradient_checkpointing import checkpointed
-from fitness.models.heads import CAUSAL, Head
+from fitness.models.heads import CAUSAL, Head, find_last_head
 from fitness.models.loading import cuda_devices, load, own_parts
 from fitness.models.repeatable import reserve_workspaces
 from fitness.quiet import quieten
@@ -66,6 +66,8 @@ class Base:
             )
         self.model.to(self.device)
         self.model.eval()
+        if self.head.task == "causal":
+            find_last_head(self.model)
         self._record = Record(self.model)
 
     @contextmanager

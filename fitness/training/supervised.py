@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fitness.inference.log_probabilities import exceeds, inputs_of, token_losses
 from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, separate, stacked
@@ -93,15 +94,11 @@ def cross_entropy(model: "PreTrainedModel", rows: Batch, step: int) -> "Tensor":
     """Mean next-token cross-entropy over the labels of all rows, nats per token, at any step."""
     import torch
 
-    device = next(model.parameters()).device
-    positions = rows.position_ids
-    apart = {} if positions is None else {"position_ids": torch.from_numpy(positions).to(device)}
-    return model(
-        input_ids=torch.from_numpy(rows.input_ids).to(device),
-        labels=torch.from_numpy(rows.labels).to(device),
-        use_cache=False,
-        **apart,
-    ).loss
+    if exceeds(model, rows):
+        return token_losses(model, rows).sum() / int((rows.labels[:, 1:] != NO_LABEL).sum())
+    inputs = inputs_of(model, rows)
+    labels = torch.from_numpy(rows.labels).to(inputs["input_ids"].device)
+    return model(**inputs, labels=labels).loss
 
 
 def extended(curve: Curve, tokens: int, loss: float, *, step: int, every: int) -> Curve:

@@ -10,6 +10,7 @@ from fitness.evaluate.held_out import held_out_loss, measure
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference import log_probabilities
 from fitness.models.base import Base
+from fitness.models.heads import last_head
 from fitness.training.supervised import Diverged
 
 
@@ -27,18 +28,19 @@ def test_the_size_of_a_batch_changes_nothing(
         assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_large_vocabulary_makes_batches_small(
+def test_the_logits_of_a_large_vocabulary_are_computed_in_parts(
     base: Base, file: TokenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes = []
-    hook = base.model.register_forward_hook(lambda m, args, out: shapes.append(out.logits.shape))
+    shapes: list[Any] = []
+    head = last_head(base.model)
+    assert head is not None
     wanted = held_out_loss(base.model, file, 48)
-    assert max(math.prod(shape) for shape in shapes) > 2**18
-    shapes.clear()
-    monkeypatch.setattr(log_probabilities, "BATCH_LOGITS", 2**18)
-    assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
-    assert max(math.prod(shape) for shape in shapes) <= 2**18
-    hook.remove()
+    monkeypatch.setattr(log_probabilities, "LOGITS_AT_ONCE", 2**18)
+    with head.register_forward_hook(lambda module, given, out: shapes.append(out.shape)):
+        assert held_out_loss(base.model, file, 48) == pytest.approx(wanted, abs=1e-6)
+    rows = [math.prod(shape[:-1]) for shape in shapes if shape[-1] == 1024]
+    assert max(rows) == 2**18 // 1024
+    assert sum(rows) == file.tokens - 1
 
 
 def measured(base: Base, task: Task, **asked: Any) -> tuple[dict[str, float], dict[str, Any]]:
