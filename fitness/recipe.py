@@ -198,8 +198,11 @@ class _Settings(BaseModel):
         Applies(trl=True, bucket="own"),
     ] = 0.1
     decay: Annotated[
-        Literal["constant", "linear", "cosine"],
-        Field(description="Shape after the warm-up."),
+        Literal["constant", "linear", "cosine", "wsd"],
+        Field(
+            description="Shape after the warm-up; `wsd` (warm-up, stable, decay) is constant up to "
+            "a linear decay over the last fifth of the steps."
+        ),
         Applies(trl=True, bucket="own"),
     ] = "cosine"
     beta2: Annotated[

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fitness.evaluate.trl import SCHEDULES, sft_arguments, unhonoured
+from fitness.evaluate.trl import SCHEDULES, schedule_settings, sft_arguments, unhonoured
 from fitness.evaluators import TrlSettings
 from fitness.recipe import Recipe
 
@@ -101,6 +101,7 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
         "optimizer": "adamw_torch_fused",
         "learning_rate": recipe.learning_rate,
         "lr_scheduler": SCHEDULES[recipe.decay],
+        **schedule_settings(recipe, fine.steps),
         **_optimised(fine),
         "fp16": False,
         "tf32": False,
@@ -145,6 +146,7 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
         "optim": "adamw_torch_fused",
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULES[recipe.decay],
+        **schedule_settings(recipe, fine.steps),
         **_optimised(fine),
         "disable_gradient_checkpointing": not fine.settings.gradient_checkpointing,
         "save_strategy": "no",

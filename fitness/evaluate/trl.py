@@ -27,13 +27,24 @@ from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe, fields
 from fitness.training.state import Curve
-from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
+from fitness.training.supervised import (
+    CURVE_POINTS,
+    Diverged,
+    TrainingReport,
+    precise,
+    wsd_steps,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HONOURED = fields(lambda use: use.trl)
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+SCHEDULES = {
+    "constant": "constant_with_warmup",
+    "linear": "linear",
+    "cosine": "cosine",
+    "wsd": "warmup_stable_decay",
+}
 
 
 def check_installed() -> None:
@@ -54,6 +65,13 @@ def unhonoured(recipe: Mapping[str, Any]) -> list[str]:
     )
 
 
+def schedule_settings(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """Settings of a trainer's schedule beside its name, for a fine-tune of so many steps."""
+    if recipe.decay != "wsd":
+        return {}
+    return {"lr_scheduler_kwargs": {"num_decay_steps": wsd_steps(steps), "decay_type": "linear"}}
+
+
 def sft_arguments(
     recipe: Recipe, settings: TrlSettings, *, steps: int, seed: int
 ) -> dict[str, Any]:
@@ -68,6 +86,7 @@ def sft_arguments(
         "optim": "adamw_torch_fused",
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULES[recipe.decay],
+        **schedule_settings(recipe, steps),
         "warmup_steps": round(recipe.warmup_share * steps),
         "adam_beta1": 0.9,
         "adam_beta2": recipe.beta2,

@@ -97,7 +97,7 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("{type: float, low: 1e-4", "{type: simplex, low: 1e-4", ":19: genome.learning_rate.high: "
          "unknown key; the keys here are over, floor, cap, when, type"),
         ("[linear, cosine]", "[linear, cosin]", ":20: genome.decay.options.1: must be constant, "
-         "linear or cosine, got 'cosin'; did you mean cosine?"),
+         "linear, cosine or wsd, got 'cosin'; did you mean cosine?"),
         ("[linear, cosine]", "[linear, cosine], when: {learning_rate: 1}",
          ":20: genome.decay.when: when may name a choice or an int gene"),
         ("decay: {type: choice, options: [linear, cosine]}", "batch_size: {type: float, low: 4, "
