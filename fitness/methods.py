@@ -41,7 +41,7 @@ USES: Mapping[str, Use] = {
     "answer": Use("prompt", "fitness.training.reinforce:loss", passes=2),
     "prefer": Use("pair", "fitness.training.classification:comparison_loss"),
     "classify": Use("class", "fitness.training.classification:loss"),
-    "tag": Use("tagged", "fitness.training.tagging:loss", by_token=True),
+    "tag": Use("tagged", "fitness.training.classification:tag_loss", by_token=True),
 }
 BY_TOKEN = (LEARN, "compare", "rate")  # uses that learn the tokens of answers in the data
 

@@ -22,6 +22,7 @@ LORA: Where = ("adapter", ("lora", "dora"))
 MERGE: Where = ("start", ("merge",))
 CLASSIFIED: Where = ("task", ("classification",))
 MASKED: Where = ("task", ("masked",))  # of the model: no field of a recipe
+ADAM: Where = ("optimizer", ("adamw", "muon"))
 SAMPLES: Where = ("source", ("sample",))  # the kind of one of them
 
 
@@ -187,9 +188,17 @@ class _Settings(BaseModel):
         Applies(where=MERGE),
     ] = 1.0
 
+    optimizer: Annotated[
+        Literal["adamw", "muon", "adafactor"],
+        Field(
+            description="`muon` trains the matrices of the layers, the rest by `adamw`, under the "
+            "same learning rate; `adafactor` keeps a small part of AdamW's moments."
+        ),
+        Applies(),
+    ] = "adamw"
     learning_rate: Annotated[
         float,
-        Field(gt=0, le=10, description="Peak of AdamW's step size."),
+        Field(gt=0, le=10, description="Peak of the optimizer's step size."),
         Applies(trl=True, bucket="own"),
     ] = 1e-3
     warmup_share: Annotated[
@@ -208,7 +217,7 @@ class _Settings(BaseModel):
     beta2: Annotated[
         float,
         Field(gt=0, lt=1, description="AdamW's second-moment decay."),
-        Applies(trl=True, bucket="own"),
+        Applies(where=ADAM, trl=True, bucket="own"),
     ] = 0.98
     weight_decay: Annotated[
         float,

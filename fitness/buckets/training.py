@@ -20,6 +20,7 @@ from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, Rows
 from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
+from fitness.training.optimisers import rate_at
 from fitness.training.state import Curve
 from fitness.training.supervised import (
     CURVE_POINTS,
@@ -27,7 +28,6 @@ from fitness.training.supervised import (
     TrainingReport,
     extended,
     precise,
-    rate_at,
 )
 
 CLIP_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_

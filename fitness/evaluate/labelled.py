@@ -10,8 +10,7 @@ from fitness.data.sources import TokenFile
 from fitness.inference.log_probabilities import rows_at_once
 from fitness.metrics.spans import Tagged
 from fitness.mixture.decks import NO_LABEL, Draw, RecordDeck
-from fitness.training.classification import class_logits, margins
-from fitness.training.tagging import tag_logits
+from fitness.training.classification import class_logits, margins, tag_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

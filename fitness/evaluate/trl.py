@@ -26,14 +26,9 @@ from fitness.models.base import Base
 from fitness.models.loading import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe, fields
+from fitness.training.optimisers import wsd_steps
 from fitness.training.state import Curve
-from fitness.training.supervised import (
-    CURVE_POINTS,
-    Diverged,
-    TrainingReport,
-    precise,
-    wsd_steps,
-)
+from fitness.training.supervised import CURVE_POINTS, Diverged, TrainingReport, precise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

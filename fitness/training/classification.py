@@ -1,4 +1,4 @@
-"""Training a head on a base: cross-entropy of classes, and comparisons of a reward model.
+"""Training a head on a base: cross-entropy of classes or tags, comparisons of a reward model.
 
 A reward model gives the chosen of two answers to a prompt the higher reward: Bradley and Terry
 1952, as in InstructGPT (Ouyang et al. 2022, eq. 1).
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fitness.mixture.decks import Draw, RecordDeck, Sequence
+from fitness.mixture.decks import NO_LABEL, Draw, RecordDeck, Sequence
 from fitness.mixture.mixing import stacked
 
 if TYPE_CHECKING:
@@ -68,6 +68,25 @@ def balanced(decks: Listed[RecordDeck], shares: Listed[float], classes: int) -> 
         there += share * np.bincount(labels, minlength=classes) / max(1, len(labels))
     occurring = int((there > 0).sum())
     return np.divide(1.0, occurring * there, out=np.ones(classes), where=there > 0)
+
+
+def tag_logits(model: "PreTrainedModel", texts: Listed[Sequence]) -> tuple["Tensor", np.ndarray]:
+    """Logits, (words, tags), and tags, (words,), of the tokens that have one, text after text."""
+    import torch
+
+    logits, labels = class_logits(model, texts), stacked(list(texts)).labels
+    tagged = labels != NO_LABEL
+    return logits[torch.from_numpy(tagged).to(logits.device)], labels[tagged]
+
+
+def tag_loss(model: "PreTrainedModel", draws: Listed[Draw], learning: object = None) -> "Tensor":
+    """Mean cross-entropy of the words' tags, nats per word; the loss of the use `tag`."""
+    import torch
+
+    logits, tags = tag_logits(model, [draw.sequences[0] for draw in draws])
+    wanted = torch.from_numpy(tags).to(logits.device)
+    summed = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+    return summed / max(1, len(tags))  # sentences cut to fewer words than one have none
 
 
 def rewards_of(model: "PreTrainedModel", texts: Listed[Sequence]) -> "Tensor":

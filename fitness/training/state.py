@@ -5,17 +5,18 @@ states as tensors, the rest as JSON in its header. Nothing in it is unpickled.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fitness.files import appearing, remove_partial
+from fitness.training.optimisers import trained_by
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.optim import AdamW
+    from torch.optim import Optimizer
 
 STATE = "state"  # the header's key
 Curve = list[tuple[int, float]]
@@ -38,22 +39,30 @@ class TrainingState:
 NOT_BEGUN = TrainingState()
 
 
-def capture(adam: "AdamW", *, step: int, tokens: int, learning_curve: Curve) -> TrainingState:
-    """The state of an optimiser, of its weights and of the random generators; copies nothing."""
-    weights = _weights(adam)
+def capture(
+    optimisers: "Sequence[Optimizer]", *, step: int, tokens: int, learning_curve: Curve
+) -> TrainingState:
+    """The state of optimisers, of their weights and of the random generators; copies no tensor."""
+    import torch
+
+    weights = trained_by(*optimisers)
     tensors = {f"{place}.weight": weight.detach() for place, weight in enumerate(weights)}
-    for place, moments in adam.state_dict()["state"].items():
-        tensors |= {f"{place}.{name}": tensor for name, tensor in moments.items()}
+    first = 0
+    for one in optimisers:
+        for place, moments in one.state_dict()["state"].items():
+            for name, value in moments.items():  # some count their steps in a plain number
+                tensors[f"{first + place}.{name}"] = torch.as_tensor(value)
+        first += len(trained_by(one))
     for device, generators in _generators(weights[0].device).items():
         tensors[f"random.{device}"] = generators.get_rng_state()
     return TrainingState(step, tokens, list(learning_curve), tensors)
 
 
-def restore(state: TrainingState, adam: "AdamW") -> None:
-    """Bring a fresh optimiser, its weights and the random generators to where the state was."""
+def restore(state: TrainingState, optimisers: "Sequence[Optimizer]") -> None:
+    """Bring fresh optimisers, their weights and the random generators to where the state was."""
     import torch
 
-    weights = _weights(adam)
+    weights = trained_by(*optimisers)
     moments: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
         for name, tensor in state.tensors.items():
@@ -66,13 +75,14 @@ def restore(state: TrainingState, adam: "AdamW") -> None:
             else:
                 copied = tensor.to(weight.device, copy=True)
                 moments.setdefault(int(place), {})[kind] = copied
-    adam.load_state_dict({**adam.state_dict(), "state": moments})
+    first = 0
+    for one in optimisers:
+        own = range(first, first + len(trained_by(one)))
+        mine = {place - first: moments[place] for place in own if place in moments}
+        one.load_state_dict({**one.state_dict(), "state": mine})
+        first = own.stop
     for device, generators in _generators(weights[0].device).items():
         generators.set_rng_state(state.tensors[f"random.{device}"])
-
-
-def _weights(adam: "AdamW") -> list["Tensor"]:
-    return [weight for group in adam.param_groups for weight in group["params"]]
 
 
 def _generators(device: "torch.device") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The training loop, AdamW on a stream of batches, and its plainest loss: cross-entropy."""
+"""The training loop on a stream of batches, and its plainest loss: cross-entropy."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -12,17 +12,16 @@ from fitness.mixture.mixing import Batch, separate, stacked
 from fitness.models.base import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe
+from fitness.training.optimisers import optimisers, rate_at, trained_by
 from fitness.training.ranks import ALONE, Ranks
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.optim import AdamW
     from transformers import PreTrainedModel
 
 CURVE_POINTS = 20
-WSD_SHARE = 0.2  # of the steps; 10 to 20 % do as well as cosine in the literature
 # Of a model on the batch of a step: a scalar.
 Loss = Callable[["PreTrainedModel", Batch, int], "Tensor"]
 
@@ -54,49 +53,6 @@ def precise(device: "torch.device", recipe: Recipe) -> "torch.autocast":
 
     rounded = recipe.precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=rounded, cache_enabled=False)
-
-
-def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """The share of the peak learning rate at `step` of `steps`: linear warm-up, then the decay.
-
-    All but the constant rate end at zero one step after the last one. WSD, warm-up, stable, decay:
-    Hu et al. 2024 (arXiv 2404.06395); its decay is linear.
-    """
-    warmup = round(recipe.warmup_share * steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    if recipe.decay == "linear":
-        return 1.0 - progress
-    if recipe.decay == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-    if recipe.decay == "wsd":
-        return min(1.0, (steps - step) / wsd_steps(steps))
-    return 1.0
-
-
-def wsd_steps(steps: int) -> int:
-    """Number of the last steps, of all, over which WSD decays."""
-    return max(1, round(WSD_SHARE * steps))
-
-
-def optimiser(model: "PreTrainedModel", recipe: Recipe) -> "AdamW":
-    """AdamW on the trained weights; weight decay on matrices only (Loshchilov, Hutter 2019)."""
-    import torch
-
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {
-                "params": [w for w in trained if w.ndim >= 2],
-                "weight_decay": recipe.weight_decay,
-            },
-            {"params": [w for w in trained if w.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        betas=(0.9, recipe.beta2),
-        fused=True,
-    )
 
 
 def cross_entropy(model: "PreTrainedModel", rows: Batch, step: int) -> "Tensor":
@@ -150,18 +106,18 @@ def finetune(
     import torch
 
     model.train()
-    adam = optimiser(model, recipe)
-    trained = [weight for group in adam.param_groups for weight in group["params"]]
+    every_optimiser = optimisers(model, recipe)
+    trained = trained_by(*every_optimiser)
     device = trained[0].device
     every = max(1, steps // CURVE_POINTS)
     curve, tokens, done = list(begin.learning_curve), begin.tokens, begin.step
     with torch.random.fork_rng(devices=cuda_devices()), repeatable(model, trained):
         torch.manual_seed(ranks.seed(seed))
         if begin.tensors:
-            restore(begin, adam)
+            restore(begin, every_optimiser)
         coming = range(begin.step, steps if until is None else until)
         for step, batch in zip(coming, batches, strict=False):
-            for group in adam.param_groups:
+            for group in (group for one in every_optimiser for group in one.param_groups):
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
             total = 0.0
             for part, share in ranks.parts(batch, micro_batch):
@@ -174,8 +130,9 @@ def finetune(
             if not (math.isfinite(total) and math.isfinite(norm)):
                 fault = _at_fault(model, recipe, batch, step, loss_of)
                 raise Diverged(f"loss {total} and gradient norm {norm} at step {step}{fault}")
-            adam.step()
-            adam.zero_grad(set_to_none=True)
+            for one in every_optimiser:
+                one.step()
+                one.zero_grad(set_to_none=True)
             tokens += batch.tokens
             done = step + 1
             curve = extended(curve, tokens, total, step=step, every=every)
@@ -185,7 +142,7 @@ def finetune(
         if not all(weight.isfinite().all() for weight in trained):
             raise Diverged("the last step left weights that are not finite")
         if keep is not None:
-            keep(capture(adam, step=done, tokens=tokens, learning_curve=curve))
+            keep(capture(every_optimiser, step=done, tokens=tokens, learning_curve=curve))
     return TrainingReport(done - begin.step, tokens - begin.tokens, curve)
 
 

@@ -8,8 +8,7 @@ import torch
 from fitness.data.tokenizer import load_tokenizer
 from fitness.mixture.decks import NO_LABEL
 from fitness.models.base import Base
-from fitness.training import tagging
-from fitness.training.classification import class_logits, loss
+from fitness.training.classification import class_logits, loss, tag_loss
 from tests.fitness.classes import LENGTH, NAMES, passages
 from tests.fitness.sentences import HEAD, TAGS, sentences
 from tests.fitness.training import test_tagging
@@ -70,7 +69,7 @@ def test_the_loss_of_tags_is_that_of_transformers(folder: Path, tmp_path: Path) 
         there[place, : len(one.tokens)] = 1
     with torch.no_grad():
         told = model(input_ids=ids, attention_mask=there, labels=labels).loss
-        assert tagging.loss(model, draws).item() == pytest.approx(told.item(), abs=1e-5)
+        assert tag_loss(model, draws).item() == pytest.approx(told.item(), abs=1e-5)
 
 
 def test_words_are_tokenised_and_tagged_as_in_the_example_of_transformers(

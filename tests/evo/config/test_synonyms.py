@@ -47,6 +47,7 @@ def test_every_name_that_a_word_stands_for_exists() -> None:
         *get_args(ModelTask),
         *get_args(Recipe.model_fields["adapter"].annotation),
         *get_args(Recipe.model_fields["precision"].annotation),
+        *get_args(Recipe.model_fields["optimizer"].annotation),
     ]
     assert {name for names in SYNONYMS.values() for name in names} <= {
         *KINDS,

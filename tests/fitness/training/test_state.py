@@ -49,8 +49,14 @@ def trained(artifacts: Path, individual: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "recipe",
-    [FULL, LORA, {**FULL, "precision": "bfloat16", "decay": "linear"}],
-    ids=["full", "lora", "bfloat16"],
+    [
+        FULL,
+        {**LORA, "optimizer": "muon"},
+        {**FULL, "precision": "bfloat16", "decay": "linear"},
+        {**FULL, "optimizer": "muon"},
+        {**FULL, "optimizer": "adafactor"},
+    ],
+    ids=["full", "lora by muon", "bfloat16", "muon", "adafactor"],
 )
 def test_going_on_after_pauses_is_the_uninterrupted_run_to_the_last_bit(
     longer: Task, tmp_path: Path, recipe: dict[str, Any]

@@ -5,21 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import get_scheduler
 
-from fitness.evaluate.trl import SCHEDULES, schedule_settings
 from fitness.evaluation import Task
 from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
-from fitness.recipe import Recipe
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import (
     Diverged,
     TrainingReport,
     extended,
     finetune,
-    optimiser,
-    rate_at,
 )
 from tests.fitness.quickstart import batches_of, small_recipe
 
@@ -68,49 +63,6 @@ def test_bfloat16_stays_close_to_float32(base: Base, longer: Task, adapter: str)
     assert abs(gained) > 0.1
 
 
-@pytest.mark.parametrize("decay", ["constant", "linear", "cosine", "wsd"])
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
-@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-def test_the_rate_rises_to_its_peak_and_never_beyond(decay: Any, warmup: float, steps: int) -> None:
-    recipe = Recipe(decay=decay, warmup_share=warmup)
-    rates = [rate_at(step, steps, recipe) for step in range(steps)]
-    rising = round(warmup * steps)
-    assert all(0 < rate <= 1 for rate in rates)
-    assert max(rates) == 1
-    assert rates[:rising] == pytest.approx([(step + 1) / rising for step in range(rising)])
-    assert rates[rising:] == sorted(rates[rising:], reverse=True)
-
-
-def test_the_rate_at_the_ends_of_each_decay() -> None:
-    def rates(decay: Any, warmup: float) -> list[float]:
-        recipe = Recipe(decay=decay, warmup_share=warmup)
-        return [rate_at(step, 4, recipe) for step in range(5)]
-
-    assert rates("constant", 0) == [1, 1, 1, 1, 1]
-    assert rates("linear", 0) == [1, 0.75, 0.5, 0.25, 0]
-    assert rates("cosine", 0) == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0])
-    assert rates("linear", 0.5) == [0.5, 1, 1, 0.5, 0]
-    assert rates("wsd", 0.25) == [1, 1, 1, 1, 0]
-    assert rates("cosine", 1)[:4] == rates("linear", 1)[:4] == [0.25, 0.5, 0.75, 1]
-
-
-@pytest.mark.parametrize("decay", sorted(SCHEDULES))
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.9])
-def test_the_rate_is_that_of_transformers_after_the_warm_up(decay: Any, warmup: float) -> None:
-    steps, recipe = 30, Recipe(decay=decay, warmup_share=warmup)
-    rising = round(warmup * steps)
-    idle = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    settings = schedule_settings(recipe, steps).get("lr_scheduler_kwargs")
-    schedule = get_scheduler(SCHEDULES[decay], idle, rising, steps, settings)
-    theirs = []
-    for _ in range(steps):
-        theirs.append(schedule.get_last_lr()[0])
-        idle.step()
-        schedule.step()
-    ours = [rate_at(step, steps, recipe) for step in range(steps)]
-    assert ours[rising:] == pytest.approx(theirs[rising:])
-
-
 def test_weight_decay_shrinks_matrices_only(base: Base, longer: Task) -> None:
     first = batches_of(longer, small_recipe())[:1]
 
@@ -127,13 +79,6 @@ def test_weight_decay_shrinks_matrices_only(base: Base, longer: Task) -> None:
             assert torch.equal(weight, decayed[name])
         else:
             torch.testing.assert_close(weight - decayed[name], 0.02 * before[name])
-
-
-def test_an_adapter_has_an_optimiser_of_its_own_weights_only(base: Base) -> None:
-    recipe = small_recipe(adapter="lora", lora_layers=1)
-    with base.prepared(recipe, seed=0) as model:
-        groups = optimiser(model, recipe).param_groups
-        assert [len(group["params"]) for group in groups] == [14, 0]
 
 
 def test_the_seed_decides_the_dropout_masks_and_nothing_else_does(base: Base, longer: Task) -> None:

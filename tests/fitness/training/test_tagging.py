@@ -27,7 +27,7 @@ from fitness.models.base import Base
 from fitness.models.heads import Head
 from fitness.recipe import Recipe
 from fitness.training.accumulation import parts
-from fitness.training.tagging import loss
+from fitness.training.classification import tag_loss
 from tests.fitness.classes import HEAD as CLASSES
 from tests.fitness.classes import encoder
 from tests.fitness.quickstart import MODEL
@@ -110,8 +110,8 @@ def test_parts_of_a_batch_sum_to_its_loss(bert: Path, tmp_path: Path) -> None:
     draws = (short._replace(sequences=(text._replace(labels=labels),)), *rest)
     batch = Batch(*stacked([]), others=draws)
     with torch.no_grad():
-        whole = loss(model, draws).item()
-        split = [(loss(model, part.others).item(), share) for part, share in parts(batch, 2)]
+        whole = tag_loss(model, draws).item()
+        split = [(tag_loss(model, part.others).item(), share) for part, share in parts(batch, 2)]
     assert len(split) == 3
     assert sum(share for _, share in split) == pytest.approx(1)
     assert sum(value * share for value, share in split) == pytest.approx(whole, abs=1e-5)
