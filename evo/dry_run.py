@@ -79,10 +79,10 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
             amount = f"{writing.per_prompt} samples of each prompt in {config.rounds.prompts}"
         first = ""
         if config.rounds.first == "generate":
-            first = " the untouched base generates as many before the first."
+            first = "; the untouched base generates as many before the first"
         lines.append(
-            f"all this up to {config.rounds.limit} times, in rounds; after each but the last "
-            f"{config.rounds.writers} individuals generate {amount}{';' * bool(first)}{first}"
+            f"all this up to {config.rounds.limit} times, in rounds; after each but the last, "
+            f"the best {config.rounds.writers} together generate {amount}{first}"
         )
     workers = workers_here(config)
     if workers and (idle := idle_workers(config.search, workers)):
