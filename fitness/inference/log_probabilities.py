@@ -34,14 +34,13 @@ def token_losses(model: "PreTrainedModel", rows: Rows | Batch) -> "Tensor":
 
     inputs = inputs_of(model, rows)
     labels = torch.from_numpy(rows.labels).to(inputs["input_ids"].device)[:, 1:]
-    if not exceeds(model, rows):
+    head = large_head(model, rows)
+    if head is None:
         logits = model(**inputs).logits[:, :-1].float()
         flat = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="none"
         )
         return flat.view(labels.shape)
-    head = last_head(model)
-    assert head is not None
     with without_head(head):
         hidden = model(**inputs).logits[:, :-1]
     learned = labels != NO_LABEL
@@ -52,7 +51,8 @@ def token_losses(model: "PreTrainedModel", rows: Rows | Batch) -> "Tensor":
         for part in parts
     ]
     found = torch.zeros(labels.shape, device=labels.device)
-    return found.masked_scatter(learned, torch.cat([found[:0, 0], *losses]))
+    found[learned] = torch.cat([found[:0, 0], *losses])
+    return found
 
 
 def inputs_of(model: "PreTrainedModel", rows: Rows | Batch) -> dict[str, Any]:
@@ -66,10 +66,12 @@ def inputs_of(model: "PreTrainedModel", rows: Rows | Batch) -> dict[str, Any]:
     return inputs
 
 
-def exceeds(model: "PreTrainedModel", rows: Rows | Batch) -> bool:
-    """True where the logits of rows are too many to be computed at once, and need not be."""
+def large_head(model: "PreTrainedModel", rows: Rows | Batch) -> "Linear | None":
+    """The head to apply in parts, where the logits of rows are too many to be computed at once."""
     head = last_head(model)
-    return head is not None and rows.input_ids.size * head.out_features > LOGITS_AT_ONCE
+    if head is None or rows.input_ids.size * head.out_features <= LOGITS_AT_ONCE:
+        return None
+    return head
 
 
 def _losses(head: "Linear", hidden: "Tensor", labels: "Tensor") -> "Tensor":

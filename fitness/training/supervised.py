@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fitness.inference.log_probabilities import exceeds, inputs_of, token_losses
+from fitness.inference.log_probabilities import inputs_of, large_head, token_losses
 from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, separate, stacked
@@ -59,7 +59,7 @@ def cross_entropy(model: "PreTrainedModel", rows: Batch, step: int) -> "Tensor":
     """Mean next-token cross-entropy over the labels of all rows, nats per token, at any step."""
     import torch
 
-    if exceeds(model, rows):
+    if large_head(model, rows) is not None:
         return token_losses(model, rows).sum() / int((rows.labels[:, 1:] != NO_LABEL).sum())
     inputs = inputs_of(model, rows)
     labels = torch.from_numpy(rows.labels).to(inputs["input_ids"].device)

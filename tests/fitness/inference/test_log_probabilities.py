@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fitness.inference import log_probabilities
-from fitness.inference.log_probabilities import exceeds, sequences_at_once, token_losses
+from fitness.inference.log_probabilities import large_head, sequences_at_once, token_losses
 from fitness.mixture.decks import NO_LABEL
 from fitness.mixture.mixing import Batch, Rows
 from fitness.models.base import Base
@@ -55,11 +55,10 @@ def test_a_part_of_the_logits_at_a_time_gives_the_same_losses_and_gradients(
 ) -> None:
     base, recipe = Base(MODEL), small_recipe(**changes)
     with base.prepared(recipe, seed=0) as model:
-        assert not exceeds(model, rows())
+        assert large_head(model, rows()) is None
         each, mean, gradients = derived(model, recipe)
         monkeypatch.setattr(log_probabilities, "LOGITS_AT_ONCE", 7 * 1024)
-        assert exceeds(model, rows())
-        head, sizes = last_head(model), []
+        head, sizes = large_head(model, rows()), []
         assert head is not None
         with head.register_forward_hook(lambda *call: sizes.append(call[2].shape)):
             one_by_one, theirs, slopes = derived(model, recipe)
