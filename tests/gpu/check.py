@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ REPEATED: dict[str, dict[str, Any]] = {
     "dpo": work.PAIRED,
     "reinforce": work.REINFORCED,
     "bfloat16": {**work.ROUNDED, "dropout": 0.3},
+    "muon": {"optimizer": "muon", "dropout": 0.3},
+    "adafactor": {"optimizer": "adafactor", "dropout": 0.3},
 }
 KINDS = [*work.CAUSAL, *work.HEADS] if CUDA else ["all weights", "dpo", "masked"]
 AGAIN = list(REPEATED) if CUDA else ["lora"]
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> int:
     begun = time.perf_counter()
     _print(("check", "measured", "must be", "", "seconds"))
     rows: list[Row] = []
-    for check in (machine, agreement, rounding, repetition, bucket, memory, shortage, tokens):
+    for check in CHECKS:
         started = time.perf_counter()
         try:
             found = list(check()) if started - begun < SECONDS else [_left_out(check)]
@@ -282,6 +284,17 @@ def shortage() -> Iterator[Row]:
     yield Row("out of memory", told, "a status, then equal", right)
 
 
+def parts() -> Iterator[Row]:
+    """Logits of a large vocabulary in parts, beside all at once: loss, time and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = speed.in_parts(Path(folder), speed.BILLION if CUDA else speed.TINY)
+    memory = "" if found.memory is None else f", {found.memory:.2f} of the memory"
+    told = f"{found.apart:.1e} apart, {found.seconds:.2f} of the time{memory}"
+    figures = {f"parts: {name}": value for name, value in asdict(found).items()}
+    bound = AGREE["bfloat16"]
+    yield Row("logits in parts", told, f"{bound:g} of the loss", found.apart <= bound, figures)
+
+
 def tokens() -> Iterator[Row]:
     """Tokens a second of LoRA on a large base, beside a bare loop over the same batches."""
     with tempfile.TemporaryDirectory() as folder:
@@ -295,6 +308,9 @@ def tokens() -> Iterator[Row]:
     }
     told = f"{ours:,.0f} tokens/s, bare loop {bare:,.0f}: {ours / bare:.0%}"
     yield Row(f"LoRA on {size / 1e6:,.1f} million weights", told, figures=figures)
+
+
+CHECKS = (machine, agreement, rounding, repetition, bucket, memory, shortage, parts, tokens)
 
 
 def _left_out(check: Callable[[], Iterator[Row]]) -> Row:

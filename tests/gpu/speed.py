@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from fitness.data.tokenizer import load_tokenizer
+from fitness.inference import log_probabilities
 from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.recipe import Recipe
+from fitness.training.state import Curve
 from fitness.training.supervised import finetune
 from tests.fitness.quickstart import MODEL
 
@@ -40,15 +42,7 @@ TINY = Shape(64, 256, 2, 4, 2, 1024, rows=2, length=64, steps=2)
 
 def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
     """Tokens a second of `finetune` and of the bare loop, and the weights of the base."""
-    base = _base(folder, shape)
-    recipe = Recipe(
-        adapter="lora",
-        precision="bfloat16",
-        lora_rank=16,
-        learning_rate=1e-4,
-        batch_size=shape.rows,
-        sequence_length=shape.length,
-    )
+    base, recipe = _base(folder, shape), _recipe(shape)
     ours: list[float] = []
     bare: list[float] = []
     for _ in range(REPETITIONS):
@@ -59,6 +53,57 @@ def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
                 seconds.append(_timed(lambda: loop(model, recipe, _batches(shape, shape.steps))))  # noqa: B023
     tokens = shape.steps * shape.rows * shape.length
     return tokens / min(ours), tokens / min(bare), base.weights
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Logits computed in parts, beside all of them at once."""
+
+    apart: float  # relative difference of the last step's loss
+    seconds: float  # of the time
+    memory: float | None  # of the peak memory beyond the base; on a GPU
+
+
+def in_parts(folder: Path, shape: Shape) -> Parts:
+    """The same steps with an eighth of the logits at a time, and with all of them."""
+    base, recipe = _base(folder, shape), _recipe(shape)
+    logits = shape.rows * shape.length * shape.vocabulary
+    usual, found = log_probabilities.LOGITS_AT_ONCE, []
+    try:
+        for at_once in (logits, logits // 8):
+            log_probabilities.LOGITS_AT_ONCE = at_once
+            with base.prepared(recipe, seed=0) as model:
+                _ours(model, recipe, _batches(shape, 1))  # warms up
+                curve: Curve = []
+                before = _forget_peak()
+                seconds = _timed(
+                    lambda: curve.extend(_ours(model, recipe, _batches(shape, shape.steps)))  # noqa: B023
+                )
+                peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+                found.append((curve[-1][1], seconds, peak - before))
+    finally:
+        log_probabilities.LOGITS_AT_ONCE = usual
+    (whole, slow, most), (loss, seconds, least) = found
+    return Parts(abs(loss - whole) / whole, seconds / slow, least / most if most else None)
+
+
+def _forget_peak() -> int:
+    """Bytes of the GPU that are taken, of which its peak begins anew; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def _recipe(shape: Shape) -> Recipe:
+    return Recipe(
+        adapter="lora",
+        precision="bfloat16",
+        lora_rank=16,
+        learning_rate=1e-4,
+        batch_size=shape.rows,
+        sequence_length=shape.length,
+    )
 
 
 def _base(folder: Path, shape: Shape) -> Base:
@@ -93,9 +138,10 @@ def _batches(shape: Shape, steps: int) -> Iterator[Batch]:
         yield Batch(rows, rows)
 
 
-def _ours(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
+def _ours(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> Curve:
     all_of_them = list(batches)
-    finetune(model, recipe, all_of_them, steps=len(all_of_them), seed=0)
+    report = finetune(model, recipe, all_of_them, steps=len(all_of_them), seed=0)
+    return report.learning_curve
 
 
 def _bare(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
@@ -114,7 +160,7 @@ def _bare(model: Any, recipe: Recipe, batches: Iterator[Batch]) -> None:
         adam.zero_grad(set_to_none=True)
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _timed(work: Callable[[], object]) -> float:
     _wait()
     started = time.perf_counter()
     work()

@@ -37,6 +37,7 @@ def test_the_check_passes_on_this_machine_and_ends_with_its_figures() -> None:
     assert [one for one, holds in verdicts.items() if holds is False] == []
     assert len(table) == 1 + len(verdicts)
     assert figures["speed: tokens a second"] > 0
+    assert verdicts["logits in parts"]
 
 
 def test_losses_that_differ_fail() -> None:
