@@ -39,6 +39,7 @@ SYNONYMS = {
     "wd": ("weight_decay",),
     **dict.fromkeys(("warmup", "warmup_ratio", "warmup_steps"), ("warmup_share",)),
     **dict.fromkeys(("scheduler", "lr_scheduler", "lr_scheduler_type"), ("decay",)),
+    **dict.fromkeys(("mask_history", "train_on", "turns"), ("learn",)),
     **dict.fromkeys(("optim", "optimiser"), ("optimizer",)),
     **dict.fromkeys(("adam", "adamw_torch", "adamw_torch_fused"), ("adamw",)),
     **dict.fromkeys(("max_grad_norm", "grad_clip", "gradient_clipping"), ("clip_norm",)),

@@ -81,6 +81,14 @@ class Source(Requirements):
         int | None, Field(ge=1, description="Read at most this many documents, from the first.")
     ] = None
 
+    learn: Annotated[
+        Literal["all", "last"],
+        Field(
+            description="Answers of a chat in {messages} that are learned: `all` turns of the "
+            "assistant, each after what comes before it, or the `last` alone."
+        ),
+    ] = "all"
+
     methods: Annotated[
         tuple[Method, ...] | None,
         Field(
@@ -114,6 +122,8 @@ class Source(Requirements):
         given = [name for name in Requirements.model_fields if getattr(self, name)]
         if self.kind != "sample" and given:
             raise ValueError(f"{given[0]} is for sources of kind sample, this one is {self.kind}")
+        if self.kind != "completion" and self.learn != "all":
+            raise ValueError(f"learn is for sources of kind completion, this one is {self.kind}")
         return self
 
 

@@ -143,12 +143,15 @@ def rows(
     tokenizer: "PreTrainedTokenizerBase",
     encode: Encode,
     opening: list[int],
+    *,
+    last: bool = False,
 ) -> list[Row]:
     """The rows of one record; InputError, beginning with `where`, for a missing or wrong column.
 
     `encode` gives a text's tokens without special ones. A prompt that is text is preceded by the
     tokens `opening`; its answer is followed by the end-of-sequence token, unless its text ends with
     that. An empty prompt becomes the end-of-sequence token (of a text before), as in generation.
+    Of a whole chat each turn of the assistant is a row, or the `last` one alone.
     """
     end = [separator(tokenizer)]
     closing_text = tokenizer.eos_token or tokenizer.sep_token
@@ -199,7 +202,8 @@ def rows(
                 f"{where}: {column!r} must be a chat with an assistant's turn after another "
                 "message; add one, or drop this record"
             )
-        return [split(*pair(chat[:turn], chat[turn : turn + 1], column)) for turn in turns]
+        wanted = turns[-1:] if last else turns
+        return [split(*pair(chat[:turn], chat[turn : turn + 1], column)) for turn in wanted]
     prompt = text_or_chat(record, "prompt", where, kind)
     if kind in PAIRED:
         names = ("chosen", "rejected")

@@ -172,6 +172,8 @@ def fingerprint(
         settings["labels"] = list(labels)
     if source.template is not None:
         settings["template"] = source.template
+    if source.learn != "all":
+        settings["learn"] = source.learn
     if without:
         settings["without"] = sorted(without)
     if is_on_hub(source):
@@ -275,7 +277,8 @@ def _write_records(
             return [labelled(record, where, source.text, labels, encode, around)]
         if source.kind == "tags":
             return [tagged(record, where, labels, tokenizer, around)]
-        return rows(record, source.kind, where, tokenizer, encode, opening)
+        last = source.learn == "last"
+        return rows(record, source.kind, where, tokenizer, encode, opening, last=last)
 
     index, tags, end, documents = array("q"), array("h"), 0, 0
     scores: list[Mapping[str, float]] = []

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fitness.data.documents import PIECE_CHARACTERS, Source
 from fitness.data.records import Records
@@ -65,11 +66,13 @@ def tokenised(path: Path, tokenizer: Path, cache: Path, **settings: Any) -> Toke
     return tokenise("a", Source(path=str(path), **settings), cache, tokenizer, cache / "cache")
 
 
-def rows_of(records: list[dict[str, Any]], kind: Any, tokenizer: Path, cache: Path) -> list[Pair]:
+def rows_of(
+    records: list[dict[str, Any]], kind: Any, tokenizer: Path, cache: Path, **more: Any
+) -> list[Pair]:
     """Prompt and answer of each row, as they come from a source."""
     path = cache / "records.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    found = tokenised(path, tokenizer, cache, kind=kind).open()
+    found = tokenised(path, tokenizer, cache, kind=kind, **more).open()
     assert isinstance(found, Records)
     return [(found.prompt(n).tolist(), found.answer(n).tolist()) for n in range(len(found.index))]
 
@@ -114,6 +117,22 @@ def test_prompts_and_completions_have_the_tokens_of_trl(folder: Path, tmp_path: 
     expected = [supervised(record, tokenizer) for record in records]
     for record, row, other in zip(records, found, expected, strict=True):
         assert row == other, record
+
+
+def test_the_last_answer_of_a_chat_has_the_tokens_of_trl(folder: Path, tmp_path: Path) -> None:
+    """TRL learns the last turn of a chat that is given as prompt and completion."""
+    asked = {"role": "user", "content": "And of Italy?"}
+    chat = {"messages": [*CHAT, ANSWER, asked, {"role": "assistant", "content": "Rome."}]}
+
+    (last,) = rows_of([chat], "completion", folder, tmp_path, learn="last")
+
+    assert last == supervised(chat, load_tokenizer(folder))
+    assert rows_of([chat], "completion", folder, tmp_path)[1:] == [last]
+
+
+def test_only_chats_have_a_last_answer() -> None:
+    with pytest.raises(ValidationError, match="learn is for sources of kind completion, this one"):
+        Source(path="a.jsonl", kind="preference", learn="last")
 
 
 def test_pairs_have_the_tokens_of_trl(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from evo.config.aggregates import Combination
 from evo.config.budget import Budget, Resources
 from evo.config.file import nearest
 from evo.config.synonyms import SYNONYMS
-from fitness.data.documents import Kind
+from fitness.data.documents import Kind, Source
 from fitness.models.heads import ModelTask
 from fitness.recipe import Method, Recipe
 from population.strategies import STRATEGIES
@@ -41,7 +41,8 @@ def test_a_word_of_the_field_is_told_the_name_it_has_here(
 
 
 def test_every_name_that_a_word_stands_for_exists() -> None:
-    fields = [*Recipe.model_fields, *Budget.model_fields, *Resources.model_fields]
+    models = (Recipe, Budget, Resources, Source)
+    fields = [name for model in models for name in model.model_fields]
     options = [
         *get_args(Method),
         *get_args(ModelTask),
