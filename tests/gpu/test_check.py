@@ -62,10 +62,10 @@ def test_a_check_that_breaks_fails_and_the_others_go_on(
     def breaks() -> None:
         raise RuntimeError("no such kernel")
 
-    checks = ("machine", "agreement", "rounding", "repetition", "bucket", "memory", "shortage")
-    for name in checks:
-        monkeypatch.setattr(check, name, lambda: iter([check.Row("fine", "1", "1", True)]))
-    monkeypatch.setattr(check, "tokens", breaks)
+    def fine() -> list[check.Row]:
+        return [check.Row("fine", "1", "1", True)]
+
+    monkeypatch.setattr(check, "CHECKS", (fine, breaks, fine))
     assert check.main([]) == 1
     printed = capsys.readouterr().out
     assert "no such kernel" in printed
