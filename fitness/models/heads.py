@@ -100,6 +100,8 @@ def find_last_head(model: "PreTrainedModel") -> None:
                 hidden = model(input_ids=ids, use_cache=False).logits
             if torch.equal(logits, head(hidden)):
                 _LAST.add(head)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # of an architecture that needs more, or does more with its logits
         return
 
