@@ -1,9 +1,9 @@
-"""Classes of short texts, beside TF-IDF and logistic regression: `NAME=classify`, 20 minutes.
+"""Classes of short texts, beside TF-IDF and logistic regression: `NAME=classify`.
 
 2,649 glosses of WordNet to learn 26 categories from, 128 to select by and 128 held out, as in
 `runs/checked_rounds.yaml`. Contenders: logistic regression on TF-IDF of words, its penalty chosen
 on the selection split; a search over the learning rate of a classification head on the quickstart's
-model; the same on an encoder of 1.5 million weights, which `task: masked` has pretrained on the
+model; the same on an encoder of 1.4 million weights, which `task: masked` has pretrained on the
 quickstart's sources and these glosses first; or on `--model FOLDER`, with LoRA.
 Test accuracy over the seeds of training; `items` is its binomial error. `--keep FOLDER` goes on.
 """
