@@ -12,6 +12,7 @@ from fitness.data.prompts import NO_PROMPTS, Prompts, PromptSet
 from fitness.data.sources import TokenFile
 from fitness.evaluators import EvaluatorChoice, Form, form_of
 from fitness.models.heads import CAUSAL, Head
+from fitness.models.quantisation import Quantisation
 from fitness.samples.write import Generation
 from fitness.secrets import without_secrets
 
@@ -165,6 +166,7 @@ class Task:
     model: Path | None = None
     dtype: str = "float32"
     head: Head = CAUSAL
+    quantisation: Quantisation = "none"  # of the base's linear weights
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
@@ -176,7 +178,7 @@ class Task:
     artifacts: Path | None = None
     threads: int = 1
     timeout: float = math.inf  # seconds; the cluster stops an evaluation that lasts longer
-    micro_batch: int | None = None  # rows computed at once; None is a whole batch
+    micro_batch: int | Literal["auto"] | None = None  # rows at once; None is a whole batch
     processes: int = 1  # that train one individual together
     checkpointing: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops

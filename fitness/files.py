@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all; the cache; digests and checksums."""
+"""Files and folders that appear whole or not at all; the cache; digests, checksums and sizes."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from fitness.errors import UNREADABLE, InputError
 
 CHECKSUM = "crc32"  # key in the facts beside a cached file; entries from before 2027 lack it
 BYTES_AT_ONCE = 2**18
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 @contextmanager
@@ -125,3 +126,11 @@ def _file_checksum(path: Path, inode: int, size: int, changed: int) -> int:
         while block := file.read(BYTES_AT_ONCE):
             total = zlib.crc32(block, total)
     return total
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves a number above 1."""
+    for unit, name in UNITS:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"

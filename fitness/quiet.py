@@ -5,11 +5,17 @@ are not installed, and would be mixed with a command's output. Those that matter
 weights, are an InputError here. A level set by TRANSFORMERS_VERBOSITY, or by the program, is kept.
 """
 
+from logging import ERROR, getLogger
+
+NOISY = ("torchao", "torch.utils._pytree")  # on kernels of other devices, as soon as it is imported
+
 
 def quieten() -> None:
     """Let transformers log only errors from now on, unless another level was set."""
     from transformers.utils import logging
 
+    for name in NOISY:
+        getLogger(name).setLevel(ERROR)
     logging.disable_progress_bar()
     if logging.get_verbosity() == logging.WARNING:
         logging.set_verbosity_error()

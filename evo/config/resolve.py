@@ -158,6 +158,7 @@ def _proxy(config: SearchConfig, proxy: Proxy, folder: Path) -> Proxy:
         evaluations=proxy.evaluations or max(half, least),
         tokens=proxy.tokens or config.budget.tokens,
         dtype=proxy.dtype or config.model.dtype,
+        quantisation=proxy.quantisation or config.model.quantisation,
     )
     return found
 

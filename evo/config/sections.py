@@ -27,6 +27,7 @@ from fitness.data.prompts import PromptSet
 from fitness.evaluators import BUILTIN, Form, form_of
 from fitness.metrics import Direction
 from fitness.models.heads import ModelTask
+from fitness.models.quantisation import Quantisation
 from fitness.recipe import Recipe
 from population.space import Gene
 
@@ -60,6 +61,9 @@ class Proxy(Section):
     dtype: Literal["float32", "bfloat16"] | None = Field(
         default=None, description=f"{DTYPE} Default: `model.dtype`."
     )
+    quantisation: Quantisation | None = Field(
+        default=None, description="As `model.quantisation`, which is the default."
+    )
 
 
 class Model(Section):
@@ -73,6 +77,12 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description=DTYPE,
+    )
+    quantisation: Quantisation = Field(
+        default="none",
+        description="Bits in which the linear weights of the layers are stored, for adapters on "
+        "top (QLoRA): `nf4` (4.13 bits a weight) or `int8`, by bitsandbytes (the extra "
+        "`quantised`). `dtype` is the precision of the other weights, and of the products.",
     )
     task: ModelTask = Field(
         default="causal",

@@ -12,11 +12,11 @@ from evo.prepare.outlook import duration
 from evo.record.facts import Facts, cost, details
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
+from fitness.files import size
 from fitness.merging.lineage import needed
 from fitness.models import folders, weights
 
 FLOAT_BYTES = 4  # weights are trained and exported in float32
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,6 @@ def effort_of(
         to=to,
         to_bytes=_weights_bytes(spec.recipe, base, whole) if adapter else whole,
     )
-
-
-def size(count: int) -> str:
-    """Bytes in the largest unit that leaves a number above 1."""
-    for unit, name in UNITS:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} bytes"
 
 
 def _seconds(facts: Facts, config: SearchConfig, individuals: Sequence[int]) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from evo.config import SearchConfig
+from evo.export import handover
 from evo.export.model import check_same, chosen, new_folder, write_recipe
 from evo.export.trainers import DATA, TRAINERS, Fine, Trainer
 from evo.prepare.task import prepare
@@ -20,7 +21,6 @@ from fitness.evaluate import materialise
 from fitness.evaluation import Task
 from fitness.evaluators import Trl, TrlSettings
 from fitness.files import appearing, write_whole
-from fitness.models import handover
 from fitness.recipe import Recipe
 
 
@@ -79,6 +79,7 @@ def _fine_tune(config: SearchConfig, task: Task, recipe: Recipe) -> Fine:
     return Fine(
         base=config.model.base,
         base_dtype=config.model.dtype,
+        quantisation=config.model.quantisation,
         recipe=recipe,
         steps=mixing.steps(recipe.batch_size),
         seed=config.seed,

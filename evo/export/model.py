@@ -18,6 +18,7 @@ from evo.config.checks import importing_from
 from evo.config.genomes import tokens_of
 from evo.config.starter import QUICKSTART_FOLDER
 from evo.export.effort import effort_of
+from evo.export.merged import merged_section
 from evo.history import best
 from evo.history.tables import FULL, constraints
 from evo.places import check_room_for
@@ -65,6 +66,7 @@ def export(
     *,
     adapter: bool = False,
     trusted: bool = False,
+    compare: bool = True,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the model, its tokenizer, recipe.yaml and a model card to the new folder `to`.
@@ -73,6 +75,8 @@ def export(
     format. A checkpoint that the run did not keep is trained again, which gives the same weights on
     the same machine; `tell` is called first with the time and disk that this will take. Code that
     the run names and that was not launched on this machine is refused unless it is `trusted`.
+    Unless told not to `compare`, the card of a model merged from a quantised base says how the
+    merged weights score.
     """
     facts = read(run)
     to = new_folder(to)
@@ -110,9 +114,12 @@ def export(
                 hub = hub_id(config.model.base)
                 weights.assemble_adapter(kept, partial, base=hub or str(base))
             else:
-                weights.assemble(base, kept, partial, dtype=config.model.dtype, head=head)
+                stored = {"dtype": config.model.dtype, "quantisation": config.model.quantisation}
+                weights.assemble(base, kept, partial, head=head, **stored)
             write_recipe(config, recipe, partial / "recipe.yaml")
             card = _card(config, number, measured, evaluations, constraints(facts), adapter=adapter)
+            if compare and not adapter and config.model.quantisation != "none":
+                card += merged_section(config, measured, partial)
             (partial / "README.md").write_text(card, encoding="utf-8")
     return to
 

@@ -21,6 +21,7 @@ class Fine:
 
     base: str  # a folder or a Hub id
     base_dtype: str
+    quantisation: str
     recipe: Recipe
     steps: int
     seed: int
@@ -65,6 +66,8 @@ def _trl(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
+    if fine.quantisation == "nf4":  # TRL's default of 4 bits
+        arguments |= {"load_in_4bit": True, "use_bnb_nested_quant": True}
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -124,6 +127,8 @@ def _axolotl(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target_modules": list(fine.adapted),
         }
+    if fine.quantisation == "nf4":
+        options |= {"adapter": "qlora", "load_in_4bit": True}
     return options
 
 
@@ -168,6 +173,8 @@ def _llamafactory(fine: Fine) -> dict[str, Any]:
             "lora_dropout": recipe.adapter_dropout,
             "lora_target": ",".join(fine.adapted),
         }
+    if fine.quantisation == "nf4":
+        options |= {"quantization_method": "bnb", "quantization_bit": 4}
     return options
 
 
@@ -180,6 +187,8 @@ def _missing_everywhere(fine: Fine) -> list[str]:
             f"warmup_share: step i of the {warmup} of the warm-up has i/{warmup} of the learning "
             f"rate, counted from 0; evomix counts from 1"
         )
+    if fine.quantisation == "int8":
+        found.append("model.quantisation: int8, with a scale for each row, has no counterpart")
     if recipe.adapter != "none" and recipe.lora_alpha != round(recipe.lora_alpha):
         found.append(f"lora_alpha: {recipe.lora_alpha:g} must be a whole number there")
     return found

@@ -3,8 +3,12 @@
 from evo.config import SearchConfig, possible
 from evo.prepare.task import Prepared
 from fitness.data.kinds import ALONE
+from fitness.files import size
+from fitness.models import folders
+from fitness.models.quantisation import BITS
 
 MOST = 0.95  # share of the layers' weights; an adapter on fewer of them gives a warning
+BYTES = {"float32": 4, "bfloat16": 2}
 SHOWN = 3  # kinds of modules without an adapter
 
 
@@ -29,6 +33,22 @@ def padding_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
     return [
         "this base ignores the attention mask, so that what it generates depends on how much its "
         "prompts are padded in a batch; give prompts of equal length, or take another base"
+    ]
+
+
+def quantisation_notes(config: SearchConfig, prepared: Prepared) -> list[str]:
+    """Note on how many of the base's weights are quantised, and what memory they take in all."""
+    kind, folder = config.model.quantisation, prepared.task.model
+    if kind == "none" or folder is None:
+        return []
+    quantised = sum(prepared.soundness.adaptable.values())
+    every = folders.parameters(folder)
+    whole = every * BYTES[config.model.dtype]
+    bits = quantised * BITS[kind] / 8
+    stored = bits + (every - quantised) * BYTES[config.model.dtype]
+    return [
+        f"model.quantisation: {kind} stores {quantised / every:.0%} of the base's weights in "
+        f"{BITS[kind]:g} bits each: {size(round(stored))} in place of {size(whole)}"
     ]
 
 

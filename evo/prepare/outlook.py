@@ -20,7 +20,12 @@ from evo.config.genomes import (
 from evo.config.resolve import fitting_population
 from evo.config.search import Search
 from evo.planning import experts
-from evo.prepare.architecture import adapter_warnings, packing_notes, padding_warnings
+from evo.prepare.architecture import (
+    adapter_warnings,
+    packing_notes,
+    padding_warnings,
+    quantisation_notes,
+)
 from evo.prepare.lengths import cut_records
 from evo.prepare.overlap import overlap_warnings
 from evo.prepare.passes import epoch_tokens, passes_note, with_budget
@@ -99,6 +104,7 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
     if estimate is not None:
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
+    notes += quantisation_notes(config, prepared)
     notes += [*packing_notes(config, prepared), *prepared.notes]
     return Outlook(config, tuple(warnings), tuple(notes), estimate)
 

@@ -22,6 +22,7 @@ from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import LABELLED, Head
+from fitness.models.quantisation import check_installed
 from fitness.models.soundness import Soundness
 from fitness.training.masked import Masking
 
@@ -64,18 +65,22 @@ def prepare(config: SearchConfig) -> Prepared:
     folder = folders.locate(config.model.base)
     head = head_of(config, folder)
     sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
+    quantised = config.model.quantisation != "none"
+    if quantised:
+        check_installed(config.model.quantisation)
     _check_targets(config, sound)
     longest = int(largest(config, "sequence_length")) if config.form.mixes else 0
     data = read_data(config, folder, head, longest)
     _check_lengths(config, folder, longest)
     parts = {name: Path(part) for name, part in config.parts.items()}
     for name, part in parts.items():
-        check_part(f"parts.{name}", part, folder)
+        check_part(f"parts.{name}", part, folder, quantised=quantised)
     task = Task(
         evaluator,
         folder,
         config.model.dtype,
         head,
+        config.model.quantisation,
         data.sources,
         data.domains,
         config.prompts if config.form.reads_recipe else {},

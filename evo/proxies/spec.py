@@ -18,7 +18,8 @@ def spec_of(config: SearchConfig, number: int) -> SearchConfig:
     their own effect to what is learned of mixtures. The test split is left for the base model.
     """
     proxy = config.model.proxies[number - 1]
-    given = {"base": proxy.base, "dtype": proxy.dtype, "proxies": ()}
+    same = {"dtype": proxy.dtype, "quantisation": proxy.quantisation}
+    given = {"base": proxy.base, **same, "proxies": ()}
     size = {"evaluations": proxy.evaluations, "tokens": proxy.tokens}
     fixed = {name: value for name, value in default_genome(config).items() if name != MIXTURE}
     update: dict[str, Any] = {

@@ -8,6 +8,7 @@ from evo.config import SearchConfig, largest, to_plain
 from evo.record import trust
 
 TRAINING = ("evomix", "torch", "transformers", "peft", "trl")  # packages that decide results
+MODEL = ("dtype", "quantisation", "task", "labels")
 SHOWN = 24  # characters of a value that a message shows; of longer ones only the name
 SPLITS = ("selection", "test")
 ABSENT = object()
@@ -23,7 +24,7 @@ def conditions(
     found: dict[str, Any] = {
         "evaluator": plain["evaluator"],
         "model.base": fingerprints.get("model"),
-        **{f"model.{name}": plain["model"][name] for name in ("dtype", "task", "labels")},
+        **{f"model.{name}": plain["model"][name] for name in MODEL},
         "budget.tokens": config.budget.tokens,
         "budget.patience": config.budget.patience,
         "search.bucket": config.search.bucket,

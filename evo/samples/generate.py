@@ -87,7 +87,8 @@ def generate(
     from fitness.models.base import Base
 
     with tempfile.TemporaryDirectory() as temporary:
-        best = export(run, str(number), Path(temporary) / "model", trusted=trusted, tell=tell)
+        to = Path(temporary) / "model"
+        best = export(run, str(number), to, trusted=trusted, compare=False, tell=tell)
         writer = Base(best)
         samples = write(
             writer,
@@ -100,7 +101,7 @@ def generate(
         )
     given = Given(
         seed=seed,
-        base=Base(base, config.model.dtype),
+        base=Base(base, config.model.dtype, quantisation=config.model.quantisation),
         real=real,
         training=lambda: texts.training(config),
         evaluated=evaluated(config),

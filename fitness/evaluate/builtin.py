@@ -56,11 +56,12 @@ class Builtin:
         torch.set_num_threads(task.threads)
         self._task = task
         self.ranks = ALONE
-        self._base = Base(task.model, task.dtype, task.head)
+        self._base = Base(task.model, task.dtype, task.head, task.quantisation)
         self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
         self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
         self._reference = Reference(self._base)
+        self._fitting: dict[tuple[object, ...], int] = {}  # rows at once by shape, if found
         self._experts: tuple[tuple[int, ...], Experts] | None = None  # of the last simulation
 
     def __call__(self, spec: EvaluationSpec, trained: Trained | None = None) -> Evaluation:
@@ -224,7 +225,10 @@ class Builtin:
 
     def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
         """Rows computed at once. Unpacked documents would need more memory than packed ones."""
-        return task.micro_batch or (None if self._base.probe.packs else recipe.batch_size)
+        usual = None if self._base.probe.packs else recipe.batch_size
+        if task.micro_batch == "auto":
+            return self._fitting.get(_shape(recipe), usual)
+        return task.micro_batch or usual
 
     def _stopping(
         self,
@@ -307,9 +311,12 @@ class Builtin:
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=self._rows_at_once(task, recipe),
+                halving=task.micro_batch == "auto",
                 stop=stop,
                 ranks=ranks,
             )
+            if report.micro_batch is not None:
+                self._fitting[_shape(recipe)] = report.micro_batch
             if stop is not None:
                 stop.go_back()
             if not ranks.leads:
@@ -336,6 +343,8 @@ class Builtin:
         }
         if rewarded:
             details["rewarded"] = thinned(rewarded)
+        if task.micro_batch == "auto":
+            details["micro_batch"] = report.micro_batch
         if chosen := samples_kept(mixing.decks):
             details["samples_kept"] = chosen
         if stop is not None:
@@ -355,6 +364,12 @@ def _untrained(prepare_seconds: float, evaluate_seconds: float) -> dict[str, flo
     """Cost of an evaluation in which nothing is trained."""
     seconds = {"train_seconds": prepare_seconds, "evaluate_seconds": evaluate_seconds}
     return {"tokens": 0, "flops": 0.0, **seconds}
+
+
+def _shape(recipe: Recipe) -> tuple[object, ...]:
+    """What decides how much memory a row of a fine-tune takes."""
+    adapter = recipe.adapter, recipe.lora_layers, recipe.precision
+    return (recipe.batch_size, recipe.sequence_length, recipe.method, *adapter)
 
 
 def only(task: Task, scored: Collection[str]) -> Task:

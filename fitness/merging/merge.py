@@ -75,8 +75,11 @@ def of_parts(
     return merge(base, folders, how, rank=_rank(recipe), seed=seed)
 
 
-def check_part(key: str, part: Path, base: Path) -> None:
-    """Raise InputError unless the folder holds a fine-tune of the base, whole or an adapter."""
+def check_part(key: str, part: Path, base: Path, *, quantised: bool = False) -> None:
+    """Raise InputError unless the folder holds a fine-tune of the base, whole or an adapter.
+
+    To a `quantised` base only adapters can be added.
+    """
     if not part.is_dir():
         raise InputError(
             f"{key}: there is no folder {str(part)!r}; give one with a PEFT adapter or a model, "
@@ -89,6 +92,11 @@ def check_part(key: str, part: Path, base: Path) -> None:
         if not (part / "adapter_model.safetensors").is_file():
             raise InputError(f"{key}: {part} has no adapter_model.safetensors; save it there")
         return
+    if quantised:
+        raise InputError(
+            f"{key}: {part} holds no adapter, and to a quantised base only adapters can be added; "
+            "leave model.quantisation out, or give adapters alone"
+        )
     if not list(part.glob("*.safetensors")) or not (part / "config.json").is_file():
         raise InputError(f"{key}: {part} holds neither a model nor a PEFT adapter in safetensors")
     if sorted(folders.shapes(part)) != sorted(folders.shapes(base)):

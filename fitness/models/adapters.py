@@ -30,6 +30,53 @@ USUAL = {"init_lora_weights": True, "megatron_core": "megatron.core", "qalora_gr
 IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)  # as every architecture names it
 
 
+def adaptable(
+    model: "PreTrainedModel", last: int, passed_by: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """The linear modules inside the last so many layers that can have an adapter.
+
+    Modules of the roles `passed_by` are excluded: a forward pass does not call them.
+    """
+    found = linear_modules(model, last)
+    without = refused(model, found, passed_by)
+    if len(without) == len(found):
+        raise InputError(
+            f"adapter: none of the linear modules of {type(model).__name__} can have one "
+            f"({next(iter(without.values()))}); use a recipe with `adapter: none`"
+        )
+    return {name: module for name, module in found.items() if name not in without}
+
+
+def linear_modules(model: "PreTrainedModel", last: int = 0) -> dict[str, Any]:
+    """The linear modules inside the last so many layers (0: all) by name, without the head."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    inside = {id(module) for layer in layers(model)[-last:] for module in layer.modules()}
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if id(module) in inside
+        and isinstance(module, torch.nn.Linear | Conv1D)
+        and "router" not in type(module).__name__.lower()  # a Linear that gives several tensors
+    }
+    if not found:
+        raise InputError(
+            f"adapter: {type(model).__name__} has no layers of linear modules to adapt; "
+            "use a recipe with `adapter: none`"
+        )
+    return found
+
+
+def layers(model: "PreTrainedModel") -> list[Any]:
+    """The model's layers, first to last."""
+    import torch
+
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
+    return list(next(lists, []))
+
+
 def is_target(module: str, targets: str) -> bool:
     """True where `lora_targets` select a module by its dotted name; `mlp`: all but `attention`."""
     if targets in GROUPS:

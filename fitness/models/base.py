@@ -1,7 +1,7 @@
 """Base models: loaded once, reset between fine-tunes instead of being reloaded."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from fitness.models import adapters
 from fitness.models.gradient_checkpointing import checkpointed
 from fitness.models.heads import CAUSAL, Head, find_last_head
 from fitness.models.loading import cuda_devices, load, own_parts
+from fitness.models.quantisation import load_quantised, stored
 from fitness.models.repeatable import reserve_workspaces
 from fitness.quiet import quieten
 from fitness.recipe import Recipe
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
 class Base:
     """A base model on its device, with its tokenizer; `prepared` lends it to one fine-tune."""
 
-    def __init__(self, folder: Path, dtype: str = "float32", head: Head = CAUSAL) -> None:
-        """`dtype`, float32 or bfloat16, is the precision of weights that are not being trained."""
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str = "float32",
+        head: Head = CAUSAL,
+        quantisation: str = "none",
+    ) -> None:
+        """`dtype`, float32 or bfloat16, is the precision of weights that are not being trained.
+
+        With `quantisation`, the linear weights are stored in fewer bits, and only adapters train.
+        """
         from transformers import AutoTokenizer
 
         self.folder = folder
@@ -45,9 +55,9 @@ class Base:
                 "`eos_token` in its tokenizer_config.json, or `model.task` for an encoder"
             )
         self._dtype = dtype
+        self._quantisation = quantisation
         self._load()
         self._untouched: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self.weights = sum(weight.numel() for weight in self.model.parameters())
         self.probe = self._probed()
 
     def _probed(self) -> "Probe":
@@ -58,13 +68,21 @@ class Base:
     def _load(self) -> None:
         from fitness.models.restoring import Record
 
-        self.model: PreTrainedModel = load(self.folder, self._dtype, self.head)
-        broken = [n for n, w in self.model.named_parameters() if not w.isfinite().all()]
+        how = (self.folder, self._dtype, self.head)
+        self.model: PreTrainedModel = (
+            load(*how).to(self.device)
+            if self._quantisation == "none"
+            else load_quantised(*how, self._quantisation, self.device)
+        )
+        broken = [
+            name
+            for name, weight in self.model.named_parameters()
+            if not all(one.isfinite().all() for one in stored([weight]))
+        ]
         if broken:
             raise InputError(
                 f"model.base {str(self.folder)!r}: weights of {broken[0]} are not finite"
             )
-        self.model.to(self.device)
         self.model.eval()
         if self.head.task == "causal":
             find_last_head(self.model)
@@ -81,6 +99,11 @@ class Base:
         recomputes activations for the gradients instead of storing them, to the same bits.
         """
         self._check_precision("precision", recipe.precision)
+        if recipe.adapter == "none" and self._quantisation != "none":
+            raise InputError(
+                f"model.quantisation {self._quantisation}: quantised weights cannot be trained; "
+                "take a recipe with an adapter, or leave the quantisation out"
+            )
         with self.lent():
             prepare = self._full() if recipe.adapter == "none" else self._lora(recipe, seed)
             saving = checkpointed(self.model) if checkpointing else nullcontext()
@@ -132,7 +155,7 @@ class Base:
         import torch
         from peft import get_peft_model
 
-        found = adaptable(self.model, recipe.lora_layers, self.probe.passed_by)
+        found = adapters.adaptable(self.model, recipe.lora_layers, self.probe.passed_by)
         adapted = {name: found[name] for name in adapters.targeted(found, recipe.lora_targets)}
         whole = {name: self.model.get_submodule(name) for name in own_parts(self.model, self.head)}
         settings = adapters.settings(recipe, adapted, self.head.adapted, whole)
@@ -164,53 +187,6 @@ def _with_weights(model: "PreTrainedModel", weights: Mapping[str, Any]) -> Itera
 
 def _in_float32(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.float() for one in inputs)
-
-
-def adaptable(
-    model: "PreTrainedModel", last: int, passed_by: Collection[str] = frozenset()
-) -> dict[str, Any]:
-    """The linear modules inside the last so many layers that can have an adapter.
-
-    Modules of the roles `passed_by` are excluded: a forward pass does not call them.
-    """
-    found = linear_modules(model, last)
-    refused = adapters.refused(model, found, passed_by)
-    if len(refused) == len(found):
-        raise InputError(
-            f"adapter: none of the linear modules of {type(model).__name__} can have one "
-            f"({next(iter(refused.values()))}); use a recipe with `adapter: none`"
-        )
-    return {name: module for name, module in found.items() if name not in refused}
-
-
-def linear_modules(model: "PreTrainedModel", last: int = 0) -> dict[str, Any]:
-    """The linear modules inside the last so many layers (0: all) by name, without the head."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    inside = {id(module) for layer in layers(model)[-last:] for module in layer.modules()}
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if id(module) in inside
-        and isinstance(module, torch.nn.Linear | Conv1D)
-        and "router" not in type(module).__name__.lower()  # a Linear that gives several tensors
-    }
-    if not found:
-        raise InputError(
-            f"adapter: {type(model).__name__} has no layers of linear modules to adapt; "
-            "use a recipe with `adapter: none`"
-        )
-    return found
-
-
-def layers(model: "PreTrainedModel") -> list[Any]:
-    """The model's layers, first to last."""
-    import torch
-
-    depth = model.config.get_text_config().num_hidden_layers
-    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
-    return list(next(lists, []))
 
 
 @contextmanager

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 HEAD_SEED = 0  # of a head that the base does not have
 
 
-def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
+def load(folder: Path, dtype: str, head: Head, **how: Any) -> "PreTrainedModel":
     """Load a folder's model on the CPU. A missing classifier head gets weights from a fixed seed.
+
+    `how` are further arguments of `from_pretrained`.
 
     Raises InputError for other missing weights, which the library would initialise at random.
     """
@@ -34,6 +36,7 @@ def load(folder: Path, dtype: str, head: Head) -> "PreTrainedModel":
                 trust_remote_code=False,
                 output_loading_info=True,
                 **head.settings,
+                **how,
             )
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):  # of the device, or the CPU

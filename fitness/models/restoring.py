@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fitness.models.quantisation import stored
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -75,7 +77,7 @@ def checksum(model: "PreTrainedModel") -> int:
     """The sum of all values of a model, their bits read as integers; 64 bits, wrapping."""
     total = 0
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in stored((*model.parameters(), *model.buffers())):
             values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
             bits = values.detach().view(INTEGERS[values.element_size()])
             total += int(bits.sum(dtype=torch.int64))

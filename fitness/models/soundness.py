@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder, write_whole
-from fitness.models import adapters, base, folders, head_checks
+from fitness.models import adapters, folders, head_checks
 from fitness.models.heads import Head
 from fitness.models.loading import configuration, own_parts, unusable
 
@@ -184,18 +184,18 @@ def _drawn(shapes: Any) -> Any:
 def _reach(model: "PreTrainedModel", probe: Any) -> Soundness:
     """Count the layers' weights that adapters can reach, and those they cannot, largest first."""
     total, weights = 0, dict[str, int]()
-    for layer in base.layers(model):
+    for layer in adapters.layers(model):
         for weight in layer.parameters():
             total += weight.numel() if weight.ndim > 1 else 0
     try:
-        found = base.linear_modules(model)
+        found = adapters.linear_modules(model)
     except InputError:
         return Soundness(probe.packs, total)
     refused = adapters.refused(model, found, probe.passed_by)
     beside = {name: module.weight.numel() for name, module in found.items() if name not in refused}
     reasons = {adapters.role(name): why for name, why in refused.items()}
     linear = {id(module.weight) for module in found.values()}
-    inside = {id(w) for layer in base.layers(model) for w in layer.parameters()}
+    inside = {id(w) for layer in adapters.layers(model) for w in layer.parameters()}
     for name, weight in model.named_parameters():
         if weight.ndim > 1 and id(weight) in inside - linear:
             reasons[adapters.role(name)] = "no linear module"

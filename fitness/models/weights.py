@@ -17,6 +17,7 @@ from fitness.files import appearing, remove_partial
 from fitness.models import exported, folders
 from fitness.models.heads import CAUSAL, Head
 from fitness.models.loading import load
+from fitness.models.quantisation import dequantise, load_quantised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,17 +84,27 @@ def is_adapter(weights: Path) -> bool:
 
 
 def assemble(
-    base: Path, weights: Path, to: Path, *, dtype: str = "float32", head: Head = CAUSAL
+    base: Path,
+    weights: Path,
+    to: Path,
+    *,
+    dtype: str = "float32",
+    head: Head = CAUSAL,
+    quantisation: str = "none",
 ) -> None:
     """Write model and tokenizer to the folder `to`; an adapter is merged into the base.
 
     The merged weights are float32, like the adapter's, on top of the base as it was trained on:
-    in `dtype`. Configuration and tokenizer are the base's own files, see `fitness.models.exported`.
+    in `dtype`, and dequantised where it was quantised. Configuration and tokenizer are the base's
+    own files, see `fitness.models.exported`.
     """
     if is_adapter(weights):
         with TemporaryDirectory() as temporary:
             copy_kept(weights, Path(temporary))
-            _merged(load(base, dtype, head), Path(temporary)).save_pretrained(to)
+            plain = load(base, dtype, head)
+            if quantisation != "none":
+                dequantise(plain, load_quantised(base, dtype, head, quantisation))
+            _merged(plain, Path(temporary)).save_pretrained(to)
     else:
         copy_kept(weights, to)
     exported.write_settings(base, to)
@@ -118,4 +129,5 @@ def _merged(model: "PreTrainedModel", adapter: Path) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of transformers
+        warnings.filterwarnings("ignore", "fan_in_fan_out")  # of an adapter beside 4 bits
         return PeftModel.from_pretrained(model.float(), adapter).merge_and_unload()

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
-from fitness.models.base import layers
+from fitness.models.adapters import layers
 from fitness.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from fitness.buckets.sampling import generate_each
 from fitness.buckets.size import step_seconds
 from fitness.inference.sampling import generate
 from fitness.models.base import Base
+from fitness.models.folders import parameters
 from fitness.recipe import Recipe
 from tests.fitness.quickstart import MODEL
 
@@ -41,7 +42,7 @@ def main() -> None:
         models = [MODEL, _middling(Path(folder))] if not options.only else []
         for path in (*models, *options.model):
             base = Base(path)
-            name = f"{base.weights / 1e6:.3g}M"
+            name = f"{parameters(path) / 1e6:.3g}M"
             for kind, runs in _runs(base, options.shapes):
                 cell = {"model": name, "of": kind, **_measured(runs, options.repetitions)}
                 cells.append(cell)
@@ -54,7 +55,7 @@ def _runs(
 ) -> Iterator[tuple[str, dict[int, Callable[[], float]]]]:
     """Functions, by size of the bucket (0: solo), that measure CPU seconds for one member."""
     for batch, length in shapes:
-        steps = max(1, min(10, round(TOKENS_A_RUN / base.weights / (batch * length))))
+        steps = max(1, min(10, round(TOKENS_A_RUN / parameters(base.folder) / (batch * length))))
 
         def training(size: int, batch: int = batch, length: int = length, s: int = steps) -> float:
             return _training(base, size, batch, length, s)

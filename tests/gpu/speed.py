@@ -13,6 +13,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.inference import log_probabilities
 from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
+from fitness.models.folders import parameters
 from fitness.recipe import Recipe
 from fitness.training.state import Curve
 from fitness.training.supervised import finetune
@@ -52,7 +53,7 @@ def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
                 loop(model, recipe, _batches(shape, 1))  # warms up
                 seconds.append(_timed(lambda: loop(model, recipe, _batches(shape, shape.steps))))  # noqa: B023
     tokens = shape.steps * shape.rows * shape.length
-    return tokens / min(ours), tokens / min(bare), base.weights
+    return tokens / min(ours), tokens / min(bare), parameters(folder)
 
 
 @dataclass(frozen=True)

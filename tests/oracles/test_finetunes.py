@@ -18,20 +18,23 @@ from fitness.evaluators import Trl
 from fitness.models.base import Base
 from fitness.recipe import Recipe
 from fitness.training.supervised import finetune
-from tests.evo.export.test_formats import GENOMES, LEARNS, TOP, run_of
+from tests.evo.export.test_formats import GENOMES, LEARNS, QUANTISED, TOP, run_of
 from tests.fitness.evaluate.test_trl import LONG, with_trl
 from tests.fitness.quickstart import BATCH, LENGTH, MODEL, batches_of, evaluate, small_recipe
 from tests.fitness.training.test_supervised import assert_equal
 from tests.fitness.training.test_supervised import longer as longer
 
 
-def plain_loop(recipe: Recipe, batches: list[Any]) -> tuple[dict[str, torch.Tensor], list[float]]:
+def plain_loop(
+    recipe: Recipe, batches: list[Any], model: Any = None
+) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The fine-tune as a reader of the recipe would write it, from nothing but torch."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).train()
-    matrices = [w for w in model.parameters() if w.ndim > 1]
-    vectors = [w for w in model.parameters() if w.ndim == 1]
+    model = model or AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    trained = [w for w in model.train().parameters() if w.requires_grad]
+    matrices = [w for w in trained if w.ndim > 1]
+    vectors = [w for w in trained if w.ndim == 1]
     groups: list[dict[str, Any]] = [
         {"params": matrices},
         {"params": vectors, "weight_decay": 0.0},
@@ -109,16 +112,17 @@ def test_it_learns_what_the_builtin_trainer_learns(task: Task, recipe: dict[str,
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of TRL and PEFT
+@pytest.mark.parametrize("quantisation", ["none", "nf4"])
 def test_what_trl_makes_of_it_is_what_the_evaluator_measures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantisation: str
 ) -> None:
     """Train by the code that `trl sft --config sft.yaml` runs, but in this process."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
     from trl.scripts.sft import main as sft
     from trl.scripts.sft import make_parser
 
-    overrides = ("budget.tokens=4608", "recipe.lora_alpha=16")
+    overrides = [*QUANTISED, "budget.tokens=4608", "recipe.lora_alpha=16"]
+    overrides.append(f"model.quantisation={quantisation}")
     monkeypatch.setitem(GENOMES, TOP, GENOMES[TOP] | LEARNS)
     run, to = run_of(tmp_path, TOP, *overrides), tmp_path / "elsewhere"
     config = configuration.load(tmp_path / "little.yaml", overrides)
@@ -131,8 +135,9 @@ def test_what_trl_makes_of_it_is_what_the_evaluator_measures(
         parser = make_parser()
         sft(*parser.parse_args_and_config(["--config", "sft.yaml"], fail_with_unknown_args=True))
 
-    base = AutoModelForCausalLM.from_pretrained(task.model)
-    model = PeftModel.from_pretrained(base, to / "output").eval()
+    assert task.model is not None
+    base = Base(task.model, quantisation=quantisation)
+    model = PeftModel.from_pretrained(base.model, to / "output").eval()
     loss = held_out_loss(model, task.domains["target"]["selection"], task.held_out_length)
     evaluator = Evaluator(task)
     recipe = configuration.decode(config, GENOMES[TOP])

@@ -33,7 +33,7 @@ class Watched:
         {"evaluator": {"trl": {}}},
         {"evaluator": {"command": ["true"]}},
         {"budget": {"patience": 2}, "search": {"rungs": (0.5,), "bucket": 2}},
-        {"resources": {"processes": 2}, "model": {"task": "masked"}},
+        {"resources": {"processes": 2}, "model": {"task": "masked", "quantisation": "nf4"}},
         {"recipe": {"start": "parent", "infill_share": 0.5, "method": "dpo"}},
         {"aggregates": {"quality": {"mean": ["*/loss"], "relative_to": "base"}}},
     ],

@@ -250,3 +250,20 @@ def test_whatever_a_section_holds_ends_in_an_error_or_a_config(
         assert "pydantic" not in str(error)  # noqa: PT017
     else:
         assert configuration.from_plain(configuration.to_plain(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "recipe.adapter: none trains all weights, and model.quantisation nf4 freezes them; "
+         "take lora, or leave the quantisation out"),
+        (["genome.adapter={type: choice, options: [lora, none]}"], "genome.adapter: none trains "),
+        (["recipe.adapter=lora", "model.quantisation=nf5"], "model.quantisation: must be none, "
+         "nf4 or int8, got 'nf5'; did you mean nf4?"),
+        (["evaluator={command: [\"true\"]}", "recipe.mixture={}"], "model.quantisation: only "
+         "evomix's own trainer and TRL quantise a base; leave it out"),
+    ],
+)  # fmt: skip
+def test_quantisation_is_for_adapters_alone(spec: Path, settings: list[str], message: str) -> None:
+    found = errors_of(spec, "model.quantisation=nf4", *settings)
+    assert any(message in line for line in found), found

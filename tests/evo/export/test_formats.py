@@ -123,6 +123,31 @@ def test_llamafactory_is_given_text_and_tokens(tmp_path: Path) -> None:
     assert tokens["input_ids"][:] == drawn(tmp_path, FULL)
 
 
+QUANTISED = ("genome.adapter={type: choice, options: [lora, dora]}", "model.quantisation=nf4")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("trl", {"load_in_4bit": True, "use_bnb_nested_quant": True, "use_peft": True}),
+        ("axolotl", {"load_in_4bit": True, "adapter": "qlora"}),
+        ("llamafactory", {"quantization_bit": 4, "quantization_method": "bnb"}),
+    ],
+)
+def test_other_trainers_quantise_the_base_too(
+    tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    told, text, _ = exported(tmp_path, LORA, name, *QUANTISED)
+    assert {key: told.get(key) for key in settings} == settings
+    assert "quantisation" not in text
+
+
+def test_trainers_without_such_an_int8_say_so(tmp_path: Path) -> None:
+    told, text, _ = exported(tmp_path, LORA, "trl", *QUANTISED, "model.quantisation=int8")
+    assert "- model.quantisation: int8, with a scale for each row, has no counterpart" in text
+    assert "load_in_8bit" not in told
+
+
 def test_an_evaluator_of_ones_own_has_no_recipe_to_take_elsewhere(tmp_path: Path) -> None:
     run = run_of(tmp_path, FULL)
     header, *rest = (run / "ledger.jsonl").read_text().splitlines()

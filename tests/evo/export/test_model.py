@@ -14,7 +14,6 @@ import torch
 from ruamel.yaml import YAML
 
 from evo import config as configuration
-from evo.export.effort import size
 from evo.export.model import _front, _train_again, export, hub_id
 from evo.prepare.outlook import duration
 from evo.prepare.task import prepare
@@ -22,6 +21,7 @@ from evo.record.ledger import Ledger
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import EvaluationSpec, Split, Status, Task, failed
+from fitness.files import size
 from fitness.models import weights
 from fitness.recipe import Recipe
 from tests.evo.driving import evo

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.models import base as base_module
+from fitness.models import adapters
 from fitness.models.adapters import is_target, targeted
 from fitness.models.base import Base
 from fitness.models.heads import CAUSAL
@@ -90,8 +90,8 @@ def test_another_architecture_has_its_groups_too(gpt2: Path) -> None:
 
 def test_linear_modules_are_told_without_loading_weights(base: Base) -> None:
     before = torch.get_rng_state()
-    found = list(base_module.linear_modules(skeleton(MODEL, CAUSAL)))
-    assert found == list(base_module.linear_modules(base.model))
+    found = list(adapters.linear_modules(skeleton(MODEL, CAUSAL)))
+    assert found == list(adapters.linear_modules(base.model))
     assert torch.equal(torch.get_rng_state(), before)
 
 

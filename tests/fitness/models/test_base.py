@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.models import adapters
 from fitness.models import base as base_module
 from fitness.models.base import Base
 from fitness.recipe import Recipe
@@ -235,7 +236,7 @@ def test_a_model_without_linear_modules_to_adapt_is_refused(base: Base) -> None:
         config = base.model.config
 
     with pytest.raises(InputError, match="Layerless has no layers of linear modules"):
-        base_module.linear_modules(Layerless(), 0)
+        adapters.linear_modules(Layerless(), 0)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -90,7 +90,7 @@ def test_a_file_becomes_a_folder_with_its_weights_and_tokenizer(file: Path, base
         torch.testing.assert_close(again.model(ids).logits, base.model(ids).logits)
     text = "foo: n. [MIT] A sample name, for absolutely anything."
     assert again.tokenizer(text)["input_ids"] == base.tokenizer(text)["input_ids"]
-    assert folders.parameters(folder) == base.weights
+    assert folders.parameters(folder) == base.model.num_parameters()
     assert folders.context(folder) == folders.context(MODEL)
 
 

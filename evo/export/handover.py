@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fitness.models import adapters, base
+from fitness.models import adapters
 from fitness.models.heads import CAUSAL
 from fitness.models.loading import skeleton
 from fitness.recipe import Recipe
@@ -17,7 +17,7 @@ def adapted_modules(folder: Path, recipe: Recipe) -> list[str]:
     Last parts of names where these select the same modules and no others, else full names.
     """
     model = skeleton(folder, CAUSAL)
-    found = base.adaptable(model, recipe.lora_layers)
+    found = adapters.adaptable(model, recipe.lora_layers)
     wanted = adapters.targeted(found, recipe.lora_targets)
     short = sorted({name.rpartition(".")[2] for name in wanted})
     meant = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in short}

@@ -1,0 +1,125 @@
+"""Quantised bases: linear weights stored in 4 or 8 bits, frozen beside an adapter (QLoRA).
+
+Quantised are the linear modules that could have an adapter; embeddings, norms, heads, routers and
+experts that are stored as one weight stay as they are. `nf4` with quantised constants, 4.13 bits a
+weight, is Dettmers et al. 2023, by bitsandbytes. `int8` has a scale for each row of weights, by
+torchao. Not LLM.int8() of bitsandbytes: that quantises the activations too, and looks for outliers
+in a whole batch, so that a token's loss would depend on what else is in its batch.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fitness.errors import InputError
+from fitness.models.heads import Head
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+Quantisation = Literal["none", "nf4", "int8"]
+BITS = {"nf4": 4.127, "int8": 8.0}  # of a weight; nf4 with 8 bits of scale for each 64
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "nf4": ("bitsandbytes", "accelerate"),
+    "int8": ("torchao", "accelerate"),
+}
+
+
+def check_installed(quantisation: str) -> None:
+    """Raise InputError if a package that quantises is missing."""
+    missing = []
+    for package in PACKAGES[quantisation]:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        raise InputError(
+            f"model.quantisation {quantisation}: needs {' and '.join(missing)}; install them with "
+            "pip install 'evomix[quantised]'"
+        )
+
+
+def load_quantised(
+    folder: Path, dtype: str, head: Head, quantisation: str, device: "torch.device | str" = "cpu"
+) -> "PreTrainedModel":
+    """Load a folder's model to a device, and quantise each weight on the way.
+
+    `dtype` is that of the products, and of the weights that are not quantised. Modules that the
+    model reads without calling them, as Mamba does, are not.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    from fitness.models import soundness
+    from fitness.models.loading import load, skeleton
+
+    check_installed(quantisation)
+    wanted = soundness.check(folder, head).adaptable
+    # A pattern matches from the start of a name. Given any, the library adds none for the head.
+    plain = [
+        re.escape(name)
+        for name, module in skeleton(folder, head).named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and name not in wanted
+    ]
+    config = _nf4(getattr(torch, dtype), plain) if quantisation == "nf4" else _int8(plain)
+    return load(folder, dtype, head, quantization_config=config, device_map={"": device})
+
+
+def _nf4(dtype: "torch.dtype", plain: list[str]) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=plain,  # in 4 bits too
+    )
+
+
+def _int8(plain: list[str]) -> Any:
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=plain)
+
+
+def stored(weights: Iterable["torch.Tensor"]) -> "Iterator[torch.Tensor]":
+    """The tensors that weights are stored in; of a tensor subclass, those inside it."""
+    for weight in weights:
+        if (flatten := getattr(weight, "__tensor_flatten__", None)) is not None:
+            inner = [getattr(weight, name) for name in flatten()[0]]
+            yield from stored(one for one in inner if one is not None)
+            continue
+        yield weight
+        if (state := getattr(weight, "quant_state", None)) is not None:
+            yield state.absmax
+            yield state.offset  # not finite if a weight was not
+
+
+def dequantise(plain: "PreTrainedModel", quantised: "PreTrainedModel") -> None:
+    """Replace weights of a plain model, in place, by what the same model computes with, quantised.
+
+    The values are those of the quantised modules in every product; merging an adapter into the
+    original weights instead would add it to others than it was trained beside.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in quantised.named_modules():
+        weight: Any = getattr(module, "weight", None)
+        if hasattr(weight, "quant_state"):
+            from bitsandbytes.functional import dequantize_4bit
+
+            values = dequantize_4bit(weight.data, weight.quant_state)
+        elif hasattr(weight, "dequantize") and hasattr(weight, "qdata"):
+            values = weight.dequantize()
+        else:
+            continue
+        own = plain.get_submodule(name)
+        turned = values.T if isinstance(own, Conv1D) else values  # which stores (in, out)
+        own.weight.data = turned.to(own.weight.device, own.weight.dtype).contiguous()
