@@ -37,7 +37,7 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     sources = {name: {"path": str(CORPUS / corpus_path(f"sources/{name}"))} for name in names}
     return {
         **asked,
-        "model": {"base": str(options.model.resolve()), "dtype": "bfloat16"},
+        "model": {"base": str(options.model.resolve())},
         "sources": sources,
         "domains": with_unseen({"target": domains["jargon"], "general": domains["general"]}),
         "recipe": {
@@ -46,7 +46,7 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             "lora_layers": 8,
             "lora_rank": 8,
             "lora_alpha": 16,
-            "precision": "bfloat16",
+            "precision": "float32",  # which every CPU computes in by itself
             "batch_size": 8,
             "sequence_length": 64,
         },
