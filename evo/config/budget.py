@@ -1,6 +1,6 @@
 """The sections of a spec that say what a search may spend: budget, resources, comparison."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -77,11 +77,12 @@ class Resources(Section):
         description="Processes that train one individual together (data parallel), each on a part "
         "of every batch, with `cpus` and `gpus` for each, on one or several machines.",
     )
-    micro_batch: int | None = Field(
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         default=None,
-        ge=1,
         description="Sequences of a batch computed at once, to save memory; their gradients add up "
-        "to those of the batch. Default: all of them.",
+        "to those of the batch. `auto` halves them as often as the device's memory runs short, and "
+        "remembers what fitted: results then depend on that memory, by rounding and dropout masks. "
+        "Default: all of them.",
     )
     checkpointing: bool = Field(
         default=False,

@@ -1,9 +1,7 @@
 """Evaluation of one recipe by any evaluator: expected failures become a status of the result."""
 
-import gc
 import math
 import multiprocessing
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,11 +12,11 @@ from fitness.errors import Infeasible, InputError
 from fitness.evaluate.builtin import Builtin
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.plugins import load_function
+from fitness.training.accumulation import is_out_of_memory, release_memory
 from fitness.training.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.training.supervised import Diverged
 
 FINE = (Status.OK, Status.DIVERGED)  # statuses on which all processes of a group agree
-NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Evaluator:
@@ -42,7 +40,7 @@ class Evaluator:
         """
         evaluation = self._evaluated(spec, *trained)
         if evaluation.status is Status.OUT_OF_MEMORY:
-            _release_memory()
+            release_memory()
         return evaluation
 
     def _evaluated(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
@@ -53,10 +51,10 @@ class Evaluator:
         except Infeasible as error:
             return failed(spec, Status.INFEASIBLE, error)
         except Parted as error:
-            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.LOST
+            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.LOST
             return failed(spec, status, error)
         except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
-            status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.ERROR
+            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())
 
     def evaluate_bucket(self, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
@@ -69,11 +67,11 @@ class Evaluator:
         try:
             trained = self._builtin.together(specs) if self._builtin else {}
         except Exception as error:
-            if not (isinstance(error, InputError) or _is_out_of_memory(error)):
+            if not (isinstance(error, InputError) or is_out_of_memory(error)):
                 return [failed(spec, Status.ERROR, traceback.format_exc()) for spec in specs]
-            trained, short = {}, _is_out_of_memory(error)
+            trained, short = {}, is_out_of_memory(error)
         if short:
-            _release_memory()
+            release_memory()
         return [
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
@@ -87,7 +85,7 @@ class Evaluator:
         try:
             return self._builtin.fastest_bucket(recipe) if self._builtin else 1
         except Exception as error:
-            if isinstance(error, InputError) or _is_out_of_memory(error):
+            if isinstance(error, InputError) or is_out_of_memory(error):
                 return 1
             raise
 
@@ -119,25 +117,6 @@ def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -
             break  # and leave the group, so that no process waits for this one
     leave()
     return evaluations
-
-
-def _release_memory() -> None:
-    """Free the GPU memory that PyTorch caches: other workers may share the GPU.
-
-    Only works outside an `except` block, since the frames of an error reference tensors.
-    """
-    gc.collect()
-    if "torch" in sys.modules:
-        import torch
-
-        torch.cuda.empty_cache()  # does nothing where no GPU was used
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """True for Python's MemoryError, torch's OutOfMemoryError, or an allocator's RuntimeError."""
-    of_device = type(error).__name__ == "OutOfMemoryError"
-    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    return isinstance(error, MemoryError) or of_device or allocator
 
 
 def _checked(evaluation: Evaluation) -> Evaluation:

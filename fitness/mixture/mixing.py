@@ -68,6 +68,11 @@ class Batch(NamedTuple):
         """Number of draws in the rows, those learned by cross-entropy."""
         return len(self.input_ids) if self.learned is None else self.learned
 
+    @property
+    def sequences(self) -> int:
+        """Number of rows, those of other draws included."""
+        return len(self.input_ids) + sum(len(draw.sequences) for draw in self.others)
+
 
 def schedule(
     shares: Mapping[str, float],

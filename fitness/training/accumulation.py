@@ -1,13 +1,21 @@
 """Gradient accumulation: split a batch whose activations do not fit the device into parts."""
 
-from collections.abc import Iterator
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL, Draw
 from fitness.mixture.mixing import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
@@ -19,8 +27,7 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     """
     learned, drawn = len(batch.input_ids), batch.rows_drawn
     count = drawn + len(batch.others)
-    sequences = learned + sum(len(draw.sequences) for draw in batch.others)
-    if rows is None or rows >= sequences:
+    if rows is None or rows >= batch.sequences:
         yield batch, 1.0
         return
     predicted = (batch.labels[:, 1:] != NO_LABEL).sum(axis=1)  # a shifting model ignores the first
@@ -51,3 +58,65 @@ def _short(rows: Batch) -> Batch:
     """Drop the columns after the last label: in a causal model they change nothing before them."""
     end = int(np.flatnonzero((rows.labels != NO_LABEL).any(axis=0)).max()) + 1
     return Batch(rows.input_ids[:, :end], rows.labels[:, :end])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for Python's MemoryError, torch's OutOfMemoryError, or an allocator's RuntimeError."""
+    of_device = type(error).__name__ == "OutOfMemoryError"
+    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or of_device or allocator
+
+
+def release_memory() -> None:
+    """Free the GPU memory that PyTorch caches: other workers may share the GPU.
+
+    Only works outside an `except` block, since the frames of an error reference tensors.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
+
+
+def halving(
+    step: Callable[[int | None], float],
+    rows: int | None,
+    *,
+    batch: int,
+    device: "torch.device",
+    undo: Callable[[], None],
+) -> tuple[float, int | None]:
+    """Compute a step on `rows` rows at once, or on half as many as often as memory runs short.
+
+    Returns its result, and the rows that fitted; None stands for all rows of the `batch`. `undo` is
+    called before each further try, which has the random numbers of the first one. Raises what the
+    step raises, also when a single row does not fit.
+    """
+    while True:
+        restore = _random_state(device)
+        try:
+            return step(rows), rows
+        except Exception as error:
+            if rows == 1 or not is_out_of_memory(error):
+                raise
+        undo()
+        release_memory()
+        restore()
+        rows = max(1, min(rows or batch, batch) // 2)
+
+
+def _random_state(device: "torch.device") -> Callable[[], None]:
+    """A function that restores the random state of now."""
+    import torch
+
+    cpu = torch.get_rng_state()
+    if device.type != "cuda":
+        return lambda: torch.set_rng_state(cpu)
+    cuda = torch.cuda.get_rng_state(device)
+
+    def restore() -> None:
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state(cuda, device)
+
+    return restore

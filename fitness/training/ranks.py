@@ -48,8 +48,7 @@ class Ranks:
     def parts(self, batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
         """This process's parts of a batch, of at most `rows` sequences, with their shares."""
         if self.size > 1:
-            sequences = len(batch.input_ids) + sum(len(draw.sequences) for draw in batch.others)
-            each = max(1, -(-sequences // self.size))
+            each = max(1, -(-batch.sequences // self.size))
             rows = each if rows is None else min(rows, each)
         for place, part in enumerate(parts(batch, rows)):
             if place % self.size == self.rank:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fitness.inference.log_probabilities import inputs_of, large_head, token_losses
@@ -12,6 +13,7 @@ from fitness.mixture.mixing import Batch, separate, stacked
 from fitness.models.base import cuda_devices
 from fitness.models.repeatable import repeatable
 from fitness.recipe import Recipe
+from fitness.training import accumulation
 from fitness.training.optimisers import optimisers, rate_at, trained_by
 from fitness.training.ranks import ALONE, Ranks
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
@@ -35,12 +37,14 @@ class TrainingReport:
     """Result of a fine-tune: optimiser steps and tokens, without those before it was resumed.
 
     The learning curve, (tokens, nats per token) pairs, is that of the whole fine-tune so far, each
-    the mean over the steps since the pair before.
+    the mean over the steps since the pair before. `micro_batch` rows were computed at once, None:
+    all of them.
     """
 
     steps: int
     tokens: int
     learning_curve: Curve = field(default_factory=list)
+    micro_batch: int | None = None
 
 
 def precise(device: "torch.device", recipe: Recipe) -> "torch.autocast":
@@ -90,6 +94,7 @@ def finetune(
     until: int | None = None,
     keep: Callable[[TrainingState], None] | None = None,
     micro_batch: int | None = None,
+    halving: bool = False,
     stop: Callable[[int], bool] | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingReport:
@@ -99,6 +104,7 @@ def finetune(
     and `batches` starts with the first of them. In parts or at once, the weights are the same.
     `keep` is called with the final state, before anything else can change it.
     `micro_batch` rows are computed at a time and their gradients summed; None is the whole batch.
+    With `halving`, they are halved as often as memory runs short, and stay so.
     `stop` is called after each step with the number of steps done; true ends the fine-tune.
     With several `ranks`, each calls this function and computes its part of every batch.
     `seed` decides the dropout masks; the global random state is restored. Raises Diverged.
@@ -119,12 +125,17 @@ def finetune(
         for step, batch in zip(coming, batches, strict=False):
             for group in (group for one in every_optimiser for group in one.param_groups):
                 group["lr"] = recipe.learning_rate * rate_at(step, steps, recipe)
-            total = 0.0
-            for part, share in ranks.parts(batch, micro_batch):
-                with precise(device, recipe):
-                    loss = share * loss_of(model, part, step)
-                loss.backward()
-                total += loss.item()
+            derived = partial(_derived, model, recipe, batch, step, loss_of, ranks)
+            if halving:
+                total, micro_batch = accumulation.halving(
+                    derived,
+                    micro_batch,
+                    batch=batch.sequences,
+                    device=device,
+                    undo=partial(model.zero_grad, set_to_none=True),
+                )
+            else:
+                total = derived(micro_batch)
             total = ranks.add(total, trained)
             norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
             if not (math.isfinite(total) and math.isfinite(norm)):
@@ -143,7 +154,29 @@ def finetune(
             raise Diverged("the last step left weights that are not finite")
         if keep is not None:
             keep(capture(every_optimiser, step=done, tokens=tokens, learning_curve=curve))
-    return TrainingReport(done - begin.step, tokens - begin.tokens, curve)
+    return TrainingReport(done - begin.step, tokens - begin.tokens, curve, micro_batch)
+
+
+def _derived(
+    model: "PreTrainedModel",
+    recipe: Recipe,
+    batch: Batch,
+    step: int,
+    loss_of: Loss,
+    ranks: Ranks,
+    rows: int | None,
+) -> float:
+    """Add the gradients of a batch's loss to those of the weights, `rows` rows at once.
+
+    Returns this process's share of the loss.
+    """
+    device, total = next(model.parameters()).device, 0.0
+    for part, share in ranks.parts(batch, rows):
+        with precise(device, recipe):
+            loss = share * loss_of(model, part, step)
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def _at_fault(

@@ -33,6 +33,7 @@ def processes(config: SearchConfig) -> Problems:
         "an evaluator other than builtin": not config.form.trains and not command,
         "parts": bool(config.parts),
         "search.bucket": config.search.bucket != 1,
+        "resources.micro_batch auto": config.resources.micro_batch == "auto",
     }
     for name in (name for name, there in against.items() if there):
         message = f"cannot be combined with {name}; leave one out"

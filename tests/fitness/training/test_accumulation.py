@@ -1,5 +1,7 @@
 """Batches in parts and activations computed anew: less memory, the same training."""
 
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.models.gradient_checkpointing import checkpointed
 from fitness.recipe import Recipe
+from fitness.training import supervised
 from fitness.training.accumulation import parts
 from fitness.training.objective import objective
 from fitness.training.reference import Reference
@@ -154,3 +157,99 @@ def test_a_model_without_layers_made_for_it_is_refused() -> None:
         checkpointed(torch.nn.Linear(2, 2)),
     ):
         pass
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int | None]:
+    """Let steps on more rows than `most` run out of memory, half way through; returns the tries."""
+    tries: list[int | None] = []
+    derived: Any = supervised._derived
+
+    def limited(*given: Any) -> float:
+        *before, rows = given
+        tries.append(rows)
+        if rows is None or rows > most:
+            derived(*before, 1)  # leaves gradients, and another random state
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return derived(*before, rows)
+
+    monkeypatch.setattr(supervised, "_derived", limited)
+    return tries
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_rows_are_halved_until_they_fit_with_the_result_of_so_few_from_the_start(
+    base: Base, task: Task, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    recipe = small_recipe(adapter=adapter, dropout=0.2, lora_dropout=0.2)
+    batches = batches_of(task, recipe)
+
+    def trained(rows: int | None, **how: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+        with base.prepared(recipe, seed=0) as model:
+            found = finetune(model, recipe, batches, steps=STEPS, seed=0, micro_batch=rows, **how)
+            return found, {n: w.detach().clone() for n, w in model.named_parameters()}
+
+    report, wanted = trained(2)
+    tries = short_of_memory(monkeypatch, most=2)
+    halved, weights = trained(None, halving=True)
+    assert tries == [None] + [2] * STEPS
+    assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
+    assert halved == report
+    assert halved.micro_batch == 2
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(None)
+    short_of_memory(monkeypatch, most=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(None, halving=True)
+
+
+def test_an_evaluation_begins_with_the_rows_that_fitted_the_one_before(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = short_of_memory(monkeypatch, most=1)
+    evaluator = Evaluator(replace(task, micro_batch="auto"))
+    first, second = (evaluate(evaluator, seed=seed) for seed in (0, 1))
+    assert tries == [None, 2, *[1] * 2 * STEPS]
+    assert first.details["micro_batch"] == second.details["micro_batch"] == 1
+    other = evaluate(evaluator, sequence_length=LENGTH // 2)
+    assert tries[3 + 2 * STEPS - 1] is None  # of another shape
+    assert other.status is Status.OK
+    fixed = evaluate(Evaluator(task))
+    assert fixed.status is Status.OUT_OF_MEMORY
+
+
+LIMITED = """
+import resource, torch
+from fitness.models.base import Base
+from fitness.training.supervised import finetune
+from tests.fitness.quickstart import MODEL, small_recipe
+import numpy as np
+from fitness.mixture.mixing import Batch
+
+torch.set_num_threads(1)
+tokens = np.random.default_rng(0).integers(5, 1000, (32, 256))
+recipe, batches = small_recipe(batch_size=32, sequence_length=256), [Batch(tokens, tokens)] * 2
+base = Base(MODEL)
+
+def trained(rows, **how):
+    with base.prepared(recipe, seed=0) as model:
+        report = finetune(model, recipe, batches, steps=2, seed=0, micro_batch=rows, **how)
+        return report, torch.cat([w.detach().flatten() for w in model.parameters()])
+
+trained(2)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, resource.RLIM_INFINITY))
+report, weights = trained(None, halving=True)
+assert report.micro_batch < 32
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+_, wanted = trained(report.micro_batch)
+assert torch.equal(weights, wanted)
+print("rows", report.micro_batch)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_rows_are_halved_where_the_memory_is_really_short() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=300
+    )
+    assert told.stdout.startswith("rows "), told.stderr
