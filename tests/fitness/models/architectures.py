@@ -29,6 +29,7 @@ SHARED = {**tiny.BASE, **EXPERTS, "n_shared_experts": 1, "first_k_dense_replace"
 tiny.KINDS |= {
     "glm4_moe": ("glm4_moe", {**SHARED, "head_dim": 8, "topk_group": 1}),
     "deepseek_v3": ("deepseek_v3", {**SHARED, **MLA, "v_head_dim": 8, "topk_group": 1}),
+    "olmo2": ("olmo2", tiny.BASE),
     "falcon": ("falcon", {k: v for k, v in tiny.BASE.items() if "intermediate" not in k}),
     "rwkv": ("rwkv", {**tiny.BASE, "attention_hidden_size": 32, "context_length": 512}),
     "llama4_text": ("llama4_text", {**tiny.BASE, "head_dim": 8, "num_local_experts": 4}),
