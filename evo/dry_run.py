@@ -39,7 +39,7 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     if config.rounds is not None:
         check_rounds(config)
     prepared = prepare(config)
-    seen = outlook(config, prepared)
+    seen = outlook(config, prepared, memory=True)
     task, config = prepared.task, seen.config
     records = any(file.kind != "text" for file in task.sources.values())
     data = Table("source", "documents", "tokens", title_justify="left")
@@ -93,7 +93,9 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     lines += _cost(config, task, seen.estimate)
     lines += [f"warning: {warning}" for warning in seen.warnings]
     for number, (spec, ready) in enumerate(prepared_proxies(config), 1):
-        lines += _proxy(number, spec, outlook(spec, ready), ready.task, known=seen.warnings)
+        lines += _proxy(
+            number, spec, outlook(spec, ready, memory=True), ready.task, known=seen.warnings
+        )
     tables = [dropping, data, held_out]
     return Group(*lines, *(one for one in tables if one.row_count))
 

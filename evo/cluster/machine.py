@@ -60,6 +60,16 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def available_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or what its container is given."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
 def logical_cpus(resources: Resources) -> int:
     """CPUs to declare to Ray: the machine's, or more if the workers in the spec need more."""
     requested = (resources.workers or 0) * resources.processes * resources.cpus

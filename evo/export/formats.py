@@ -9,7 +9,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from evo.config import SearchConfig
-from evo.export import handover
 from evo.export.model import check_same, chosen, new_folder, write_recipe
 from evo.export.trainers import DATA, TRAINERS, Fine, Trainer
 from evo.prepare.task import prepare
@@ -17,7 +16,7 @@ from evo.record.facts import launch_of
 from evo.record.ledger import read
 from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
-from fitness.evaluate import materialise
+from fitness.evaluate import handover, materialise
 from fitness.evaluation import Task
 from fitness.evaluators import Trl, TrlSettings
 from fitness.files import appearing, write_whole

@@ -27,6 +27,7 @@ from evo.prepare.architecture import (
     quantisation_notes,
 )
 from evo.prepare.lengths import cut_records
+from evo.prepare.memory import memory_note, memory_warnings, needed
 from evo.prepare.overlap import overlap_warnings
 from evo.prepare.passes import epoch_tokens, passes_note, with_budget
 from evo.prepare.task import Prepared
@@ -79,8 +80,12 @@ class Outlook:
     estimate: Estimate | None = None
 
 
-def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
-    """Predict problems and work of a launch. Raises InputError if this machine cannot run it."""
+def outlook(config: SearchConfig, prepared: Prepared, *, memory: bool = False) -> Outlook:
+    """Predict problems and work of a launch. Raises InputError if this machine cannot run it.
+
+    With `memory`, notes and warnings say what a worker takes; it is always predicted for a GPU
+    here, which may be too small.
+    """
     given, config = config.budget.tokens, with_budget(config, prepared.task)
     _check_machine(config)
     here = config.resources.address == "local" and not config.resources.gpus
@@ -106,6 +111,13 @@ def outlook(config: SearchConfig, prepared: Prepared) -> Outlook:
         warnings += _limit(config, estimate)
     notes += quantisation_notes(config, prepared)
     notes += [*packing_notes(config, prepared), *prepared.notes]
+    here = config.resources.address == "local"
+    if memory or (here and config.resources.gpus):
+        largest = needed(config, prepared.task)
+        if largest is not None:
+            workers = workers_here(config)
+            notes.append(memory_note(config, largest, workers))
+            warnings += memory_warnings(config, largest, workers)
     return Outlook(config, tuple(warnings), tuple(notes), estimate)
 
 

@@ -30,7 +30,6 @@ def token_logps(model: "PreTrainedModel", rows: Rows) -> "Tensor":
 def token_losses(model: "PreTrainedModel", rows: Rows | Batch) -> "Tensor":
     """Cross-entropy of the labels, (b, longest - 1), in nats; 0 where there is none."""
     import torch
-    from torch.utils.checkpoint import checkpoint
 
     inputs = inputs_of(model, rows)
     labels = torch.from_numpy(rows.labels).to(inputs["input_ids"].device)[:, 1:]
@@ -44,15 +43,22 @@ def token_losses(model: "PreTrainedModel", rows: Rows | Batch) -> "Tensor":
     with without_head(head):
         hidden = model(**inputs).logits[:, :-1]
     learned = labels != NO_LABEL
+    found = torch.zeros(labels.shape, device=labels.device)
+    found[learned] = losses_in_parts(head, hidden[learned], labels[learned])
+    return found
+
+
+def losses_in_parts(head: "Linear", hidden: "Tensor", labels: "Tensor") -> "Tensor":
+    """Cross-entropy of the labels, (n,), by the last hidden states, (n, width), in nats."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
     tokens = LOGITS_AT_ONCE // head.out_features
-    parts = zip(hidden[learned].split(tokens), labels[learned].split(tokens), strict=True)
     losses = [
         checkpoint(_losses, head, *part, use_reentrant=False, preserve_rng_state=False)
-        for part in parts
+        for part in zip(hidden.split(tokens), labels.split(tokens), strict=True)
     ]
-    found = torch.zeros(labels.shape, device=labels.device)
-    found[learned] = torch.cat([found[:0, 0], *losses])
-    return found
+    return torch.cat([hidden[:0, 0].float(), *losses])
 
 
 def inputs_of(model: "PreTrainedModel", rows: Rows | Batch) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def last_head(model: "PreTrainedModel") -> "Linear | None":
     return head if head in _LAST else None
 
 
+def mark_last_head(model: "PreTrainedModel") -> None:
+    """Note that a model's logits are its linear head's output, as was found before."""
+    _LAST.add(model.get_output_embeddings())
+
+
 def find_last_head(model: "PreTrainedModel") -> None:
     """Try whether a model's logits are its linear head's output.
 

@@ -8,7 +8,7 @@ is that of the largest layer. The result is cached under a key of everything tha
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +18,13 @@ from fitness.data.tokenizer import fingerprint_of_tokenizer, load_tokenizer
 from fitness.errors import InputError
 from fitness.files import cache_folder, write_whole
 from fitness.models import adapters, folders, head_checks
-from fitness.models.heads import Head
+from fitness.models.heads import Head, find_last_head, last_head
 from fitness.models.loading import configuration, own_parts, unusable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FORMAT = 2  # of the cached result
+FORMAT = 3  # of the cached result
 DTYPES = {  # of safetensors, as torch names them
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"},
@@ -37,7 +37,9 @@ class Soundness:
     """Result of the check: `packs` as in `packing.Probe`, `pads` as there, and adapters' reach.
 
     `layers` is the number of weights inside the layers, `adaptable` that of each linear module that
-    can have an adapter; `without` has the reason, by role, for modules that cannot.
+    can have an adapter; `without` has the reason, by role, for modules that cannot. `last_head` is
+    true where logits are the output of a linear head, as `heads.find_last_head` tells, and
+    `passed_by` are the roles of modules that a forward pass does not call.
     """
 
     packs: bool = True
@@ -45,6 +47,8 @@ class Soundness:
     adaptable: Mapping[str, int] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     pads: bool = True
+    last_head: bool = False
+    passed_by: Collection[str] = ()
 
     def share(self, targets: str) -> float:
         """The share of the layers' weights in the modules that these targets adapt.
@@ -92,8 +96,14 @@ def _checked(folder: Path, head: Head) -> Soundness:
     if head.task != "causal":
         return _reach(model, Probe())
     drawn = _drawn(model).eval()
-    reach = _reach(model, probed(drawn, str(folder)))
-    return replace(reach, pads=pads(drawn))
+    probe = probed(drawn, str(folder))
+    find_last_head(drawn)
+    return replace(
+        _reach(model, probe),
+        pads=pads(drawn),
+        last_head=last_head(drawn) is not None,
+        passed_by=sorted(probe.passed_by),
+    )
 
 
 def shaped(folder: Path, head: Head) -> Any:

@@ -20,6 +20,14 @@ def gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def gpu_memory() -> int:
+    """Bytes of memory of the smallest GPU that PyTorch can use here; 0 without any."""
+    import torch
+
+    found = [torch.cuda.get_device_properties(number).total_memory for number in range(gpus())]
+    return min(found, default=0)
+
+
 def bfloat16_cost(device: "torch.device | None" = None) -> float:
     """Time of a matrix product in bfloat16 over that in float32; measured on a CPU.
 

@@ -1,0 +1,109 @@
+"""Predicted memory beside what PyTorch's allocator counts in the fine-tune itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.profiler import ProfilerActivity, profile
+
+from fitness.errors import InputError
+from fitness.evaluate import memory
+from fitness.evaluate.memory import predicted
+from fitness.evaluation import Task
+from fitness.inference import log_probabilities
+from fitness.mixture.mixing import Batch
+from fitness.models.base import Base
+from fitness.models.quantisation import stored
+from fitness.recipe import Recipe
+from fitness.training.supervised import finetune
+from tests.fitness.models.architectures import saved
+from tests.fitness.quickstart import MODEL, small_recipe
+
+SIZES = {"batch_size": 16, "sequence_length": 128}
+
+
+def measured(task: Task, recipe: Recipe) -> int:
+    """The most bytes that are allocated at a time, in two steps and in scoring, by the profiler."""
+    assert task.model is not None
+    base = Base(task.model, task.dtype, quantisation=task.quantisation)
+    held = sum(one.numel() * one.element_size() for one in stored(base.model.parameters()))
+    tokens = np.ones((recipe.batch_size, recipe.sequence_length), dtype=np.int64)
+    batches = [Batch(tokens, tokens)] * 2
+    rows = task.micro_batch if isinstance(task.micro_batch, int) else None
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
+        base.prepared(recipe, seed=0, checkpointing=task.checkpointing) as model,
+    ):
+        finetune(model, recipe, batches, steps=2, seed=0, micro_batch=rows)
+        memory._score(model, task, recipe)
+    events: Any = seen.profiler
+    events = [one for one in events.kineto_results.events() if one.name() == "[memory]"]
+    changes = [one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())]
+    return int(held + np.cumsum(changes).max())
+
+
+CELLS: list[Any] = [
+    ({}, {}),
+    ({"adapter": "lora", "lora_layers": 1, "dropout": 0.1}, {}),
+    ({"adapter": "lora", "precision": "bfloat16"}, {"dtype": "bfloat16"}),
+    ({}, {"checkpointing": True}),
+    ({}, {"micro_batch": 4}),
+    ({"adapter": "lora"}, {"quantisation": "nf4"}),
+    ({"adapter": "lora"}, {"quantisation": "int8"}),
+    ({"adapter": "dora"}, {}),
+    ({"optimizer": "muon"}, {}),
+    ({"optimizer": "adafactor"}, {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "settings"),
+    [cell if place < 6 else pytest.param(*cell, marks=pytest.mark.slow)
+     for place, cell in enumerate(CELLS)],
+    ids=str,
+)  # fmt: skip
+def test_a_prediction_is_what_is_allocated(fields: Any, settings: Any) -> None:
+    task = Task("builtin", MODEL, held_out_length=16, **settings)
+    recipe = small_recipe(**SIZES, **fields)
+    found = predicted(task, recipe)
+    assert found.peak == pytest.approx(measured(task, recipe), rel=0.1)
+    assert found.weights + found.moments + found.rest == found.peak
+    assert min(found.weights, found.moments, found.rest) > 0
+
+
+def test_logits_in_parts_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, recipe = Task("builtin", MODEL, held_out_length=16), small_recipe(**SIZES)
+    whole = predicted(task, recipe)
+    monkeypatch.setattr(log_probabilities, "LOGITS_AT_ONCE", 2**17)
+    parts = predicted(task, recipe)
+    assert parts.peak < 0.8 * whole.peak
+    assert parts.peak == pytest.approx(measured(task, recipe), rel=0.1)
+
+
+def test_several_processes_share_a_batch_and_no_weights() -> None:
+    task = Task("builtin", MODEL, held_out_length=16)
+    alone = predicted(task, small_recipe(**SIZES))
+    both = predicted(replace(task, processes=2), small_recipe(**SIZES))
+    half = predicted(task, small_recipe(**{**SIZES, "batch_size": 8}))
+    assert both == half
+    assert both.weights == alone.weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3_text", "qwen3", "mamba"])
+def test_other_architectures_are_predicted(kind: str, tmp_path: Path) -> None:
+    task = Task("builtin", saved(kind, tmp_path), held_out_length=16)
+    for adapter in ("none", "lora"):
+        recipe = small_recipe(**SIZES, adapter=adapter)
+        assert predicted(task, recipe).peak == pytest.approx(measured(task, recipe), rel=0.15)
+
+
+def test_what_needs_values_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_value(model: Any, tokens: Any) -> Any:
+        return model(input_ids=memory.torch.from_numpy(tokens)).logits.max().item()
+
+    monkeypatch.setattr(memory, "_loss", by_value)
+    with pytest.raises(InputError, match="DataDependentOutputException"):
+        predicted(Task("builtin", MODEL), small_recipe(**SIZES))
