@@ -189,10 +189,11 @@ class _Settings(BaseModel):
     ] = 1.0
 
     optimizer: Annotated[
-        Literal["adamw", "muon", "adafactor"],
+        Literal["adamw", "adamw_8bit", "muon", "adafactor"],
         Field(
-            description="`muon` trains the matrices of the layers, the rest by `adamw`, under the "
-            "same learning rate; `adafactor` keeps a small part of AdamW's moments."
+            description="`adamw_8bit` keeps AdamW's moments in 8 bits (the extra `quantised`); "
+            "`muon` trains the matrices of the layers, the rest by `adamw`, under the same "
+            "learning rate; `adafactor` keeps a small part of AdamW's moments."
         ),
         Applies(),
     ] = "adamw"

@@ -66,8 +66,9 @@ def prepare(config: SearchConfig) -> Prepared:
     head = head_of(config, folder)
     sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
     quantised = config.model.quantisation != "none"
-    if quantised:
-        check_installed(config.model.quantisation)
+    check_installed("model.quantisation", config.model.quantisation)
+    if config.form.reads_recipe and "adamw_8bit" in possible(config, "optimizer"):
+        check_installed("optimizer", "adamw_8bit")
     _check_targets(config, sound)
     longest = int(largest(config, "sequence_length")) if config.form.mixes else 0
     data = read_data(config, folder, head, longest)

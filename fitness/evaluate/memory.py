@@ -40,6 +40,8 @@ from fitness.training.supervised import cross_entropy, precise
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+IN_8_BITS = (2 + 2 * 4 / 256) / 8  # of AdamW's moments, with two scales for each block of 256
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -65,6 +67,9 @@ def predicted(task: Task, recipe: Recipe) -> Memory:
     """
     assert task.model is not None
     sound = soundness.check(task.model, task.head)
+    in_8_bits = recipe.optimizer == "adamw_8bit"
+    if in_8_bits:  # whose kernels read values
+        recipe = recipe.model_copy(update={"optimizer": "adamw"})
     base = _Shapes(sound, task.model, task.dtype, task.head)
     originals = _bytes(base.model) if recipe.adapter == "none" else 0  # beside what is trained
     with (
@@ -80,7 +85,8 @@ def predicted(task: Task, recipe: Recipe) -> Memory:
         except Exception as error:  # whatever hundreds of architectures do that needs values
             raise InputError(f"{type(error).__name__}: {str(error).splitlines()[0]:.200}") from None
     more = originals - _saved(task, sound)
-    return Memory(weights + more, moments, counted.peak + more)
+    less = round(moments * (1 - IN_8_BITS)) if in_8_bits else 0
+    return Memory(weights + more, moments - less, counted.peak + more - less)
 
 
 def _bytes(model: "PreTrainedModel") -> int:

@@ -26,20 +26,21 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "none": (),
     "nf4": ("bitsandbytes", "accelerate"),
     "int8": ("torchao", "accelerate"),
+    "adamw_8bit": ("bitsandbytes",),
 }
 
 
-def check_installed(quantisation: str) -> None:
-    """Raise InputError if a package that quantises is missing."""
+def check_installed(key: str, value: str) -> None:
+    """Raise InputError if a package that this value of a key needs is missing."""
     missing = []
-    for package in PACKAGES[quantisation]:
+    for package in PACKAGES[value]:
         try:
             version(package)
         except PackageNotFoundError:
             missing.append(package)
     if missing:
         raise InputError(
-            f"model.quantisation {quantisation}: needs {' and '.join(missing)}; install them with "
+            f"{key} {value}: needs {' and '.join(missing)}; install what is missing with "
             "pip install 'evomix[quantised]'"
         )
 
@@ -58,7 +59,7 @@ def load_quantised(
     from fitness.models import soundness
     from fitness.models.loading import load, skeleton
 
-    check_installed(quantisation)
+    check_installed("model.quantisation", quantisation)
     wanted = soundness.check(folder, head).adaptable
     # A pattern matches from the start of a name. Given any, the library adds none for the head.
     plain = [

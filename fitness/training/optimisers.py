@@ -4,7 +4,8 @@ AdamW: Loshchilov, Hutter 2019. Muon (Jordan et al. 2024) makes the update of a 
 it trains the matrices of the layers, and AdamW the embeddings, the head and what is no matrix. Its
 updates are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that both take the
 same learning rates. Adafactor (Shazeer, Stern 2018) keeps a mean for each row and column in place
-of two numbers for each weight.
+of two numbers for each weight. Moments of 8 bits, with a scale for each block of 256: Dettmers et
+al. 2022, by bitsandbytes, which keeps float32 for tensors of fewer than 4,096 weights.
 """
 
 import math
@@ -32,6 +33,8 @@ def optimisers(model: "PreTrainedModel", recipe: Recipe) -> "list[Optimizer]":
     if recipe.optimizer == "adafactor":
         settings = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
         return [Adafactor(_groups(trained, decay), lr=rate, **settings)]
+    if recipe.optimizer == "adamw_8bit":
+        return [_in_8_bits(_groups(trained, decay), rate, (0.9, recipe.beta2))]
     found: list[Optimizer] = []
     if recipe.optimizer == "muon":
         inside = {id(weight) for layer in layers(model) for weight in layer.parameters()}
@@ -48,6 +51,15 @@ def optimisers(model: "PreTrainedModel", recipe: Recipe) -> "list[Optimizer]":
     if trained:
         betas = (0.9, recipe.beta2)
         found.append(torch.optim.AdamW(_groups(trained, decay), lr=rate, betas=betas, fused=True))
+    return found
+
+
+def _in_8_bits(
+    groups: list[dict[str, Any]], rate: float, betas: tuple[float, float]
+) -> "Optimizer":
+    from bitsandbytes.optim import AdamW8bit
+
+    found: Optimizer = AdamW8bit(groups, lr=rate, betas=betas)
     return found
 
 

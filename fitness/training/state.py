@@ -5,7 +5,7 @@ states as tensors, the rest as JSON in its header. Nothing in it is unpickled.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def capture(
     first = 0
     for one in optimisers:
         for place, moments in one.state_dict()["state"].items():
-            for name, value in moments.items():  # some count their steps in a plain number
+            for name, value in _flat(moments):  # some count their steps in a plain number
                 tensors[f"{first + place}.{name}"] = torch.as_tensor(value)
         first += len(trained_by(one))
     for device, generators in _generators(weights[0].device).items():
@@ -72,9 +72,12 @@ def restore(state: TrainingState, optimisers: "Sequence[Optimizer]") -> None:
             weight = weights[int(place)]
             if kind == "weight":
                 weight.copy_(tensor)
-            else:
-                copied = tensor.to(weight.device, copy=True)
-                moments.setdefault(int(place), {})[kind] = copied
+                continue
+            outer, _, inner = kind.rpartition(".")
+            held = moments.setdefault(int(place), {})
+            held = held.setdefault(outer, {}) if outer else held
+            counted = tensor.ndim == 0 and not tensor.is_floating_point()
+            held[inner] = int(tensor) if counted else tensor.to(weight.device, copy=True)
     first = 0
     for one in optimisers:
         own = range(first, first + len(trained_by(one)))
@@ -83,6 +86,15 @@ def restore(state: TrainingState, optimisers: "Sequence[Optimizer]") -> None:
         first = own.stop
     for device, generators in _generators(weights[0].device).items():
         generators.set_rng_state(state.tensors[f"random.{device}"])
+
+
+def _flat(moments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Values by name; of a mapping within, such as bitsandbytes has, by both names."""
+    for name, value in moments.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", one) for inner, one in value.items())
+        else:
+            yield name, value
 
 
 def _generators(device: "torch.device") -> dict[str, Any]:
@@ -103,6 +115,7 @@ def keep(state: TrainingState, file: Path) -> None:
     """Save a state, whole or not at all. A full disk costs the state, not the evaluation."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
+    from torch import Tensor
 
     remove_partial(file)  # of a worker that died
     header = {
@@ -110,7 +123,11 @@ def keep(state: TrainingState, file: Path) -> None:
         "tokens": state.tokens,
         "learning_curve": state.learning_curve,
     }
-    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    tensors, seen = dict[str, Tensor](), set[int]()
+    for name, tensor in state.tensors.items():  # a file has no place for shared ones
+        whole = tensor.contiguous()
+        tensors[name] = whole.clone() if whole.data_ptr() in seen else whole
+        seen.add(whole.data_ptr())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with appearing(file) as partial:

@@ -54,6 +54,7 @@ CELLS: list[Any] = [
     ({"adapter": "lora"}, {"quantisation": "int8"}),
     ({"adapter": "dora"}, {}),
     ({"optimizer": "muon"}, {}),
+    ({"optimizer": "adamw_8bit"}, {}),
     ({"optimizer": "adafactor"}, {}),
 ]
 

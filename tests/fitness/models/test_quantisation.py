@@ -157,13 +157,15 @@ def test_a_missing_package_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) 
     def missing(package: str) -> str:
         raise quantisation.PackageNotFoundError(package)
 
-    check_installed(kind)
+    check_installed("model.quantisation", kind)
     monkeypatch.setattr(quantisation, "version", missing)
-    check_installed("none")
+    check_installed("model.quantisation", "none")
     first = {"nf4": "bitsandbytes", "int8": "torchao"}[kind]
     wanted = rf"model.quantisation {kind}: needs {first} and accelerate; .*evomix\[quantised\]"
     with pytest.raises(InputError, match=wanted):
-        check_installed(kind)
+        check_installed("model.quantisation", kind)
+    with pytest.raises(InputError, match="optimizer adamw_8bit: needs bitsandbytes; install"):
+        check_installed("optimizer", "adamw_8bit")
 
 
 def test_a_whole_model_is_no_part_of_a_quantised_base() -> None:

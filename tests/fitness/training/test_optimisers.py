@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.optim import AdamW8bit
 from transformers import get_scheduler
 from transformers.optimization import Adafactor
 
@@ -80,11 +81,13 @@ def by_hand(model: Any, optimizer: str) -> Iterator[torch.optim.Optimizer]:
     ]
     if optimizer == "adafactor":
         yield Adafactor(groups, lr=RATE, scale_parameter=False, relative_step=False)
+    elif optimizer == "adamw_8bit":
+        yield AdamW8bit(groups, RATE, betas=(0.9, BETA2))
     elif any(group["params"] for group in groups):
         yield torch.optim.AdamW(groups, RATE, betas=(0.9, BETA2), fused=True)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit", "muon", "adafactor"])
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_a_fine_tune_steps_as_the_library_s_optimiser(
     base: Base, task: Task, optimizer: Any, adapter: Any

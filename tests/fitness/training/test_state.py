@@ -55,8 +55,9 @@ def trained(artifacts: Path, individual: int) -> dict[str, torch.Tensor]:
         {**FULL, "precision": "bfloat16", "decay": "linear"},
         {**FULL, "optimizer": "muon"},
         {**FULL, "optimizer": "adafactor"},
+        {**FULL, "optimizer": "adamw_8bit"},
     ],
-    ids=["full", "lora by muon", "bfloat16", "muon", "adafactor"],
+    ids=["full", "lora by muon", "bfloat16", "muon", "adafactor", "8 bits"],
 )
 def test_going_on_after_pauses_is_the_uninterrupted_run_to_the_last_bit(
     longer: Task, tmp_path: Path, recipe: dict[str, Any]
