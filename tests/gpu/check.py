@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,25 @@ import torch
 from safetensors.torch import load_file
 
 from fitness.buckets.together import shared
+from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
-from fitness.evaluation import Evaluation, EvaluationSpec, Status
+from fitness.evaluate.memory import predicted
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task
 from fitness.models import weights
+from fitness.models.quantisation import Quantisation, check_installed
+from tests.fitness.allocations import measured
 from tests.fitness.quickstart import small_recipe
 from tests.gpu import speed, work
 
 CUDA = torch.cuda.is_available()
+HAS_8_BITS = find_spec("bitsandbytes") is not None
 SECONDS = 300.0 if CUDA else math.inf  # for all of it; what would begin later fails by that
 LOSSES = "--losses"  # of the tasks in a folder as JSON, for the process that compares them
 AGREE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative: sums in another order; 8 bits of mantissa
 ROUNDED = 1e-2  # relative, of a loss in bfloat16 to the same in float32
 TOGETHER = 1e-4  # nats, of a member of a bucket to its solo run: sums in another order
+QUANTISED = 3e-2  # relative, of a loss beside weights in 4 bits; its own model is that coarse
+PREDICTED = 0.2  # relative, of a peak of memory
 INDIVIDUALS = 20
 MEMBERS: tuple[dict[str, Any], ...] = (
     {},
@@ -50,6 +58,7 @@ REPEATED: dict[str, dict[str, Any]] = {
     "bfloat16": {**work.ROUNDED, "dropout": 0.3},
     "muon": {"optimizer": "muon", "dropout": 0.3},
     "adafactor": {"optimizer": "adafactor", "dropout": 0.3},
+    **({"8 bits": {"optimizer": "adamw_8bit", "dropout": 0.3}} if HAS_8_BITS else {}),
 }
 KINDS = [*work.CAUSAL, *work.HEADS] if CUDA else ["all weights", "dpo", "masked"]
 AGAIN = list(REPEATED) if CUDA else ["lora"]
@@ -284,6 +293,47 @@ def shortage() -> Iterator[Row]:
     yield Row("out of memory", told, "a status, then equal", right)
 
 
+def quantised() -> Iterator[Row]:
+    """An adapter beside a base in 4 and in 8 bits: the loss beside that of a plain base, twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = work.causal(Path(folder), prompt_sets={}, prompts={})
+        plain = work.run(Evaluator(task), **work.LORA).measurements["target/loss"]
+        kinds: tuple[Quantisation, ...] = ("nf4", "int8")
+        for kind in kinds:
+            try:
+                check_installed("model.quantisation", kind)
+            except InputError:
+                yield Row(f"base in {kind}", "left out: not installed")
+                continue
+            worker = Evaluator(replace(task, quantisation=kind))
+            first, again = (work.run(worker, **work.LORA).measurements for _ in range(2))
+            apart = abs(first["target/loss"] - plain) / plain
+            told = f"{first['target/loss']:.4f} for {plain:.4f} nats"
+            told += ", the same again" if again == first else ", another loss again"
+            right = apart <= QUANTISED and again == first
+            bound = f"{QUANTISED:g} of the loss"
+            yield Row(f"base in {kind}", told, bound, right, {f"{kind}: apart": apart})
+
+
+def prediction() -> Iterator[Row]:
+    """The peak memory that is predicted on shapes alone, beside that of the allocator."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = speed.BILLION if CUDA else speed.TINY
+        speed.base_of(Path(folder), shape)
+        recipe = speed.recipe_of(shape)
+        plain = Task("builtin", Path(folder), "bfloat16", held_out_length=shape.length)
+        for name, task in (
+            ("LoRA", plain),
+            ("LoRA, checkpointing", replace(plain, checkpointing=True)),
+            ("LoRA, one row at a time", replace(plain, micro_batch=1)),
+        ):
+            guess, peak = predicted(task, recipe).peak, measured(task, recipe)
+            told = f"{guess / 1e6:,.1f} MB for {peak / 1e6:,.1f} MB"
+            figures = {f"memory of {name}: predicted share": round(guess / peak, 3)}
+            right = abs(guess / peak - 1) <= PREDICTED
+            yield Row(f"memory of {name}", told, f"{PREDICTED:.0%}", right, figures)
+
+
 def parts() -> Iterator[Row]:
     """Logits of a large vocabulary in parts, beside all at once: loss, time and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
@@ -310,7 +360,10 @@ def tokens() -> Iterator[Row]:
     yield Row(f"LoRA on {size / 1e6:,.1f} million weights", told, figures=figures)
 
 
-CHECKS = (machine, agreement, rounding, repetition, bucket, memory, shortage, parts, tokens)
+CHECKS = (
+    *(machine, agreement, rounding, repetition, bucket, memory, shortage),
+    *(quantised, prediction, parts, tokens),
+)
 
 
 def _left_out(check: Callable[[], Iterator[Row]]) -> Row:

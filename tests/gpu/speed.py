@@ -43,7 +43,7 @@ TINY = Shape(64, 256, 2, 4, 2, 1024, rows=2, length=64, steps=2)
 
 def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
     """Tokens a second of `finetune` and of the bare loop, and the weights of the base."""
-    base, recipe = _base(folder, shape), _recipe(shape)
+    base, recipe = base_of(folder, shape), recipe_of(shape)
     ours: list[float] = []
     bare: list[float] = []
     for _ in range(REPETITIONS):
@@ -67,7 +67,7 @@ class Parts:
 
 def in_parts(folder: Path, shape: Shape) -> Parts:
     """The same steps with an eighth of the logits at a time, and with all of them."""
-    base, recipe = _base(folder, shape), _recipe(shape)
+    base, recipe = base_of(folder, shape), recipe_of(shape)
     logits = shape.rows * shape.length * shape.vocabulary
     usual, found = log_probabilities.LOGITS_AT_ONCE, []
     try:
@@ -96,7 +96,7 @@ def _forget_peak() -> int:
     return torch.cuda.memory_allocated()
 
 
-def _recipe(shape: Shape) -> Recipe:
+def recipe_of(shape: Shape) -> Recipe:
     return Recipe(
         adapter="lora",
         precision="bfloat16",
@@ -107,7 +107,7 @@ def _recipe(shape: Shape) -> Recipe:
     )
 
 
-def _base(folder: Path, shape: Shape) -> Base:
+def base_of(folder: Path, shape: Shape) -> Base:
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
 

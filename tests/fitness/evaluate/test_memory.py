@@ -4,44 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from torch.profiler import ProfilerActivity, profile
 
 from fitness.errors import InputError
 from fitness.evaluate import memory
 from fitness.evaluate.memory import predicted
 from fitness.evaluation import Task
 from fitness.inference import log_probabilities
-from fitness.mixture.mixing import Batch
-from fitness.models.base import Base
-from fitness.models.quantisation import stored
-from fitness.recipe import Recipe
-from fitness.training.supervised import finetune
+from tests.fitness.allocations import measured
 from tests.fitness.models.architectures import saved
 from tests.fitness.quickstart import MODEL, small_recipe
 
 SIZES = {"batch_size": 16, "sequence_length": 128}
-
-
-def measured(task: Task, recipe: Recipe) -> int:
-    """The most bytes that are allocated at a time, in two steps and in scoring, by the profiler."""
-    assert task.model is not None
-    base = Base(task.model, task.dtype, quantisation=task.quantisation)
-    held = sum(one.numel() * one.element_size() for one in stored(base.model.parameters()))
-    tokens = np.ones((recipe.batch_size, recipe.sequence_length), dtype=np.int64)
-    batches = [Batch(tokens, tokens)] * 2
-    rows = task.micro_batch if isinstance(task.micro_batch, int) else None
-    with (
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
-        base.prepared(recipe, seed=0, checkpointing=task.checkpointing) as model,
-    ):
-        finetune(model, recipe, batches, steps=2, seed=0, micro_batch=rows)
-        memory._score(model, task, recipe)
-    events: Any = seen.profiler
-    events = [one for one in events.kineto_results.events() if one.name() == "[memory]"]
-    changes = [one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())]
-    return int(held + np.cumsum(changes).max())
 
 
 CELLS: list[Any] = [
