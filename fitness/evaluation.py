@@ -12,6 +12,7 @@ from fitness.data.prompts import NO_PROMPTS, Prompts, PromptSet
 from fitness.data.sources import TokenFile
 from fitness.evaluators import EvaluatorChoice, Form, form_of
 from fitness.models.heads import CAUSAL, Head
+from fitness.models.loading import Attention
 from fitness.models.quantisation import Quantisation
 from fitness.samples.write import Generation
 from fitness.secrets import without_secrets
@@ -167,6 +168,7 @@ class Task:
     dtype: str = "float32"
     head: Head = CAUSAL
     quantisation: Quantisation = "none"  # of the base's linear weights
+    attention: Attention = "auto"
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from fitness.data.prompts import PromptSet
 from fitness.evaluators import BUILTIN, Form, form_of
 from fitness.metrics import Direction
 from fitness.models.heads import ModelTask
+from fitness.models.loading import Attention
 from fitness.models.quantisation import Quantisation
 from fitness.recipe import Recipe
 from population.space import Gene
@@ -83,6 +84,11 @@ class Model(Section):
         description="Bits in which the linear weights of the layers are stored, for adapters on "
         "top (QLoRA): `nf4` (4.13 bits a weight) or `int8`, by bitsandbytes (the extra "
         "`quantised`). `dtype` is the precision of the other weights, and of the products.",
+    )
+    attention: Attention = Field(
+        default="auto",
+        description="How attention is computed; `auto` is what transformers chooses, `sdpa` for "
+        "most models. FlashAttention needs a GPU, its package, and `dtype: bfloat16`.",
     )
     task: ModelTask = Field(
         default="causal",

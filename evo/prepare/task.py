@@ -22,6 +22,7 @@ from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import LABELLED, Head
+from fitness.models.loading import attention_settings
 from fitness.models.quantisation import check_installed
 from fitness.models.soundness import Soundness
 from fitness.training.masked import Masking
@@ -66,6 +67,7 @@ def prepare(config: SearchConfig) -> Prepared:
     head = head_of(config, folder)
     sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
     quantised = config.model.quantisation != "none"
+    attention_settings(config.model.attention)
     check_installed("model.quantisation", config.model.quantisation)
     if config.form.reads_recipe and "adamw_8bit" in possible(config, "optimizer"):
         check_installed("optimizer", "adamw_8bit")
@@ -82,6 +84,7 @@ def prepare(config: SearchConfig) -> Prepared:
         config.model.dtype,
         head,
         config.model.quantisation,
+        config.model.attention,
         data.sources,
         data.domains,
         config.prompts if config.form.reads_recipe else {},

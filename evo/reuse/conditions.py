@@ -8,7 +8,7 @@ from evo.config import SearchConfig, largest, to_plain
 from evo.record import trust
 
 TRAINING = ("evomix", "torch", "transformers", "peft", "trl")  # packages that decide results
-MODEL = ("dtype", "quantisation", "task", "labels")
+MODEL = ("dtype", "quantisation", "attention", "task", "labels")
 SHOWN = 24  # characters of a value that a message shows; of longer ones only the name
 SPLITS = ("selection", "test")
 ABSENT = object()

@@ -56,7 +56,7 @@ class Builtin:
         torch.set_num_threads(task.threads)
         self._task = task
         self.ranks = ALONE
-        self._base = Base(task.model, task.dtype, task.head, task.quantisation)
+        self._base = Base.of(task)
         self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
         self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}

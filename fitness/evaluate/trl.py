@@ -105,7 +105,7 @@ def by_trl(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
     if task.model is None:
         raise InputError("the evaluator trl needs `model.base`")
     torch.set_num_threads(task.threads)
-    base = Base(task.model, task.dtype, quantisation=task.quantisation)
+    base = Base.of(task)
     shape = Shape.of(task.model)
 
     def run(spec: EvaluationSpec) -> Evaluation:

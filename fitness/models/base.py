@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fitness.errors import InputError
 from fitness.models import adapters
 from fitness.models.gradient_checkpointing import checkpointed
 from fitness.models.heads import CAUSAL, Head, find_last_head
-from fitness.models.loading import cuda_devices, load, own_parts
+from fitness.models.loading import attention_settings, cuda_devices, load, own_parts
 from fitness.models.quantisation import load_quantised, stored
 from fitness.models.repeatable import reserve_workspaces
 from fitness.quiet import quieten
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from fitness.evaluation import Task
     from fitness.models.packing import Probe
 
 
@@ -31,11 +32,14 @@ class Base:
         folder: Path,
         dtype: str = "float32",
         head: Head = CAUSAL,
+        *,
         quantisation: str = "none",
+        attention: str = "auto",
     ) -> None:
         """`dtype`, float32 or bfloat16, is the precision of weights that are not being trained.
 
         With `quantisation`, the linear weights are stored in fewer bits, and only adapters train.
+        `attention` is the implementation of attention, `auto` that which transformers chooses.
         """
         from transformers import AutoTokenizer
 
@@ -56,9 +60,17 @@ class Base:
             )
         self._dtype = dtype
         self._quantisation = quantisation
+        self._attention = attention
         self._load()
         self._untouched: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.probe = self._probed()
+
+    @classmethod
+    def of(cls, task: "Task") -> Self:
+        """The base of an evaluation context."""
+        assert task.model is not None
+        how = {"quantisation": task.quantisation, "attention": task.attention}
+        return cls(task.model, task.dtype, task.head, **how)
 
     def _probed(self) -> "Probe":
         from fitness.models.packing import Probe, probed
@@ -69,10 +81,11 @@ class Base:
         from fitness.models.restoring import Record
 
         how = (self.folder, self._dtype, self.head)
+        attention = attention_settings(self._attention)
         self.model: PreTrainedModel = (
-            load(*how).to(self.device)
+            load(*how, **attention).to(self.device)
             if self._quantisation == "none"
-            else load_quantised(*how, self._quantisation, self.device)
+            else load_quantised(*how, self._quantisation, self.device, **attention)
         )
         broken = [
             name

@@ -1,8 +1,9 @@
 """Load a folder's model with the head of a model task; a missing classifier head is initialised."""
 
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fitness.data.tokenizer import load_tokenizer
 from fitness.data.tokens import separator
@@ -14,6 +15,11 @@ from fitness.quiet import quieten
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
+FLASH = {  # the module and the package of each, without which transformers would fetch a kernel
+    "flash_attention_2": ("flash_attn", "flash-attn"),
+    "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
+}
 HEAD_SEED = 0  # of a head that the base does not have
 
 
@@ -57,6 +63,21 @@ def load(folder: Path, dtype: str, head: Head, **how: Any) -> "PreTrainedModel":
             config.pad_token_id = separator(tokenizer)
         config.use_cache = False  # keys and values are only needed to generate further tokens
     return model
+
+
+def attention_settings(attention: str) -> dict[str, Any]:
+    """Settings of `from_pretrained` for an implementation of attention.
+
+    Raises InputError where its package is missing.
+    """
+    if attention in FLASH:
+        module, package = FLASH[attention]
+        if find_spec(module) is None:
+            raise InputError(
+                f"model.attention {attention}: needs the package {package}, which is not installed "
+                "here; install it, or leave model.attention at auto"
+            )
+    return {} if attention == "auto" else {"attn_implementation": attention}
 
 
 def own_parts(model: "PreTrainedModel", head: Head) -> list[str]:

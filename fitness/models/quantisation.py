@@ -46,12 +46,17 @@ def check_installed(key: str, value: str) -> None:
 
 
 def load_quantised(
-    folder: Path, dtype: str, head: Head, quantisation: str, device: "torch.device | str" = "cpu"
+    folder: Path,
+    dtype: str,
+    head: Head,
+    quantisation: str,
+    device: "torch.device | str" = "cpu",
+    **how: Any,
 ) -> "PreTrainedModel":
     """Load a folder's model to a device, and quantise each weight on the way.
 
     `dtype` is that of the products, and of the weights that are not quantised. Modules that the
-    model reads without calling them, as Mamba does, are not.
+    model reads without calling them, as Mamba does, are not. `how` as in `loading.load`.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -68,7 +73,8 @@ def load_quantised(
         if isinstance(module, torch.nn.Linear | Conv1D) and name not in wanted
     ]
     config = _nf4(getattr(torch, dtype), plain) if quantisation == "nf4" else _int8(plain)
-    return load(folder, dtype, head, quantization_config=config, device_map={"": device})
+    how |= {"quantization_config": config, "device_map": {"": device}}
+    return load(folder, dtype, head, **how)
 
 
 def _nf4(dtype: "torch.dtype", plain: list[str]) -> Any:

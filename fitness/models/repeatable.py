@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS sum in a fixed order
+FLASH = ("FLASH_ATTENTION_DETERMINISTIC", "1")  # of transformers, for FlashAttention's gradients
 MISSING = "deterministic"  # in PyTorch's words for an operation that has no such algorithm
 TOKENS = 8
 
 
 def reserve_workspaces() -> None:
-    """Make cuBLAS sum in a fixed order; takes effect only before the first product on a GPU."""
+    """Make cuBLAS and FlashAttention sum in a fixed order.
+
+    For cuBLAS it takes effect only before the first product on a GPU.
+    """
     os.environ.setdefault(*WORKSPACES)
+    os.environ.setdefault(*FLASH)
 
 
 @contextmanager

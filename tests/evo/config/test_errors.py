@@ -267,3 +267,28 @@ def test_whatever_a_section_holds_ends_in_an_error_or_a_config(
 def test_quantisation_is_for_adapters_alone(spec: Path, settings: list[str], message: str) -> None:
     found = errors_of(spec, "model.quantisation=nf4", *settings)
     assert any(message in line for line in found), found
+
+
+FLASH = ["model.attention=flash_attention_2", "resources.gpus=1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (FLASH[:1], "model.attention: flash_attention_2 needs a GPU; set resources.gpus, or leave"),
+        (FLASH, "model.attention: flash_attention_2 computes in bfloat16 alone; set model.dtype"),
+        ([*FLASH, "model.dtype=bfloat16"], "model.attention: flash_attention_2 computes in bfloat16"
+         " alone, and all weights are trained in float32; set recipe.precision to bfloat16, or"),
+        (["model.attention=sdap"], "did you mean sdpa?"),
+        (["model.attention=sdpa", "evaluator={command: [\"true\"]}", "recipe.mixture={}"],
+         "model.attention: only evomix's own trainer and TRL choose how attention is computed"),
+    ],
+)  # fmt: skip
+def test_flash_attention_has_its_conditions(spec: Path, settings: list[str], message: str) -> None:
+    found = errors_of(spec, *settings)
+    assert any(message in line for line in found), found
+
+
+def test_flash_attention_in_bfloat16_on_a_gpu_is_fine(spec: Path) -> None:
+    bfloat16 = "model.dtype=bfloat16", "recipe.precision=bfloat16"
+    assert load(spec, [*FLASH, *bfloat16]).model.attention == "flash_attention_2"

@@ -298,3 +298,21 @@ def test_code_that_comes_with_a_model_is_never_run(copy: Path) -> None:
     with pytest.raises((ValueError, KeyError)):
         Base(copy)
     assert not (copy / "was run").exists()
+
+
+def test_attention_is_computed_as_asked() -> None:
+    by_default, eager = Base(MODEL), Base(MODEL, attention="eager")
+    kinds = [base.model.config._attn_implementation for base in (by_default, eager)]
+    assert kinds == ["sdpa", "eager"]
+    one, other = (state(base.model)["logits"] for base in (by_default, eager))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("attention", "package"),
+    [("flash_attention_2", "flash-attn"), ("flash_attention_3", "flash-attn-3")],
+)
+def test_a_kernel_that_is_not_installed_is_not_fetched(attention: str, package: str) -> None:
+    wanted = f"model.attention {attention}: needs the package {package}, which is not installed"
+    with pytest.raises(InputError, match=wanted):
+        Base(MODEL, attention=attention)

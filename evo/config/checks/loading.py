@@ -1,4 +1,4 @@
-"""Checks of `model.quantisation`: quantised weights are frozen, so only adapters can be trained."""
+"""Checks of how the base is loaded: quantised weights are frozen, FlashAttention has conditions."""
 
 from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Problem
@@ -6,6 +6,25 @@ from evo.config.genomes import possible
 from evo.config.sections import SearchConfig
 
 Key = tuple[str | int, ...]
+
+
+def attention(config: SearchConfig) -> Problems:
+    """FlashAttention without a GPU, or in float32, in which it does not compute."""
+    asked, key = config.model.attention, ("model", "attention")
+    if asked == "auto":
+        return
+    if not config.form.reads_recipe:
+        message = "only evomix's own trainer and TRL choose how attention is computed; leave it out"
+        yield Problem(key, message)
+    if not asked.startswith("flash"):
+        return
+    if not config.resources.gpus:
+        yield Problem(key, f"{asked} needs a GPU; set resources.gpus, or leave it at auto")
+    elif config.model.dtype != "bfloat16":
+        yield Problem(key, f"{asked} computes in bfloat16 alone; set model.dtype to bfloat16")
+    elif "none" in possible(config, "adapter") and "float32" in possible(config, "precision"):
+        message = f"{asked} computes in bfloat16 alone, and all weights are trained in float32"
+        yield Problem(key, f"{message}; set recipe.precision to bfloat16, or leave this at auto")
 
 
 def quantisation(config: SearchConfig) -> Problems:
