@@ -168,6 +168,22 @@ def test_genes_that_a_guide_lacks_are_those_of_the_first_anchor_until_one_is_sco
     assert one.genome["x"] == 0.3
 
 
+def test_leaders_after_the_first_try_other_values_of_the_genes_that_a_guide_lacks():
+    """They are alike, so that with the same other genes they would tell nothing new."""
+    space = SearchSpace({**MIXTURE8.genes, "x": Float(0.0, 1.0)})
+    anchor = {"mixture": dict.fromkeys("abcdefgh", 0.125), "x": 0.3}
+    strategy = Surrogate(space, population=10, budget=10, anchors=[("anchor: one", anchor)])
+    strategy.guide(guide_by(lambda genome: (genome["mixture"]["a"],)))
+    asked = []
+    for slot in range(7):
+        asked.append(strategy.ask(slot, slot_rng(0, slot)))
+        strategy.tell(asked[-1])
+    led = [one for one in asked if one.operator.startswith("elsewhere")]
+    assert [one.operator for one in led] == ["elsewhere", *["elsewhere+sample"] * (len(led) - 1)]
+    assert len(led) >= 3
+    assert len({one.genome["x"] for one in led}) == len(led)
+
+
 def test_leaders_of_a_guide_are_those_that_went_furthest():
     records = [
         Individual(n, {"x": 0.1 * n, "y": 0.0}, losses=(loss,), fidelity=fidelity)
