@@ -22,7 +22,7 @@ LORA: Where = ("adapter", ("lora", "dora"))
 MERGE: Where = ("start", ("merge",))
 CLASSIFIED: Where = ("task", ("classification",))
 MASKED: Where = ("task", ("masked",))  # of the model: no field of a recipe
-ADAM: Where = ("optimizer", ("adamw", "muon"))
+ADAM: Where = ("optimizer", ("adamw", "adamw_8bit", "muon"))
 SAMPLES: Where = ("source", ("sample",))  # the kind of one of them
 
 

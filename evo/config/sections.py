@@ -82,8 +82,9 @@ class Model(Section):
     quantisation: Quantisation = Field(
         default="none",
         description="Bits in which the linear weights of the layers are stored, for adapters on "
-        "top (QLoRA): `nf4` (4.13 bits a weight) or `int8`, by bitsandbytes (the extra "
-        "`quantised`). `dtype` is the precision of the other weights, and of the products.",
+        "top (QLoRA): `nf4` (4.13 bits a weight, by bitsandbytes) or `int8` (by torchao), "
+        "both in the extra `quantised`. `dtype` is the precision of the other weights, and of the "
+        "products.",
     )
     attention: Attention = Field(
         default="auto",

@@ -16,7 +16,7 @@ from fitness.evaluation import EvaluationSpec, Status, Task
 SECTION = """
 ## Merged weights
 The adapter was trained beside weights quantised to {quantisation}, and is merged into these,
-dequantised, in float32. Perplexity on the selection split:
+dequantised, in float32. {measure} on the selection split:
 
 | domain | quantised base | with the adapter, as measured | merged |
 |---|---|---|---|
@@ -30,29 +30,31 @@ def merged_section(config: SearchConfig, measured: Sequence[Evaluated], merged: 
     `measured` are the individual's evaluations, `merged` is the folder of the merged model.
     """
     try:
-        task = prepare(config).task
-    except InputError as error:  # such as held-out text that is elsewhere by now
+        task = replace(prepare(config).task, prompts={}, prompt_sets={}, sources={})
+        base = _losses(task)
+        whole = _losses(replace(task, model=merged, dtype="float32", quantisation="none"))
+    except InputError as error:  # such as held-out text that is elsewhere by now, or no memory
         return f"\nThe merged weights are not compared with what was measured: {error}.\n"
-    task = replace(task, prompts={}, prompt_sets={}, sources={})
-    base = _losses(task)
-    whole = _losses(replace(task, model=merged, dtype="float32", quantisation="none"))
+    of_tokens = config.model.task in ("causal", "masked")
+    measure, scale = ("Perplexity", math.exp) if of_tokens else ("Loss", float)
     rows = []
     for name, loss in base.items():
         own = [f["measurements"].get(name) for f in measured if f["split"] == "selection"]
         known = [value for value in own if value is not None]
-        as_measured = f"{math.exp(fmean(known)):.3f}" if known else "-"
-        domain = name.partition("/")[0]
-        rows.append(
-            f"| {domain} | {math.exp(loss):.3f} | {as_measured} | {math.exp(whole[name]):.3f} |"
-        )
-    return SECTION.format(quantisation=config.model.quantisation, rows="\n".join(rows))
+        cells = [loss, fmean(known) if known else None, whole[name]]
+        shown = " | ".join("-" if one is None else f"{scale(one):.3f}" for one in cells)
+        rows.append(f"| {name.partition('/')[0]} | {shown} |")
+    return SECTION.format(
+        quantisation=config.model.quantisation, measure=measure, rows="\n".join(rows)
+    )
 
 
 def _losses(task: Task) -> dict[str, float]:
     """Losses of a task's untouched model, by measurement."""
     [evaluation] = by_several(task, [EvaluationSpec(0, {}, seed=0, fidelity=0)])
     if evaluation.status is not Status.OK:
-        raise InputError(f"{task.model}: could not be measured: {evaluation.message}")
+        reason = (evaluation.message.strip().splitlines() or [str(evaluation.status)])[-1]
+        raise InputError(f"the evaluation failed ({reason:.200})")
     return {
         name: value for name, value in evaluation.measurements.items() if name.endswith("/loss")
     }

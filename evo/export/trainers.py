@@ -195,7 +195,12 @@ def _missing_everywhere(fine: Fine) -> list[str]:
 
 
 def _missing_in_trl(fine: Fine) -> list[str]:
-    return _missing_everywhere(fine) + _without_rates(fine)
+    found = _missing_everywhere(fine) + _without_rates(fine)
+    if fine.quantisation == "nf4":
+        found.append(
+            "model.quantisation: beside 4 bits it trains the adapter in bfloat16; evomix in float32"
+        )
+    return found
 
 
 def _without_rates(fine: Fine) -> list[str]:

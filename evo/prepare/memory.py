@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evo.cluster.machine import available_memory
 from evo.config import SearchConfig, possible
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from fitness.evaluate.memory import Memory
 
 PROCESS = 600_000_000  # bytes of a process with its libraries, or of the context on a GPU
-LARGEST = ("batch_size", "sequence_length", "lora_rank")
+TOLERATED = 1.2  # times a GPU's memory: predictions may be above by that much
+LARGEST = ("batch_size", "sequence_length", "lora_rank", "dropout")
+HUNGRIEST: dict[str, tuple[str, ...]] = {  # values by falling need of memory
+    "precision": ("float32", "bfloat16"),
+    "optimizer": ("adamw", "muon", "adamw_8bit", "adafactor"),
+}
 REMEDY = (
     "lower batch_size or sequence_length, or set resources.micro_batch, resources.checkpointing "
     "or model.quantisation"
@@ -25,21 +30,25 @@ REMEDY = (
 
 
 def needed(config: SearchConfig, task: Task) -> "Memory | None":
-    """Memory of the largest fine-tune of the search, for text; None where it is not predicted."""
+    """Memory of the largest fine-tune of the search, for text; None for what is not predicted.
+
+    Raises InputError where the architecture cannot be predicted.
+    """
     from fitness.evaluate.memory import predicted
 
     if not config.form.trains or config.parts or task.model is None or task.head.task != "causal":
         return None
     if task.micro_batch == "auto":  # which gets along with as little as a single row takes
         task = replace(task, micro_batch=1)
-    wide = {name: int(largest(config, name)) for name in LARGEST}
+    wide: dict[str, Any] = {name: largest(config, name) for name in LARGEST}
+    wide |= {name: int(wide[name]) for name in ("batch_size", "sequence_length", "lora_rank")}
+    for name, order in HUNGRIEST.items():
+        wide[name] = next(one for one in order if one in (*possible(config, name), order[-1]))
+    if isinstance(config.search.bucket, int):  # whose members share one batch
+        wide["batch_size"] *= config.search.bucket
     plain = {**decode(config, {}), **wide}
-    found = []
-    for adapter in possible(config, "adapter"):
-        try:
-            found.append(predicted(task, Recipe.model_validate({**plain, "adapter": adapter})))
-        except InputError:
-            return None
+    adapters = possible(config, "adapter")
+    found = [predicted(task, Recipe.model_validate({**plain, "adapter": one})) for one in adapters]
     return max(found, key=lambda one: one.peak)
 
 
@@ -70,11 +79,14 @@ def memory_warnings(config: SearchConfig, memory: "Memory", workers: int | None)
         return
     if resources.gpus:
         room = round(hardware.gpu_memory() * min(1.0, resources.gpus))
+        told = (
+            f"resources.gpus {resources.gpus:g}: a worker has {size(room)} of a GPU, and its "
+            f"largest fine-tune is predicted to take {size(memory.peak)}; {REMEDY}"
+        )
+        if room and memory.peak > TOLERATED * room:
+            raise InputError(told)
         if room and memory.peak > room:
-            raise InputError(
-                f"resources.gpus {resources.gpus:g}: a worker has {size(room)} of a GPU, and its "
-                f"largest fine-tune is predicted to take {size(memory.peak)}; {REMEDY}"
-            )
+            yield told
         return
     count = (workers or 1) * resources.processes
     if count * each > available_memory():

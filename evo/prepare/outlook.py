@@ -113,7 +113,11 @@ def outlook(config: SearchConfig, prepared: Prepared, *, memory: bool = False) -
     notes += [*packing_notes(config, prepared), *prepared.notes]
     here = config.resources.address == "local"
     if memory or (here and config.resources.gpus):
-        largest = needed(config, prepared.task)
+        try:
+            largest = needed(config, prepared.task)
+        except InputError as error:
+            largest = None
+            notes.append(f"memory of a worker: not predicted for this model, as {error}")
         if largest is not None:
             workers = workers_here(config)
             notes.append(memory_note(config, largest, workers))

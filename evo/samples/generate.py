@@ -101,7 +101,12 @@ def generate(
         )
     given = Given(
         seed=seed,
-        base=Base(base, config.model.dtype, quantisation=config.model.quantisation),
+        base=Base(
+            base,
+            config.model.dtype,
+            quantisation=config.model.quantisation,
+            attention=config.model.attention,
+        ),
         real=real,
         training=lambda: texts.training(config),
         evaluated=evaluated(config),

@@ -291,27 +291,38 @@ class Builtin:
             if spec.parents:
                 ranks.share([weight for weight in model.parameters() if weight.requires_grad])
             stop = self._stopping(task, model, spec, recipe, steps) if task.patience else None
-            rewarded: list[Rewarded] = []  # by step, of answers that were reinforced
+            rewarded: list[Rewarded] = []  # in order of steps, of answers that were reinforced
+            begun: dict[int, int] = {}  # how many there were when a step began
+            loss_of = objective(
+                recipe,
+                self._reference,
+                base.tokenizer,
+                seed=spec.seed,
+                learn=learn,
+                class_weights=self._class_weights(recipe, mixing),
+                rewarded=rewarded,
+            )
+
+            def loss(model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
+                begun.setdefault(step, len(rewarded))
+                return loss_of(model, batch, step)
+
+            def undo(step: int) -> None:
+                del rewarded[begun.get(step, len(rewarded)) :]
+
             report = train(
                 model,
                 recipe,
                 batches,
                 steps=steps,
                 seed=spec.seed,
-                loss_of=objective(
-                    recipe,
-                    self._reference,
-                    base.tokenizer,
-                    seed=spec.seed,
-                    learn=learn,
-                    class_weights=self._class_weights(recipe, mixing),
-                    rewarded=rewarded,
-                ),
+                loss_of=loss,
                 begin=begin,
                 until=until,
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=self._rows_at_once(task, recipe),
                 halving=task.micro_batch == "auto",
+                undo=undo,
                 stop=stop,
                 ranks=ranks,
             )
@@ -367,7 +378,7 @@ def _untrained(prepare_seconds: float, evaluate_seconds: float) -> dict[str, flo
 
 
 def _shape(recipe: Recipe) -> tuple[object, ...]:
-    """What decides how much memory a row of a fine-tune takes."""
+    """The fields that decide how much memory a row of a fine-tune takes."""
     adapter = recipe.adapter, recipe.lora_layers, recipe.precision
     return (recipe.batch_size, recipe.sequence_length, recipe.method, *adapter)
 

@@ -2,9 +2,10 @@
 
 PyTorch runs the very operations on shapes alone (FakeTensorMode), so that a model of any size is
 predicted on any machine in seconds. Counted is what PyTorch allocates for tensors. What is not: the
-process with its libraries, and on a GPU the CUDA context, some 0.5 GB each, and fragmentation.
+process with its libraries or the CUDA context, some 0.6 GB, and fragmentation.
 """
 
+import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from fitness.mixture.mixing import Batch
 from fitness.models import soundness
 from fitness.models.base import Base
 from fitness.models.heads import mark_last_head, without_head
-from fitness.models.loading import skeleton
+from fitness.models.loading import FLASH, attention_settings, skeleton
 from fitness.models.packing import Probe
 from fitness.models.quantisation import BITS
 from fitness.models.soundness import Soundness
@@ -70,10 +71,13 @@ def predicted(task: Task, recipe: Recipe) -> Memory:
     in_8_bits = recipe.optimizer == "adamw_8bit"
     if in_8_bits:  # whose kernels read values
         recipe = recipe.model_copy(update={"optimizer": "adamw"})
-    base = _Shapes(sound, task.model, task.dtype, task.head)
+    # FlashAttention has no kernel here; that of sdpa keeps as much for the gradients.
+    attention = "sdpa" if task.attention in FLASH else task.attention
+    base = _Shapes(sound, task.model, task.dtype, task.head, attention=attention)
     originals = _bytes(base.model) if recipe.adapter == "none" else 0  # beside what is trained
     with (
         base.prepared(recipe, seed=0, checkpointing=task.checkpointing) as model,
+        _silent(),
         FakeTensorMode(allow_non_fake_inputs=True),
         _Counting() as counted,
     ):
@@ -83,10 +87,23 @@ def predicted(task: Task, recipe: Recipe) -> Memory:
             moments = _steps(model, task, recipe, counted)
             _score(model, task, recipe)
         except Exception as error:  # whatever hundreds of architectures do that needs values
-            raise InputError(f"{type(error).__name__}: {str(error).splitlines()[0]:.200}") from None
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]:.200}"
+            raise InputError(f"its operations need values ({reason})") from None
     more = originals - _saved(task, sound)
     less = round(moments * (1 - IN_8_BITS)) if in_8_bits else 0
     return Memory(weights + more, moments - less, counted.peak + more - less)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Log nothing of an operation without a result on shapes; its error says the same."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _bytes(model: "PreTrainedModel") -> int:
@@ -166,13 +183,14 @@ def _saved(task: Task, sound: Soundness) -> int:
 class _Shapes(Base):
     """A base of shapes alone (on the meta device)."""
 
-    def __init__(self, sound: Soundness, *given: Any) -> None:
+    def __init__(self, sound: Soundness, *given: Any, **how: Any) -> None:
         self._sound = sound
-        super().__init__(*given)
+        super().__init__(*given, **how)
 
     def _load(self) -> None:
         self.device = torch.device("meta")
-        self.model = skeleton(self.folder, self.head).to(getattr(torch, self._dtype)).eval()
+        shapes = skeleton(self.folder, self.head, **attention_settings(self._attention))
+        self.model = shapes.to(getattr(torch, self._dtype)).eval()
         if self._sound.last_head:
             mark_last_head(self.model)
 

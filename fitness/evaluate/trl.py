@@ -202,6 +202,8 @@ def finetune(
             ),
             callbacks=[StopAt()],
         )
+        for weight in trained:  # TRL rounds them beside a base in 4 bits
+            weight.data = weight.data.float()
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         history = trainer.state.log_history

@@ -130,14 +130,14 @@ def unusable(folder: Path, what: str, error: Exception) -> str:
     )
 
 
-def skeleton(folder: Path, head: Head) -> Any:
-    """The model without weights, from its configuration alone."""
+def skeleton(folder: Path, head: Head, **how: Any) -> Any:
+    """The model without weights, from its configuration alone; `how` as of `from_config`."""
     import torch
 
     config = configuration(folder, head)
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return head.model_class.from_config(config, trust_remote_code=False)
+            return head.model_class.from_config(config, trust_remote_code=False, **how)
     except Exception as error:  # sizes that do not fit one another, in hundreds of architectures
         raise InputError(
             unusable(folder, "no model follows from its config.json", error)

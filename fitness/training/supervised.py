@@ -95,6 +95,7 @@ def finetune(
     keep: Callable[[TrainingState], None] | None = None,
     micro_batch: int | None = None,
     halving: bool = False,
+    undo: Callable[[int], None] = lambda step: None,
     stop: Callable[[int], bool] | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingReport:
@@ -104,7 +105,8 @@ def finetune(
     and `batches` starts with the first of them. In parts or at once, the weights are the same.
     `keep` is called with the final state, before anything else can change it.
     `micro_batch` rows are computed at a time and their gradients summed; None is the whole batch.
-    With `halving`, they are halved as often as memory runs short, and stay so.
+    With `halving`, they are halved as often as memory runs short, and stay so; `undo` is called
+    with the step that is computed again.
     `stop` is called after each step with the number of steps done; true ends the fine-tune.
     With several `ranks`, each calls this function and computes its part of every batch.
     `seed` decides the dropout masks; the global random state is restored. Raises Diverged.
@@ -132,7 +134,7 @@ def finetune(
                     micro_batch,
                     batch=batch.sequences,
                     device=device,
-                    undo=partial(model.zero_grad, set_to_none=True),
+                    undo=partial(_forget, model, undo, step),
                 )
             else:
                 total = derived(micro_batch)
@@ -155,6 +157,11 @@ def finetune(
         if keep is not None:
             keep(capture(every_optimiser, step=done, tokens=tokens, learning_curve=curve))
     return TrainingReport(done - begin.step, tokens - begin.tokens, curve, micro_batch)
+
+
+def _forget(model: "PreTrainedModel", undo: Callable[[int], None], step: int) -> None:
+    model.zero_grad(set_to_none=True)
+    undo(step)
 
 
 def _derived(

@@ -23,10 +23,10 @@ def measured(task: Task, recipe: Recipe) -> int:
     peaks: list[int] = []
     if torch.cuda.is_available():
         with _on_gpu(peaks):
-            base = Base(task.model, task.dtype, quantisation=task.quantisation)
+            base = Base.of(task)
             _run(base, task, recipe)
         return peaks[0]
-    base = Base(task.model, task.dtype, quantisation=task.quantisation)
+    base = Base.of(task)
     held = sum(one.numel() * one.element_size() for one in stored(base.model.parameters()))
     with _on_cpu(peaks):
         _run(base, task, recipe)

@@ -13,7 +13,7 @@ from evo.export.model import export
 from evo.prepare.task import prepare
 from evo.record.ledger import Ledger
 from fitness.evaluate.evaluator import Evaluator
-from fitness.evaluation import EvaluationSpec, Status
+from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from tests.evo.export.test_model import GENOMES, LORA, SPEC, loss_of, measured
 from tests.evo.strange import without_sums
 
@@ -72,3 +72,15 @@ def test_held_out_text_that_is_gone_costs_the_comparison_alone(run: Path, tmp_pa
     card = (to / "README.md").read_text()
     assert "The merged weights are not compared with what was measured: " in card
     assert "gone.jsonl" in card
+
+
+def test_a_model_that_cannot_be_measured_costs_the_comparison_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(task: Task, specs: list[EvaluationSpec]) -> list[Evaluation]:
+        return [failed(specs[0], Status.OUT_OF_MEMORY, "Traceback\nRuntimeError: out of memory")]
+
+    monkeypatch.setattr("evo.export.merged.by_several", short)
+    card = (export(run, "0", tmp_path / "model") / "README.md").read_text()
+    assert "not compared with what was measured: the evaluation failed (RuntimeError: out" in card
+    assert (tmp_path / "model" / "model.safetensors").exists()

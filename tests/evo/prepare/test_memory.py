@@ -1,4 +1,4 @@
-"""What a dry run says of a worker's memory, and the machines that are too small for it."""
+"""A worker's memory in a dry run, and machines that are too small for it."""
 
 import re
 from dataclasses import replace
@@ -41,6 +41,24 @@ def test_the_largest_fine_tune_counts(prepared: tuple[Path, Prepared]) -> None:
     assert large is not None
     assert large.peak > 2 * small.peak
     assert large.weights == small.weights
+    many = "recipe.batch_size=64"  # more than is scored at once
+    plain = needed(*of(prepared, many))
+    assert plain is not None
+    for wider in (
+        "search.bucket=4",
+        "genome.dropout={type: float, low: 0, high: 0.3}",
+        "model.attention=eager",
+    ):
+        attention = "eager" if "eager" in wider else "auto"
+        wide = needed(*of(prepared, many, wider, attention=attention))
+        assert wide is not None
+        assert wide.peak > 1.02 * plain.peak, wider
+    mild = needed(*of(prepared, "recipe.optimizer=adafactor"))
+    either = "genome.optimizer={type: choice, options: [adafactor, adamw]}"
+    both = needed(*of(prepared, "recipe.optimizer=adafactor", either))
+    assert mild is not None
+    assert both is not None
+    assert mild.moments < both.moments / 10
     one = needed(*of(prepared, gene, "resources.micro_batch=auto"))
     assert one is not None
     assert one.peak < small.peak
@@ -64,8 +82,9 @@ def test_an_architecture_that_cannot_be_predicted_is_no_fault(
 
     monkeypatch.setattr("fitness.evaluate.memory.predicted", unknown)
     config, task = of(prepared)
-    assert needed(config, task) is None
-    assert not [n for n in outlook(config, Prepared(task, {}), memory=True).notes if "memory" in n]
+    (note,) = [n for n in outlook(config, Prepared(task, {}), memory=True).notes if "memory" in n]
+    wanted = "memory of a worker: not predicted for this model, as DataDependentOutputException"
+    assert note == wanted
 
 
 def test_the_dry_run_says_what_a_worker_takes_beside_what_there_is(

@@ -106,3 +106,16 @@ def test_a_lower_fidelity_is_the_beginning_and_weights_are_kept_at_the_full_one(
     kept = weights.folder_of(tmp_path, 3)
     assert list(tmp_path.iterdir()) == [kept]
     assert (kept / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_an_adapter_beside_quantised_weights_is_trained_in_float32(task: Task, kind: Any) -> None:
+    """TRL itself rounds the adapter beside 4 bits to bfloat16."""
+    task = replace(task, quantisation=kind)
+    recipe: dict[str, Any] = {"adapter": "lora", "learning_rate": 5e-3, "warmup_share": 0.0}
+    losses = [
+        evaluate(Evaluator(one), **recipe).measurements["target/loss"]
+        for one in (with_trl(task), task)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=3e-5)

@@ -25,7 +25,7 @@ from fitness.training.objective import objective
 from fitness.training.reference import Reference
 from fitness.training.supervised import cross_entropy, finetune
 from tests.fitness.quickstart import BATCH, LENGTH, MODEL, STEPS, batches_of, evaluate, small_recipe
-from tests.fitness.records import PAIRS, deck
+from tests.fitness.records import PAIRS, deck, record_file
 
 LENGTHS = (20, 7, 20, 1, 13)  # of a batch's rows; a row of one token has nothing to predict
 
@@ -215,6 +215,28 @@ def test_an_evaluation_begins_with_the_rows_that_fitted_the_one_before(
     assert other.status is Status.OK
     fixed = evaluate(Evaluator(task))
     assert fixed.status is Status.OUT_OF_MEMORY
+
+
+def test_rewards_of_a_try_that_did_not_fit_do_not_count(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [{"prompt": pair["prompt"], "reference": pair["chosen"]} for pair in PAIRS]
+    sources = {**task.sources, "asked": record_file(asked, "prompt", tmp_path)}
+    recipe: dict[str, Any] = {
+        "method": "reinforce",
+        "adapter": "lora",
+        "reinforce_group": 2,
+        "reinforce_new_tokens": 4,
+        "rewards": {"length": 1.0},
+        "mixture": {"asked": 1.0},
+    }
+    few = Evaluator(replace(task, sources=sources, micro_batch=2))
+    wanted = evaluate(few, **recipe)
+    assert wanted.status is Status.OK, wanted.message
+    short_of_memory(monkeypatch, most=2)
+    found = evaluate(Evaluator(replace(task, sources=sources, micro_batch="auto")), **recipe)
+    assert found.details["micro_batch"] == 2
+    assert found.details["rewarded"] == wanted.details["rewarded"]
 
 
 LIMITED = """
