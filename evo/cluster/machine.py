@@ -55,6 +55,23 @@ def check_temporary_folder() -> None:
         )
 
 
+def check_import_paths(paths: Iterable[Path]) -> None:
+    """Raise InputError if a folder that workers import from hides a module of Python's own.
+
+    Ray's processes search these folders first, and end at once where one holds a `numbers.py`.
+    Modules of the standard library that this process has not loaded do not matter.
+    """
+    loaded = sorted(sys.stdlib_module_names & sys.modules.keys())
+    for folder in paths:
+        for name in loaded:
+            for file in (folder / f"{name}.py", folder / name / "__init__.py"):
+                if file.is_file():
+                    raise InputError(
+                        f"{file}: hides Python's own module {name} from Ray, whose workers import "
+                        "from this folder; rename it, or move the spec to a folder of its own"
+                    )
+
+
 def available_cpus() -> int:
     """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

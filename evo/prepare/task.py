@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evo.cluster.machine import check_temporary_folder
+from evo.cluster.machine import check_import_paths, check_temporary_folder
 from evo.config import SearchConfig, largest, possible
 from evo.config.resolve import reads_data
 from evo.prepare.cleaning import dropped_notes
@@ -61,6 +61,7 @@ def prepare(config: SearchConfig) -> Prepared:
     evaluator, resources = config.evaluator, config.resources
     if resources.address == "local":
         check_temporary_folder()
+    check_import_paths([Path.cwd(), Path(config.import_from)])
     if not reads_data(config):
         return Prepared(Task(evaluator, threads=resources.cpus, timeout=resources.timeout), {})
     folder = folders.locate(config.model.base)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from evo.cluster.health import Liveness
 from evo.config import Resources
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from tests.evo.driving import evo, start, wait_until
+from tests.evo.driving import ROOT, evo, start, wait_until
 from tests.evo.toy import write_spec
 
 
@@ -273,3 +274,17 @@ def test_ray_is_reached_from_this_machine_alone_and_its_end_is_one_line(tmp_path
     assert not alive
     resumed = evo("resume", run)
     assert resumed.returncode == 0, resumed.stderr
+
+
+@pytest.mark.parametrize("name", ["numbers.py", "random/__init__.py"])
+def test_a_folder_that_hides_pythons_own_modules_from_ray_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    machine.check_import_paths([ROOT, ROOT / "runs", tmp_path])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "turtle.py").touch()  # of Python too, but loaded by nobody
+    machine.check_import_paths([tmp_path])
+    (tmp_path / name).touch()
+    wanted = f"{tmp_path / name}: hides Python's own module {name.split('.py')[0].split('/')[0]}"
+    with pytest.raises(InputError, match=re.escape(wanted)):
+        machine.check_import_paths([ROOT, tmp_path])

@@ -1,7 +1,7 @@
-"""Writes runs/numbers/*.jsonl: numbers from 0 to 999 to be written in words, as chats.
+"""Writes runs/number_words/*.jsonl: numbers from 0 to 999 to be written in words, as chats.
 
 A reference has the spellings that count as right: with and without "and" and the hyphen. `python
-runs/numbers.py` writes the same files each time.
+runs/number_words.py` writes the same files each time.
 """
 
 import json
@@ -46,4 +46,4 @@ random.Random(0).shuffle(numbers)
 for name, size in SIZES.items():
     some, numbers = numbers[:size], numbers[size:]
     lines = [json.dumps(record(number)) + "\n" for number in some]
-    (HERE / "numbers" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (HERE / "number_words" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
