@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.inference import log_probabilities
 from fitness.inference.log_probabilities import (
     inputs_of,
     large_head,
@@ -130,7 +131,7 @@ def _steps(model: "PreTrainedModel", task: Task, recipe: Recipe, counted: "_Coun
     """Take two steps, the second with the optimiser's states; returns the bytes of these."""
     each = -(-recipe.batch_size // task.processes)
     rows = min(each, task.micro_batch) if isinstance(task.micro_batch, int) else each
-    tokens = np.ones((rows, recipe.sequence_length), dtype=np.int64)
+    tokens = _tokens(rows, recipe.sequence_length)
     model.train()
     every = optimisers(model, recipe)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -151,10 +152,15 @@ def _steps(model: "PreTrainedModel", task: Task, recipe: Recipe, counted: "_Coun
 def _score(model: "PreTrainedModel", task: Task, recipe: Recipe) -> None:
     """Score as many rows of held-out text as are computed at once."""
     length = max(2, task.held_out_length)
-    tokens = np.ones((rows_at_once(length), length), dtype=np.int64)
+    tokens = _tokens(rows_at_once(length), length)
     model.eval()
     with torch.no_grad(), precise(model.device, recipe):
         _loss(model, tokens)
+
+
+def _tokens(rows: int, length: int) -> np.ndarray:
+    """Rows of one token, which take no memory however many they are."""
+    return np.ndarray((rows, length), np.int64, np.ones(1, np.int64), strides=(0, 0))
 
 
 def _loss(model: "PreTrainedModel", tokens: np.ndarray) -> torch.Tensor:
@@ -167,7 +173,8 @@ def _loss(model: "PreTrainedModel", tokens: np.ndarray) -> torch.Tensor:
     with without_head(head):
         hidden = model(**inputs).logits[:, :-1]
     labels = inputs["input_ids"][:, 1:].flatten()
-    return losses_in_parts(head, hidden.flatten(0, 1), labels).mean()
+    some = 2 * (log_probabilities.LOGITS_AT_ONCE // head.out_features)  # two parts tell of all
+    return losses_in_parts(head, hidden.flatten(0, 1)[:some], labels[:some]).mean()
 
 
 def _saved(task: Task, sound: Soundness) -> int:

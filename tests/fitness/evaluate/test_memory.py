@@ -58,6 +58,12 @@ def test_logits_in_parts_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch)
     assert parts.peak == pytest.approx(measured(task, recipe), rel=0.1)
 
 
+def test_a_batch_that_no_machine_holds_is_predicted_all_the_same() -> None:
+    task = Task("builtin", MODEL, held_out_length=16)
+    found = predicted(task, small_recipe(batch_size=10**8, sequence_length=512))
+    assert found.peak > 10**14
+
+
 def test_several_processes_share_a_batch_and_no_weights() -> None:
     task = Task("builtin", MODEL, held_out_length=16)
     alone = predicted(task, small_recipe(**SIZES))
