@@ -136,16 +136,16 @@ class Guides:
         """One of a guide's leaders; None without guides.
 
         After those to start with, None in every second slot: draws tell what a guide is worth.
-        Genes that the guide lacks are those of the best mate to start with, then drawn: leaders are
-        alike, and would score alike.
+        Genes that the guide lacks are those of the best mate to start with, if there is one, then
+        drawn: leaders are alike, and would score alike.
         """
         if not self or (not self.starts and slot % 2):
             return None
         guide = self._guides[self._started % len(self)]
         best = min(mates, key=_order, default=None)
         lacks = bool(self._space.genes.keys() - guide.space.genes.keys())
-        drawn = lacks and (best is None or not self.starts)
-        others = self._space.sample(rng) if drawn or best is None else best.genome
+        later = lacks and not self.starts
+        others = self._space.sample(rng) if later or best is None else best.genome
         leaders = sorted(guide.leaders, key=_order)
         apart = max(1, len(leaders) // (STARTS + 1))
         first = self._started // len(self) * apart if self.starts else 0
@@ -153,7 +153,7 @@ class Guides:
         for record in (*leaders[first:], *leaders):
             genome = self._space.repair({**others, **record.genome})
             if genome not in taken:
-                operator = f"{guide.name}+sample" if drawn else guide.name
+                operator = f"{guide.name}+sample" if later else guide.name
                 return Individual(slot, genome, record.parents, operator)
         return None
 

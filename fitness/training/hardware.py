@@ -24,7 +24,8 @@ def gpu_memory() -> int:
     """Bytes of memory of the smallest GPU that PyTorch can use here; 0 without any."""
     import torch
 
-    found = [torch.cuda.get_device_properties(number).total_memory for number in range(gpus())]
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(number).total_memory for number in range(there)]
     return min(found, default=0)
 
 
