@@ -87,9 +87,9 @@ def generate(
     from fitness.models.base import Base
 
     with tempfile.TemporaryDirectory() as temporary:
-        to = Path(temporary) / "model"
-        best = export(run, str(number), to, trusted=trusted, compare=False, tell=tell)
-        writer = Base(best)
+        exported = Path(temporary) / "model"
+        export(run, str(number), exported, trusted=trusted, compare=False, tell=tell)
+        writer = Base(exported)
         samples = write(
             writer,
             settings,
