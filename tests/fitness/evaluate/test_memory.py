@@ -74,12 +74,11 @@ def test_several_processes_share_a_batch_and_no_weights() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["gpt2", "gemma3_text", "qwen3", "mamba"])
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3_text", "mamba"])
 def test_other_architectures_are_predicted(kind: str, tmp_path: Path) -> None:
     task = Task("builtin", saved(kind, tmp_path), held_out_length=16)
-    for adapter in ("none", "lora"):
-        recipe = small_recipe(**SIZES, adapter=adapter)
-        assert predicted(task, recipe).peak == pytest.approx(measured(task, recipe), rel=0.15)
+    recipe = small_recipe(**SIZES, adapter="lora")
+    assert predicted(task, recipe).peak == pytest.approx(measured(task, recipe), rel=0.15)
 
 
 def test_what_needs_values_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:

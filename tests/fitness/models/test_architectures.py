@@ -105,7 +105,7 @@ def test_a_base_comes_back_to_the_bit_and_its_records_never_meet(kind: str, fold
         assert_same(dict(before), state(base.model))
 
 
-@pytest.mark.parametrize("kind", ["glm4_moe", "opt", "qwen3", "mamba"])
+@pytest.mark.parametrize("kind", ["glm4_moe", "opt"])
 def test_an_exported_adapter_is_the_individual_that_was_measured(
     kind: str, folders: Path, tmp_path: Path
 ) -> None:
@@ -124,7 +124,7 @@ def test_an_exported_adapter_is_the_individual_that_was_measured(
         found = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")(input_ids=ids).logits
     change = (wanted - plain).abs().max()
     assert change > 0.01
-    assert (found - wanted).abs().max() < 1e-3 * change  # of mamba 2e-4, by the order of its sums
+    assert (found - wanted).abs().max() < 1e-3 * change
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "mixtral", "glm4_moe", "bloom"])
