@@ -28,9 +28,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("usual")
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora"])
 @pytest.mark.parametrize(
-    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in USUAL]
+    ("kind", "adapter"),
+    [
+        *((kind, adapter) for kind in FAST for adapter in ("none", "lora")),
+        *(pytest.param(kind, "lora", marks=pytest.mark.slow) for kind in USUAL if kind not in FAST),
+    ],
 )
 def test_it_is_checked_trained_measured_and_exported_as_what_it_was(
     kind: str, adapter: str, task: Task, folders: Path, tmp_path: Path

@@ -28,7 +28,6 @@ CELLS: list[Any] = [
     ({"adapter": "lora"}, {"quantisation": "int8"}),
     ({}, {"attention": "eager"}),
     ({"adapter": "dora"}, {}),
-    ({"optimizer": "muon"}, {}),
     ({"optimizer": "adamw_8bit"}, {}),
     ({"optimizer": "adafactor"}, {}),
 ]

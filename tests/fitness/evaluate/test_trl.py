@@ -109,7 +109,7 @@ def test_a_lower_fidelity_is_the_beginning_and_weights_are_kept_at_the_full_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("kind", ["nf4"])
 def test_an_adapter_beside_quantised_weights_is_trained_in_float32(task: Task, kind: Any) -> None:
     """TRL itself rounds the adapter beside 4 bits to bfloat16."""
     task = replace(task, quantisation=kind)
