@@ -111,8 +111,7 @@ def outlook(config: SearchConfig, prepared: Prepared, *, memory: bool = False) -
         warnings += _limit(config, estimate)
     notes += quantisation_notes(config, prepared)
     notes += [*packing_notes(config, prepared), *prepared.notes]
-    here = config.resources.address == "local"
-    if memory or (here and config.resources.gpus):
+    if memory or (config.resources.address == "local" and config.resources.gpus):
         try:
             largest = needed(config, prepared.task)
         except InputError as error:
