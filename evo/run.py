@@ -352,6 +352,11 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
             "resources.processes decides which process adds up which sums, so results would "
             f"change: resume with {old.resources.processes}"
         )
+    if new.resources.sharding != old.resources.sharding:
+        raise InputError(
+            "resources.sharding decides the order of sums, so results would change: resume with "
+            f"{old.resources.sharding}"
+        )
     planned = new.search.strategy in PLANNED
     if planned and new.budget.evaluations != old.budget.evaluations:
         raise InputError(

@@ -182,6 +182,7 @@ class Task:
     timeout: float = math.inf  # seconds; the cluster stops an evaluation that lasts longer
     micro_batch: int | Literal["auto"] | None = None  # rows at once; None is a whole batch
     processes: int = 1  # that train one individual together
+    sharding: Literal["none", "full"] = "none"  # of the weights that they train
     checkpointing: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops
     stop_on: str = ""  # the measurement of the selection split that is checked

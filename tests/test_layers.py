@@ -17,7 +17,7 @@ from tests.test_imports import ROOT, modules
 LAYERS = {
     "fitness": """
         errors evaluators quiet secrets suggest
-        facts files plugins text
+        facts files hardware plugins text
         checks
         filters methods
         recipe

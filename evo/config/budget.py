@@ -77,6 +77,11 @@ class Resources(Section):
         description="Processes that train one individual together (data parallel), each on a part "
         "of every batch, with `cpus` and `gpus` for each, on one or several machines.",
     )
+    sharding: Literal["none", "full"] = Field(
+        default="none",
+        description="`full`: each of several `processes` holds a part of the weights, gradients "
+        "and moments of a fine-tune (FSDP2). Scoring needs the whole weights on one device.",
+    )
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         default=None,
         description="Sequences of a batch computed at once, to save memory; their gradients add up "

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from evo.cluster.machine import available_memory
 from evo.config import SearchConfig, possible
 from evo.config.genomes import decode, largest
+from fitness import hardware
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.files import size
 from fitness.recipe import Recipe
-from fitness.training import hardware
 
 if TYPE_CHECKING:
     from fitness.evaluate.memory import Memory
@@ -37,6 +37,8 @@ def needed(config: SearchConfig, task: Task) -> "Memory | None":
     from fitness.evaluate.memory import predicted
 
     if not config.form.trains or config.parts or task.model is None or task.head.task != "causal":
+        return None
+    if task.sharding == "full":  # whose peak depends on when layers are gathered
         return None
     if task.micro_batch == "auto":  # which gets along with as little as a single row takes
         task = replace(task, micro_batch=1)

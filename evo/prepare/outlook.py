@@ -31,11 +31,11 @@ from evo.prepare.memory import memory_note, memory_warnings, needed
 from evo.prepare.overlap import overlap_warnings
 from evo.prepare.passes import epoch_tokens, passes_note, with_budget
 from evo.prepare.task import Prepared
+from fitness import hardware
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.recipe import APPLIES, Recipe
-from fitness.training import hardware
 from population.space import Float, Int
 from population.strategies import STRATEGIES
 from population.strategies.optuna import Optuna

@@ -97,6 +97,7 @@ def prepare(config: SearchConfig) -> Prepared:
         threads=resources.cpus,
         micro_batch=resources.micro_batch,
         processes=resources.processes,
+        sharding=resources.sharding,
         checkpointing=resources.checkpointing,
         timeout=resources.timeout,
         patience=config.budget.patience,

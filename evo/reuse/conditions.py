@@ -30,7 +30,7 @@ def conditions(
         "search.bucket": config.search.bucket,
         "resources.gpus": "some" if config.resources.gpus else "none",
     }
-    for name in ("cpus", "processes", "micro_batch"):
+    for name in ("cpus", "processes", "sharding", "micro_batch"):
         found[f"resources.{name}"] = plain["resources"][name]
     if config.budget.patience:
         found["the objective that patience goes by"] = next(iter(config.objectives))

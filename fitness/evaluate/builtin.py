@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fitness import hardware
 from fitness.buckets.together import Answers, Trained, train_together
 from fitness.cost import Shape, training_flops
 from fitness.data.tokens import separator
@@ -25,7 +26,7 @@ from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
 from fitness.recipe import Recipe
-from fitness.training import hardware, state
+from fitness.training import state
 from fitness.training.classification import balanced
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
@@ -33,6 +34,7 @@ from fitness.training.objective import objective
 from fitness.training.ranks import ALONE
 from fitness.training.reference import Reference
 from fitness.training.reinforce import Rewarded
+from fitness.training.sharding import ShardedRanks, gather, sharded
 from fitness.training.state import NOT_BEGUN, TrainingState
 from fitness.training.supervised import Diverged, Loss, cross_entropy, finetune, precise
 
@@ -121,7 +123,8 @@ class Builtin:
         written: Answers | None = None,
     ) -> Measured:
         base = self._base
-        return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
+        with base.on_device():
+            return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
 
     def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
         """Measure the parts merged by the recipe's mixture; nothing is trained."""
@@ -237,11 +240,16 @@ class Builtin:
         spec: EvaluationSpec,
         recipe: Recipe,
         steps: int,
+        gathered: Callable[[], None],
     ) -> EarlyStopping:
-        """Early stopping by the selection split, whatever split is scored afterwards."""
+        """Early stopping by the selection split, whatever split is scored afterwards.
+
+        `gathered` is called before the model is scored, to bring its weights up to date.
+        """
 
         def loss() -> float:
-            with precise(model.device, recipe):
+            gathered()
+            with precise(self._base.device, recipe):
                 return self.ranks.first(task.stop_sign * self._checked(task, model, spec))
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)
@@ -290,7 +298,15 @@ class Builtin:
                 lineage.begin(model, inherited)
             if spec.parents:
                 ranks.share([weight for weight in model.parameters() if weight.requires_grad])
-            stop = self._stopping(task, model, spec, recipe, steps) if task.patience else None
+            trainee, gathered = model, _nothing
+            if task.sharding == "full":
+                trainee = sharded(model, base.device, ranks)
+                ranks, gathered = ShardedRanks(*astuple(ranks)), partial(gather, trainee, model)
+            stop = (
+                self._stopping(task, model, spec, recipe, steps, gathered)
+                if task.patience
+                else None
+            )
             rewarded: list[Rewarded] = []  # in order of steps, of answers that were reinforced
             begun: dict[int, int] = {}  # how many there were when a step began
             loss_of = objective(
@@ -311,7 +327,7 @@ class Builtin:
                 del rewarded[begun.get(step, len(rewarded)) :]
 
             report = train(
-                model,
+                trainee,
                 recipe,
                 batches,
                 steps=steps,
@@ -328,6 +344,7 @@ class Builtin:
             )
             if report.micro_batch is not None:
                 self._fitting[_shape(recipe)] = report.micro_batch
+            gathered()
             if stop is not None:
                 stop.go_back()
             if not ranks.leads:
@@ -369,6 +386,10 @@ class Builtin:
         if spec.parents:
             details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
+
+
+def _nothing() -> None:
+    """In place of a call that has nothing to do."""
 
 
 def _untrained(prepare_seconds: float, evaluate_seconds: float) -> dict[str, float]:

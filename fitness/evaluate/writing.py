@@ -44,7 +44,7 @@ def written(
             restore(model, folder, task)
         beginning = time.perf_counter()
         model.eval()
-        with precise(base.device, recipe):
+        with precise(base.device, recipe), base.on_device():
             samples = write(
                 base,
                 request.settings,

@@ -35,11 +35,13 @@ class Base:
         *,
         quantisation: str = "none",
         attention: str = "auto",
+        offloaded: bool = False,
     ) -> None:
         """`dtype`, float32 or bfloat16, is the precision of weights that are not being trained.
 
         With `quantisation`, the linear weights are stored in fewer bits, and only adapters train.
         `attention` is the implementation of attention, `auto` that which transformers chooses.
+        `offloaded` keeps the weights in main memory; `on_device` lends them to the device.
         """
         from transformers import AutoTokenizer
 
@@ -61,6 +63,7 @@ class Base:
         self._dtype = dtype
         self._quantisation = quantisation
         self._attention = attention
+        self._offloaded = offloaded
         self._load()
         self._untouched: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.probe = self._probed()
@@ -69,8 +72,14 @@ class Base:
     def of(cls, task: "Task") -> Self:
         """The base of an evaluation context."""
         assert task.model is not None
-        how = {"quantisation": task.quantisation, "attention": task.attention}
-        return cls(task.model, task.dtype, task.head, **how)
+        return cls(
+            task.model,
+            task.dtype,
+            task.head,
+            quantisation=task.quantisation,
+            attention=task.attention,
+            offloaded=task.sharding == "full",
+        )
 
     def _probed(self) -> "Probe":
         from fitness.models.packing import Probe, probed
@@ -83,7 +92,7 @@ class Base:
         how = (self.folder, self._dtype, self.head)
         attention = attention_settings(self._attention)
         self.model: PreTrainedModel = (
-            load(*how, **attention).to(self.device)
+            load(*how, **attention).to("cpu" if self._offloaded else self.device)
             if self._quantisation == "none"
             else load_quantised(*how, self._quantisation, self.device, **attention)
         )
@@ -146,12 +155,31 @@ class Base:
     def untouched(self) -> Iterator["PreTrainedModel"]:
         """The base with its original weights and no dropout, during a fine-tune of it."""
         training = self.model.training
-        with self._untouched():
+        with self._untouched(), self.on_device():
             self.model.eval()
             try:
                 yield self.model
             finally:
                 self.model.train(training)
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """Have the weights on the device; those that are offloaded are back unchanged afterwards.
+
+        For passes that do not change them.
+        """
+        if not self._offloaded:
+            yield
+            return
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        own = [tensor.data for tensor in tensors]
+        for tensor in tensors:
+            tensor.data = tensor.data.to(self.device)
+        try:
+            yield
+        finally:
+            for tensor, data in zip(tensors, own, strict=True):
+                tensor.data = data
 
     @contextmanager
     def _full(self) -> Iterator["PreTrainedModel"]:

@@ -64,10 +64,12 @@ def _refused(model: "PreTrainedModel", trained: Sequence[Any], rows: int) -> str
 
     tokens = torch.ones((rows, TOKENS), dtype=torch.int64, device=trained[0].device)
     try:
-        outputs = model(input_ids=tokens).logits.float().sum()
-        torch.autograd.grad(outputs, trained, allow_unused=True)
+        model(input_ids=tokens).logits.float().sum().backward()
     except RuntimeError as error:
         if MISSING not in str(error):
             raise
         return str(error).split(". ")[0]
+    finally:
+        for tensor in trained:
+            tensor.grad = None
     return ""

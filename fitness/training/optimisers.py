@@ -26,11 +26,12 @@ WSD_SHARE = 0.2  # of the steps; 10 to 20 % do as well as cosine in the literatu
 def optimisers(model: "PreTrainedModel", recipe: Recipe) -> "list[Optimizer]":
     """The optimisers of a model's trained weights, by the recipe; each weight is in one of them."""
     import torch
-    from transformers.optimization import Adafactor
 
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adafactor":
+        from transformers.optimization import Adafactor  # takes a second or two with all of PEFT
+
         settings = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
         return [Adafactor(_groups(trained, decay), lr=rate, **settings)]
     if recipe.optimizer == "adamw_8bit":

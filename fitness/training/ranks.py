@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,14 @@ class Ranks:
 
     def parts(self, batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
         """This process's parts of a batch, of at most `rows` sequences, with their shares."""
+        return islice(self.of_all(batch, rows), self.rank, None, self.size)
+
+    def of_all(self, batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
+        """The parts of all processes, small enough that there is one for each."""
         if self.size > 1:
             each = max(1, -(-batch.sequences // self.size))
             rows = each if rows is None else min(rows, each)
-        for place, part in enumerate(parts(batch, rows)):
-            if place % self.size == self.rank:
-                yield part
+        return parts(batch, rows)
 
     def add(self, loss: float, weights: Sequence["Tensor"]) -> float:
         """Sum the gradients of the weights over all processes, and return the summed loss.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitness.files import appearing, remove_partial
 from fitness.training.optimisers import trained_by
+from fitness.training.sharding import as_part_of, own_part
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +47,12 @@ def capture(
     import torch
 
     weights = trained_by(*optimisers)
-    tensors = {f"{place}.weight": weight.detach() for place, weight in enumerate(weights)}
+    tensors = {f"{place}.weight": own_part(weight.detach()) for place, weight in enumerate(weights)}
     first = 0
     for one in optimisers:
         for place, moments in one.state_dict()["state"].items():
             for name, value in _flat(moments):  # some count their steps in a plain number
-                tensors[f"{first + place}.{name}"] = torch.as_tensor(value)
+                tensors[f"{first + place}.{name}"] = own_part(torch.as_tensor(value))
         first += len(trained_by(one))
     for device, generators in _generators(weights[0].device).items():
         tensors[f"random.{device}"] = generators.get_rng_state()
@@ -71,13 +72,13 @@ def restore(state: TrainingState, optimisers: "Sequence[Optimizer]") -> None:
                 continue
             weight = weights[int(place)]
             if kind == "weight":
-                weight.copy_(tensor)
+                own_part(weight).copy_(tensor)
                 continue
             outer, _, inner = kind.rpartition(".")
             held = moments.setdefault(int(place), {})
             held = held.setdefault(outer, {}) if outer else held
             counted = tensor.ndim == 0 and not tensor.is_floating_point()
-            held[inner] = int(tensor) if counted else tensor.to(weight.device, copy=True)
+            held[inner] = int(tensor) if counted else as_part_of(weight, tensor)
     first = 0
     for one in optimisers:
         own = range(first, first + len(trained_by(one)))

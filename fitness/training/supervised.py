@@ -16,6 +16,7 @@ from fitness.recipe import Recipe
 from fitness.training import accumulation
 from fitness.training.optimisers import optimisers, rate_at, trained_by
 from fitness.training.ranks import ALONE, Ranks
+from fitness.training.sharding import whole
 from fitness.training.state import NOT_BEGUN, Curve, TrainingState, capture, restore
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def finetune(
             else:
                 total = derived(micro_batch)
             total = ranks.add(total, trained)
-            norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf).item()
+            limit = recipe.clip_norm or math.inf
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, limit)))
             if not (math.isfinite(total) and math.isfinite(norm)):
                 fault = _at_fault(model, recipe, batch, step, loss_of)
                 raise Diverged(f"loss {total} and gradient norm {norm} at step {step}{fault}")
@@ -152,7 +154,7 @@ def finetune(
             if stop is not None and stop(done):
                 break
         model.eval()
-        if not all(weight.isfinite().all() for weight in trained):
+        if not all(whole(weight.isfinite().all()) for weight in trained):
             raise Diverged("the last step left weights that are not finite")
         if keep is not None:
             keep(capture(every_optimiser, step=done, tokens=tokens, learning_curve=curve))

@@ -171,6 +171,7 @@ LATER_CHECKS: Checks = (
     ("evaluator budget aggregates objectives search", budget.patience),
     ("search parts budget resources", search.bucket),
     ("evaluator parts resources search", search.processes),
+    ("evaluator genome model parts recipe resources", search.sharding),
     ("evaluator search budget genome recipe parts", search.inheritance),
     ("rounds domains prompts aggregates", rounds.ends),
     (

@@ -40,6 +40,23 @@ def processes(config: SearchConfig) -> Problems:
         yield Problem(("resources", "processes"), message)
 
 
+def sharding(config: SearchConfig) -> Problems:
+    """Settings that do not go with weights of which each process holds a part."""
+    if config.resources.sharding == "none":
+        return
+    key = ("resources", "sharding")
+    if config.resources.processes == 1:
+        yield Problem(key, "one process holds everything; set resources.processes, or leave it out")
+    if config.model.quantisation != "none":
+        yield Problem(key, "cannot be combined with model.quantisation; leave one out")
+    if "reinforce" in possible(config, "method"):
+        message = "reinforce generates answers with the whole weights; take another method"
+        yield Problem(key_of(config, "method"), f"{message}, or leave resources.sharding out")
+    for name in sorted({"adafactor", "adamw_8bit"} & set(possible(config, "optimizer"))):
+        message = f"{name} has no sharded states; take adamw or muon"
+        yield Problem(key_of(config, "optimizer"), f"{message}, or leave resources.sharding out")
+
+
 def strategy(config: SearchConfig) -> Problems:
     """An unknown strategy."""
     if config.search.strategy not in STRATEGIES:

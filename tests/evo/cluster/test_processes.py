@@ -42,7 +42,7 @@ def write_spec(folder: Path) -> Path:
                 "baselines": ["uniform"],
                 "search": {"population": 4, "parallel": 2, "replicates": 1, "rungs": [0.5]},
                 "budget": {"evaluations": 4, "tokens": TOKENS},
-                "resources": {"workers": 1, "processes": 2},
+                "resources": {"workers": 1, "processes": 2, "sharding": "full"},
                 "comparison": {"seeds": 1},
             }
         )
@@ -76,6 +76,8 @@ def test_the_death_of_one_process_or_of_the_driver_changes_nothing(tmp_path: Pat
     assert not any(process.is_running() for process in living)
     other = evo("resume", harmed, "--set", "resources.processes=1")
     assert "decides which process adds up which sums" in other.stderr
+    other = evo("resume", harmed, "--set", "resources.sharding=none")
+    assert "resources.sharding decides the order of sums" in other.stderr
     done = evo("resume", harmed)
     assert done.returncode == 0, done.stderr
     assert outcome(harmed) == outcome(calm)

@@ -34,6 +34,7 @@ class Watched:
         {"evaluator": {"command": ["true"]}},
         {"budget": {"patience": 2}, "search": {"rungs": (0.5,), "bucket": 2}},
         {"resources": {"processes": 2}, "model": {"task": "masked", "quantisation": "nf4"}},
+        {"resources": {"processes": 2, "sharding": "full"}},
         {"recipe": {"start": "parent", "infill_share": 0.5, "method": "dpo"}},
         {"aggregates": {"quality": {"mean": ["*/loss"], "relative_to": "base"}}},
     ],

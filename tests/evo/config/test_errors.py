@@ -156,6 +156,11 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "resources.processes: cannot be combined with search.bucket; leave one out"),
         ("population: 6", "population: 6}\nresources: {processes: 2, gpus: 0.5", ":26: resources: "
          "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
+        ("population: 6", "population: 6}\nresources: {sharding: full", ":26: resources.sharding: "
+         "one process holds everything; set resources.processes, or leave it out"),
+        ("batch_size: 8", "optimizer: adafactor\nresources: {processes: 2, sharding: full}\n#", ":16: "
+         "recipe.optimizer: adafactor has no sharded states; take adamw or muon, or leave "
+         "resources.sharding out"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, comparison, rating, prompt, label, tags or sample, got "
          "'prompts'; did you mean prompt?"),

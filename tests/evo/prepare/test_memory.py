@@ -12,8 +12,8 @@ from evo.prepare import memory as prediction
 from evo.prepare.memory import PROCESS, memory_note, memory_warnings, needed
 from evo.prepare.outlook import outlook
 from evo.prepare.task import Prepared, prepare
+from fitness import hardware
 from fitness.errors import InputError
-from fitness.training import hardware
 from tests.evo.prepare.test_outlook import SPEC
 
 GPU = 141_000_000

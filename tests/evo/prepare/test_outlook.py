@@ -18,10 +18,10 @@ from evo.prepare.outlook import Estimate, Outlook, duration, epochs, outlook
 from evo.prepare.task import Prepared, prepare
 from evo.progress.live import Progress
 from evo.record.ledger import Ledger
+from fitness import hardware
 from fitness.cost import Shape, cost_of, scoring_flops, scoring_parts
 from fitness.errors import InputError
 from fitness.models.soundness import Soundness
-from fitness.training import hardware
 
 CORPUS = Path(evo.quickstart.__file__).parent / "corpus"
 SPEC = f"""\
