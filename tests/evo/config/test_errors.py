@@ -158,8 +158,8 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
          "each of several processes takes one GPU or none, got gpus 0.5; give 1"),
         ("population: 6", "population: 6}\nresources: {sharding: full", ":26: resources.sharding: "
          "one process holds everything; set resources.processes, or leave it out"),
-        ("batch_size: 8", "optimizer: adafactor\nresources: {processes: 2, sharding: full}\n#", ":16: "
-         "recipe.optimizer: adafactor has no sharded states; take adamw or muon, or leave "
+        ("batch_size: 8", "optimizer: adafactor\nresources: {processes: 2, sharding: full}\n#",
+         ":16: recipe.optimizer: adafactor has no sharded states; take adamw or muon, or leave "
          "resources.sharding out"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, comparison, rating, prompt, label, tags or sample, got "
