@@ -18,6 +18,7 @@ def square(one):
 
 class TestRegression(StrategyReference):
     name = "regression"
+    seeds = 1
     most = 44  # the last eight are proposals
 
 

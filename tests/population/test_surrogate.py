@@ -19,7 +19,8 @@ PLANE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
 
 class TestSurrogate(StrategyReference):
     name = "surrogate"
-    most = 32
+    most = 24
+    seeds = 2
 
 
 def found(
@@ -87,7 +88,7 @@ def test_on_a_smooth_mixture_it_beats_evolution_alone_by_far():
     screened, alone = (
         [
             min(one.losses for one in found(MIXTURE, interior, seed=seed, parts=parts))[0]
-            for seed in range(4)
+            for seed in range(2)
         ]
         for parts in (Parts(), Parts(unscreened=1.0))
     )
@@ -250,7 +251,7 @@ def test_a_mean_is_found_sooner_by_its_parts():
         best = mean({"mixture": dict.fromkeys("abcdefgh", 1 / 8)})[0]
         return [
             min(one.losses for one in found(MIXTURE8, mean, seed=seed, slots=20, **known))[0] - best
-            for seed in range(4)
+            for seed in range(2)
         ]
 
     composition = Composition((Term(dict.fromkeys(range(8), 1 / 8)),))
@@ -264,7 +265,7 @@ def test_the_worst_part_is_found_sooner_by_its_parts():
     def lowest(**known):
         return [
             min(one.losses for one in found(MIXTURE8, worst, seed=seed, slots=20, **known))[0]
-            for seed in range(4)
+            for seed in range(2)
         ]
 
     composition = Composition((Term(dict.fromkeys(range(8), 1.0), "max"),))

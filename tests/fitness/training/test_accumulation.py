@@ -249,12 +249,12 @@ from fitness.mixture.mixing import Batch
 
 torch.set_num_threads(1)
 tokens = np.random.default_rng(0).integers(5, 1000, (32, 256))
-recipe, batches = small_recipe(batch_size=32, sequence_length=256), [Batch(tokens, tokens)] * 2
+recipe, batches = small_recipe(batch_size=32, sequence_length=256), [Batch(tokens, tokens)]
 base = Base(MODEL)
 
 def trained(rows, **how):
     with base.prepared(recipe, seed=0) as model:
-        report = finetune(model, recipe, batches, steps=2, seed=0, micro_batch=rows, **how)
+        report = finetune(model, recipe, batches, steps=1, seed=0, micro_batch=rows, **how)
         return report, torch.cat([w.detach().flatten() for w in model.parameters()])
 
 trained(2)
