@@ -1,6 +1,6 @@
 """Drivers killed at random moments: the run ends as if nothing had happened.
 
-8 times in all, or as often as EVOMIX_KILLS says, then in rounds and with a proxy as well.
+4 times, or half as often as EVOMIX_KILLS says, then in buckets, in rounds and with a proxy as well.
 """
 
 import os
@@ -99,6 +99,7 @@ def test_an_asynchronous_search_killed_at_any_moments_goes_on(tmp_path: Path) ->
     assert facts[-1]["fact"] == "finished"
 
 
+@MANY
 def test_a_search_in_buckets_killed_at_any_moments_ends_the_same(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, evaluations=EVALUATIONS)
     spec.write_text(spec.read_text().replace("search: {", "search: {bucket: 3, "))

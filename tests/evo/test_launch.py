@@ -162,7 +162,7 @@ def test_json_prints_every_fact_and_nothing_else_and_aggregates_are_in_all_of_th
 def test_buckets_end_the_same_on_any_workers_and_resume_from_within_one(tmp_path: Path) -> None:
     """Real fine-tunes, two at a time on one base; cut where one of two had been written down."""
     tiny = ["budget.tokens=6144", "budget.evaluations=6", "search.population=4"]
-    tiny += ["comparison.seeds=1", "recipe.adapter=lora", "prompts={}"]
+    tiny += ["comparison.seeds=1", "recipe.adapter=lora", "prompts={}", "search.simulate=off"]
     tiny += [
         f"domains.{d}.{s}.limit=5" for d in ("target", "general") for s in ("selection", "test")
     ]

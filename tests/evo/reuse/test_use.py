@@ -156,6 +156,7 @@ def test_a_real_search_recalls_another_and_says_so(
 ) -> None:
     """Real fine-tunes: the same search with more slots, of which the first are recalled."""
     tiny = ["budget.tokens=6144", "search.population=4", "comparison.seeds=1", "prompts={}"]
+    tiny += ["search.simulate=off"]
     tiny += [
         f"domains.{d}.{s}.limit=4" for d in ("target", "general") for s in ("selection", "test")
     ]

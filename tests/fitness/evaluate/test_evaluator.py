@@ -64,12 +64,13 @@ def found(evaluation: Evaluation) -> tuple[Any, ...]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_result_depends_on_nothing_that_the_worker_did_before(task: Task, dtype: str) -> None:
     here = replace(task, dtype=dtype)
-    fresh = [found(evaluate(Evaluator(here), **variant)) for variant in VARIANTS]
+    variants = VARIANTS if dtype == "float32" else VARIANTS[:3]  # a CPU may emulate bfloat16
+    fresh = [found(evaluate(Evaluator(here), **variant)) for variant in variants]
     worker = Evaluator(here)
-    for place in reversed(range(len(VARIANTS))):
+    for variant, alone in reversed(list(zip(variants, fresh, strict=True))):
         evaluate(worker, learning_rate=10, warmup_share=0, clip_norm=0, dropout=0.5)
-        assert found(evaluate(worker, **VARIANTS[place])) == fresh[place]
-    assert len({repr(measurements) for measurements, _, _ in fresh}) == len(VARIANTS)
+        assert found(evaluate(worker, **variant)) == alone
+    assert len({repr(measurements) for measurements, _, _ in fresh}) == len(variants)
 
 
 def test_the_seed_decides_data_and_masks(evaluator: Evaluator) -> None:
