@@ -2,15 +2,23 @@
 
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+# Of NVIDIA's and AMD's GPUs, and under Windows.
+DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 WIDTH = 128  # of the matrices of one product: 40 ms where it is emulated, too small to warm a cache
 REPETITIONS = 3  # the fastest counts: noise only adds time
 EMULATED = 2.0  # from this many times float32's time on, it counts as emulated
 WORTH = 0.8  # up to this share of float32's time, `precision: auto` chooses bfloat16
+
+
+def driver() -> bool:
+    """True if this machine has the driver of a GPU, of which PyTorch may know nothing."""
+    return any(map(Path.exists, map(Path, DRIVERS)))
 
 
 def gpus() -> int:

@@ -44,6 +44,7 @@ from evo.config.resolve import (
     missing_paths,
     resolve_spec,
     resolved,
+    with_gpus,
     with_population,
     with_reward_models,
 )
@@ -121,7 +122,7 @@ def load(
         data, sound = _with_placeholders(file.data, errors)
         config = SearchConfig.model_validate(data)
     folder = path.resolve().parent
-    config = with_reward_models(with_population(config), folder)
+    config = with_reward_models(with_gpus(with_population(config)), folder)
     errors += check(config, sound, folder)
     if existing and "evaluator" in sound:
         errors += missing_paths(file.data, config, folder)

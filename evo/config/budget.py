@@ -1,6 +1,7 @@
 """The sections of a spec that say what a search may spend: budget, resources, comparison."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -69,7 +70,10 @@ class Resources(Section):
     )
     cpus: int = Field(default=1, ge=1, description="CPUs and threads of one evaluation.")
     gpus: float = Field(
-        default=0.0, ge=0, description="GPUs of one evaluation; 0.25 lets four share a GPU."
+        default=0.0,
+        ge=0,
+        description="GPUs of one evaluation; 0.25 lets four share a GPU. Left out, or `auto`: 1 "
+        "where the search runs on this machine and PyTorch can use a GPU of it, else 0.",
     )
     processes: int = Field(
         default=1,
@@ -106,6 +110,13 @@ class Resources(Section):
         description="`local` starts Ray on this machine; `auto`, `host:port` or `ray://host:port` "
         "joins a cluster.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gpus_left_out(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("gpus") == "auto":
+            return {name: value for name, value in given.items() if name != "gpus"}
+        return given
 
     @model_validator(mode="after")
     def _whole_gpus_above_one(self) -> Self:

@@ -15,6 +15,7 @@ from evo.config.rounds import Rounds
 from evo.config.search import Search
 from evo.config.sections import QUICKSTART, Proxy, SearchConfig
 from evo.config.starter import QUICKSTART_FOLDER
+from fitness import hardware
 from fitness.data import hub
 from fitness.data.documents import Source, existing, is_on_hub
 from fitness.errors import InputError
@@ -91,6 +92,16 @@ def with_population(config: SearchConfig) -> SearchConfig:
         return config
     search = config.search.model_copy(update={"population": fitting_population(config)})
     return config.model_copy(update={"search": search})
+
+
+def with_gpus(config: SearchConfig) -> SearchConfig:
+    """Fill in a GPU for each worker if the spec gives no number and this machine has one."""
+    resources = config.resources
+    if "gpus" in resources.model_fields_set or not config.form.reads_recipe:
+        return config
+    if resources.address != "local" or not (hardware.driver() and hardware.gpus()):
+        return config
+    return config.model_copy(update={"resources": resources.model_copy(update={"gpus": 1.0})})
 
 
 def with_reward_models(config: SearchConfig, folder: Path) -> SearchConfig:

@@ -6,7 +6,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from evo.cluster.machine import available_cpus, fitting, logical_cpus
 from evo.config import SearchConfig, possible
@@ -44,7 +43,6 @@ CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
 LEAST_ITEMS = 100  # held-out items, below which a score is too noisy
 AUTO = "auto"
-DRIVERS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of NVIDIA's and AMD's GPUs, and under Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +203,7 @@ def _check_machine(config: SearchConfig) -> None:
         return
     there = float(hardware.gpus()) if resources.gpus else 0.0
     if not there and not config.form.reads_recipe:
-        there = math.inf if any(map(Path.exists, map(Path, DRIVERS))) else 0.0
+        there = math.inf if hardware.driver() else 0.0
     if resources.gpus and not there:
         raise InputError(
             f"resources.gpus {resources.gpus:g}: this machine has no GPU that PyTorch can use; set "

@@ -137,6 +137,21 @@ def test_more_gpus_than_there_are_are_refused(
     seen("resources.gpus=2", "resources.address=auto")  # a cluster may have them
 
 
+def test_a_gpu_of_this_machine_is_used_where_the_spec_says_nothing_of_it(
+    seen: Callable[..., Outlook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seen().config.resources.gpus == 0
+    monkeypatch.setattr(hardware, "driver", lambda: True)
+    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    monkeypatch.setattr(hardware, "gpu_memory", lambda: 10**12)
+    assert seen().config.resources.gpus == 1
+    assert seen("resources.gpus=auto").config.resources.gpus == 1
+    assert seen("resources.gpus=0").config.resources.gpus == 0
+    assert seen("resources.address=auto").config.resources.gpus == 0
+    monkeypatch.setattr(hardware, "gpus", lambda: 0)  # that PyTorch can use
+    assert seen("resources.gpus=auto").config.resources.gpus == 0
+
+
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize(
     ("override", "named"),
