@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fitness import hardware
 from fitness.buckets.together import Answers, Trained, train_together
 from fitness.cost import Shape, training_flops
 from fitness.data.tokens import separator
 from fitness.errors import Infeasible, InputError
+from fitness.evaluate.details import course, rewards, samples_kept, stops, untrained
 from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, measure
 from fitness.evaluate.materialise import steps_until
 from fitness.evaluate.writing import written
@@ -36,13 +35,17 @@ from fitness.training.reference import Reference
 from fitness.training.reinforce import Rewarded
 from fitness.training.sharding import ShardedRanks, gather, sharded
 from fitness.training.state import NOT_BEGUN, TrainingState
-from fitness.training.supervised import Diverged, Loss, cross_entropy, finetune, precise
+from fitness.training.supervised import (
+    Diverged,
+    Loss,
+    cross_entropy,
+    finetune,
+    precise,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-REWARD_POINTS = 20  # of a curve of rewards
 
 
 class Builtin:
@@ -106,7 +109,7 @@ class Builtin:
         started = time.perf_counter()
         measurements, told = self._measure(self._base.model, self._task, spec)
         seconds = time.perf_counter() - started
-        cost = _untrained(0.0, seconds)
+        cost = untrained(0.0, seconds)
         return Evaluation(spec, Status.OK, measurements, cost, told)
 
     def _written(self, spec: EvaluationSpec) -> Evaluation:
@@ -137,7 +140,7 @@ class Builtin:
             with precise(base.device, recipe):
                 measurements, told = self._measure(model, task, spec)
             _keep_weights(model, task, spec)
-        cost = _untrained(scoring - started, time.perf_counter() - scoring)
+        cost = untrained(scoring - started, time.perf_counter() - scoring)
         details = {"shares": dict(recipe.mixture), "epochs": {}, **told}
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
@@ -160,7 +163,7 @@ class Builtin:
                     except Diverged:
                         measurements = {}
                 scores.append(dict(measurements))
-        cost = _untrained(scoring - started, time.perf_counter() - scoring)
+        cost = untrained(scoring - started, time.perf_counter() - scoring)
         return Evaluation(spec, Status.OK, {}, cost, {"scores": scores})
 
     def _read(self, spec: EvaluationSpec, simulation: Simulation, recipe: Recipe) -> Experts:
@@ -307,9 +310,8 @@ class Builtin:
                 if task.patience
                 else None
             )
-            rewarded: list[Rewarded] = []  # in order of steps, of answers that were reinforced
-            begun: dict[int, int] = {}  # how many there were when a step began
-            loss_of = objective(
+            rewarded: dict[int, list[Rewarded]] = {}  # by step, of answers that were reinforced
+            loss = objective(
                 recipe,
                 self._reference,
                 base.tokenizer,
@@ -318,14 +320,6 @@ class Builtin:
                 class_weights=self._class_weights(recipe, mixing),
                 rewarded=rewarded,
             )
-
-            def loss(model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
-                begun.setdefault(step, len(rewarded))
-                return loss_of(model, batch, step)
-
-            def undo(step: int) -> None:
-                del rewarded[begun.get(step, len(rewarded)) :]
-
             report = train(
                 trainee,
                 recipe,
@@ -338,7 +332,7 @@ class Builtin:
                 keep=partial(state.keep, file=file) if file and spec.keep_state else None,
                 micro_batch=self._rows_at_once(task, recipe),
                 halving=task.micro_batch == "auto",
-                undo=undo,
+                undo=lambda step: rewarded.pop(step, None),
                 stop=stop,
                 ranks=ranks,
             )
@@ -361,41 +355,19 @@ class Builtin:
             "train_seconds": scoring - started,
             "evaluate_seconds": time.perf_counter() - scoring + answering,
         }
-        drawn = mixing.drawn_after(begin.tokens + report.tokens)
-        details: dict[str, Any] = {
-            "shares": drawn.shares,
-            "epochs": drawn.epochs,
-            "cumulative_tokens": lineage.added(spec.seen, drawn.tokens),
-            "learning_curve": report.learning_curve,
+        details = {
+            **course(spec, mixing, begin, report),
             **told,
+            **rewards(rewarded),
+            **(stops(task, stop, steps, mixing.budget_tokens) if stop is not None else {}),
         }
-        if rewarded:
-            details["rewarded"] = thinned(rewarded)
         if task.micro_batch == "auto":
             details["micro_batch"] = report.micro_batch
-        if chosen := samples_kept(mixing.decks):
-            details["samples_kept"] = chosen
-        if stop is not None:
-            details["best_step"], details["steps"] = stop.best_step, steps
-            details["held_out_curve"] = [
-                [mixing.budget_tokens * n // steps, task.stop_sign * loss]
-                for n, loss in stop.checks
-            ]
-        if spec.continue_from:  # 0 if the saved state was gone, so that training began anew
-            details["continued_from"] = begin.tokens / mixing.budget_tokens
-        if spec.parents:
-            details["inherited_from"] = list(spec.parents)
         return Evaluation(spec, Status.OK, measurements, cost, details)
 
 
 def _nothing() -> None:
     """In place of a call that has nothing to do."""
-
-
-def _untrained(prepare_seconds: float, evaluate_seconds: float) -> dict[str, float]:
-    """Cost of an evaluation in which nothing is trained."""
-    seconds = {"train_seconds": prepare_seconds, "evaluate_seconds": evaluate_seconds}
-    return {"tokens": 0, "flops": 0.0, **seconds}
 
 
 def _shape(recipe: Recipe) -> tuple[object, ...]:
@@ -411,21 +383,6 @@ def only(task: Task, scored: Collection[str]) -> Task:
         domains={name: one for name, one in task.domains.items() if name in scored},
         prompt_sets={name: one for name, one in task.prompt_sets.items() if name in scored},
     )
-
-
-def thinned(rewarded: Sequence[Rewarded], points: int = REWARD_POINTS) -> list[list[float]]:
-    """Rewards, lengths and their correlations over the steps, as means over so many parts."""
-    parts = np.array_split(np.array(rewarded, dtype=float), min(points, len(rewarded)))
-    return [[float(f"{value:.6g}") for value in part.mean(axis=0)] for part in parts]
-
-
-def samples_kept(decks: Mapping[str, Deck]) -> dict[str, int]:
-    """Number of samples that pass the recipe's thresholds, by source of samples."""
-    return {
-        name: len(deck.rows)
-        for name, deck in decks.items()
-        if isinstance(deck, RecordDeck) and deck.records.kind == "sample"
-    }
 
 
 def budget_of(task: Task, spec: EvaluationSpec, recipe: Recipe) -> int:

@@ -37,11 +37,12 @@ def objective(
     seed: int,
     learn: Loss = cross_entropy,
     class_weights: "Tensor | None" = None,
-    rewarded: list[Any] | None = None,
+    rewarded: dict[int, list[Any]] | None = None,
 ) -> Loss:
     """The mean loss over a batch's draws, each by the loss of its use.
 
-    `learn` is the loss of packed sequences, for plain supervised learning.
+    `learn` is the loss of packed sequences, for plain supervised learning. To `rewarded` the
+    rewards of reinforced answers are added, by step.
     """
 
     def loss_of(model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
@@ -50,9 +51,8 @@ def objective(
         summed = []  # losses, by use
         if len(batch.input_ids):
             summed.append(learn(model, batch, step) * batch.rows_drawn)
-        learning = Learning(
-            recipe, reference, tokenizer, seed * STEPS + step, class_weights, rewarded
-        )
+        told = None if rewarded is None else rewarded.setdefault(step, [])
+        learning = Learning(recipe, reference, tokenizer, seed * STEPS + step, class_weights, told)
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             loss = load_function(USES[use].loss, "loss")

@@ -96,7 +96,7 @@ def finetune(
     keep: Callable[[TrainingState], None] | None = None,
     micro_batch: int | None = None,
     halving: bool = False,
-    undo: Callable[[int], None] = lambda step: None,
+    undo: Callable[[int], object] = lambda step: None,
     stop: Callable[[int], bool] | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingReport:
@@ -161,7 +161,7 @@ def finetune(
     return TrainingReport(done - begin.step, tokens - begin.tokens, curve, micro_batch)
 
 
-def _forget(model: "PreTrainedModel", undo: Callable[[int], None], step: int) -> None:
+def _forget(model: "PreTrainedModel", undo: Callable[[int], object], step: int) -> None:
     model.zero_grad(set_to_none=True)
     undo(step)
 
