@@ -1,6 +1,7 @@
 """Abilities of this machine's hardware: GPUs, and whether bfloat16 is fast or only emulated."""
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,13 @@ def gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def use_only(number: int) -> None:
+    """Hide all GPUs but one from this process, before it has used any; numbered from 0."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else []
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[number] if names else str(number)
 
 
 def gpu_memory() -> int:

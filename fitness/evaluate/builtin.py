@@ -252,7 +252,7 @@ class Builtin:
 
         def loss() -> float:
             gathered()
-            with precise(self._base.device, recipe):
+            with precise(self._base.device, recipe), self._base.on_device():
                 return self.ranks.first(task.stop_sign * self._checked(task, model, spec))
 
         return EarlyStopping(model, loss, steps=steps, patience=task.patience or 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from fitness import hardware
 from fitness.buckets.together import Trained
 from fitness.errors import Infeasible, InputError
 from fitness.evaluate.builtin import Builtin
@@ -93,23 +94,33 @@ class Evaluator:
 def by_several(task: Task, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
     """Evaluate specs on this machine as a worker does, with `task.processes` processes.
 
-    Several processes stop at the first spec that fails.
+    Several processes stop at the first spec that fails. Each has a GPU of its own where there are
+    enough of them.
     """
     if task.processes == 1:
         evaluator = Evaluator(task)
         return [evaluator.evaluate(spec) for spec in specs]
-    url, context = meeting_place(None), multiprocessing.get_context("spawn")
+    own_gpu = hardware.gpus() >= task.processes
+    url = meeting_place("127.0.0.1" if own_gpu else None)  # nccl would keep reading a file
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(task.processes, mp_context=context) as pool:
-        calls = [pool.submit(_as_rank, task, specs, url, n) for n in range(task.processes)]
+        calls = [
+            pool.submit(_as_rank, task, specs, url, rank, own_gpu=own_gpu)
+            for rank in range(task.processes)
+        ]
         answers = [call.result() for call in calls]
     why = [one for some in answers for one in some[-1:] if one.status not in FINE]
     why.sort(key=lambda one: one.status is Status.LOST)  # a lost peer is a consequence, not a cause
     return [*answers[0][:-1], why[0]] if why else answers[0]
 
 
-def _as_rank(task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int) -> list[Evaluation]:
+def _as_rank(
+    task: Task, specs: Sequence[EvaluationSpec], url: str, rank: int, *, own_gpu: bool
+) -> list[Evaluation]:
+    if own_gpu:
+        hardware.use_only(rank)
     evaluator = Evaluator(task)
-    evaluator.join(meet(url, rank, task.processes, seconds=task.timeout, own_gpu=False))
+    evaluator.join(meet(url, rank, task.processes, seconds=task.timeout, own_gpu=own_gpu))
     evaluations = []
     for spec in specs:
         evaluations.append(evaluator.evaluate(spec))

@@ -54,7 +54,8 @@ def written(
                 seed=spec.seed,
                 round=request.round,
             )
-    samples = scored(samples, request.filters, Given(seed=spec.seed, base=base))
+    with base.on_device():
+        samples = scored(samples, request.filters, Given(seed=spec.seed, base=base))
     cost = {
         "tokens": 0,
         "flops": 0.0,

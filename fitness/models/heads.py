@@ -114,7 +114,7 @@ def find_last_head(model: "PreTrainedModel") -> None:
 @contextmanager
 def without_head(head: "Linear") -> Iterator[None]:
     """Have a model return what its head is given, the last hidden states, as its logits."""
-    head.forward = lambda hidden: hidden  # type: ignore[method-assign, assignment]
+    head.forward = lambda hidden: hidden.clone()  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -25,12 +25,13 @@ class EarlyStopping:
         self.checks: list[tuple[int, float]] = []  # steps taken, and the loss then
 
     def __call__(self, done: int) -> bool:
-        """True to stop after `done` steps; the model is left in training mode."""
+        """True to stop after `done` steps; the model is left in the mode that it was in."""
         if done % self._every and done != self._steps:
             return False
+        training = self._model.training
         self._model.eval()
         loss = self._loss()
-        self._model.train()
+        self._model.train(training)  # a model that stays whole beside a sharded one is not in it
         self.checks.append((done, loss))
         if loss < self._best:
             self._best, self._strikes, self.best_step = loss, 0, done

@@ -193,11 +193,13 @@ def _at_fault(
 ) -> str:
     """Name the record of a batch whose loss is not finite; if all are, the weights are at fault.
 
-    Each record is computed alone, once, as a diverged fine-tune ends here. Empty where every loss
-    is finite: then a gradient is at fault.
+    Each record is computed alone, once and without dropout, so that all processes name the same
+    one; a diverged fine-tune ends here. Empty where every loss is finite: then a gradient is at
+    fault.
     """
     import torch
 
+    model.eval()
     device = next(model.parameters()).device
     faults, sound = [], False
     for name, alone in _each(batch):

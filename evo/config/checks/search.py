@@ -55,6 +55,11 @@ def sharding(config: SearchConfig) -> Problems:
     for name in sorted({"adafactor", "adamw_8bit"} & set(possible(config, "optimizer"))):
         message = f"{name} has no sharded states; take adamw or muon"
         yield Problem(key_of(config, "optimizer"), f"{message}, or leave resources.sharding out")
+    adapted = set(possible(config, "adapter")) != {"none"}
+    if adapted and "muon" in possible(config, "optimizer"):
+        message = "muon needs more rows than an adapter's matrices may have for each process"
+        message += "; take adamw, or leave resources.sharding out"
+        yield Problem(key_of(config, "optimizer"), message)
 
 
 def strategy(config: SearchConfig) -> Problems:

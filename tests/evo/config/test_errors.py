@@ -161,6 +161,9 @@ def test_more_errors_than_a_screen_holds_are_counted(spec: Path) -> None:
         ("batch_size: 8", "optimizer: adafactor\nresources: {processes: 2, sharding: full}\n#",
          ":16: recipe.optimizer: adafactor has no sharded states; take adamw or muon, or leave "
          "resources.sharding out"),
+        ("batch_size: 8",
+         "optimizer: muon\n  adapter: lora\nresources: {processes: 2, sharding: full"
+         "}\n#", ":16: recipe.optimizer: muon needs more rows than an adapter's matrices may have"),
         ("path: jargon.jsonl", "path: jargon.jsonl, kind: prompts", ":4: sources.jargon.kind: must "
          "be text, completion, preference, comparison, rating, prompt, label, tags or sample, got "
          "'prompts'; did you mean prompt?"),

@@ -1,0 +1,16 @@
+"""What this machine's hardware can do."""
+
+import pytest
+
+from fitness import hardware
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "left"), [("", 2, "2"), ("4,5,7", 2, "7"), ("GPU-a,GPU-b", 0, "GPU-a")]
+)
+def test_one_of_the_gpus_that_are_visible_is_left(
+    monkeypatch: pytest.MonkeyPatch, visible: str, number: int, left: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    hardware.use_only(number)
+    assert hardware.os.environ["CUDA_VISIBLE_DEVICES"] == left
