@@ -1,4 +1,4 @@
-"""What this machine's hardware can do."""
+"""Abilities of this machine's hardware."""
 
 import pytest
 
