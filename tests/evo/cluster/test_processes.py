@@ -74,7 +74,7 @@ def test_the_death_of_one_process_or_of_the_driver_changes_nothing(tmp_path: Pat
     os.kill(driver.pid, signal.SIGKILL)
     psutil.wait_procs(living, timeout=200)
     assert not any(process.is_running() for process in living)
-    other = evo("resume", harmed, "--set", "resources.processes=1")
+    other = evo("resume", harmed, "--set", "resources.processes=3")
     assert "decides which process adds up which sums" in other.stderr
     other = evo("resume", harmed, "--set", "resources.sharding=none")
     assert "resources.sharding decides the order of sums" in other.stderr

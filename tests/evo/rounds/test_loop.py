@@ -284,10 +284,10 @@ def test_a_base_that_generates_first_learns_what_a_checker_keeps(tmp_path: Path)
     spec.write_text(small.CHECKED)
     whole = evo("launch", spec, "--run", runs[0])
     assert whole.returncode == 0, whole.stderr
-    kill = tmp_path / "kill"
-    kill.write_text("checker")
-    ended = evo("launch", spec, "--run", runs[1], **{small.KILL: kill})
-    assert ended.returncode == -signal.SIGKILL
+    driver = start("launch", spec, "--run", runs[1])
+    wait_until(driver, runs[1] / "round-0", '"split":"samples"', 1)
+    driver.kill()
+    driver.communicate()
     assert evo("resume", runs[1]).returncode == 0
     assert plain(runs[1]) == plain(runs[0])
 
