@@ -1,6 +1,7 @@
 """Connections to Ray, started on this machine or joined elsewhere, and its error messages."""
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -256,8 +257,23 @@ def leave(*, lost: bool) -> None:
 
     node = ray._private.worker._global_node
     if lost and node is not None:
+        started = _started_by(node)
         node.kill_all_processes(check_alive=False)
+        for process in started:  # Ray's agents would notice after a minute
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
     ray.shutdown()
+
+
+def _started_by(node: Any) -> list[int]:
+    """Numbers of the processes that a node's raylet has started."""
+    import psutil  # comes with Ray
+
+    found: list[int] = []
+    for one in node.all_processes.get("raylet", []):
+        with suppress(psutil.Error):
+            found += [child.pid for child in psutil.Process(one.process.pid).children(True)]
+    return found
 
 
 class Demand:
