@@ -169,7 +169,9 @@ def in_process(
         return read(run)
 
 
-def landscapes(names: Sequence[str], seeds: int, budgets: Sequence[int]) -> dict[str, Any]:
+def landscapes(
+    names: Sequence[str], seeds: int, budgets: Sequence[int], sums: str
+) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     draws = [Simplex(tuple(SOURCES)).draw(rng) for _ in range(20_000)]
     figures: dict[str, Any] = {}
@@ -178,17 +180,17 @@ def landscapes(names: Sequence[str], seeds: int, budgets: Sequence[int]) -> dict
         best = min(map(LANDSCAPES[name][0], draws))
         found = {
             how: [searched(name, seed, max(budgets), simulate=how) for seed in range(seeds)]
-            for how in ("auto", "off")
+            for how in (sums, "off")
         }
         cells = []
         for budget in budgets:
             regret = {how: [run[budget - 1] - best for run in runs] for how, runs in found.items()}
-            pair = np.array(regret["auto"]) - np.array(regret["off"])
+            pair = np.array(regret[sums]) - np.array(regret["off"])
             figures[f"{name} {budget}"] = {
                 **{how: mean_error(one) for how, one in regret.items()},
                 "difference": mean_error(pair.tolist()),
             }
-            with_it, without = (mean_error(regret[how]) for how in ("auto", "off"))
+            with_it, without = (mean_error(regret[how]) for how in (sums, "off"))
             cells.append(
                 f"{with_it[0]:.3f} ± {with_it[1]:.3f}, without {without[0]:.3f} ± {without[1]:.3f}"
             )
@@ -266,7 +268,7 @@ def main() -> None:
         bench["rank"] = ranked(options)
     else:
         bench["landscapes"] = landscapes(
-            options.only or list(LANDSCAPES), options.seeds, (8, 15, 24)
+            options.only or list(LANDSCAPES), options.seeds, (8, 15, 24), options.sums
         )
     print("BENCH " + json.dumps(bench))
 
@@ -275,6 +277,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="searches of each (default 20)")
     parser.add_argument("--only", nargs="*", choices=LANDSCAPES, help="these landscapes")
+    parser.add_argument("--sums", default="auto", help="of experts, scored (default auto: 24)")
     parser.add_argument("--rank", action="store_true", help="train, and compare with the sums")
     parser.add_argument("--model", type=Path, help="a model folder (default: the quickstart's)")
     parser.add_argument("--mixtures", type=int, default=30, help="to train (default 30)")
