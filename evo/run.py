@@ -12,6 +12,7 @@ from typing import Any
 from evo import config as configuration
 from evo.cluster.queue import Cluster
 from evo.config import SearchConfig
+from evo.config.budget import DECIDES
 from evo.planning.schedule import idle_workers
 from evo.prepare.outlook import AUTO, outlook, rounds, settled, slow_bfloat16
 from evo.prepare.task import Prepared, prepare, versions
@@ -337,26 +338,13 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
             + "\nrestore these to resume, or launch the changed spec as a new run; a resume may "
             "change " + listed([one.rstrip(".:") for one in MAY_CHANGE])
         )
-    if new.resources.cpus != old.resources.cpus:
-        raise InputError(
-            "resources.cpus decides how many threads add up the sums, so results would change: "
-            f"resume with {old.resources.cpus}"
-        )
-    if new.resources.micro_batch != old.resources.micro_batch:
-        raise InputError(
-            "resources.micro_batch decides the order of sums and of dropout masks, so results "
-            f"would change: resume with {old.resources.micro_batch or 'null'}"
-        )
-    if new.resources.processes != old.resources.processes:
-        raise InputError(
-            "resources.processes decides which process adds up which sums, so results would "
-            f"change: resume with {old.resources.processes}"
-        )
-    if new.resources.sharding != old.resources.sharding:
-        raise InputError(
-            "resources.sharding decides the order of sums, so results would change: resume with "
-            f"{old.resources.sharding}"
-        )
+    for name, what in DECIDES.items():
+        before, now = (getattr(one.resources, name) for one in (old, new))
+        if now != before:
+            raise InputError(
+                f"resources.{name} decides {what}, so results would change: resume with "
+                f"{'null' if before is None else before}"
+            )
     planned = new.search.strategy in PLANNED
     if planned and new.budget.evaluations != old.budget.evaluations:
         raise InputError(

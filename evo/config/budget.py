@@ -9,6 +9,13 @@ from evo.config.base_section import Name, Section
 
 SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses seeds in between
 
+# Resources that the results depend on, and what each of them decides.
+DECIDES = {
+    "cpus": "how many threads add up the sums",
+    "micro_batch": "the order of sums and of dropout masks",
+    "processes": "which process adds up which sums",
+    "sharding": "the order of sums",
+}
 Passes = Annotated[float, Field(gt=0, le=10_000)]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evo.config import SearchConfig, largest, to_plain
+from evo.config.budget import DECIDES
 from evo.record import trust
 
 TRAINING = ("evomix", "torch", "transformers", "peft", "trl")  # packages that decide results
@@ -30,7 +31,7 @@ def conditions(
         "search.bucket": config.search.bucket,
         "resources.gpus": "some" if config.resources.gpus else "none",
     }
-    for name in ("cpus", "processes", "sharding", "micro_batch"):
+    for name in DECIDES:
         found[f"resources.{name}"] = plain["resources"][name]
     if config.budget.patience:
         found["the objective that patience goes by"] = next(iter(config.objectives))
