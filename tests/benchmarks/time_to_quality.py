@@ -22,11 +22,12 @@ from tests.fitness.quickstart import CORPUS, corpus_path
 
 UNSEEN = "unseen/loss"
 OBJECTIVE = peers.OBJECTIVE
+WITHOUT = {"seeds": 0}  # no closing comparison, which theirs has not
 
 
 def quickstart(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     asked = peers.spec(options.evaluations, options.tokens or peers.TOKENS, seed)
-    return {**asked, "domains": with_unseen(asked["domains"])}
+    return {**asked, "domains": with_unseen(asked["domains"]), "comparison": WITHOUT}
 
 
 def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def larger(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     sources = {name: {"path": str(CORPUS / corpus_path(f"sources/{name}"))} for name in names}
     return {
         **asked,
+        "comparison": WITHOUT,
         "model": {"base": str(options.model.resolve())},
         "sources": sources,
         "domains": with_unseen({"target": domains["jargon"], "general": domains["general"]}),
@@ -117,7 +119,7 @@ def main() -> None:
     options = _options()
     turns: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        for seed in range(options.turns):
+        for seed in range(options.first, options.first + options.turns):
             asked = (larger if options.model else quickstart)(options, seed)
             folder = Path(temporary)
             end = theirs(asked, folder / f"theirs-{seed}")
@@ -148,6 +150,7 @@ def _median(turns: Sequence[Mapping[str, Any]], of: str) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=time_to_quality", description=__doc__)
     parser.add_argument("--turns", type=int, default=5, help="seeds (default 5)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--evaluations", type=int, default=24, help="of a search (default 24)")
     parser.add_argument("--tokens", type=int, help="of each fine-tune")
     parser.add_argument("--model", type=Path, help="folder of another model than the quickstart's")
