@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NAME ?= overhead
 
-.PHONY: run test check fast docs setup bench clean
+.PHONY: run test fast check style types docs setup bench clean
 
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
@@ -16,9 +16,14 @@ test: check  ## every check: the fast tests on all cores, then those that start 
 fast: check  ## every check but the slow tests
 	$(BIN)/python -m pytest -m "not slow" -n auto
 
-check: setup docs
+check: setup  ## style, types and documentation, side by side
+	$(MAKE) --no-print-directory --jobs=3 --output-sync style types docs
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 
 docs: setup  ## the documentation, as pages in site/; fails on a broken link

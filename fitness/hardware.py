@@ -1,7 +1,9 @@
-"""Abilities of this machine's hardware: GPUs, and whether bfloat16 is fast or only emulated."""
+"""Abilities of this machine's hardware: GPUs, memory, and whether bfloat16 is fast or emulated."""
 
+import gc
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 # Of NVIDIA's and AMD's GPUs, and under Windows.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 WIDTH = 128  # of the matrices of one product: 40 ms where it is emulated, too small to warm a cache
 REPETITIONS = 3  # the fastest counts: noise only adds time
 EMULATED = 2.0  # from this many times float32's time on, it counts as emulated
@@ -43,6 +46,25 @@ def gpu_memory() -> int:
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = [torch.cuda.get_device_properties(number).total_memory for number in range(there)]
     return min(found, default=0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for Python's MemoryError, torch's OutOfMemoryError, or an allocator's RuntimeError."""
+    of_device = type(error).__name__ == "OutOfMemoryError"
+    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or of_device or allocator
+
+
+def release_memory() -> None:
+    """Free the GPU memory that PyTorch caches: other workers may share the GPU.
+
+    Only works outside an `except` block, since the frames of an error reference tensors.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
 
 
 def bfloat16_cost(device: "torch.device | None" = None) -> float:

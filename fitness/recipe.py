@@ -288,7 +288,10 @@ class _Settings(BaseModel):
     ] = "equal"
     isolate_documents: Annotated[
         bool,
-        Field(description="Documents that share a sequence do not attend to one another."),
+        Field(
+            description="Documents that share a sequence do not attend to one another, and the "
+            "first token of each is not learned."
+        ),
         Applies(bucket="own"),
     ] = False
 

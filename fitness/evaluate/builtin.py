@@ -126,8 +126,9 @@ class Builtin:
         written: Answers | None = None,
     ) -> Measured:
         base = self._base
+        packs = base.packs(task.held_out_length)
         with base.on_device():
-            return measure(model, base.tokenizer, task, spec, written, packs=base.probe.packs)
+            return measure(model, base.tokenizer, task, spec, written, packs=packs)
 
     def _merged(self, spec: EvaluationSpec, recipe: Recipe) -> Evaluation:
         """Measure the parts merged by the recipe's mixture; nothing is trained."""
@@ -190,7 +191,7 @@ class Builtin:
             seed=spec.seed,
             seen=spec.seen,
             seen_seed=spec.ancestors[0].seed if spec.ancestors else spec.seed,
-            packs=self._base.probe.packs,
+            packs=self._base.packs(recipe.sequence_length),
         )
 
     def _decks(self, recipe: Recipe, seed: int) -> dict[str, Deck]:
@@ -230,11 +231,10 @@ class Builtin:
         return torch.from_numpy(balanced(decks, shares, len(self._task.head.labels)))
 
     def _rows_at_once(self, task: Task, recipe: Recipe) -> int | None:
-        """Rows computed at once. Unpacked documents would need more memory than packed ones."""
-        usual = None if self._base.probe.packs else recipe.batch_size
+        """Rows computed at once; None for all."""
         if task.micro_batch == "auto":
-            return self._fitting.get(_shape(recipe), usual)
-        return task.micro_batch or usual
+            return self._fitting.get(_shape(recipe))
+        return task.micro_batch
 
     def _stopping(
         self,
@@ -259,7 +259,7 @@ class Builtin:
 
     def _checked(self, task: Task, model: "PreTrainedModel", spec: EvaluationSpec) -> float:
         """The measurement that early stopping goes by; infinitely bad where the model diverges."""
-        name, packs = task.stop_on, self._base.probe.packs
+        name, packs = task.stop_on, self._base.packs(task.held_out_length)
         scored, _, measured = name.partition("/")
         if measured == "loss":  # without scores by item
             file = task.domains[scored]["selection"]

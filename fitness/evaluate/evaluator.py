@@ -13,7 +13,6 @@ from fitness.errors import Infeasible, InputError
 from fitness.evaluate.builtin import Builtin
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
 from fitness.plugins import load_function
-from fitness.training.accumulation import is_out_of_memory, release_memory
 from fitness.training.ranks import Parted, Ranks, leave, meet, meeting_place
 from fitness.training.supervised import Diverged
 
@@ -41,7 +40,7 @@ class Evaluator:
         """
         evaluation = self._evaluated(spec, *trained)
         if evaluation.status is Status.OUT_OF_MEMORY:
-            release_memory()
+            hardware.release_memory()
         return evaluation
 
     def _evaluated(self, spec: EvaluationSpec, *trained: Trained) -> Evaluation:
@@ -52,10 +51,10 @@ class Evaluator:
         except Infeasible as error:
             return failed(spec, Status.INFEASIBLE, error)
         except Parted as error:
-            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.LOST
+            status = Status.OUT_OF_MEMORY if hardware.is_out_of_memory(error) else Status.LOST
             return failed(spec, status, error)
         except (Exception, SystemExit) as error:  # a trainer may well call sys.exit
-            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.ERROR
+            status = Status.OUT_OF_MEMORY if hardware.is_out_of_memory(error) else Status.ERROR
             return failed(spec, status, traceback.format_exc())
 
     def evaluate_bucket(self, specs: Sequence[EvaluationSpec]) -> list[Evaluation]:
@@ -68,11 +67,11 @@ class Evaluator:
         try:
             trained = self._builtin.together(specs) if self._builtin else {}
         except Exception as error:
-            if not (isinstance(error, InputError) or is_out_of_memory(error)):
+            if not (isinstance(error, InputError) or hardware.is_out_of_memory(error)):
                 return [failed(spec, Status.ERROR, traceback.format_exc()) for spec in specs]
-            trained, short = {}, is_out_of_memory(error)
+            trained, short = {}, hardware.is_out_of_memory(error)
         if short:
-            release_memory()
+            hardware.release_memory()
         return [
             self.evaluate(spec, *([trained[spec]] if spec in trained else [])) for spec in specs
         ]
@@ -86,7 +85,7 @@ class Evaluator:
         try:
             return self._builtin.fastest_bucket(recipe) if self._builtin else 1
         except Exception as error:
-            if isinstance(error, InputError) or is_out_of_memory(error):
+            if isinstance(error, InputError) or hardware.is_out_of_memory(error):
                 return 1
             raise
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from fitness.evaluate.items import class_items, comparison_items, items, tag_ite
 from fitness.evaluate.labelled import classified, compared, draws_of, tagged
 from fitness.evaluation import EvaluationSpec, Task
 from fitness.inference.log_probabilities import sequences_at_once, token_logps
-from fitness.inference.sampling import generate
+from fitness.inference.sampling import generate, generate_each
 from fitness.metrics import score
 from fitness.metrics.classes import class_scores, confusion
 from fitness.metrics.comparisons import comparison_scores
 from fitness.metrics.spans import tag_scores
 from fitness.mixture.decks import NO_LABEL, RecordDeck
-from fitness.mixture.mixing import Rows, separate, stacked, windows
+from fitness.mixture.mixing import Rows, separate, stacked, together, windows
 from fitness.training.masked import Masking
 from fitness.training.supervised import Diverged
 
@@ -48,7 +49,7 @@ def measure(
     The details are a few `samples` of the model's answers, by prompt set, the scores by held-out
     item, `items` by measurement, and of classifiers the matrix of `confusion` by domain. `answers`
     are given if a bucket has generated them.
-    Without `packs`, records have a row each, for a base that cannot isolate records in a row.
+    Without `packs`, records have a row each, as `Base.packs` says.
     Raises Diverged for a loss that is not finite: such a model cannot be sampled from.
     """
     split = spec.split
@@ -95,8 +96,6 @@ def answers_each(
     specs: Sequence[EvaluationSpec],
 ) -> list[Answers]:
     """Answers of each member of a bucket to the prompts, by set; all specs have one split."""
-    from fitness.buckets.sampling import generate_each
-
     split = specs[0].split
     assert split == "selection" or split == "test"
     found: list[dict[str, list[str]]] = [{} for _ in specs]
@@ -178,9 +177,9 @@ def _loss_and_items(
     import torch
 
     total, count, read = 0.0, 0, 0
-    losses: list[np.ndarray] = []  # by row or record: loss per label, NaN for one not counted
+    found: list[tuple[int, np.ndarray]] = []  # number of row or record; loss per label, or NaN
     with torch.inference_mode():
-        for rows in _rows(model, file, length, packs):
+        for rows, numbers in _rows(model, file, length, packs):
             there = rows.labels[:, 1:] != NO_LABEL
             if masking is None:
                 each = -token_logps(model, rows)
@@ -189,11 +188,12 @@ def _loss_and_items(
                 summed, masked, each = masking.each(model, masking.held_out(rows, first=read))
                 total, count = total + summed.item(), count + masked
             values = each.double().cpu().numpy()
-            losses += _apart(values, there, rows.position_ids)
+            apart = _apart(values, there, rows.position_ids)
+            found += zip(numbers or range(len(found), len(found) + len(apart)), apart, strict=True)
             read += len(rows.input_ids)
     if masking is not None and not count:
         raise InputError(f"{file.name}: its {file.tokens} tokens are too few to mask one; add text")
-    content = file.open()
+    content, losses = file.open(), [each for _, each in sorted(found, key=itemgetter(0))]
     if isinstance(content, Records):
         learned = [one for one in losses if len(one)]
         sums, weights = [one.sum() for one in learned], [len(one) for one in learned]
@@ -231,19 +231,26 @@ def chosen_likelier(model: "PreTrainedModel", file: TokenFile, length: int) -> l
     return right
 
 
-def _rows(model: "PreTrainedModel", file: TokenFile, length: int, packs: bool) -> Iterator[Rows]:
+def _rows(
+    model: "PreTrainedModel", file: TokenFile, length: int, packs: bool
+) -> Iterator[tuple[Rows, list[int]]]:
+    """Held-out rows, and the numbers of their records where these are out of order."""
     size = sequences_at_once(model, length)
     content = file.open()
     if not isinstance(content, Records):
-        yield from windows(content, length, size)
+        yield from ((rows, []) for rows in windows(content, length, size))
         return
     deck = RecordDeck(content, "learn", length)
+    read = 0
     for first in range(0, deck.draws, size):
         numbers = range(first, min(first + size, deck.draws))
         packed = [deck.draw("", number, length).sequences[0] for number in numbers]
         if packs:
-            yield stacked(packed)
+            yield stacked(packed), []
             continue
-        apart = sorted((p for one in packed for p in separate(one)), key=lambda p: -len(p.tokens))
-        for place in range(0, len(apart), size):  # as many rows at once as if they were packed
-            yield stacked(apart[place : place + size])
+        apart = list(enumerate((p for one in packed for p in separate(one)), read))
+        read += len(apart)
+        apart.sort(key=lambda one: -len(one[1].tokens))
+        parts = [part for _, part in apart]
+        for these in together([len(part.tokens) for part in parts], size * length):
+            yield stacked(parts[these]), [number for number, _ in apart[these]]

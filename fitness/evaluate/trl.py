@@ -146,7 +146,8 @@ def by_trl(task: Task) -> Callable[[EvaluationSpec], Evaluation]:
 
 
 def _measured(base: Base, model: "PreTrainedModel", task: Task, spec: EvaluationSpec) -> Measured:
-    return measure(model, base.tokenizer, task, spec, packs=base.probe.packs)
+    packs = base.packs(task.held_out_length)
+    return measure(model, base.tokenizer, task, spec, packs=packs)
 
 
 def finetune(

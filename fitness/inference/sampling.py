@@ -1,22 +1,27 @@
 """Batched generation of answers to prompts, greedy or sampled, through transformers."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fitness.data.tokens import opening_tokens, prompt_tokens
 from fitness.errors import InputError
+from fitness.hardware import is_out_of_memory, release_memory
 from fitness.inference.endings import ending_tokens
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SEEDS = 2**63
+ROWS = 32  # prompts answered at once on a CPU, where more are no faster
+GPU_ROWS = 256  # the most on a GPU
+CACHE_SHARE = 1 / 8  # of the memory of a GPU, which workers may share, for what is kept of tokens
 CONTEXT = 8  # last tokens of the prompt that are decoded together with the answer
+
+Numbers = Callable[[int], np.ndarray]  # random numbers in [0, 1) of the answer to a prompt's place
 
 
 class Continuation(NamedTuple):
@@ -36,33 +41,58 @@ def generate(
     top_p: float = 1.0,
     num_beams: int = 1,
     seed: int,
-    batch_size: int = 32,
 ) -> list[str]:
     """Answer each prompt, without the prompt, up to an ending token or `max_new_tokens`, in order.
 
     With `num_beams` above 1 the answers are those of beam search, as transformers' `generate` makes
-    it. Greedy answers do not depend on the other prompts of a batch. Sampled ones follow from seed,
-    prompts and batch size. A prompt too long for the model's context loses its beginning. No
-    global random state and no module's training mode is left changed. Raises InputError if
-    `max_new_tokens` leaves no room for a prompt.
+    it. Sampled answers follow from the seed and the prompt's place. Other prompts change the last
+    digits of an answer's logits, and rarely a token. A prompt too long for the model's context
+    loses its beginning. No global random state and no module's training mode is left changed.
+    Raises InputError if `max_new_tokens` leaves no room for a prompt.
     """
+    (answers,) = generate_each(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        num_beams=num_beams,
+        seeds=[seed],
+    )
+    return answers
 
-    if not prompts:
-        return []
+
+def generate_each(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[str],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    num_beams: int = 1,
+    seeds: Sequence[int],
+) -> list[list[str]]:
+    """Answers under each seed: of each active member of a bucket that the model is lent to."""
     encoded = encoded_prompts(model, tokenizer, prompts, max_new_tokens)
-    answers = continued(
+    answers = continued_each(
         model,
         encoded,
+        [numbers_of(seed, max_new_tokens) for seed in seeds],
         ends=ending_tokens(model, tokenizer),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         num_beams=num_beams,
-        seed=seed,
-        batch_size=batch_size,
     )
-    pairs = zip(encoded, answers, strict=True)
-    return [decoded(tokenizer, answer.tokens, prompt) for prompt, answer in pairs]
+    return [
+        [
+            decoded(tokenizer, answer.tokens, prompt)
+            for prompt, answer in zip(encoded, own, strict=True)
+        ]
+        for own in answers
+    ]
 
 
 def decoded(
@@ -104,31 +134,37 @@ def room_for_text(model: "PreTrainedModel", opening: list[int], max_new_tokens: 
     return max(_room(model, max_new_tokens) - len(opening), 1)
 
 
+def numbers_of(seed: int, count: int) -> Numbers:
+    """Random numbers by place, (count,) each, that follow from the seed and the place alone."""
+
+    def numbers(place: int) -> np.ndarray:
+        key = np.random.SeedSequence(seed, spawn_key=(place,))
+        return np.random.default_rng(key).random(count)
+
+    return numbers
+
+
 def continued(
     model: "PreTrainedModel",
     encoded: list[list[int]],
+    numbers: Numbers,
     *,
     ends: Sequence[int],
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     num_beams: int = 1,
-    seed: int,
-    batch_size: int = 32,
 ) -> list[Continuation]:
     """Like `generate`, from tokens to tokens; any of the tokens `ends` ends an answer."""
-    device = next(model.parameters()).device
     (answers,) = continued_each(
         model,
         encoded,
-        1,
-        lambda first: _seeded(device, batch_seed(seed, first)),
+        [numbers],
         ends=ends,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         num_beams=num_beams,
-        batch_size=batch_size,
     )
     return answers
 
@@ -136,78 +172,78 @@ def continued(
 def continued_each(
     model: "PreTrainedModel",
     encoded: list[list[int]],
-    members: int,
-    randomness: Callable[[int], AbstractContextManager[object]],
+    numbers: Sequence[Numbers],
     *,
     ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     num_beams: int = 1,
-    batch_size: int,
 ) -> list[list[Continuation]]:
-    """The answers of each member of a bucket; a batch has the rows of one member after another's.
+    """The answers under each member's numbers; a batch has the rows of one after another's.
 
-    A batch is computed under `randomness` for the place of its first prompt.
+    As many prompts are answered at once as `rows_at_once` says, or half of that as often as memory
+    runs short.
     """
     import torch
 
-    device = next(model.parameters()).device
-    longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-    answers = [[Continuation([])] * len(encoded) for _ in range(members)]
-    with _only_answering(model), _private_randomness(device), torch.no_grad():
-        for first in range(0, len(encoded), batch_size):
-            places = longest_first[first : first + batch_size]
-            with randomness(first):
-                new_tokens = _continue(
+    waiting = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
+    answers = [[Continuation([])] * len(encoded) for _ in numbers]
+    each, most = len(numbers) * num_beams, GPU_ROWS
+    with _only_answering(model), torch.no_grad():
+        while waiting:
+            length = len(encoded[waiting[0]]) + max_new_tokens
+            rows = min(rows_at_once(model, length, each), most)
+            places = waiting[:rows]
+            try:
+                batch = _continue(
                     model,
-                    [encoded[place] for place in places] * members,
-                    device,
+                    [encoded[place] for place in places] * len(numbers),
+                    np.stack([own(place) for own in numbers for place in places]),
                     ends=ends,
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     top_p=top_p,
                     num_beams=num_beams,
                 )
-            for number, answer in enumerate(new_tokens):
+            except Exception as error:
+                if len(places) == 1 or not is_out_of_memory(error):
+                    raise
+                batch, most = [], len(places) // 2
+            if not batch:
+                release_memory()
+                continue
+            for number, answer in enumerate(batch):
                 member, place = divmod(number, len(places))
                 answers[member][places[place]] = answer
+            waiting = waiting[rows:]
     return answers
 
 
-def continued_apart(
-    model: "PreTrainedModel",
-    encoded: list[list[int]],
-    numbers: "np.ndarray",
-    *,
-    ends: Sequence[int],
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    num_beams: int = 1,
-) -> list[Continuation]:
-    """Like `continued` for one batch, each row of which is sampled by its own random numbers.
+def rows_at_once(model: "PreTrainedModel", length: int, each: int = 1) -> int:
+    """Prompts to answer at once, of `length` tokens with their answers, in `each` rows.
 
-    `numbers`, (rows, max_new_tokens), are in [0, 1). On one machine a row's tokens thus follow from
-    its numbers and from the other rows of the batch: their count and the padding change the last
-    digits of its logits, and rarely a token.
+    By the whole memory of a GPU, not by what is free, so that the same machine makes the same
+    batches: a power of two, by the keys and values of all tokens and two copies of the logits.
     """
     import torch
 
-    from fitness.inference.streams import RowNumbers
-
     device = next(model.parameters()).device
-    with _only_answering(model), torch.no_grad(), RowNumbers(numbers, device):
-        return _continue(
-            model,
-            encoded,
-            device,
-            ends=ends,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            num_beams=num_beams,
-        )
+    if device.type != "cuda":
+        return ROWS
+    room = torch.cuda.get_device_properties(device).total_memory * CACHE_SHARE
+    fitting = room / (each * row_bytes(model, length))
+    return 1 if fitting < 2 else min(2 ** int(math.log2(fitting)), GPU_ROWS)
+
+
+def row_bytes(model: "PreTrainedModel", length: int) -> int:
+    """Bytes that a row of `length` tokens takes during generation, at most."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 1
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = 2 * (getattr(config, "num_key_value_heads", None) or heads) * width  # keys and values
+    cached = config.num_hidden_layers * kept * length * next(model.parameters()).element_size()
+    return int(cached + 2 * config.vocab_size * 4)
 
 
 def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:
@@ -226,17 +262,23 @@ def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:
 def _continue(
     model: "PreTrainedModel",
     encoded: list[list[int]],
-    device: "torch.device",
+    numbers: np.ndarray,
     *,
     ends: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-    num_beams: int = 1,
+    num_beams: int,
 ) -> list[Continuation]:
-    """Generate a continuation of each encoded prompt, up to its first ending token."""
+    """Generate a continuation of each encoded prompt, up to its first ending token.
+
+    Each row is sampled by its own random `numbers`, (rows, max_new_tokens).
+    """
     from transformers import GenerationConfig
 
+    from fitness.inference.streams import RowNumbers
+
+    device = next(model.parameters()).device
     padded, attended = _padded(encoded, ends[0], device)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
@@ -248,7 +290,8 @@ def _continue(
         pad_token_id=ends[0],
         **sampling,
     )
-    output = model.generate(padded, attention_mask=attended, generation_config=config)
+    with RowNumbers(numbers, device):
+        output = model.generate(padded, attention_mask=attended, generation_config=config)
     return [_ended(tokens, ends) for tokens in output[:, padded.shape[1] :].tolist()]
 
 
@@ -279,44 +322,6 @@ def _only_answering(model: "torch.nn.Module") -> Iterator[None]:
             module.training = training
         for module, config in own:
             module.generation_config = config
-
-
-@contextmanager
-def _private_randomness(device: "torch.device") -> Iterator[None]:
-    """Restore the random state of the CPU and of one device afterwards."""
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if device.type in ("cpu", "cuda"):
-            yield
-            return
-        state = torch.get_device_module(device).get_rng_state()
-        try:
-            yield
-        finally:
-            torch.get_device_module(device).set_rng_state(state)
-
-
-def batch_seed(seed: int, first: int) -> int:
-    """Seed of the batch that starts at `first`.
-
-    A seed per batch makes samples independent of the lengths of answers in the batches before.
-    """
-    return (seed * 1_000_003 + first) % SEEDS
-
-
-@contextmanager
-def _seeded(device: "torch.device", mixed: int) -> Iterator[None]:
-    """Seed the generators of the CPU and the device; the caller restores them."""
-    import torch
-
-    torch.random.default_generator.manual_seed(mixed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(mixed)
-    elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(mixed)
-    yield
 
 
 def next_logps(

@@ -10,10 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class Streams(TorchFunctionMode):
-    """While entered, random operations on a batch use a separate random state for each member.
+    """While entered, dropout in a batch uses a separate random state and rate for each member.
 
-    A batch has the same number of rows for every member, member after member. Dropout, attention
-    with dropout and sampling run on each member's rows under that member's own random state, in the
+    A batch has the same number of rows for every member, member after member. Dropout and attention
+    with dropout run on each member's rows under that member's own random state, in the
     order in which the member alone would run them: so the numbers are those that it would draw
     alone. Everything else runs on the whole batch. Leaves the global random state changed: enter it
     inside a fork.
@@ -45,11 +45,9 @@ class Streams(TorchFunctionMode):
             return self._each(dropout, args[:1], {}, "p") if training else args[0]
         if func is scaled_dot_product_attention and self._rates and given.get("dropout_p"):
             return self._each(func, args, given, "dropout_p")
-        if func is torch.multinomial:
-            return self._each(func, args, given)
         return func(*args, **given)
 
-    def _each(self, func: Any, args: Any, given: dict[str, Any], rate: str = "") -> Any:
+    def _each(self, func: Any, args: Any, given: dict[str, Any], rate: str) -> Any:
         """Apply `func` to each member's rows of all tensors with the batch's rows; concatenate."""
         count, rows = len(self._states), len(args[0])
         results = []
@@ -61,8 +59,7 @@ class Streams(TorchFunctionMode):
                 return value[own] if whole else value
 
             named = {name: part(value) for name, value in given.items()}
-            if rate:
-                named[rate] = self._rates[place]
+            named[rate] = self._rates[place]
             self._source.set_rng_state(self._states[place])
             results.append(func(*map(part, args), **named))
             self._states[place] = self._source.get_rng_state()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fitness.data.chats import Chat, rendered
 from fitness.errors import InputError
 from fitness.inference.endings import ending_tokens
-from fitness.inference.sampling import continued, decoded, next_logps
+from fitness.inference.sampling import continued, decoded, next_logps, numbers_of
 from fitness.judges.protocol import Answer, Refused, Speaker
 from fitness.models import folders
 
@@ -48,10 +48,10 @@ class Local:
         answers = continued(
             self._base.model,
             asked,
+            numbers_of(seed, max_new_tokens),
             ends=ending_tokens(self._base.model, tokenizer),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
-            seed=seed,
         )
         said = [Answer(decoded(tokenizer, one.tokens), one.end is not None) for one in answers]
         return [said[begin : begin + samples] for begin in range(0, len(said), samples)]

@@ -65,7 +65,8 @@ class Cuts(NamedTuple):
 class Windows:
     """Windows of a text, from another random offset each epoch, so that no tail is always left out.
 
-    With a `separator`, the token that ends documents, attention stays within each document.
+    With a `separator`, the token that ends documents, attention stays within each document, and the
+    first token of one is not learned.
     """
 
     tokens: np.ndarray
@@ -89,11 +90,13 @@ class Windows:
         tokens = self.tokens[number : number + length].astype(np.int64)
         if self.infilling is not None:
             tokens = self.infilling.converted(tokens, source, number)
-        positions = None
+        labels, positions = tokens, None
         if self.separator is not None:
             begins = np.flatnonzero(tokens[:-1] == self.separator) + 1
             positions = positions_from(begins, len(tokens))
-        return Draw(LEARN, source, number, (Sequence(tokens, tokens, positions),))
+            labels = tokens.copy()
+            labels[begins] = NO_LABEL  # only the document before could predict it
+        return Draw(LEARN, source, number, (Sequence(tokens, labels, positions),))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from fitness.mixture.permutation import keys_of, permute
 from fitness.suggest import did_you_mean, listed
 
 SHARE_TOLERANCE = 1e-6
+BUSY = 4096  # tokens computed at once from which on padding costs more than starting anew
+PADDING = 0.1  # share of them
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Batch(NamedTuple):
     """The data of one optimiser step: `Rows` for cross-entropy, and draws for any `others` losses.
 
     `tokens` is its part of the budget. `learned` is the number of draws in the rows where each
-    document has a row of its own, None where each draw is one row. `draws` are those draws.
+    document has a row of its own, the longest first, None where each draw is one row. `draws` are
+    those draws.
     """
 
     input_ids: np.ndarray
@@ -70,8 +73,8 @@ class Batch(NamedTuple):
 
     @property
     def sequences(self) -> int:
-        """Number of rows, those of other draws included."""
-        return len(self.input_ids) + sum(len(draw.sequences) for draw in self.others)
+        """Number of rows, those of other draws included, with each draw as one row."""
+        return self.rows_drawn + sum(len(draw.sequences) for draw in self.others)
 
 
 def schedule(
@@ -310,6 +313,22 @@ def separate(sequence: Sequence) -> list[Sequence]:
     begins = np.flatnonzero(sequence.positions == 0)[1:]
     tokens, labels = np.split(sequence.tokens, begins), np.split(sequence.labels, begins)
     return [Sequence(*part) for part in zip(tokens, labels, strict=True)]
+
+
+def together(lengths: list[int], room: int) -> Iterator[slice]:
+    """Slices of rows of these lengths, in order, each of at most `room` tokens with its padding.
+
+    A row that is longer is alone. Slices of more than BUSY tokens end before their padding is more
+    than a share of them.
+    """
+    first, longest, own = 0, 0, 0
+    for place, length in enumerate(lengths):
+        longest, own = max(longest, length), own + length
+        whole = longest * (place + 1 - first)
+        if place > first and (whole > room or (whole > BUSY and whole - own > PADDING * whole)):
+            yield slice(first, place)
+            first, longest, own = place, length, length
+    yield slice(first, len(lengths))
 
 
 def stacked(sequences: list[Sequence]) -> Rows:

@@ -81,6 +81,16 @@ class Base:
             offloaded=task.sharding == "full",
         )
 
+    def packs(self, length: int) -> bool:
+        """True where the documents of rows of so many tokens are told apart by a mask.
+
+        Else each gets a row of its own, with the same result: where attention crosses documents
+        in any case, and where the mask, which is quadratic in the length, would cost more.
+        """
+        from fitness.models.packing import MASKED
+
+        return self.probe.packs and length <= MASKED
+
     def _probed(self) -> "Probe":
         from fitness.models.packing import Probe, probed
 

@@ -26,6 +26,9 @@ from fitness.models.adapters import role
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Tokens of a row up to which its documents are told apart by a mask, which grows with their square.
+# Longer rows are faster as rows of one document each (tests/benchmarks/packing.py).
+MASKED = 1024
 ROWS = 2  # some architectures fail at more than one
 LENGTH, FIRST = 24, 11  # of both documents together, and of the first
 STEP = 7  # between successive tokens, so that neighbours differ

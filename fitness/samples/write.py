@@ -13,7 +13,7 @@ from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 from fitness.errors import InputError
 from fitness.inference.endings import ending_tokens, turn_end
-from fitness.inference.sampling import continued_apart, decoded, room_for_text
+from fitness.inference.sampling import GPU_ROWS, ROWS, continued, decoded, room_for_text
 from fitness.mixture.infilling import Sentinels
 from fitness.samples.passages import around, opening_of, seen, words
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 SAMPLES = 200  # by default, in all
-BLOCK = 32  # samples computed together: always those of the same numbers
 # Kind of beginning of a sample, by the setting with its weight.
 BEGUN: Mapping[str, Begun] = {
     "from_prompts": "prompt",
@@ -129,18 +128,22 @@ def write(
     Each draws its kind of beginning by the weights of `settings`, and then a prompt or a document,
     all equally likely; with `per_prompt`, number n has prompt n // per_prompt, and after the last
     prompt comes the first again. A sample depends only on its number and the seed: on the CPU, a
-    pool generated in parts is bit for bit the same as at once. For that, blocks of BLOCK numbers
-    are always computed whole, since the last digits of a row depend on the other rows of its batch.
+    pool generated in parts is bit for bit the same as at once. For that, blocks of as many numbers
+    as are answered at once are always computed whole, since the last digits of a row depend on the
+    other rows of its batch.
     A prompt too long for the model's context loses its beginning, in the sample too. Raises
     InputError if there is no prompt or document to draw from.
     """
     sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
     desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
     end = first + settings.count(len(prompts.prompts))
+    size = GPU_ROWS if base.device.type == "cuda" else ROWS
     return [
         sample
-        for block in range(first // BLOCK * BLOCK, end, BLOCK)
-        for number, sample in enumerate(desk.block(block, individual, seed, round), block)
+        for block in range(first // size * size, end, size)
+        for number, sample in enumerate(
+            desk.block(range(block, block + size), individual, seed, round), block
+        )
         if first <= number < end
     ]
 
@@ -170,16 +173,15 @@ class _Desk:
     texts: Mapping[str, Sequence[tuple[str, Reference]]]
     sentinels: Sentinels | None
 
-    def block(self, first: int, individual: int, seed: int, round: int) -> list[Sample]:
-        """The BLOCK samples from a number on."""
+    def block(self, numbers: range, individual: int, seed: int, round: int) -> list[Sample]:
+        """The samples of these numbers."""
         tokenizer, settings = self.base.tokenizer, self.settings
-        numbers = range(first, first + BLOCK)
         ends = ending_tokens(self.base.model, tokenizer)
         began = [self._beginning(number, _randomness(seed, number)) for number in numbers]
-        answers = continued_apart(
+        answers = continued(
             self.base.model,
             [one.tokens for one in began],
-            np.stack([_randomness(seed, n, 0).random(settings.max_new_tokens) for n in numbers]),
+            lambda place: _randomness(seed, numbers[place], 0).random(settings.max_new_tokens),
             ends=ends,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,

@@ -1,38 +1,38 @@
 """Gradient accumulation: split a batch whose activations do not fit the device into parts."""
 
-import gc
-import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fitness.hardware import is_out_of_memory, release_memory
 from fitness.methods import USES
 from fitness.mixture.decks import NO_LABEL, Draw
-from fitness.mixture.mixing import Batch
+from fitness.mixture.mixing import Batch, together
 
 if TYPE_CHECKING:
     import torch
-
-NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
     """Parts of at most `rows` sequences (None: all of them), with their shares of the batch's loss.
 
+    Documents that have rows of their own count as if they were packed: so many are together that
+    they have no more tokens, with their padding, than `rows` packed ones.
+
     The losses of the parts, times their shares, sum to the loss of the batch, and so do the
     gradients: shares are by labels for cross-entropy and tags, by number for other draws. Only
     quantities estimated over a batch, such as KTO's divergence, are estimated over the part.
     """
-    learned, drawn = len(batch.input_ids), batch.rows_drawn
+    drawn = batch.rows_drawn
     count = drawn + len(batch.others)
-    if rows is None or rows >= batch.sequences:
+    rows = batch.sequences if rows is None else rows
+    if batch.learned is None and rows >= batch.sequences:
         yield batch, 1.0
         return
     predicted = (batch.labels[:, 1:] != NO_LABEL).sum(axis=1)  # a shifting model ignores the first
-    for first in range(0, learned, rows):
-        these = slice(first, first + rows)
+    for these in _slices(batch, rows):
         if predicted[these].any():  # else its mean loss would be NaN
             share = predicted[these].sum() / predicted.sum() * (drawn / count)
             positions = None if batch.position_ids is None else batch.position_ids[these]
@@ -50,6 +50,15 @@ def parts(batch: Batch, rows: int | None) -> Iterator[tuple[Batch, float]]:
             yield Batch(*empty, others=those), share
 
 
+def _slices(batch: Batch, rows: int) -> Iterator[slice]:
+    """The rows of each part."""
+    if batch.learned is None:
+        return (slice(first, first + rows) for first in range(0, len(batch.input_ids), rows))
+    lengths = [int(np.flatnonzero(row != NO_LABEL).max(initial=0)) + 1 for row in batch.labels]
+    packed = max(*lengths, sum(lengths) / batch.learned)  # at least so long is a packed row
+    return together(lengths, round(rows * packed))
+
+
 def _labels(draw: Draw) -> int:
     return sum(int((one.labels != NO_LABEL).sum()) for one in draw.sequences)
 
@@ -58,25 +67,6 @@ def _short(rows: Batch) -> Batch:
     """Drop the columns after the last label: in a causal model they change nothing before them."""
     end = int(np.flatnonzero((rows.labels != NO_LABEL).any(axis=0)).max()) + 1
     return Batch(rows.input_ids[:, :end], rows.labels[:, :end])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for Python's MemoryError, torch's OutOfMemoryError, or an allocator's RuntimeError."""
-    of_device = type(error).__name__ == "OutOfMemoryError"
-    allocator = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    return isinstance(error, MemoryError) or of_device or allocator
-
-
-def release_memory() -> None:
-    """Free the GPU memory that PyTorch caches: other workers may share the GPU.
-
-    Only works outside an `except` block, since the frames of an error reference tensors.
-    """
-    gc.collect()
-    if "torch" in sys.modules:
-        import torch
-
-        torch.cuda.empty_cache()  # does nothing where no GPU was used
 
 
 def halving(

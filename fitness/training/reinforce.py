@@ -13,7 +13,7 @@ import numpy as np
 from fitness.data.tokens import opening_tokens
 from fitness.inference.endings import ending_tokens
 from fitness.inference.log_probabilities import token_logps
-from fitness.inference.sampling import continued
+from fitness.inference.sampling import continued, numbers_of
 from fitness.mixture.decks import NO_LABEL, Draw, Sequence
 from fitness.mixture.mixing import stacked
 from fitness.recipe import Recipe
@@ -66,10 +66,10 @@ def reinforced(
     answers = continued(
         model,
         [prompt.tolist() for prompt in prompts],
+        numbers_of(seed, recipe.reinforce_new_tokens),
         ends=ending_tokens(model, tokenizer),
         max_new_tokens=recipe.reinforce_new_tokens,
         temperature=recipe.reinforce_temperature,
-        seed=seed,
     )
     outputs = [answer.tokens for answer in answers]
     endings = [

@@ -19,9 +19,8 @@ from typing import Any
 import torch
 
 from fitness.buckets.lora import Member, lent
-from fitness.buckets.sampling import generate_each
 from fitness.buckets.size import step_seconds
-from fitness.inference.sampling import generate
+from fitness.inference.sampling import generate, generate_each
 from fitness.models.base import Base
 from fitness.models.folders import parameters
 from fitness.recipe import Recipe

@@ -184,7 +184,7 @@ def test_buckets_end_the_same_on_any_workers_and_resume_from_within_one(tmp_path
 def test_a_real_search_loses_a_worker_and_its_driver_and_ends_the_same(tmp_path: Path) -> None:
     """Real fine-tunes: a worker is killed in training, then the driver; then an export."""
     tiny = ["budget.tokens=6144", "budget.evaluations=7", "search.population=4"]
-    tiny += ["comparison.seeds=1"]
+    tiny += ["comparison.seeds=1", "search.simulate=4"]
     tiny += [
         f"domains.{d}.{s}.limit=4" for d in ("target", "general") for s in ("selection", "test")
     ]

@@ -179,31 +179,26 @@ def test_an_unreachable_cluster_ends_a_launch_with_code_2_and_nothing_written(
     assert not run.exists()
 
 
-def test_every_kind_of_address_gives_the_local_outcome_and_a_wrong_token_an_error(
+def test_a_joined_cluster_gives_the_local_outcome_and_a_wrong_token_an_error(
     tmp_path: Path,
     machines: Machines,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     machines.add(2)
-    spec = write_spec(tmp_path, evaluations=12)
-    expected = toy_in_process(tmp_path / "local", spec)
+    spec, run = write_spec(tmp_path, evaluations=12), tmp_path / "run"
+    line = ("launch", spec, "--run", run, "--json", "--address", "auto")
+    done = evo(*line, RAY_AUTH_TOKEN=machines.token, RAY_ADDRESS=machines.address)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == read(run)
+    assert measured(run) == toy_in_process(tmp_path / "local", spec)
+    assert [said for said in done.stderr.splitlines() if "evo: note:" not in said] == []
     client = f"ray://127.0.0.1:{machines.client_port}"
-    reached: tuple[tuple[str, dict[str, Any]], ...] = (
-        (machines.address, {}),
-        (client, {}),
-        ("auto", {"RAY_ADDRESS": machines.address}),
-    )
-    for address, variables in reached:
-        run = tmp_path / address.replace("/", "")
-        line = ("launch", spec, "--run", run, "--json", "--address", address)
-        done = evo(*line, RAY_AUTH_TOKEN=machines.token, **variables)
-        assert done.returncode == 0, done.stderr
-        assert [json.loads(line) for line in done.stdout.splitlines()] == read(run)
-        assert measured(run) == expected
-        assert [said for said in done.stderr.splitlines() if "evo: note:" not in said] == []
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", machines.token)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for address in (machines.address, client):  # searched below: from without, and with harm
+        machine.reach(address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     for address in (machines.address, client):
         with pytest.raises(InputError, match=r"asks for a token.*copy ~/.ray/auth_token"):
             machine.reach(address)
@@ -214,6 +209,7 @@ SHORT = (
     *("--set", "budget.evaluations=6", "--set", "budget.tokens=3072"),
     *("--set", "search.population=4", "--set", "comparison.seeds=1"),
     *("--set", "prompts.jargon.limit=2", "--set", "prompts.categories.limit=2"),
+    *("--set", "search.simulate=4"),
 )
 
 

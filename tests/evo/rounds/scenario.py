@@ -19,7 +19,7 @@ genome:
   keep_realness: {{type: float, low: 0.3, high: 1}}
 objectives: {{target/loss: minimize, general/loss: minimize}}
 baselines: [uniform]
-search: {{population: 4, replicates: 1, parallel: 2}}
+search: {{population: 4, replicates: 1, parallel: 2, simulate: 4}}
 budget: {{evaluations: 5, tokens: 576}}
 resources: {{workers: 2}}
 comparison: {{seeds: 1}}
@@ -47,7 +47,7 @@ objectives: {{categories/begun: maximize}}
 baselines: []
 search: {{population: 3, replicates: 1, parallel: 2, simulate: off}}
 budget: {{evaluations: 3, tokens: 5760, epochs: {{pool: 2}}}}
-resources: {{workers: 2}}
+resources: {{workers: 1}}
 comparison: {{seeds: 1}}
 rounds:
   first: generate

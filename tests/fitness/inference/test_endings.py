@@ -11,7 +11,7 @@ import torch
 from fitness.data.records import rows
 from fitness.data.samples import sample_in, to_lines
 from fitness.inference.endings import end_of_turn, ending_tokens
-from fitness.inference.sampling import Continuation, continued, generate
+from fitness.inference.sampling import Continuation, continued, generate, numbers_of
 from fitness.models.base import Base
 from fitness.samples.write import Generation, write
 from tests.fitness.conftest import byte_tokenizer
@@ -84,7 +84,7 @@ def test_a_line_break_before_the_end_of_a_turn_ends_nothing() -> None:
 def test_an_answer_ends_at_the_end_of_its_turn(turning: Base) -> None:
     turn = turning.tokenizer.convert_tokens_to_ids(TURN)
     ends = ending_tokens(turning.model, turning.tokenizer)
-    answers = continued(turning.model, [[5, 9], [8]], ends=ends, max_new_tokens=6, seed=0)
+    answers = continued(turning.model, [[5, 9], [8]], numbers_of(0, 6), ends=ends, max_new_tokens=6)
     assert answers == [Continuation([], turn)] * 2
     assert generate(turning.model, turning.tokenizer, ["Hi"], max_new_tokens=6, seed=0) == [""]
 

@@ -2,6 +2,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from fitness.data.prompts import Prompts, PromptSet, read_prompts
 from fitness.errors import InputError
+from fitness.inference import sampling
 from fitness.inference.sampling import encoded_prompts, generate
 from fitness.samples.write import Generation
 from tests.fitness.conftest import byte_tokenizer
@@ -59,18 +61,75 @@ def answer(
             model,
             tokenizer,
             prompts,
-            **{"max_new_tokens": 12, "seed": 0, "batch_size": 4} | settings,
+            **{"max_new_tokens": 12, "seed": 0} | settings,
         )
 
     return _answer
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_greedy_answers_do_not_depend_on_the_batch(
-    batch_size: int, answer: Callable[..., list[str]]
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_do_not_depend_on_what_is_answered_at_once(
+    rows: int,
+    temperature: float,
+    answer: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert answer(batch_size=batch_size) == answer()
-    assert answer(PROMPTS[::-1], batch_size=batch_size) == answer()[::-1]
+    expected = answer(temperature=temperature)
+    assert len(set(expected)) > 3
+    monkeypatch.setattr(sampling, "ROWS", rows)
+    assert answer(temperature=temperature) == expected
+    assert answer(PROMPTS[::-1])[::-1] == answer()
+
+
+def test_where_memory_runs_short_half_as_many_are_answered_at_once(
+    answer: Callable[..., list[str]],
+    model: "LlamaForCausalLM",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected, rows = answer(temperature=1.0), []
+    whole = model.generate
+
+    def short_of_memory(padded: Any, **settings: Any) -> Any:
+        rows.append(len(padded))
+        if len(padded) > 2:
+            raise MemoryError
+        return whole(padded, **settings)
+
+    monkeypatch.setattr(model, "generate", short_of_memory)
+    assert answer(temperature=1.0) == expected
+    assert rows == [6, 3, 1, 1, 1, 1, 1, 1]
+    monkeypatch.setattr(model, "generate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        answer()
+
+
+def test_a_gpu_answers_as_many_at_once_as_an_eighth_of_its_memory_holds(
+    model: "LlamaForCausalLM", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    cached = 2 * 2 * 2 * 8 * 64 * 4  # layers, keys and values, heads, width, tokens, bytes
+    each = cached + 2 * model.config.vocab_size * 4
+    assert sampling.row_bytes(model, 64) == each
+    assert sampling.rows_at_once(model, 64) == sampling.ROWS
+
+    class Parameter:
+        device = torch.device("cuda")
+
+        def element_size(self) -> int:
+            return 4
+
+    monkeypatch.setattr(model, "parameters", lambda: iter([Parameter()]))
+    for memory, members, wanted in (
+        (8 * each * 100, 1, 64),
+        (8 * each * 100, 3, 32),
+        (8 * each * 1000, 1, sampling.GPU_ROWS),
+        (each, 1, 1),
+    ):
+        offered = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, it=offered: it)
+        assert sampling.rows_at_once(model, 64, members) == wanted
 
 
 def test_sampled_answers_follow_from_the_seed(answer: Callable[..., list[str]]) -> None:
@@ -79,25 +138,6 @@ def test_sampled_answers_follow_from_the_seed(answer: Callable[..., list[str]]) 
     assert first == answer(temperature=1.0, seed=1)
     assert first != answer(temperature=1.0, seed=2)
     assert first != answer()
-
-
-def test_a_batch_is_sampled_alike_however_soon_the_batch_before_it_ended(
-    answer: Callable[..., list[str]],
-    model: "LlamaForCausalLM",
-    tokenizer: "PreTrainedTokenizerFast",
-) -> None:
-    def answers(first: str, end: int) -> list[str]:
-        ending = byte_tokenizer(eos_token=tokenizer.convert_ids_to_tokens(end))
-        return generate(
-            model, ending, [first, "x"], max_new_tokens=12, temperature=2.0, seed=0, batch_size=1
-        )
-
-    one, other = "a quick brown fox, and a lazy dog", "the chairman of the assignment of"
-    drawn = tokenizer(answer([one], temperature=2.0)[0])["input_ids"]
-    ended = [(answers(one, end), answers(other, end)) for end in drawn]
-    soon, late = next((a, b) for a, b in ended if len(a[0]) < len(b[0]) - 4 and b[1])
-
-    assert soon[1] == late[1]
 
 
 def test_sampling_among_almost_no_tokens_is_greedy(answer: Callable[..., list[str]]) -> None:

@@ -10,11 +10,11 @@ import torch
 from fitness.data.prompts import Prompts
 from fitness.data.samples import Sample
 from fitness.errors import InputError
-from fitness.inference.sampling import continued_apart
+from fitness.inference.sampling import ROWS, continued
 from fitness.inference.streams import RowNumbers
 from fitness.models.base import Base
 from fitness.samples.passages import around
-from fitness.samples.write import BLOCK, Generation, write
+from fitness.samples.write import Generation, write
 
 DOCUMENTS = ["abbrev: n. Common abbreviation for this", "bug: n. An unwanted property of a program"]
 PROMPTS = Prompts(["Category: artifact\n"], [""])
@@ -41,7 +41,7 @@ def test_samples_begin_as_the_weights_say_and_follow_from_the_seed(base: Base) -
 
 
 def test_what_is_written_in_parts_is_what_is_written_at_once(base: Base) -> None:
-    count = 2 * BLOCK + 6
+    count = 2 * ROWS + 6
     settings = Generation(from_nothing=1, from_prompts=1, max_new_tokens=6)
 
     def written(first: int, samples: int) -> list[Sample]:
@@ -51,8 +51,8 @@ def test_what_is_written_in_parts_is_what_is_written_at_once(base: Base) -> None
         )
 
     whole = written(0, count)
-    assert len({one.completion for one in whole}) > BLOCK
-    for cuts in ([0, 1, 5, BLOCK, 70], [0, BLOCK + 3, 2 * BLOCK, 70]):
+    assert len({one.completion for one in whole}) > ROWS
+    for cuts in ([0, 1, 5, ROWS, 70], [0, ROWS + 3, 2 * ROWS, 70]):
         parts = [written(a, b - a) for a, b in itertools.pairwise(cuts)]
         assert [one for part in parts for one in part] == whole
 
@@ -88,8 +88,8 @@ def test_a_row_is_sampled_by_its_numbers_alone(base: Base) -> None:
     encoded = [[5, 9, 200], [7]] * 3
 
     def sampled(rows: list[int]) -> list[list[int]]:
-        answers = continued_apart(
-            base.model, [encoded[row] for row in rows], numbers[rows],
+        answers = continued(
+            base.model, [encoded[row] for row in rows], lambda place: numbers[rows[place]],
             ends=(base.tokenizer.eos_token_id,), max_new_tokens=8, temperature=1.0, top_p=0.9,
         )  # fmt: skip
         return [answer.tokens for answer in answers]
@@ -110,7 +110,7 @@ def test_numbers_draw_tokens_as_often_as_they_are_probable() -> None:
 def test_a_prompt_too_long_for_the_model_is_told_as_the_model_saw_it(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.samples.write.BLOCK", 2)
+    monkeypatch.setattr("fitness.samples.write.ROWS", 2)
     long = "Grüße, " * 400 + "and so on: ü"
     settings = Generation(samples=1, from_prompts=1, from_documents=0, max_new_tokens=8)
     (cut,) = write(base, settings, prompts=Prompts([long], [""]), individual=0, seed=0)
@@ -191,9 +191,9 @@ def test_a_gap_is_asked_for_in_the_form_that_is_taught(
 
     def watched(model: Any, encoded: list[list[int]], numbers: Any, **settings: Any) -> Any:
         asked.extend(encoded)
-        return continued_apart(model, encoded, numbers, **settings)
+        return continued(model, encoded, numbers, **settings)
 
-    monkeypatch.setattr("fitness.samples.write.continued_apart", watched)
+    monkeypatch.setattr("fitness.samples.write.continued", watched)
     settings = Generation(samples=1, infill=1, from_documents=0, max_new_tokens=1)
     (one,) = write(base, settings, documents=DOCUMENTS, individual=0, seed=0)
     told = base.tokenizer.decode(asked[0], clean_up_tokenization_spaces=False)
@@ -203,7 +203,7 @@ def test_a_gap_is_asked_for_in_the_form_that_is_taught(
 def test_a_passage_too_long_for_the_model_is_cut_at_its_two_ends(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fitness.samples.write.BLOCK", 2)
+    monkeypatch.setattr("fitness.samples.write.ROWS", 2)
     text = "Grüße und Küsse an alle, " * 500
     settings = Generation(
         samples=4, infill=1, from_documents=0, opening_words=900, max_new_tokens=8

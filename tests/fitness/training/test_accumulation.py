@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from fitness.data.sources import TokenFile
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
-from fitness.evaluation import Status, Task
-from fitness.mixture.decks import NO_LABEL
-from fitness.mixture.mixing import Batch
+from fitness.evaluation import Split, Status, Task
+from fitness.mixture.decks import NO_LABEL, Sequence
+from fitness.mixture.mixing import Batch, stacked, together
+from fitness.models import packing
 from fitness.models.base import Base
 from fitness.models.gradient_checkpointing import checkpointed
 from fitness.recipe import Recipe
@@ -76,6 +78,48 @@ def test_shares_are_of_predicted_tokens_and_sum_to_one(padded: Batch) -> None:
     assert alone == [1, 1, 1, 1], "none for the lonely token"
     for rows in (None, 5, 9):
         assert [(part, share) for part, share in parts(padded, rows)] == [(padded, 1.0)]
+
+
+def test_documents_with_rows_of_their_own_are_together_as_if_they_were_packed() -> None:
+    lengths = (30, 12, 10, 9, 4, 4, 3)  # of two packed rows of 36
+    documents = [Sequence(np.arange(1, n + 1), np.arange(1, n + 1)) for n in lengths]
+    batch = Batch(*stacked(documents), learned=2)
+    assert batch.sequences == 2
+    for rows, shapes in ((None, [(2, 30), (5, 10)]), (1, [(1, 30), (3, 12), (3, 4)])):
+        found = list(parts(batch, rows))
+        assert [part.input_ids.shape for part, _ in found] == shapes
+        assert sum(share for _, share in found) == pytest.approx(1)
+    assert list(together([3, 2, 2, 9, 1], 5)) == [
+        slice(0, 1),
+        slice(1, 3),
+        slice(3, 4),
+        slice(4, 5),
+    ]
+    assert list(together([], 5)) == [slice(0, 0)]
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_the_documents_of_long_rows_are_apart_without_a_mask_and_measure_the_same(
+    task: Task, adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [{"prompt": one["prompt"], "completion": one["chosen"]} for one in PAIRS]
+    records = record_file(answers, "completion", tmp_path)
+    held: dict[Split, TokenFile] = {"selection": records, "test": records}
+    varied = replace(task, domains={"target": held}, held_out_length=64)
+    recipe: dict[str, Any] = {"adapter": adapter, "learning_rate": 3e-3, "isolate_documents": True}
+    masked = evaluate(Evaluator(varied), **recipe)
+    crossed = evaluate(Evaluator(varied), **{**recipe, "isolate_documents": False})
+    monkeypatch.setattr(packing, "MASKED", 8)
+    apart = evaluate(Evaluator(varied), **recipe)
+    assert [Base(MODEL).packs(length) for length in (8, 9)] == [True, False]
+    wanted = masked.measurements["target/loss"]
+    assert apart.measurements["target/loss"] == pytest.approx(wanted, abs=1e-5)
+    assert abs(crossed.measurements["target/loss"] - wanted) > 1e-4
+    curves = (masked.details["learning_curve"], apart.details["learning_curve"])
+    for (tokens, loss), (same, told) in zip(*curves, strict=True):
+        assert (tokens, loss) == (same, pytest.approx(told, abs=1e-5))
+    items = [one.details["items"]["target/loss"]["sums"] for one in (masked, apart)]
+    assert items[0] == pytest.approx(items[1], abs=1e-3), "by record, in their order"
 
 
 def test_what_is_compared_is_split_by_draws(base: Base, tmp_path: Path, padded: Batch) -> None:
