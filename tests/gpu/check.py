@@ -45,6 +45,7 @@ TOGETHER = 1e-4  # nats, of a member of a bucket to its solo run: sums in anothe
 QUANTISED = 3e-2  # relative, of a loss beside weights in 4 bits; its own model is that coarse
 PREDICTED = 0.2  # relative, of a peak of memory
 INDIVIDUALS = 20
+ANSWERED = (1, 32, 256) if CUDA else (1, 4)  # prompts at once
 MEMBERS: tuple[dict[str, Any], ...] = (
     {},
     {"lora_rank": 4, "learning_rate": 3e-3, "dropout": 0.1},
@@ -360,9 +361,31 @@ def tokens() -> Iterator[Row]:
     yield Row(f"LoRA on {size / 1e6:,.1f} million weights", told, figures=figures)
 
 
+def answers() -> Iterator[Row]:
+    """Tokens a second of sampled answers, by how many prompts are answered at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = speed.BILLION if CUDA else speed.TINY
+        found = {rows: speed.answering(Path(folder), shape, rows) for rows in ANSWERED}
+    told = ", ".join(f"{rate:,.0f}/s of {rows}" for rows, rate in found.items())
+    figures = {f"answers: tokens a second of {rows}": round(rate) for rows, rate in found.items()}
+    yield Row("tokens of answers", told, figures=figures)
+
+
+def compilation() -> Iterator[Row]:
+    """A step with compiled layers beside one without; on a CPU the compilation takes minutes."""
+    if not CUDA:
+        yield Row("compiled layers", "left out: no GPU")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        share, seconds = speed.compiled(Path(folder), speed.BILLION)
+    figures = {"compiled: share of a step": round(share, 3), "compiled: seconds": round(seconds, 1)}
+    told = f"{share:.2f} of a step, after {seconds:.0f} s"
+    yield Row("compiled layers", told, figures=figures)
+
+
 CHECKS = (
     *(machine, agreement, rounding, repetition, bucket, memory, shortage),
-    *(quantised, prediction, parts, tokens),
+    *(quantised, prediction, parts, tokens, answers, compilation),
 )
 
 

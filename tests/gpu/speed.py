@@ -1,4 +1,4 @@
-"""Tokens a second of evomix's training loop, and of a bare one on the same batches."""
+"""Tokens a second of evomix's training loop beside a bare one, of compiled layers, of answers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ import torch
 
 from fitness.data.tokenizer import load_tokenizer
 from fitness.inference import log_probabilities
+from fitness.inference.sampling import continued, numbers_of
 from fitness.mixture.mixing import Batch
 from fitness.models.base import Base
 from fitness.models.folders import parameters
@@ -54,6 +55,43 @@ def compared(folder: Path, shape: Shape) -> tuple[float, float, int]:
                 seconds.append(_timed(lambda: loop(model, recipe, _batches(shape, shape.steps))))  # noqa: B023
     tokens = shape.steps * shape.rows * shape.length
     return tokens / min(ours), tokens / min(bare), parameters(folder)
+
+
+def answering(folder: Path, shape: Shape, rows: int) -> float:
+    """Tokens a second of sampled answers, `rows` at once, as many tokens as their prompts have."""
+    model, each = base_of(folder, shape).model, shape.length // 4
+    prompts = np.random.default_rng(0).integers(1, shape.vocabulary, (rows, each)).tolist()
+
+    def answer() -> int:
+        found = continued(
+            *(model, prompts, numbers_of(0, each)),
+            ends=(0,),
+            max_new_tokens=each,
+            temperature=1.0,
+        )
+        return sum(len(one.tokens) for one in found)
+
+    answer()  # warms up
+    counted: list[int] = []
+    seconds = _timed(lambda: counted.append(answer()))
+    return counted[0] / seconds
+
+
+def compiled(folder: Path, shape: Shape) -> tuple[float, float]:
+    """Seconds of a step with compiled layers over those without, and of the compilation."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    base, recipe = base_of(folder, shape), recipe_of(shape)
+    found = []
+    for faster in (False, True):
+        with base.prepared(recipe, seed=0) as model:
+            layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+            for layer in layers if faster else ():
+                layer.compile()
+            first = _timed(lambda: _ours(model, recipe, _batches(shape, 1)))
+            found += [first, _timed(lambda: _ours(model, recipe, _batches(shape, shape.steps)))]
+    plain, usual, compiling, fast = found
+    return fast / usual, compiling - plain
 
 
 @dataclass(frozen=True)
