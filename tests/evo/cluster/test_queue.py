@@ -193,12 +193,9 @@ def test_a_joined_cluster_gives_the_local_outcome_and_a_wrong_token_an_error(
     assert [json.loads(line) for line in done.stdout.splitlines()] == read(run)
     assert measured(run) == toy_in_process(tmp_path / "local", spec)
     assert [said for said in done.stderr.splitlines() if "evo: note:" not in said] == []
-    client = f"ray://127.0.0.1:{machines.client_port}"
-    monkeypatch.setenv("RAY_AUTH_TOKEN", machines.token)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    for address in (machines.address, client):  # searched below: from without, and with harm
-        machine.reach(address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    client = f"ray://127.0.0.1:{machines.client_port}"  # the two ways by which searches below join
     for address in (machines.address, client):
         with pytest.raises(InputError, match=r"asks for a token.*copy ~/.ray/auth_token"):
             machine.reach(address)
