@@ -3,15 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 NAME ?= overhead
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: run test fast check style types docs setup bench clean
 
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
 
-test: check  ## every check; tests that start clusters wait as much as they compute
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: check  ## every check: the fast tests on all cores, then those that start clusters
+	$(BIN)/python -m pytest -m "not slow" -n auto
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 fast: check  ## every check but the slow tests
 	$(BIN)/python -m pytest -m "not slow" -n auto

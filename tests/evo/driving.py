@@ -73,7 +73,7 @@ def wait_until(driver: "subprocess.Popen[str]", run: Path, kind: str, count: int
             raise AssertionError(f"ended too early:\n{driver.communicate()[0]}")
         if time.time() > deadline:
             raise AssertionError(f"only {facts_written(run, kind)} of {count} {kind} in 360 s")
-        time.sleep(0.002)
+        time.sleep(0.02)
 
 
 def workers_of(driver: "subprocess.Popen[str]") -> list[psutil.Process]:

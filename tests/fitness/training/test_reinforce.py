@@ -132,7 +132,7 @@ def test_training_raises_the_reward_of_held_out_prompts_without_losing_fluency(
     recipe = Recipe(
         method="reinforce",
         rewards={"length": 5.0},
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         decay="constant",
         warmup_share=0,
         reinforce_group=6,
@@ -156,7 +156,7 @@ def test_training_raises_the_reward_of_held_out_prompts_without_losing_fluency(
 
     with base.prepared(recipe, seed=0) as model:
         length, surprise = answers(model)
-        finetune(model, recipe, [batch] * 15, steps=15, seed=0, loss_of=loss_of)
+        finetune(model, recipe, [batch] * 8, steps=8, seed=0, loss_of=loss_of)
         shorter, still = answers(model)
     assert shorter < 0.7 * length
     assert still < surprise + 0.5
