@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -199,7 +199,7 @@ def continued_each(
                 batch = _continue(
                     model,
                     [encoded[place] for place in places] * len(numbers),
-                    np.stack([own(place) for own in numbers for place in places]),
+                    [own(place) for own in numbers for place in places] if temperature else [],
                     ends=ends,
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
@@ -262,7 +262,7 @@ def _room(model: "PreTrainedModel", max_new_tokens: int) -> int:
 def _continue(
     model: "PreTrainedModel",
     encoded: list[list[int]],
-    numbers: np.ndarray,
+    numbers: list[np.ndarray],
     *,
     ends: Sequence[int],
     max_new_tokens: int,
@@ -272,7 +272,7 @@ def _continue(
 ) -> list[Continuation]:
     """Generate a continuation of each encoded prompt, up to its first ending token.
 
-    Each row is sampled by its own random `numbers`, (rows, max_new_tokens).
+    Each row is sampled by its own random `numbers`, (max_new_tokens,); greedy ones need none.
     """
     from transformers import GenerationConfig
 
@@ -290,7 +290,7 @@ def _continue(
         pad_token_id=ends[0],
         **sampling,
     )
-    with RowNumbers(numbers, device):
+    with RowNumbers(np.stack(numbers), device) if temperature else nullcontext():
         output = model.generate(padded, attention_mask=attended, generation_config=config)
     return [_ended(tokens, ends) for tokens in output[:, padded.shape[1] :].tolist()]
 

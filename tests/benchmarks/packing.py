@@ -9,8 +9,6 @@ before, and processor time, a process each, in turns.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +17,7 @@ import numpy as np
 
 from fitness.mixture.decks import NO_LABEL, Sequence, positions_from
 from fitness.mixture.mixing import Batch, separate, stacked
-from tests.benchmarks.saving import peak_mib
-from tests.evo.driving import ROOT, environment
+from tests.benchmarks.saving import measured, peak_mib
 
 WAYS = ("mask", "rows")
 TOKENS, VOCABULARY, LAYERS = 8_192, 4_096, 4
@@ -81,21 +78,6 @@ def measure(folder: Path, way: str, length: int, median: int, steps: int) -> dic
     return {"mib": peak_mib() - before, "seconds": seconds, "loss": loss}
 
 
-def measured(*asked: object) -> dict[str, float]:
-    line = [sys.executable, "-m", "tests.benchmarks.packing", "--child", *map(str, asked)]
-    done = subprocess.run(
-        line,
-        cwd=ROOT,
-        env=environment(OMP_NUM_THREADS=1),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
 def main() -> None:
     options = _options()
     if options.child:
@@ -109,7 +91,8 @@ def main() -> None:
             for length in options.lengths:
                 how = (length, median, options.steps)
                 turns = [
-                    {way: measured(folder, way, *how) for way in WAYS} for _ in range(options.turns)
+                    {way: measured("packing", folder, way, *how) for way in WAYS}
+                    for _ in range(options.turns)
                 ]
                 figures.append({"row": length, "document": median, **_ratios(turns)})
                 print(

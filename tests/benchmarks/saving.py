@@ -89,8 +89,9 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measured(way: str, folder: Path) -> dict[str, float]:
-    line = [sys.executable, "-m", "tests.benchmarks.saving", "--child", way, str(folder)]
+def measured(module: str, *asked: object) -> dict[str, float]:
+    """Figures that a benchmark prints for `--child`, in a process of its own with one thread."""
+    line = [sys.executable, "-m", f"tests.benchmarks.{module}", "--child", *map(str, asked)]
     done = subprocess.run(
         line,
         cwd=ROOT,
@@ -112,7 +113,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = large_vocabulary(Path(temporary))
-        turns = [{way: measured(way, folder) for way in WAYS} for _ in range(options.turns)]
+        turns = [
+            {way: measured("saving", way, folder) for way in WAYS} for _ in range(options.turns)
+        ]
     figures = {}
     for way, settings in WAYS.items():
         like = (settings["shape"], settings.get("adapter"))

@@ -13,6 +13,7 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.inference import log_probabilities
 from fitness.inference.sampling import continued, numbers_of
 from fitness.mixture.mixing import Batch
+from fitness.models.adapters import layers
 from fitness.models.base import Base
 from fitness.models.folders import parameters
 from fitness.recipe import Recipe
@@ -79,14 +80,11 @@ def answering(folder: Path, shape: Shape, rows: int) -> float:
 
 def compiled(folder: Path, shape: Shape) -> tuple[float, float]:
     """Seconds of a step with compiled layers over those without, and of the compilation."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
     base, recipe = base_of(folder, shape), recipe_of(shape)
     found = []
     for faster in (False, True):
         with base.prepared(recipe, seed=0) as model:
-            layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
-            for layer in layers if faster else ():
+            for layer in layers(model) if faster else ():
                 layer.compile()
             first = _timed(lambda: _ours(model, recipe, _batches(shape, 1)))
             found += [first, _timed(lambda: _ours(model, recipe, _batches(shape, shape.steps)))]
