@@ -74,7 +74,23 @@ def load_quantised(
     ]
     config = _nf4(getattr(torch, dtype), plain) if quantisation == "nf4" else _int8(plain)
     how |= {"quantization_config": config, "device_map": {"": device}}
-    return load(folder, dtype, head, **how)
+    model = load(folder, dtype, head, **how)
+    if quantisation == "nf4":
+        _keep_as_loaded(model)
+    return model
+
+
+def _keep_as_loaded(model: "PreTrainedModel") -> None:
+    """Keep bitsandbytes from packing weights anew, in place, at the first call outside training.
+
+    It does so where a processor has AVX512-BF16: for products in bfloat16, with no gradient for
+    what comes before, and with rows of a multiple of 64 weights alone.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _nf4(dtype: "torch.dtype", plain: list[str]) -> Any:

@@ -63,6 +63,14 @@ def test_the_linear_weights_of_the_layers_alone_are_stored_in_fewer_bits(
     assert not torch.equal(logits(base.model), logits(plain.model))
 
 
+def test_every_processor_computes_the_same_in_4_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(has: bool) -> torch.Tensor:
+        monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: has)
+        return logits(Base(MODEL, quantisation="nf4").model)
+
+    assert torch.equal(answered(True), answered(False))
+
+
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 def test_a_quantised_base_comes_back_to_the_bit(base: Base, task: Task, adapter: str) -> None:
     model, before, summed = base.model, logits(base.model), checksum(base.model)
