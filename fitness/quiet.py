@@ -7,7 +7,8 @@ weights, are an InputError here. A level set by TRANSFORMERS_VERBOSITY, or by th
 
 from logging import ERROR, getLogger
 
-NOISY = ("torchao", "torch.utils._pytree")  # on kernels of other devices, as soon as it is imported
+# On kernels of other devices or packages, as soon as they are imported.
+NOISY = ("torchao", "torch.utils._pytree", "bitsandbytes")
 
 
 def quieten() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from evo import history
 from evo.history.tables import FULL
-from evo.record.facts import Evaluated, Facts, details
+from evo.record.facts import Answer, Evaluated, Facts, details
 from fitness.errors import InputError
 from fitness.feedback.items import Draft
 from fitness.suggest import listed
@@ -62,6 +62,6 @@ def answers(facts: Facts, chosen: Iterable[int]) -> Answers:
     return found
 
 
-def _samples(fact: Evaluated) -> dict[str, list[dict[str, str]]]:
+def _samples(fact: Evaluated) -> dict[str, list[Answer]]:
     samples = details(fact).get("samples")
     return samples if isinstance(samples, dict) else {}

@@ -95,6 +95,14 @@ class Items(TypedDict):
     weights: NotRequired[list[FiniteFloat]]
 
 
+class Answer(TypedDict):
+    """An answer of a model to a prompt of the spec; several references are alternatives."""
+
+    prompt: str
+    output: str
+    reference: NotRequired[str | list[str]]
+
+
 class Details(TypedDict):
     """Details of an evaluation beside its measurements."""
 
@@ -105,7 +113,7 @@ class Details(TypedDict):
     held_out_curve: NotRequired[list[Point]]  # where early stopping checked
     confusion: NotRequired[dict[str, list[list[Count]]]]  # texts by class and predicted class
     rewarded: NotRequired[list[Triple]]  # reward, tokens of an answer, their correlation, by time
-    samples: NotRequired[dict[str, list[dict[str, str]]] | list[dict[str, Any]]]
+    samples: NotRequired[dict[str, list[Answer]] | list[dict[str, Any]]]
     samples_kept: NotRequired[dict[str, Count]]
     items: NotRequired[dict[str, Items]]
     same_as: NotRequired[Id | None]
@@ -348,7 +356,9 @@ def details(fact: Evaluated) -> Details:
 def samples(fact: Evaluated) -> dict[str, list[dict[str, Any]]]:
     """Samples by prompt set; those that were generated for a pool belong to none, ""."""
     made = details(fact).get("samples") or {}
-    return dict(made) if isinstance(made, dict) else {"": made}
+    return (
+        {k: list(map(dict, v)) for k, v in made.items()} if isinstance(made, dict) else {"": made}
+    )
 
 
 def mixture(genome: Mapping[str, object]) -> dict[str, float]:

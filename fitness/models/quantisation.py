@@ -7,8 +7,11 @@ torchao. Not LLM.int8() of bitsandbytes: that quantises the activations too, and
 in a whole batch, so that a token's loss would depend on what else is in its batch.
 """
 
+import math
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +31,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "int8": ("torchao", "accelerate"),
     "adamw_8bit": ("bitsandbytes",),
 }
+
+_LIBRARY: "list[torch.library.Library]" = []
 
 
 def check_installed(key: str, value: str) -> None:
@@ -74,10 +79,44 @@ def load_quantised(
     ]
     config = _nf4(getattr(torch, dtype), plain) if quantisation == "nf4" else _int8(plain)
     how |= {"quantization_config": config, "device_map": {"": device}}
+    if quantisation == "int8":
+        return load(folder, dtype, head, **how)
+    _decode_as_one_row()
     model = load(folder, dtype, head, **how)
-    if quantisation == "nf4":
-        _keep_as_loaded(model)
+    _keep_as_loaded(model)
     return model
+
+
+@cache
+def _decode_as_one_row() -> None:
+    """Have bitsandbytes decode 4 bits on a CPU whatever the length of a row.
+
+    Its kernel for AVX-512 (version 0.50.2) begins a block of 64 with each row, but blocks run on
+    from row to row: other weights than were stored, unless a row is a multiple of 64.
+    """
+    import bitsandbytes  # noqa: F401 - registers the kernel
+    import torch
+
+    name = "bitsandbytes::dequantize_4bit"
+    kernel = torch.library.get_kernel(name, "CPU")
+
+    def decode(
+        keys: Any,
+        packed: torch.Tensor,
+        scales: torch.Tensor,
+        block: int,
+        kind: str,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        flat = [1, math.prod(shape)] if shape[-1] % block else shape
+        decoded: torch.Tensor = kernel.call_boxed(keys, packed, scales, block, kind, flat, dtype)
+        return decoded.reshape(list(shape))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*[Oo]verrid")
+        _LIBRARY.append(torch.library.Library("bitsandbytes", "IMPL"))  # as long as the process
+        _LIBRARY[0].impl("dequantize_4bit", decode, "CPU", with_keyset=True, allow_override=True)
 
 
 def _keep_as_loaded(model: "PreTrainedModel") -> None:

@@ -42,6 +42,7 @@ def test_an_adapter_on_a_quantised_base_learns_what_peft_would_by_hand(
 
     recipe = small_recipe(adapter="lora", learning_rate=4e-3)
     batches = batches_of(longer, recipe)
+    base = Base(MODEL, quantisation=kind)  # bitsandbytes decodes on every processor from now on
     with torch.random.fork_rng():
         torch.manual_seed(0)
         settings = LoraConfig(
@@ -51,7 +52,6 @@ def test_an_adapter_on_a_quantised_base_learns_what_peft_would_by_hand(
         )
         model = get_peft_model(quantised(kind), settings)
     wanted, losses = plain_loop(recipe, batches, model)
-    base = Base(MODEL, quantisation=kind)
     with base.prepared(recipe, seed=0) as own:
         report = finetune(own, recipe, batches, steps=len(batches), seed=0)
         found = dict(own.named_parameters())

@@ -46,7 +46,7 @@ def spec(tmp_path: Path) -> Path:
     """The test split holds a text that no sample has."""
     (tmp_path / "held_out.jsonl").write_text('{"text": "%s"}\n' % ("to be or not to be " * 20))
     (tmp_path / "asked.jsonl").write_text(
-        '{"prompt": "What is the question of them all?", "reference": "To be or what?"}\n'
+        '{"prompt": "What is the question of them all?", "reference": ["To be or what?", "2b"]}\n'
     )
     written(pool(), tmp_path)
     path = tmp_path / "search.yaml"

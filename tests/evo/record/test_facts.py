@@ -50,9 +50,13 @@ def test_what_an_old_evaluation_lacks_is_empty(absent: dict[str, Any]) -> None:
 
 
 def test_samples_have_one_form_whoever_asked_for_them() -> None:
-    one = {"prompt": "a", "output": "b"}
-    assert samples(evaluation(details={"samples": {"cards": [one]}})) == {"cards": [one]}
-    assert samples(evaluation(details={"samples": [one]})) == {"": [one]}
+    one, other = {"prompt": "a", "output": "b"}, {"reference": ["c", "d"]}  # alternatives
+    for each in (one, one | {"reference": "c"}, one | other):
+        answered, written = ({"samples": made} for made in ({"cards": [each]}, [each]))
+        check(evaluation(details=answered))
+        check(evaluation(details=written))
+        assert samples(evaluation(details=answered)) == {"cards": [each]}
+        assert samples(evaluation(details=written)) == {"": [each]}
 
 
 def test_a_mixture_that_a_genome_lacks_is_empty() -> None:

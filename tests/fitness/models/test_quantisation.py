@@ -71,6 +71,19 @@ def test_every_processor_computes_the_same_in_4_bits(monkeypatch: pytest.MonkeyP
     assert torch.equal(answered(True), answered(False))
 
 
+@pytest.mark.parametrize("shape", [(96, 96), (64, 128), (32, 48), (5, 98), (3, 33)])
+def test_4_bits_are_decoded_as_they_were_stored_whatever_the_shape(shape: tuple[int, int]) -> None:
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    Base(MODEL, quantisation="nf4")
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    packed, how = quantize_4bit(weight, blocksize=64, quant_type="nf4")
+    codes = torch.stack([packed.view(-1) >> 4, packed.view(-1) & 15], 1).view(-1)[: weight.numel()]
+    scales = how.absmax[torch.arange(weight.numel()) // 64]  # a block runs on over rows
+    wanted = (how.code[codes.long()] * scales).view(shape)
+    torch.testing.assert_close(dequantize_4bit(packed, how), wanted)
+
+
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 def test_a_quantised_base_comes_back_to_the_bit(base: Base, task: Task, adapter: str) -> None:
     model, before, summed = base.model, logits(base.model), checksum(base.model)

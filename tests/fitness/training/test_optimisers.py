@@ -113,7 +113,7 @@ def test_a_fine_tune_steps_as_the_library_s_optimiser(
                 one.zero_grad()
         model.eval()
         # Where gradients differ by rounding, a number of 8 bits may become its neighbour.
-        far, most = (RATE, 0.01) if optimizer == "adamw_8bit" else (1e-6, 0.0)
+        far, most = (RATE, 0.05) if optimizer == "adamw_8bit" else (1e-6, 0.0)
         for own, other in zip(ours, trained, strict=True):
             torch.testing.assert_close(own, other.detach(), rtol=1e-5, atol=far)
             apart = ~torch.isclose(own, other.detach(), rtol=1e-5, atol=1e-6)
