@@ -5,6 +5,13 @@ from typing import Any
 import pytest
 
 from tests.evo.browsing import CHROMIUM
+from tests.evo.here import Here
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launches and resumes evaluate in this process, without Ray."""
+    monkeypatch.setattr("evo.run.Cluster", Here)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evo.cli import DONE, main
 from tests.evo.driving import evo, start, wait_until
 from tests.evo.facts import read
 from tests.evo.search.test_loop import outcome
@@ -65,12 +66,12 @@ def is_alive(process: str) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("here")
 def test_a_killed_search_takes_its_commands_along_and_resumes_to_the_same_run(
     tmp_path: Path,
 ) -> None:
     spec, undisturbed, run = write_spec(tmp_path), tmp_path / "undisturbed", tmp_path / "run"
-    done = evo("launch", spec, "--run", undisturbed)
-    assert done.returncode == 0, done.stderr
+    assert main(["launch", str(spec), "--run", str(undisturbed)]) == DONE
     (hanging := tmp_path / "hanging").mkdir()
     driver = start("launch", spec, "--run", run, HANG=hanging)
     wait_until(driver, run, '"fact":"evaluation"', 4)

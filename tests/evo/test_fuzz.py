@@ -18,7 +18,7 @@ from evo.cli import main
 from tests.evo.synthetic_ledger import ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-INPUTS = int(os.environ.get("EVOMIX_FUZZ", "120"))
+INPUTS = int(os.environ.get("EVOMIX_FUZZ", "90"))
 SEED = 12
 ODD: list[Any] = [None, "", "\x1b[2J", "x", [], {}, [[]], [None], {"": None}, True, False]
 NUMBERS = [0, -1, 1, 7, 0.5, 2**31, 2**40, 2**70, 1e300, -1e300, float("nan"), float("inf")]

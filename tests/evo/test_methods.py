@@ -56,6 +56,7 @@ def spec(folder: Path, *, reference: str = "") -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_search_over_methods_measures_preferences(tmp_path: Path) -> None:
     run = tmp_path / "run"
     path = spec(tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evo import config as configuration
+from evo.cli import DONE, main
 from evo.config import ConfigError
 from evo.export.formats import export_as
 from evo.export.model import export
@@ -16,7 +17,6 @@ from evo.prepare.lengths import cut_records
 from evo.prepare.task import prepare
 from fitness.errors import InputError
 from fitness.metrics.spans import Tagged, tag_scores
-from tests.evo.driving import evo
 from tests.evo.facts import read
 from tests.fitness.classes import NAMES, encoder, write_labelled
 from tests.fitness.quickstart import CORPUS
@@ -221,12 +221,13 @@ def test_a_sequence_longer_than_the_encoder_reads_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.filterwarnings("ignore:.*longer than sequence_length")
 def test_the_best_classifier_of_a_search_predicts_as_measured(tmp_path: Path) -> None:
     from transformers import pipeline
 
     spec, run = written(tmp_path, CLASSIFICATION), tmp_path / "run"
-    done = evo("launch", spec, "--run", run)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert main(["launch", str(spec), "--run", str(run)]) == DONE
     facts = read(run)
     found = [fact for fact in facts if fact["fact"] == "evaluation"]
     assert {fact["status"] for fact in found} == {"ok"}
@@ -248,12 +249,13 @@ def test_the_best_classifier_of_a_search_predicts_as_measured(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.filterwarnings("ignore:.*longer than sequence_length")
 def test_the_best_tagger_of_a_search_finds_entities_as_measured(tmp_path: Path) -> None:
     from transformers import pipeline
 
     spec, run = written_tags(tmp_path), tmp_path / "run"
-    done = evo("launch", spec, "--run", run)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert main(["launch", str(spec), "--run", str(run)]) == DONE
     facts = read(run)
     found = [fact for fact in facts if fact["fact"] == "evaluation"]
     assert {fact["status"] for fact in found} == {"ok"}

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from evo.cli import DONE, main
 from evo.cluster import machine, shipping
 from fitness.data.sources import TokenFile
 from fitness.errors import InputError
@@ -206,13 +207,15 @@ SHORT = (
     *("--set", "budget.evaluations=6", "--set", "budget.tokens=3072"),
     *("--set", "search.population=4", "--set", "comparison.seeds=1"),
     *("--set", "prompts.jargon.limit=2", "--set", "prompts.categories.limit=2"),
-    *("--set", "search.simulate=4"),
+    *("--set", "search.simulate=4", "--set", "genome.mixture.over=[jargon, devil]"),
+    *("--set", "domains.target.selection.limit=5", "--set", "domains.target.test.limit=5"),
+    *("--set", "domains.general.selection.limit=5", "--set", "domains.general.test.limit=5"),
 )
 
 
-@pytest.mark.usefixtures("may_hide")
+@pytest.mark.usefixtures("may_hide", "here")
 def test_a_machine_without_the_files_gives_the_same_measurements(
-    tmp_path: Path, machines: Machines
+    tmp_path: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hidden there: base model, corpus, cache of tokens, the tests with their own evaluator."""
     cache, theirs = tmp_path / "cache", tmp_path / "theirs"
@@ -223,10 +226,10 @@ def test_a_machine_without_the_files_gives_the_same_measurements(
         2, hidden=(cache, own, QUICKSTART, ROOT / "tests"), EVOMIX_CACHE=str(theirs)
     )
     assert not os.listdir(f"/proc/{raylet.pid}/root{QUICKSTART}")
-    there: dict[str, Any] = {"RAY_AUTH_TOKEN": machines.token, "EVOMIX_CACHE": cache}
+    monkeypatch.setenv("EVOMIX_CACHE", str(cache))
+    there: dict[str, Any] = {"RAY_AUTH_TOKEN": machines.token}
     line = ("launch", "quickstart", *SHORT, "--run")
-    local = evo(*line, tmp_path / "local", EVOMIX_CACHE=cache)
-    assert local.returncode == 0, local.stderr
+    assert main([*line, str(tmp_path / "local")]) == DONE
     client = ("--address", f"ray://127.0.0.1:{machines.client_port}")
     remote = evo(*line, tmp_path / "remote", *client, **there)
     assert remote.returncode == 0, remote.stderr
@@ -281,7 +284,7 @@ sys.exit(cli.main())
 def test_a_search_outlives_a_machine_and_without_any_or_a_head_it_ends_resumable(
     tmp_path: Path, machines: Machines
 ) -> None:
-    spec = write_spec(tmp_path, evaluations=24)
+    spec = write_spec(tmp_path, evaluations=16)
     expected = toy_in_process(tmp_path / "local", spec)
     first, second = (machines.add(1, TOY_SECONDS="0.5") for _ in range(2))
     run = tmp_path / "run"

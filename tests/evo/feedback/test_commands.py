@@ -250,6 +250,7 @@ comparison: {{seeds: 1}}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_search_learns_from_what_people_said(tmp_path: Path) -> None:
     run = judged(run_with_samples(tmp_path / "run"), tmp_path)
     for shape in ("preference", "completion"):

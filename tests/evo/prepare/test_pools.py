@@ -105,6 +105,7 @@ def test_samples_without_a_completion_cannot_be_learned_from(spec: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore:.*are longer than sequence_length")
 def test_a_search_chooses_among_samples_and_records_how_many_were_kept(spec: Path) -> None:
     run = spec.parent / "run"

@@ -18,7 +18,6 @@ from evo.progress.status import status
 from evo.proxies.loop import prepared
 from evo.proxies.spec import spec_of
 from fitness.errors import InputError
-from tests.evo.driving import evo
 from tests.evo.facts import read
 from tests.evo.proxies.scenario import LAYERS, Workers, grown, spec
 from tests.evo.search.test_loop import outcome
@@ -300,17 +299,16 @@ def test_the_grown_model_has_twice_the_weights(tmp_path: Path, large: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_real_run_searches_on_the_quickstarts_model_and_then_on_one_twice_its_size(
-    tmp_path: Path, large: Path
+    tmp_path: Path, large: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     path = spec(tmp_path, large, ("simulate: off", "simulate: auto"))
-    done = evo("launch", path, "--run", run)
-    assert done.returncode == 0, done.stderr
-    assert "note: proxy-1: 0 individuals to recall, " in done.stderr
+    assert main(["launch", str(path), "--run", str(run)]) == DONE
+    assert "note: proxy-1: 0 individuals to recall, " in capsys.readouterr().err
     assert facts_of(run / "proxy-1", "simulation")
     assert facts_of(run, "simulation")
     assert any(one["operator"] == "guide: proxy-1" for one in facts_of(run, "individual"))
     assert status(run)["state"] == "finished"
-    exported = evo("export", run, "--to", tmp_path / "model")
-    assert exported.returncode == 0, exported.stderr
+    assert main(["export", str(run), "--to", str(tmp_path / "model")]) == DONE

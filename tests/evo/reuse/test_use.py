@@ -14,7 +14,6 @@ from evo.reuse.use import guides_of, recall_of
 from fitness.errors import InputError
 from fitness.evaluation import EvaluationSpec
 from fitness.models import weights
-from tests.evo.driving import evo
 from tests.evo.facts import read
 from tests.evo.reuse.searches import TASK, imports, search, spec
 from tests.evo.search.test_loop import InProcess, outcome
@@ -151,6 +150,7 @@ def test_a_changed_ledger_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_real_search_recalls_another_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,20 +163,18 @@ def test_a_real_search_recalls_another_and_says_so(
     settings = [word for override in tiny for word in ("--set", override)]
     first, run = tmp_path / "first", tmp_path / "run"
     few = [*settings, "--set", "budget.evaluations=5"]
-    done = evo("launch", "quickstart", "--run", first, *few)
-    assert done.returncode == 0, done.stderr
+    assert main(["launch", "quickstart", "--run", str(first), *few]) == DONE
     more = ["quickstart", *settings, "--set", "budget.evaluations=7", "--from", str(first)]
+    capsys.readouterr()
     assert main(["launch", *more, "--dry-run"]) == DONE
     said = "--from first: 4 individuals to recall, 4 as a guide, 0 refused"
     assert said in " ".join(capsys.readouterr().out.split())
-    done = evo("launch", *more, "--run", run)
-    assert done.returncode == 0, done.stderr
-    assert said in done.stderr
+    assert main(["launch", *more, "--run", str(run)]) == DONE
+    assert said in " ".join(capsys.readouterr().err.split())
     old = {str(one["measurements"]) for one in evaluations(first)}
     recalled = [one for one in evaluations(run) if "recalled" in one["details"]]
     assert len([one for one in recalled if one["fidelity"] and one["split"] == "selection"]) >= 3
     assert {str(one["measurements"]) for one in recalled} <= old
     assert any(one["split"] == "test" for one in recalled)
     shutil.rmtree(first)
-    exported = evo("export", run, "--to", tmp_path / "model")
-    assert exported.returncode == 0, exported.stderr
+    assert main(["export", str(run), "--to", str(tmp_path / "model")]) == DONE

@@ -21,7 +21,7 @@ objectives: {{target/loss: minimize, general/loss: minimize}}
 baselines: [uniform]
 search: {{population: 4, replicates: 1, parallel: 2, simulate: 4}}
 budget: {{evaluations: 5, tokens: 576}}
-resources: {{workers: 2}}
+resources: {{workers: 1}}
 comparison: {{seeds: 1}}
 rounds:
   limit: 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evo import config as configuration
-from evo.cli import main
+from evo.cli import DONE, main
 from evo.config import SearchConfig, space
 from evo.config.rounds import Rounds
 from evo.history.rounds import Round, unusable
@@ -230,13 +230,16 @@ def plain(run: Path) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(tmp_path: Path):
+@pytest.mark.usefixtures("here")
+def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     spec = small.spec(tmp_path, JUDGED + OWN_FILTER + RELATIVE)
     runs = {}
     for name in ("whole", "killed"):
         runs[name] = tmp_path / name
-    whole = evo("launch", spec, "--run", runs["whole"], **{small.LOG: tmp_path / "whole.log"})
-    assert whole.returncode == 0, whole.stderr
+    monkeypatch.setenv(small.LOG, str(tmp_path / "whole.log"))
+    assert main(["launch", str(spec), "--run", str(runs["whole"])]) == DONE
     run, kill = runs["killed"], tmp_path / "kill"
     harm = {small.LOG: tmp_path / "killed.log", small.KILL: kill}
 
@@ -279,16 +282,17 @@ def test_rounds_killed_between_two_searches_end_as_if_nothing_had_happened(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.filterwarnings("ignore:.*longer than sequence_length")
 def test_a_base_that_generates_first_learns_what_a_checker_keeps(tmp_path: Path):
     spec, runs = tmp_path / "search.yaml", [tmp_path / name for name in ("whole", "killed")]
     spec.write_text(small.CHECKED)
-    whole = evo("launch", spec, "--run", runs[0])
-    assert whole.returncode == 0, whole.stderr
+    assert main(["launch", str(spec), "--run", str(runs[0])]) == DONE
     driver = start("launch", spec, "--run", runs[1])
     wait_until(driver, runs[1] / "round-0", '"split":"samples"', 1)
     driver.kill()
     driver.communicate()
-    assert evo("resume", runs[1]).returncode == 0
+    assert main(["resume", str(runs[1])]) == DONE
     assert plain(runs[1]) == plain(runs[0])
 
     base, first, _ = plain(runs[0])
@@ -309,6 +313,7 @@ def test_a_base_that_generates_first_learns_what_a_checker_keeps(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_rounds_wait_for_people_and_go_on_with_what_they_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -54,19 +54,23 @@ def test_a_tensor_that_is_not_sharded_is_its_own_part() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "rows", "more"), [(2, 2, {}), (3, 1, {"patience": 2, "stop_on": "target/loss"})]
+    ("size", "rows", "names", "more"),
+    [
+        (2, 2, NAMES, {}),
+        (3, 1, ("all weights", "dropout"), {"patience": 2, "stop_on": "target/loss"}),
+    ],
 )
 def test_sharded_fine_tunes_equal_those_of_one_process(
-    size: int, rows: int, more: dict[str, Any], tmp_path: Path
+    size: int, rows: int, names: tuple[str, ...], more: dict[str, Any], tmp_path: Path
 ) -> None:
     """One process computes in the same parts: AdamW amplifies rounding in its first steps."""
     one, many = (
         task_in(tmp_path / "one", micro_batch=rows, **more),
         task_in(tmp_path / "many", processes=size, sharding="full", **more),
     )
-    specs = specs_of(NAMES)
+    specs = specs_of(names)
     for name, alone, shared in zip(
-        NAMES, by_several(one, specs), by_several(many, specs), strict=True
+        names, by_several(one, specs), by_several(many, specs), strict=True
     ):
         assert shared.status is alone.status, shared.message
         if name == "diverging":
