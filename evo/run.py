@@ -46,7 +46,7 @@ class Round:
 
 
 MAY_CHANGE = (
-    *("resources.", "budget.evaluations", "comparison.", "evaluator.timeout"),
+    *("resources.", "model.server", "budget.evaluations", "comparison.", "evaluator.timeout"),
     *("rounds.limit", "rounds.patience", "rounds.target"),
     *("rounds.judgements", "rounds.annotator"),
 )

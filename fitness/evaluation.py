@@ -169,6 +169,7 @@ class Task:
     head: Head = CAUSAL
     quantisation: Quantisation = "none"  # of the base's linear weights
     attention: Attention = "auto"
+    server: str = ""  # that generates in place of the worker
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)

@@ -24,7 +24,9 @@ from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
+from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Form, form_of
+from fitness.inference.server import url_of
 from fitness.metrics import Direction
 from fitness.models.heads import ModelTask
 from fitness.models.loading import Attention
@@ -91,6 +93,13 @@ class Model(Section):
         description="How attention is computed; `auto` is what transformers chooses, `sdpa` for "
         "most models. FlashAttention needs a GPU, its package, and `dtype: bfloat16`.",
     )
+    server: str | None = Field(
+        default=None,
+        description="Address of an OpenAI-compatible server of the base, http://host:port/v1, that "
+        "loads adapters while it runs, as vLLM does: it generates the samples of pools, rounds and "
+        "`method: reinforce`, for LoRA and the untouched base. Samples then do not follow from the "
+        "seed alone.",
+    )
     task: ModelTask = Field(
         default="causal",
         description="Model task, by what is predicted: the next token (`causal`), the class of a "
@@ -108,6 +117,16 @@ class Model(Section):
         description="Smaller models on which mixtures are searched first, cheaper ones first; each "
         "search guides those after it, and the last one is that of the base.",
     )
+
+    @field_validator("server")
+    @classmethod
+    def _an_address(cls, server: str | None) -> str | None:
+        if server is None:
+            return None
+        try:
+            return url_of(server)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("labels")
     @classmethod

@@ -15,6 +15,7 @@ from fitness.feedback.items import Item, read_items
 from fitness.feedback.judgements import Judgement, judge_named
 from fitness.feedback.store import Store, read_standing
 from fitness.files import write_whole
+from fitness.inference.connection import Refused
 from fitness.judges.answers import Asked
 from fitness.judges.language import (
     HOPELESS,
@@ -27,7 +28,7 @@ from fitness.judges.language import (
     refine,
 )
 from fitness.judges.pairs import verdict
-from fitness.judges.protocol import Refused, Speaker
+from fitness.judges.protocol import Speaker
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -108,6 +108,11 @@ def outlook(config: SearchConfig, prepared: Prepared, *, memory: bool = False) -
         warnings += _scoring(prepared.task, estimate)
         warnings += _limit(config, estimate)
     notes += quantisation_notes(config, prepared)
+    if config.model.server:
+        notes.append(
+            f"model.server: {config.model.server} generates the samples of LoRA and of the "
+            "untouched base, workers those of others; they do not follow from the seed alone"
+        )
     notes += [*packing_notes(config, prepared), *prepared.notes]
     if memory or (config.resources.address == "local" and config.resources.gpus):
         try:

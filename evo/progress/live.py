@@ -15,7 +15,7 @@ from evo.printable import say
 from evo.progress import now
 from evo.progress.tally import BASE, Tally
 from evo.record.elapsed import NAME
-from evo.record.facts import Evaluated, Fact, Line, Lines, Simulated, samples, typed
+from evo.record.facts import Evaluated, Fact, Line, Lines, Simulated, details, samples, typed
 from evo.record.ledger import FILE
 
 Mode = Literal["live", "plain", "json"]
@@ -253,7 +253,9 @@ class Progress:
         seconds = fact["finished"] - fact["started"]
         if fact["split"] == "samples":
             count = sum(map(len, samples(fact).values()))
-            return f"{subject} generated {count} samples  {seconds:.1f} s"
+            server = details(fact).get("server", "")
+            by = f" ({server})" if server else ""
+            return f"{subject} generated {count} samples{by}  {seconds:.1f} s"
         where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
         if fact["split"] == "selection" and fact["seed"] != self.config.seed:
             where = f" again under seed {fact['seed']}"

@@ -19,7 +19,7 @@ def spec_of(config: SearchConfig, number: int) -> SearchConfig:
     """
     proxy = config.model.proxies[number - 1]
     same = {"dtype": proxy.dtype, "quantisation": proxy.quantisation}
-    given = {"base": proxy.base, **same, "proxies": ()}
+    given = {"base": proxy.base, **same, "proxies": (), "server": None}  # it serves the base
     size = {"evaluations": proxy.evaluations, "tokens": proxy.tokens}
     fixed = {name: value for name, value in default_genome(config).items() if name != MIXTURE}
     update: dict[str, Any] = {

@@ -115,6 +115,7 @@ class Details(TypedDict):
     rewarded: NotRequired[list[Triple]]  # reward, tokens of an answer, their correlation, by time
     samples: NotRequired[dict[str, list[Answer]] | list[dict[str, Any]]]
     samples_kept: NotRequired[dict[str, Count]]
+    server: NotRequired[str]  # that generated the samples, or why it did not
     items: NotRequired[dict[str, Items]]
     same_as: NotRequired[Id | None]
     inherited_from: NotRequired[list[Id]]

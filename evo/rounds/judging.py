@@ -19,10 +19,9 @@ from fitness.feedback.items import Item, add_items, read_items, to_fact
 from fitness.feedback.judgements import JUDGE, by_judge, checked, judge_named
 from fitness.feedback.store import FOLDER, Store, check_criterion, read_standing
 from fitness.files import write_whole
+from fitness.inference.connection import KEY_VARIABLE, Refused
 from fitness.judges.answers import Asked
-from fitness.judges.endpoint import KEY_VARIABLE
 from fitness.judges.pairs import verdict
-from fitness.judges.protocol import Refused
 from fitness.judges.speakers import speaker_of
 from fitness.plugins import load_function
 from fitness.reward.choice import chosen

@@ -3,11 +3,13 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evo.config import SearchConfig
 from evo.export.model import chosen, export
 from evo.feedback.pool import filters_by_people
 from evo.feedback.session import judged
@@ -18,9 +20,10 @@ from evo.samples import texts
 from fitness.data.prompts import NO_PROMPTS, prompts_in
 from fitness.data.samples import Sample, to_lines
 from fitness.errors import InputError
+from fitness.evaluate.writing import Served, can_be_lent
 from fitness.files import write_whole
 from fitness.filters import DEFAULT_FILTERS, REALNESS, check_filter
-from fitness.models import folders
+from fitness.models import folders, weights
 from fitness.reward.model import check_enough
 from fitness.samples.contamination import is_contaminated
 from fitness.samples.scoring import Given, scored
@@ -30,6 +33,8 @@ from fitness.samples.yields import columns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from fitness.models.base import Base
 
 EXAMPLES, SHOWN = 3, 300  # samples in the summary, and characters of each
 DOCUMENTS = 2000  # of all sources together, to continue and to compare with
@@ -86,27 +91,30 @@ def generate(
     real = texts.documents(config, recipe["mixture"], DOCUMENTS, rng)
     from fitness.models.base import Base
 
-    with tempfile.TemporaryDirectory() as temporary:
-        exported = Path(temporary) / "model"
-        export(run, str(number), exported, trusted=trusted, compare=False, tell=tell)
-        writer = Base(exported)
-        samples = write(
-            writer,
-            settings,
-            prompts=given_prompts,
-            documents=real,
-            individual=number,
-            seed=seed,
-            first=first,
-        )
+    own = Base(
+        base,
+        config.model.dtype,
+        quantisation=config.model.quantisation,
+        attention=config.model.attention,
+    )
+    asked = partial(
+        write,
+        settings=settings,
+        prompts=given_prompts,
+        documents=real,
+        individual=number,
+        seed=seed,
+        first=first,
+    )
+    samples = _served(run, number, config, own, partial(asked, own), tell)
+    if samples is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            exported = Path(temporary) / "model"
+            export(run, str(number), exported, trusted=trusted, compare=False, tell=tell)
+            samples = asked(Base(exported))
     given = Given(
         seed=seed,
-        base=Base(
-            base,
-            config.model.dtype,
-            quantisation=config.model.quantisation,
-            attention=config.model.attention,
-        ),
+        base=own,
         real=real,
         training=lambda: texts.training(config),
         evaluated=evaluated(config),
@@ -121,6 +129,26 @@ def generate(
         _written(samples, apart, other)
         raise InputError(f"{to} was created by another process meanwhile; this pool is {other}")
     _written(samples, apart, to)
+    return samples
+
+
+def _served(
+    run: Path,
+    individual: int,
+    config: SearchConfig,
+    base: "Base",
+    asked: Callable[..., list[Sample]],
+    tell: Callable[[str], None],
+) -> list[Sample] | None:
+    """Samples by the server of the run's spec; None where it has none or cannot generate them."""
+    room = run / "artifacts"
+    adapter = weights.folder_of(room, individual)
+    if not config.model.server or not can_be_lent([adapter]):
+        return None
+    served = Served.of(base, config.model.server, room)
+    assert served is not None
+    samples = served.write(asked, [adapter])
+    tell(f"by the server {config.model.server}" if samples is not None else served.failed)
     return samples
 
 

@@ -16,8 +16,9 @@ from fitness.errors import Infeasible, InputError
 from fitness.evaluate.details import course, rewards, samples_kept, stops, untrained
 from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, measure
 from fitness.evaluate.materialise import steps_until
-from fitness.evaluate.writing import written
+from fitness.evaluate.writing import Served, written
 from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status, Task
+from fitness.inference.sampling import Answering, continued
 from fitness.merging import lineage, merge
 from fitness.merging.experts import Experts
 from fitness.mixture.decks import Deck, RecordDeck, deck_of
@@ -62,6 +63,7 @@ class Builtin:
         self._task = task
         self.ranks = ALONE
         self._base = Base.of(task)
+        self._served = Served.of(self._base, task.server, task.artifacts)
         self._masking = Masking.of(self._base.tokenizer) if task.head.task == "masked" else None
         self._shape = Shape.of(task.model, task.head)
         self._contents = {name: file.open() for name, file in task.sources.items()}
@@ -115,7 +117,7 @@ class Builtin:
     def _written(self, spec: EvaluationSpec) -> Evaluation:
         if not self.ranks.leads:
             return Evaluation(spec, Status.OK)
-        cost, details = written(self._base, spec, self._task, self._again)
+        cost, details = written(self._base, spec, self._task, self._again, self._served)
         return Evaluation(spec, Status.OK, {}, cost, details)
 
     def _measure(
@@ -275,6 +277,11 @@ class Builtin:
         """Train an ancestor again whose checkpoint is gone."""
         return self._trained(spec, task, Recipe.model_validate(dict(spec.recipe)))
 
+    def _answering(self, task: Task, recipe: Recipe) -> Answering:
+        """How prompts are answered that a fine-tune is rewarded for."""
+        lent = recipe.adapter == "lora" and task.sharding == "none"
+        return self._served.continued if self._served is not None and lent else continued
+
     def _trained(
         self, spec: EvaluationSpec, task: Task, recipe: Recipe, trained: Trained | None = None
     ) -> Evaluation:
@@ -319,6 +326,7 @@ class Builtin:
                 learn=learn,
                 class_weights=self._class_weights(recipe, mixing),
                 rewarded=rewarded,
+                answer=self._answering(task, recipe),
             )
             report = train(
                 trainee,

@@ -1,13 +1,20 @@
 """Generation of samples by a trained individual on a worker, in place of scoring."""
 
+import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from fitness.data.samples import Sample
+from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Task
 from fitness.filters import needs
+from fitness.inference.sampling import Continuation, Numbers, continued
+from fitness.inference.server import Server
 from fitness.merging import lineage
 from fitness.models import weights
 from fitness.recipe import Recipe
@@ -20,40 +27,49 @@ if TYPE_CHECKING:
 
     from fitness.models.base import Base
 
+KNOWN = "The first of them is"  # what a server's model is compared with the base after
+
 
 def written(
     base: "Base",
     spec: EvaluationSpec,
     task: Task,
     again: Callable[[EvaluationSpec, Task], Evaluation],
+    served: "Served | None" = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Generate samples: the cost, and details with the samples; the same for the same spec.
+    """Generate samples: the cost, and details with the samples.
 
     The spec's only parent is the individual itself: a deleted checkpoint is trained `again`. The
-    untouched base has none.
+    untouched base has none. Samples follow from the spec, unless a server generates them.
     """
     request = spec.writing
     assert request is not None
-    recipe = Recipe.model_validate(dict(spec.recipe))
+    asked = partial(
+        write,
+        base,
+        request.settings,
+        prompts=request.prompts,
+        documents=request.real,
+        individual=spec.individual,
+        seed=spec.seed,
+        round=request.round,
+    )
     started = time.perf_counter()
-    with (
-        lineage.parents(spec, task, again) as folders,
-        base.prepared(recipe, seed=spec.seed) as model,
-    ):
-        for folder in folders:
-            restore(model, folder, task)
+    told: dict[str, Any] = {}
+    samples: list[Sample] | None = None
+    with lineage.parents(spec, task, again) as folders:
         beginning = time.perf_counter()
-        model.eval()
-        with precise(base.device, recipe), base.on_device():
-            samples = write(
-                base,
-                request.settings,
-                prompts=request.prompts,
-                documents=request.real,
-                individual=spec.individual,
-                seed=spec.seed,
-                round=request.round,
-            )
+        if served is not None and can_be_lent(folders):
+            samples = served.write(asked, folders)
+            told["server"] = served.failed or served.server.url
+        if samples is None:
+            recipe = Recipe.model_validate(dict(spec.recipe))
+            with base.prepared(recipe, seed=spec.seed) as model:
+                for folder in folders:
+                    restore(model, folder, task)
+                model.eval()
+                with precise(base.device, recipe), base.on_device():
+                    samples = asked()
     with base.on_device():
         samples = scored(samples, request.filters, Given(seed=spec.seed, base=base))
     cost = {
@@ -62,7 +78,72 @@ def written(
         "train_seconds": beginning - started,
         "evaluate_seconds": time.perf_counter() - beginning,
     }
-    return cost, {"samples": [asdict(sample) for sample in samples]}
+    return cost, {"samples": [asdict(sample) for sample in samples], **told}
+
+
+@dataclass
+class Served:
+    """A server that generates for a worker; where it fails, the worker does, and `failed` is why.
+
+    It reads adapters from the folder `room`.
+    """
+
+    server: Server
+    room: Path
+    failed: str = ""
+
+    @classmethod
+    def of(cls, base: "Base", url: str | None, room: Path | None) -> "Served | None":
+        """The server, if there is one and a folder to share. InputError if it has another base."""
+        if not url or room is None:
+            return None
+        server = Server(url)
+        server.check(base.model, base.tokenizer(KNOWN)["input_ids"])
+        return cls(server, room)
+
+    def write(
+        self, asked: Callable[..., list[Sample]], adapters: Sequence[Path]
+    ) -> list[Sample] | None:
+        """Samples by the base with at most one adapter; None where the server failed."""
+        self.failed = ""
+        try:
+            with self.server.lent(adapters[0] if adapters else None) as name:
+
+                def answer(_: "PreTrainedModel", *prompts: Any, **how: Any) -> list[Continuation]:
+                    return self.server.continued(name, *prompts, **how)
+
+                return asked(answer=answer)
+        except InputError as error:
+            self.failed = str(error)
+            return None
+
+    def continued(
+        self,
+        model: "PreTrainedModel",
+        encoded: list[list[int]],
+        numbers: Numbers,
+        **sampling: Any,
+    ) -> list[Continuation]:
+        """Like `sampling.continued`, with the adapter that the model has now."""
+        try:
+            self.room.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix="served-", dir=self.room) as folder:
+                weights.keep(model, adapter := Path(folder) / "adapter")
+                with self.server.lent(adapter) as name:
+                    return self.server.continued(name, encoded, numbers, **sampling)
+        except (InputError, OSError) as error:
+            self.failed = str(error)
+            return continued(model, encoded, numbers, **sampling)
+
+
+def can_be_lent(folders: Sequence[Path]) -> bool:
+    """True of the base, and of plain LoRA: servers add no DoRA, and no weights as wholes."""
+    for folder in folders:
+        if not (folder / weights.ADAPTER).is_file():
+            return False
+        if json.loads((folder / weights.ADAPTER).read_text(encoding="utf-8")).get("use_dora"):
+            return False
+    return True
 
 
 def restore(model: "PreTrainedModel", folder: Path, task: Task) -> None:

@@ -31,6 +31,9 @@ class Continuation(NamedTuple):
     end: int | None = None
 
 
+Answering = Callable[..., list[Continuation]]  # called as `continued`
+
+
 def generate(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",

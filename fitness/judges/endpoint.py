@@ -4,39 +4,32 @@ Only what all of them understand is sent: one answer a request, since several re
 read from an environment variable and leaves this process in the `Authorization` header alone.
 """
 
-import http.client
-import ipaddress
 import json
 import math
-import os
 import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from fitness.data.chats import Chat
 from fitness.errors import InputError
-from fitness.judges.protocol import Answer, Refused
+from fitness.inference.connection import (
+    KEY_VARIABLE,
+    PATIENCE_SECONDS,
+    Connection,
+    Refused,
+    address,
+    shown,
+)
+from fitness.judges.protocol import Answer
 from fitness.judges.speakers import says
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-ATTEMPTS = 5
-FIRST_PAUSE, LONGEST_PAUSE = (
-    0.5,
-    30.0,
-)  # seconds; each is twice the one before, or as the server asks
-PATIENCE_SECONDS = 300.0  # for one answer
 AT_ONCE = 8  # requests
-ANSWER_BYTES = 10_000_000
 TOP = 20  # log-probabilities of a token: the most that the protocol gives
 VOTES = 8  # in place of log-probabilities
-AGAIN = (408, 429)  # and 500 and above
-UNFIT = (400, 413, 422)  # this request cannot be answered, but another may
+FORM = "http://host:port/v1#model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +39,13 @@ class Place:
     url: str
     model: str
 
-    @property
-    def here(self) -> bool:
-        """True if the server is on this machine, so that no one else can read the connection."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
-
 
 def place_of(text: str) -> Place:
     """Parse URL#model. Raises InputError, without the credentials in it, for an invalid one."""
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"a server is given as http://host:port/v1#model ({error})") from None
-    if parts.scheme not in ("http", "https") or not host or not parts.fragment:
+    parts = address(text, FORM)
+    if not parts.fragment:
         raise InputError(
-            f"a server is given as http://host:port/v1#model, got {parts.scheme}://{host or ''}"
-            f"{parts.path}#{parts.fragment}"
-        )
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise InputError(
-            f"{parts.scheme}://{host}: a URL with a password or a query is kept nowhere safe; put "
-            f"the key in the environment variable {KEY_VARIABLE}, or in the one named by "
-            "--key-variable"
+            f"a server is given as {FORM}, got {parts.scheme}://{parts.hostname}{parts.path}#"
         )
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     return Place(f"{parts.scheme}://{parts.netloc}{path}/chat/completions", parts.fragment)
@@ -93,20 +66,9 @@ class Endpoint:
         self.place = place
         self.name = place.model
         self.identity = f"{place.url}#{place.model}"
-        self._variable = key_variable
-        self._key = os.environ.get(key_variable, "").strip()
-        self._pause = pause
-        self._seconds = seconds
-        if not self._key.isascii() or not all("!" <= sign <= "~" for sign in self._key):
-            raise InputError(f"{key_variable}: holds no key but characters that no header can have")
-        if self._key and place.url.startswith("http://") and not place.here:
-            raise InputError(
-                f"{place.url}: the key in {key_variable} would go over the network in the clear; "
-                f"use https, or unset {key_variable} where the server needs none"
-            )
-        # A redirect would take the key elsewhere, and a proxy has no part in this machine's talk.
-        proxies = [urllib.request.ProxyHandler({})] if place.here else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
+        self._connection = Connection(
+            place.url, key_variable=key_variable, pause=pause, seconds=seconds
+        )
 
     def answers(
         self,
@@ -170,75 +132,15 @@ class Endpoint:
 
     def _choice(self, body: dict[str, Any]) -> Any:
         """The single choice in a response, as the protocol has it."""
-        raw = self._post(json.dumps({"model": self.place.model, **body}).encode())
+        about = f"the path (usually /v1) and the model {self.place.model!r}"
+        raw = self._connection.ask(self.place.url, {"model": self.place.model, **body}, about)
         try:
             return json.loads(raw)["choices"][0]
         except (ValueError, LookupError, TypeError, RecursionError):
             raise InputError(
-                f"{self.place.url}: answered what is no chat completion: {_shown(raw)!r}; is it an "
+                f"{self.place.url}: answered what is no chat completion: {shown(raw)!r}; is it an "
                 "OpenAI-compatible server, and is its path right (usually /v1)?"
             ) from None
-
-    def _post(self, body: bytes) -> bytes:
-        """The body of a good answer, without the key if the server sent it back."""
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        wait, why = FIRST_PAUSE, ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self._pause(min(wait, LONGEST_PAUSE))
-                wait = FIRST_PAUSE * 2**attempt
-            request = urllib.request.Request(self.place.url, body, headers, method="POST")
-            try:
-                with self._opener.open(request, timeout=self._seconds) as response:
-                    return self._without_key(response.read(ANSWER_BYTES))
-            except urllib.error.HTTPError as error:
-                with error:
-                    if error.code not in AGAIN and error.code < 500:
-                        raise self._refusal(error) from None
-                    why = f"HTTP {error.code} {self._told(error)}"
-                    wait = max(wait, _seconds_in(error.headers.get("Retry-After", "")))
-            except (OSError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                why = f"{type(reason).__name__}: {reason}"
-        raise InputError(
-            f"{self.place.url}: no answer in {ATTEMPTS} attempts, the last of them: {why.strip()}; "
-            "start the server, or check the address; what was answered so far is kept"
-        )
-
-    def _refusal(self, error: urllib.error.HTTPError) -> InputError:
-        why, url = self._told(error), self.place.url
-        if error.code in UNFIT:
-            return Refused(f"{url}: HTTP {error.code} {why}")
-        if error.code in (401, 403):  # what it tells may hold a part of the key
-            return InputError(
-                f"{url}: HTTP {error.code}, it does not accept "
-                + (f"the key in {self._variable}" if self._key else "requests without a key")
-                + f"; set {self._variable}, or name another variable with --key-variable"
-            )
-        if error.code in range(300, 400):
-            return InputError(f"{url}: HTTP {error.code}, a redirect; give the address behind it")
-        return InputError(
-            f"{url}: HTTP {error.code} {why}; check the path (usually /v1) and the model "
-            f"{self.place.model!r}"
-        )
-
-    def _told(self, error: urllib.error.HTTPError) -> str:
-        """Error message of the server, shortened."""
-        try:
-            raw = self._without_key(error.read(ANSWER_BYTES))
-        except (OSError, http.client.HTTPException):
-            return ""
-        try:
-            reply = json.loads(raw)
-            message = reply["error"]
-            return str(message["message"] if isinstance(message, dict) else message)[:200]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return _shown(raw)
-
-    def _without_key(self, raw: bytes) -> bytes:
-        return raw.replace(self._key.encode(), b"***") if self._key else raw
 
 
 def odds_among(top: dict[str, float], this: str, other: str) -> float:
@@ -256,11 +158,6 @@ def odds_among(top: dict[str, float], this: str, other: str) -> float:
         return 0.0
     ayes, noes = (math.log(mass) if mass else last for mass in masses)
     return ayes - noes
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object, **__: object) -> None:
-        return None
 
 
 def _answer(choice: Any) -> Answer:
@@ -285,15 +182,3 @@ def _top_logprobs(choice: Any) -> dict[str, float]:
         return found
     except (LookupError, TypeError, ValueError):
         return {}
-
-
-def _seconds_in(header: str) -> float:
-    try:
-        seconds = float(header)
-    except ValueError:
-        return 0.0
-    return seconds if math.isfinite(seconds) else 0.0
-
-
-def _shown(raw: bytes) -> str:
-    return " ".join(raw[:200].decode(errors="replace").split())[:120]

@@ -4,11 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from fitness.data.chats import Chat
-from fitness.errors import InputError
-
-
-class Refused(InputError):
-    """A request that cannot be answered, such as one too long; others may be."""
 
 
 class Answer(NamedTuple):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from fitness.data.chats import Chat, rendered
 from fitness.errors import InputError
+from fitness.inference.connection import Refused
 from fitness.inference.endings import ending_tokens
 from fitness.inference.sampling import continued, decoded, next_logps, numbers_of
-from fitness.judges.protocol import Answer, Refused, Speaker
+from fitness.judges.protocol import Answer, Speaker
 from fitness.models import folders
 
 if TYPE_CHECKING:

@@ -13,7 +13,14 @@ from fitness.data.samples import Begun, Sample, Way
 from fitness.data.tokens import Rendered, opening_tokens, prompt_tokens, text_tokens
 from fitness.errors import InputError
 from fitness.inference.endings import ending_tokens, turn_end
-from fitness.inference.sampling import GPU_ROWS, ROWS, continued, decoded, room_for_text
+from fitness.inference.sampling import (
+    GPU_ROWS,
+    ROWS,
+    Answering,
+    continued,
+    decoded,
+    room_for_text,
+)
 from fitness.mixture.infilling import Sentinels
 from fitness.samples.passages import around, opening_of, seen, words
 
@@ -122,6 +129,7 @@ def write(
     seed: int,
     round: int = 1,
     first: int = 0,
+    answer: Answering = continued,
 ) -> list[Sample]:
     """Generate as many samples as `settings` say with the model of `base`, from number `first` on.
 
@@ -131,12 +139,16 @@ def write(
     pool generated in parts is bit for bit the same as at once. For that, blocks of as many numbers
     as are answered at once are always computed whole, since the last digits of a row depend on the
     other rows of its batch.
-    A prompt too long for the model's context loses its beginning, in the sample too. Raises
-    InputError if there is no prompt or document to draw from.
+    A prompt too long for the model's context loses its beginning, in the sample too. `answer`
+    continues prompts, perhaps on a server. Raises InputError if there is no prompt or document to
+    draw from.
     """
     sentinels = Sentinels.of(base.tokenizer) if settings.infill else None
-    desk = _Desk(base, settings, _texts(settings, prompts, documents), sentinels)
+    texts = _texts(settings, prompts, documents)
+    desk = _Desk(base, settings, texts, sentinels, answer)
     end = first + settings.count(len(prompts.prompts))
+    if answer is not continued:  # elsewhere, where no batch is this one's
+        return desk.block(range(first, end), individual, seed, round)
     size = GPU_ROWS if base.device.type == "cuda" else ROWS
     return [
         sample
@@ -172,13 +184,14 @@ class _Desk:
     settings: Generation
     texts: Mapping[str, Sequence[tuple[str, Reference]]]
     sentinels: Sentinels | None
+    answer: Answering
 
     def block(self, numbers: range, individual: int, seed: int, round: int) -> list[Sample]:
         """The samples of these numbers."""
         tokenizer, settings = self.base.tokenizer, self.settings
         ends = ending_tokens(self.base.model, tokenizer)
         began = [self._beginning(number, _randomness(seed, number)) for number in numbers]
-        answers = continued(
+        answers = self.answer(
             self.base.model,
             [one.tokens for one in began],
             lambda place: _randomness(seed, numbers[place], 0).random(settings.max_new_tokens),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fitness.inference.sampling import Answering, continued
 from fitness.methods import USES
 from fitness.mixture.mixing import Batch
 from fitness.plugins import load_function
@@ -27,6 +28,7 @@ class Learning:
     seed: int
     class_weights: "Tensor | None" = None  # (classes,)
     rewarded: list[Any] | None = None  # to which `reinforce` adds the rewards of each batch
+    answer: Answering = continued  # that `reinforce` calls
 
 
 def objective(
@@ -38,11 +40,12 @@ def objective(
     learn: Loss = cross_entropy,
     class_weights: "Tensor | None" = None,
     rewarded: dict[int, list[Any]] | None = None,
+    answer: Answering = continued,
 ) -> Loss:
     """The mean loss over a batch's draws, each by the loss of its use.
 
     `learn` is the loss of packed sequences, for plain supervised learning. To `rewarded` the
-    rewards of reinforced answers are added, by step.
+    rewards of reinforced answers are added, by step; `answer` samples these answers.
     """
 
     def loss_of(model: "PreTrainedModel", batch: Batch, step: int) -> "Tensor":
@@ -52,7 +55,8 @@ def objective(
         if len(batch.input_ids):
             summed.append(learn(model, batch, step) * batch.rows_drawn)
         told = None if rewarded is None else rewarded.setdefault(step, [])
-        learning = Learning(recipe, reference, tokenizer, seed * STEPS + step, class_weights, told)
+        now = seed * STEPS + step
+        learning = Learning(recipe, reference, tokenizer, now, class_weights, told, answer)
         for use in sorted({draw.use for draw in batch.others}):
             draws = [draw for draw in batch.others if draw.use == use]
             loss = load_function(USES[use].loss, "loss")

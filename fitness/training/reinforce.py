@@ -13,7 +13,7 @@ import numpy as np
 from fitness.data.tokens import opening_tokens
 from fitness.inference.endings import ending_tokens
 from fitness.inference.log_probabilities import token_logps
-from fitness.inference.sampling import continued, numbers_of
+from fitness.inference.sampling import Answering, continued, numbers_of
 from fitness.mixture.decks import NO_LABEL, Draw, Sequence
 from fitness.mixture.mixing import stacked
 from fitness.recipe import Recipe
@@ -40,9 +40,16 @@ class Rewarded(NamedTuple):
 
 def loss(model: "PreTrainedModel", draws: Listed[Draw], learning: "Learning") -> "Tensor":
     """Policy-gradient loss of answers to prompts; the loss of the use `answer`."""
-    recipe, reference, tokenizer = learning.recipe, learning.reference, learning.tokenizer
-    seed, told = learning.seed, learning.rewarded
-    return reinforced(model, draws, recipe, reference, tokenizer, seed=seed, told=told)
+    return reinforced(
+        model,
+        draws,
+        learning.recipe,
+        learning.reference,
+        learning.tokenizer,
+        seed=learning.seed,
+        told=learning.rewarded,
+        answer=learning.answer,
+    )
 
 
 def reinforced(
@@ -54,16 +61,18 @@ def reinforced(
     *,
     seed: int,
     told: list[Rewarded] | None = None,
+    answer: Answering = continued,
 ) -> "Tensor":
     """A loss whose gradient is the policy gradient; its value is minus the answers' mean reward.
 
     The rewards of the batch, before the divergence is taken from them, are added to `told`.
+    `answer` samples the answers, by default with the model itself.
     """
     import torch
 
     size = recipe.reinforce_group
     prompts = [draw.sequences[0].tokens for draw in draws for _ in range(size)]
-    answers = continued(
+    answers = answer(
         model,
         [prompt.tolist() for prompt in prompts],
         numbers_of(seed, recipe.reinforce_new_tokens),

@@ -96,6 +96,7 @@ def pretrained(folder: Path, options: argparse.Namespace) -> Path:
         "baselines": ["uniform"],
         "search": {"population": 4, "simulate": "off", "replicates": 1},
         "budget": {"evaluations": 4, "tokens": options.pretraining},
+        "resources": {"timeout": 7200},
         "comparison": {"seeds": 0},
     }
     return exported(launched(folder, "pretrained", spec), folder / "encoder")

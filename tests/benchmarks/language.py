@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fitness.inference.connection import KEY_VARIABLE
 from fitness.judges.answers import Asked
-from fitness.judges.endpoint import KEY_VARIABLE
 from fitness.judges.language import HOPELESS, Asking, Criticised, Refined, criticise, refine
 from fitness.judges.protocol import Speaker
 from fitness.judges.speakers import speaker_of

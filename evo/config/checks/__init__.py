@@ -18,7 +18,7 @@ from evo.config.checks import (
 )
 from evo.config.checks.cleaning import cleaning
 from evo.config.checks.genomes import Problems
-from evo.config.checks.loading import attention, quantisation
+from evo.config.checks.loading import attention, quantisation, server
 from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
 from evo.config.file import Key, Problem
@@ -146,6 +146,7 @@ CHECKS: Checks = (
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("model evaluator parts genome recipe", quantisation),
     ("model evaluator genome recipe resources", attention),
+    ("model evaluator rounds", server),
     ("evaluator genome recipe sources rounds", methods.methods),
     ("evaluator genome recipe sources rounds", _thresholds),
     ("rounds evaluator parts model search resources genome recipe sources", rounds.rounds),

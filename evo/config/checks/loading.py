@@ -1,4 +1,4 @@
-"""Checks of how the base is loaded: quantised weights are frozen, FlashAttention has conditions."""
+"""Checks of how the base is loaded or served: what goes with quantisation, attention, a server."""
 
 from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Problem
@@ -48,3 +48,17 @@ def quantisation(config: SearchConfig) -> Problems:
     elif config.parts and "dora" in adapters:
         message = f"parts merge to a plain adapter beside quantised weights ({named}); take lora"
         yield Problem(key_of(config, "adapter"), message)
+
+
+def server(config: SearchConfig) -> Problems:
+    """A server in a search that never generates with the base that it serves."""
+    model, key = config.model, ("model", "server")
+    if model.server is None:
+        return
+    if not config.form.trains:
+        yield Problem(key, "only evomix's own trainer generates by a server; leave it out")
+    elif model.task != "causal":
+        yield Problem(key, f"a model whose task is {model.task} generates no text; leave it out")
+    elif config.rounds is not None and config.rounds.begin == "best":
+        message = "a server has one base, and rounds.begin best gives each round another"
+        yield Problem(key, f"{message}; set rounds.begin to base, or leave the server out")

@@ -407,7 +407,7 @@ def judge_with(annotator: str, run: Path, unreachable: str) -> tuple[int, dict[s
 def test_a_model_behind_a_server_judges_and_one_that_is_gone_stops_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fitness.judges.endpoint.FIRST_PAUSE", 0)
+    monkeypatch.setattr("fitness.inference.connection.FIRST_PAUSE", 0)
     gone = "judge:http://127.0.0.1:9/v1#quick"
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9"):
         judge_with(gone, tmp_path / "stops", "stop")

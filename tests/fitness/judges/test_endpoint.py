@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fitness.errors import InputError
-from fitness.judges.endpoint import ATTEMPTS, VOTES, Endpoint, odds_among, place_of
-from fitness.judges.protocol import Answer, Refused
+from fitness.inference.connection import ATTEMPTS, Refused
+from fitness.judges.endpoint import VOTES, Endpoint, odds_among, place_of
+from fitness.judges.protocol import Answer
 from fitness.judges.speakers import Local
 from fitness.models.base import Base
 from tests.fitness.judges.talking import MODEL_NAME, SECRET, Served, serving, talking, top_tokens

@@ -8,7 +8,8 @@ import torch
 
 from fitness.data.chats import rendered
 from fitness.errors import InputError
-from fitness.judges.protocol import Answer, Refused
+from fitness.inference.connection import Refused
+from fitness.judges.protocol import Answer
 from fitness.judges.speakers import Local, says, speaker_of
 from fitness.models.base import Base
 from tests.fitness.judges.talking import talking

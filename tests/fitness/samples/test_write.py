@@ -184,18 +184,15 @@ def test_a_gap_within_a_real_text_is_filled(base: Base) -> None:
     assert write(base, part, documents=texts, individual=0, seed=0, first=9) == found[9:12]
 
 
-def test_a_gap_is_asked_for_in_the_form_that_is_taught(
-    base: Base, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gap_is_asked_for_in_the_form_that_is_taught(base: Base) -> None:
     asked: list[list[int]] = []
 
     def watched(model: Any, encoded: list[list[int]], numbers: Any, **settings: Any) -> Any:
         asked.extend(encoded)
         return continued(model, encoded, numbers, **settings)
 
-    monkeypatch.setattr("fitness.samples.write.continued", watched)
     settings = Generation(samples=1, infill=1, from_documents=0, max_new_tokens=1)
-    (one,) = write(base, settings, documents=DOCUMENTS, individual=0, seed=0)
+    (one,) = write(base, settings, documents=DOCUMENTS, individual=0, seed=0, answer=watched)
     told = base.tokenizer.decode(asked[0], clean_up_tokenization_spaces=False)
     assert told == f"<PRE>{one.prompt}<SUF>{one.suffix}<MID>"
 
