@@ -292,7 +292,8 @@ def _measures(config: SearchConfig) -> bool:
 def _cluster(
     config: SearchConfig, prepared: Prepared, run: Path, watch: Progress
 ) -> Iterator[Cluster]:
-    task = replace(prepared.task, artifacts=(run / "artifacts").resolve())
+    artifacts = (run / "artifacts").resolve()
+    task = replace(prepared.task, artifacts=artifacts, server=config.model.server)
     paths = [Path.cwd(), Path(config.import_from)]
     address = config.resources.address
     watch.enter("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")

@@ -169,7 +169,6 @@ class Task:
     head: Head = CAUSAL
     quantisation: Quantisation = "none"  # of the base's linear weights
     attention: Attention = "auto"
-    server: str = ""  # that generates in place of the worker
     sources: Mapping[str, TokenFile] = field(default_factory=dict)
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
@@ -188,6 +187,7 @@ class Task:
     patience: int | None = None  # checks without improvement before a fine-tune stops
     stop_on: str = ""  # the measurement of the selection split that is checked
     stop_sign: int = 1  # of that measurement as a loss: -1 where higher is better
+    server: str | None = None  # that generates in place of a worker, during the search alone
 
     @property
     def form(self) -> Form:

@@ -34,6 +34,7 @@ from fitness import hardware
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.inference.server import Server
 from fitness.recipe import APPLIES, Recipe
 from population.space import Float, Int
 from population.strategies import STRATEGIES
@@ -86,6 +87,7 @@ def outlook(config: SearchConfig, prepared: Prepared, *, memory: bool = False) -
     """
     given, config = config.budget.tokens, with_budget(config, prepared.task)
     _check_machine(config)
+    check_server(config)
     here = config.resources.address == "local" and not config.resources.gpus
     rounded = config.form.reads_recipe and (rounds(config) or _open(config))
     cost = hardware.bfloat16_cost() if here and rounded else math.nan
@@ -199,6 +201,12 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def check_server(config: SearchConfig) -> None:
+    """Raise InputError if the server that is to generate does not answer, or has several models."""
+    if config.model.server:
+        Server(config.model.server)
 
 
 def _check_machine(config: SearchConfig) -> None:

@@ -17,7 +17,6 @@ from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.files import file_digest
-from fitness.inference.server import Server
 from fitness.merging.merge import check_part, fingerprint_of
 from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
@@ -70,8 +69,6 @@ def prepare(config: SearchConfig) -> Prepared:
     sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
     quantised = config.model.quantisation != "none"
     attention_settings(config.model.attention)
-    if config.model.server:
-        Server(config.model.server)  # answers, and serves one model
     check_installed("model.quantisation", config.model.quantisation)
     if config.form.reads_recipe and "adamw_8bit" in possible(config, "optimizer"):
         check_installed("optimizer", "adamw_8bit")
@@ -89,7 +86,6 @@ def prepare(config: SearchConfig) -> Prepared:
         head,
         config.model.quantisation,
         config.model.attention,
-        config.model.server or "",
         data.sources,
         data.domains,
         config.prompts if config.form.reads_recipe else {},

@@ -25,6 +25,7 @@ from evo.config.genomes import learned_shares
 from evo.config.rounds import PAIRS, POOL, Rounds
 from evo.export.model import export
 from evo.history.rounds import POOL_FILE, folder_of, over, rank
+from evo.prepare.outlook import check_server
 from evo.prepare.task import prepare, versions
 from evo.progress.live import Progress
 from evo.record import run_folder
@@ -81,6 +82,7 @@ def check(config: SearchConfig) -> None:
     rounds = config.rounds
     assert rounds is not None
     prepare(first_spec(config))
+    check_server(config)
     if rounds.prompts:
         _check_prompts(Path(rounds.prompts), rounds, folders.locate(config.model.base))
     judge = rounds.annotator.removeprefix(JUDGE) if by_judge(rounds.annotator) else ""
