@@ -18,7 +18,7 @@ from fitness.evaluate.held_out import Measured, answers_each, held_out_loss, mea
 from fitness.evaluate.materialise import steps_until
 from fitness.evaluate.writing import Served, written
 from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status, Task
-from fitness.inference.sampling import Answering, continued
+from fitness.inference.sampling import continued
 from fitness.merging import lineage, merge
 from fitness.merging.experts import Experts
 from fitness.mixture.decks import Deck, RecordDeck, deck_of
@@ -277,10 +277,12 @@ class Builtin:
         """Train an ancestor again whose checkpoint is gone."""
         return self._trained(spec, task, Recipe.model_validate(dict(spec.recipe)))
 
-    def _answering(self, task: Task, recipe: Recipe) -> Answering:
-        """How prompts are answered that a fine-tune is rewarded for."""
-        lent = recipe.adapter == "lora" and task.sharding == "none"
-        return self._served.continued if self._served is not None and lent else continued
+    def _served_for(self, task: Task, recipe: Recipe) -> Served | None:
+        """The server that answers what a fine-tune is rewarded for, if it can have its weights."""
+        if self._served is None or recipe.adapter != "lora" or task.sharding != "none":
+            return None
+        self._served.failed = ""
+        return self._served
 
     def _trained(
         self, spec: EvaluationSpec, task: Task, recipe: Recipe, trained: Trained | None = None
@@ -318,6 +320,7 @@ class Builtin:
                 else None
             )
             rewarded: dict[int, list[Rewarded]] = {}  # by step, of answers that were reinforced
+            served = self._served_for(task, recipe)
             loss = objective(
                 recipe,
                 self._reference,
@@ -326,7 +329,7 @@ class Builtin:
                 learn=learn,
                 class_weights=self._class_weights(recipe, mixing),
                 rewarded=rewarded,
-                answer=self._answering(task, recipe),
+                answer=served.continued if served else continued,
             )
             report = train(
                 trainee,
@@ -367,6 +370,7 @@ class Builtin:
             **course(spec, mixing, begin, report),
             **told,
             **rewards(rewarded),
+            **({"server": served.told} if served and rewarded else {}),
             **(stops(task, stop, steps, mixing.budget_tokens) if stop is not None else {}),
         }
         if task.micro_batch == "auto":

@@ -61,7 +61,7 @@ def written(
         beginning = time.perf_counter()
         if served is not None and can_be_lent(folders):
             samples = served.write(asked, folders)
-            told["server"] = served.failed or served.server.url
+            told["server"] = served.told
         if samples is None:
             recipe = Recipe.model_validate(dict(spec.recipe))
             with base.prepared(recipe, seed=spec.seed) as model:
@@ -100,6 +100,11 @@ class Served:
         server = Server(url)
         server.check(base.model, base.tokenizer(KNOWN)["input_ids"])
         return cls(server, room)
+
+    @property
+    def told(self) -> str:
+        """Why it failed, the last time, or its address."""
+        return self.failed or self.server.url
 
     def write(
         self, asked: Callable[..., list[Sample]], adapters: Sequence[Path]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evo.cli import DONE, main
+from evo.cli import BAD_INPUT, DONE, main
 from fitness.evaluation import Task
 from tests.evo.driving import evo, facts_written, kill_group, start, wait_until, workers_of
 from tests.evo.facts import read
@@ -65,6 +65,9 @@ def test_ctrl_c_stops_says_how_to_resume_and_resuming_completes(
     spec = write_spec(tmp_path, evaluations=EVALUATIONS)
     driver = start("launch", spec, "--run", run, TOY_SECONDS=0.5)
     wait_until(driver, run, '"fact":"evaluation"', 3)
+    second = evo("resume", run)
+    assert second.returncode == BAD_INPUT, "the run is in use"
+    assert f"in use by process {driver.pid}" in second.stderr
     for _ in range(times):
         kill_group(driver)
     text, _ = driver.communicate(timeout=200)
@@ -85,18 +88,6 @@ def test_an_evaluation_over_its_time_is_recorded_and_the_search_goes_on(tmp_path
     ends = [f["status"] for f in read(run) if f["fact"] == "evaluation" and f["fidelity"] == 1]
     assert ends.count("timed_out") >= 1
     assert ends.count("ok") >= 1
-
-
-def test_a_run_in_use_is_not_written_by_a_second_driver(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    driver = start("launch", write_spec(tmp_path), "--run", run, TOY_SECONDS=0.5)
-    wait_until(driver, run, '"fact":"evaluation"', 1)
-    second = evo("resume", run)
-    assert second.returncode == 2
-    assert f"in use by process {driver.pid}" in second.stderr
-    kill_group(driver)
-    kill_group(driver)
-    driver.communicate(timeout=200)
 
 
 @pytest.fixture

@@ -120,6 +120,7 @@ def test_answers_that_are_reinforced_come_from_the_server_with_the_adapter_of_ea
         evaluator = Evaluator(replace(task, server=served.url))
         found = evaluator.evaluate(EvaluationSpec(1, recipe.model_dump(mode="json"), 0))
         assert found.status == "ok", found.message
+        assert found.details["server"] == served.url
         assert len(set(served.seen)) == len(served.seen) >= 2, "each step has weights of its own"
         assert served.loaded == {}
     assert not list((tmp_path / "artifacts").glob("served-*"))
