@@ -59,15 +59,14 @@ def test_a_killed_worker_is_replaced_and_nothing_else_changes(
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_stops_says_how_to_resume_and_resuming_completes(
-    tmp_path: Path, undisturbed: list[str], times: int
+    tmp_path: Path, undisturbed: list[str], times: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     spec = write_spec(tmp_path, evaluations=EVALUATIONS)
     driver = start("launch", spec, "--run", run, TOY_SECONDS=0.5)
     wait_until(driver, run, '"fact":"evaluation"', 3)
-    second = evo("resume", run)
-    assert second.returncode == BAD_INPUT, "the run is in use"
-    assert f"in use by process {driver.pid}" in second.stderr
+    assert main(["resume", str(run)]) == BAD_INPUT
+    assert f"in use by process {driver.pid}" in capsys.readouterr().err
     for _ in range(times):
         kill_group(driver)
     text, _ = driver.communicate(timeout=200)
