@@ -118,12 +118,18 @@ def vllm(base_folder: Path = MODEL) -> Iterator[Vllm]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/v1"
+    with listening(Handler) as served.url:
+        yield served
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address, ending in /v1, of a server on a port of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield served
+            yield f"http://127.0.0.1:{server.server_port}/v1"
         finally:
             server.shutdown()
             thread.join()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fitness.inference.sampling import next_logps
 from fitness.judges.endpoint import Endpoint, place_of
 from fitness.judges.speakers import Local
 from fitness.models.base import Base
+from tests.fitness.inference.serving import listening
 from tests.fitness.quickstart import MODEL
 
 TEMPLATE = (
@@ -122,15 +123,8 @@ def serving(base: Base) -> Iterator[Served]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield served
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as served.url:
+        yield served
 
 
 def top_tokens(base: Base, chat: list[dict[str, str]], count: int) -> list[dict[str, Any]]:
