@@ -250,17 +250,16 @@ class Progress:
             for objective in self.config.objectives
             if objective in fact["measurements"]
         )
-        seconds = fact["finished"] - fact["started"]
+        server = details(fact).get("server", "")
+        by = f" ({server})" if server else ""
+        ended = f"{by}  {fact['finished'] - fact['started']:.1f} s"
         if fact["split"] == "samples":
-            count = sum(map(len, samples(fact).values()))
-            server = details(fact).get("server", "")
-            by = f" ({server})" if server else ""
-            return f"{subject} generated {count} samples{by}  {seconds:.1f} s"
+            return f"{subject} generated {sum(map(len, samples(fact).values()))} samples{ended}"
         where = f" test seed {fact['seed']}" if fact["split"] == "test" else ""
         if fact["split"] == "selection" and fact["seed"] != self.config.seed:
             where = f" again under seed {fact['seed']}"
         where += " from scratch" if fact["fidelity"] > 1 else ""
-        return f"{subject}{where}: {values or fact['status']}  {seconds:.1f} s"
+        return f"{subject}{where}: {values or fact['status']}{ended}"
 
 
 def _phase(workers: Sequence[Doing], tally: Tally) -> str:

@@ -281,7 +281,7 @@ class Builtin:
         """The server that answers what a fine-tune is rewarded for, if it can have its weights."""
         if self._served is None or recipe.adapter != "lora" or task.sharding != "none":
             return None
-        self._served.failed = ""
+        self._served.failure = ""
         return self._served
 
     def _trained(
@@ -370,7 +370,7 @@ class Builtin:
             **course(spec, mixing, begin, report),
             **told,
             **rewards(rewarded),
-            **({"server": served.told} if served and rewarded else {}),
+            **({"server": served.outcome} if served and rewarded else {}),
             **(stops(task, stop, steps, mixing.budget_tokens) if stop is not None else {}),
         }
         if task.micro_batch == "auto":

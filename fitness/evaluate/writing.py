@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fitness.models.base import Base
 
+SERVED = "served-"  # begins the name of the folder for an adapter that is lent
 KNOWN = "The first of them is"  # what a server's model is compared with the base after
 
 
@@ -60,8 +61,9 @@ def written(
     with lineage.parents(spec, task, again) as folders:
         beginning = time.perf_counter()
         if served is not None and can_be_lent(folders):
+            served.failure = ""
             samples = served.write(asked, folders)
-            told["server"] = served.told
+            told["server"] = served.outcome
         if samples is None:
             recipe = Recipe.model_validate(dict(spec.recipe))
             with base.prepared(recipe, seed=spec.seed) as model:
@@ -81,45 +83,44 @@ def written(
     return cost, {"samples": [asdict(sample) for sample in samples], **told}
 
 
-@dataclass
 class Served:
-    """A server that generates for a worker; where it fails, the worker does, and `failed` is why.
+    """A server that generates for a worker, which does it where the server fails.
 
-    It reads adapters from the folder `room`.
+    It reads adapters from the folder `room`. It is asked for nothing more in an evaluation once it
+    has failed.
     """
 
-    server: Server
-    room: Path
-    failed: str = ""
+    def __init__(self, base: "Base", url: str, room: Path) -> None:
+        self._base = base
+        self._url = url
+        self._room = room
+        self._server: Server | None = None
+        self.failure = ""  # in this evaluation
 
     @classmethod
     def of(cls, base: "Base", url: str | None, room: Path | None) -> "Served | None":
-        """The server, if there is one and a folder to share. InputError if it has another base."""
-        if not url or room is None:
-            return None
-        server = Server(url)
-        server.check(base.model, base.tokenizer(KNOWN)["input_ids"])
-        return cls(server, room)
+        """The server; None where there is none, or no folder that it could share."""
+        return cls(base, url, room) if url and room is not None else None
 
     @property
-    def told(self) -> str:
-        """Why it failed, the last time, or its address."""
-        return self.failed or self.server.url
+    def outcome(self) -> str:
+        """Its address, or why it failed in this evaluation, for the record."""
+        return self.failure or self._url
 
     def write(
         self, asked: Callable[..., list[Sample]], adapters: Sequence[Path]
     ) -> list[Sample] | None:
         """Samples by the base with at most one adapter; None where the server failed."""
-        self.failed = ""
         try:
-            with self.server.lent(adapters[0] if adapters else None) as name:
+            server = self._connected()
+            with server.lent(adapters[0] if adapters else None) as name:
 
                 def answer(_: "PreTrainedModel", *prompts: Any, **how: Any) -> list[Continuation]:
-                    return self.server.continued(name, *prompts, **how)
+                    return server.continued(name, *prompts, vocabulary=self._vocabulary, **how)
 
                 return asked(answer=answer)
         except InputError as error:
-            self.failed = str(error)
+            self.failure = str(error)
             return None
 
     def continued(
@@ -130,15 +131,31 @@ class Served:
         **sampling: Any,
     ) -> list[Continuation]:
         """Like `sampling.continued`, with the adapter that the model has now."""
-        try:
-            self.room.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix="served-", dir=self.room) as folder:
-                weights.keep(model, adapter := Path(folder) / "adapter")
-                with self.server.lent(adapter) as name:
-                    return self.server.continued(name, encoded, numbers, **sampling)
-        except (InputError, OSError) as error:
-            self.failed = str(error)
+        if self.failure:
             return continued(model, encoded, numbers, **sampling)
+        try:
+            server, how = self._connected(), {"vocabulary": self._vocabulary, **sampling}
+            self._room.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=SERVED, dir=self._room) as folder:
+                weights.keep(model, adapter := Path(folder) / "adapter")
+                with server.lent(adapter) as name:
+                    return server.continued(name, encoded, numbers, **how)
+        except (InputError, OSError) as error:
+            self.failure = str(error)
+            return continued(model, encoded, numbers, **sampling)
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self._base.model.config.get_text_config().vocab_size)
+
+    def _connected(self) -> Server:
+        """The server, at the first time compared with the base. Raises InputError."""
+        if self._server is None:
+            server = Server(self._url)
+            with self._base.untouched() as model:
+                server.check(model, self._base.tokenizer(KNOWN)["input_ids"])
+            self._server = server
+        return self._server
 
 
 def can_be_lent(folders: Sequence[Path]) -> bool:

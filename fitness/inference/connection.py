@@ -22,7 +22,9 @@ ATTEMPTS = 5
 # Seconds; each is twice the one before, or as the server asks.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 PATIENCE_SECONDS = 300.0  # for one answer
+QUICK_SECONDS = 30.0
 ANSWER_BYTES = 10_000_000
+LONG_KEY = 12  # characters; a shorter one may be a part of any answer
 AGAIN = (408, 429)  # and 500 and above
 UNFIT = (400, 413, 422)  # this request cannot be answered, but another may
 
@@ -36,14 +38,16 @@ def address(text: str, form: str) -> SplitResult:
 
     An error shows no credentials that it may hold.
     """
+    shown = f", got {text.partition('#')[0]!r}" if text and "@" not in text else ""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"a server is given as {form} ({error})") from None
-    if parts.scheme not in ("http", "https") or not host:
-        given = f"{parts.scheme}://{host or ''}{parts.path}"
-        raise InputError(f"a server is given as {form}, got {given}")
+        (host or "").encode("idna")
+    except ValueError:  # of a UnicodeError too
+        raise InputError(f"a server is given as {form}{shown}") from None
+    plain = all("!" <= sign <= "~" for sign in text)
+    if parts.scheme not in ("http", "https") or not host or not plain:
+        raise InputError(f"a server is given as {form}{shown}")
     if parts.username is not None or parts.password is not None or parts.query:
         raise InputError(
             f"{parts.scheme}://{host}: a URL with a password or a query is kept nowhere safe; put "
@@ -89,25 +93,29 @@ class Connection:
         proxies = [urllib.request.ProxyHandler({})] if here else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
 
-    def ask(self, url: str, body: Mapping[str, Any] | None, about: str) -> bytes:
+    def ask(
+        self, url: str, body: Mapping[str, Any] | None, about: str, *, quick: bool = False
+    ) -> bytes:
         """The body of a good answer, without the key if the server sent it back.
 
         With no request body it is a GET. `about` is what an unknown address may be a wrong name of.
-        Raises Refused.
+        `quick` is for requests that take no time to answer. Raises Refused.
         """
+        attempts, seconds = (2, QUICK_SECONDS) if quick else (ATTEMPTS, self._seconds)
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         content = None if body is None else json.dumps(body).encode()
         wait, why = FIRST_PAUSE, ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             if attempt:
                 self._pause(min(wait, LONGEST_PAUSE))
                 wait = FIRST_PAUSE * 2**attempt
             request = urllib.request.Request(url, content, headers)
             try:
-                with self._opener.open(request, timeout=self._seconds) as response:
-                    return self._without_key(response.read(ANSWER_BYTES))
+                with self._opener.open(request, timeout=seconds) as response:
+                    raw = response.read(ANSWER_BYTES)
+                    return raw if len(self._key) < LONG_KEY else self._without_key(raw)
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code not in AGAIN and error.code < 500:
@@ -118,8 +126,8 @@ class Connection:
                 reason = getattr(error, "reason", error)
                 why = f"{type(reason).__name__}: {reason}"
         raise InputError(
-            f"{url}: no answer in {ATTEMPTS} attempts, the last of them: {why.strip()}; "
-            "start the server, or check the address; what was answered so far is kept"
+            f"{url}: no answer in {attempts} attempts, the last of them: {why.strip()}; "
+            "start the server, or check the address"
         )
 
     def _refusal(self, url: str, about: str, error: urllib.error.HTTPError) -> InputError:
@@ -130,7 +138,7 @@ class Connection:
             return InputError(
                 f"{url}: HTTP {error.code}, it does not accept "
                 + (f"the key in {self._variable}" if self._key else "requests without a key")
-                + f"; set {self._variable}, or name another variable with --key-variable"
+                + f"; set {self._variable}, or the variable that --key-variable names"
             )
         if error.code in range(300, 400):
             return InputError(f"{url}: HTTP {error.code}, a redirect; give the address behind it")

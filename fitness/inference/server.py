@@ -9,10 +9,12 @@ environment, VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+import numpy as np
 
 from fitness.errors import InputError
 from fitness.inference.connection import KEY_VARIABLE, Connection, address, shown
@@ -24,16 +26,20 @@ if TYPE_CHECKING:
 AT_ONCE = 64  # requests; the server batches them
 FORM = "http://host:port/v1"
 SEEDS = 2**31
+COMPARED = 8  # tokens
 APART = 0.5  # nats by which rounding, or a base in fewer bits, may change a log-probability
-# Else the server would take the defaults of the model's generation_config.json.
-PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+# Else the server would take its own, or those of the model's generation_config.json.
+PLAIN = {
+    **{"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+    **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
+}
 
 
 def url_of(text: str) -> str:
     """The address of a server's API, without a slash at its end. Raises InputError."""
     parts = address(text, FORM)
     if parts.fragment:
-        raise InputError(f"a server is given as {FORM}, without #{parts.fragment}")
+        raise InputError(f"a server is given as {FORM}, without a # and what follows it")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
 
 
@@ -49,23 +55,23 @@ class Server:
     def check(self, model: "PreTrainedModel", tokens: Sequence[int]) -> None:
         """Raise InputError if another model than this one answers there.
 
-        Compared is the log-probability of the likeliest token after the given ones.
+        Compared are the log-probabilities of its likeliest tokens after the given ones.
         """
-        body = {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "seed": 0, **PLAIN}
+        body = {"max_tokens": COMPARED, "temperature": 0.0, "logprobs": 1, "seed": 0, **PLAIN}
         choice = self._completed(self.model, list(tokens), body)
+        vocabulary = model.config.get_text_config().vocab_size
+        found = _continuation(choice, [], COMPARED, vocabulary).tokens
         try:
-            (token,), (theirs,) = choice["token_ids"], choice["logprobs"]["token_logprobs"]
-            (logps,) = next_logps(model, [list(tokens)], pad=int(tokens[0]))
-            apart = abs(float(logps[int(token)]) - float(theirs))
+            theirs = np.array(choice["logprobs"]["token_logprobs"], dtype=np.float64)
         except (LookupError, TypeError, ValueError):
+            raise InputError(f"{self.url}: tells no log-probabilities, as vLLM does") from None
+        prefixes = [[*tokens, *found[:place]] for place in range(len(found))]
+        logps = next_logps(model, prefixes, pad=int(tokens[0]))
+        ours = logps[np.arange(len(found)), found]
+        if theirs.shape != ours.shape or not np.abs(ours - theirs).max(initial=0.0) <= APART:
             raise InputError(
-                f"{self.url}: gives no token_ids or no log-probabilities; it needs vLLM 0.10.2 or "
-                "newer, or a server that gives them in the same form"
-            ) from None
-        if not apart <= APART:
-            raise InputError(
-                f"{self.url}: {self.model!r} there gives the token {token} a log-probability of "
-                f"{float(theirs):.2f}, model.base {float(logps[int(token)]):.2f}; serve model.base "
+                f"{self.url}: {self.model!r} there is not model.base: log-probabilities of "
+                f"{found} are {np.round(theirs, 2)}, here {np.round(ours, 2)}; serve model.base "
                 "there, or leave model.server out"
             )
 
@@ -84,12 +90,13 @@ class Server:
             f"{adapter.resolve()}"
         )
         given = {"lora_name": name, "lora_path": str(adapter.resolve())}
-        self._connection.ask(f"{self.url}/load_lora_adapter", given, about)
         try:
+            self._connection.ask(f"{self.url}/load_lora_adapter", given, about, quick=True)
             yield name
-        finally:
-            given = {"lora_name": name}
-            self._connection.ask(f"{self.url}/unload_lora_adapter", given, about)
+        finally:  # after a load whose answer was lost, too
+            with suppress(InputError):  # it may be gone: the server has room for so many
+                given = {"lora_name": name}
+                self._connection.ask(f"{self.url}/unload_lora_adapter", given, about, quick=True)
 
     def continued(
         self,
@@ -97,6 +104,7 @@ class Server:
         encoded: Sequence[Sequence[int]],
         numbers: Numbers,
         *,
+        vocabulary: int,
         ends: Sequence[int],
         max_new_tokens: int,
         temperature: float = 0.0,
@@ -105,7 +113,8 @@ class Server:
     ) -> list[Continuation]:
         """Like `sampling.continued`, by the model of this name; seeds follow from the numbers.
 
-        InputError for beam search, which is not in the protocol.
+        `vocabulary` is the number of tokens that there are. InputError for beam search, which is
+        not in the protocol, and for what is no answer.
         """
         if num_beams > 1:
             raise InputError(f"num_beams is {num_beams}, and {self.url} has no beam search")
@@ -120,23 +129,27 @@ class Server:
         def answered(place: int) -> Continuation:
             seed = int(numbers(place)[0] * SEEDS)
             choice = self._completed(name, list(encoded[place]), {**body, "seed": seed})
-            return _continuation(choice, ends)
+            return _continuation(choice, ends, max_new_tokens, vocabulary)
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
             return list(pool.map(answered, range(len(encoded))))
+        finally:  # after an error, without waiting for what others are asked
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _base(self) -> str:
         """Name of the only model there that is no adapter."""
-        raw = self._connection.ask(f"{self.url}/models", None, "the path (usually /v1)")
-        found = _read(raw, lambda told: [one for one in told["data"] if not one.get("parent")])
-        names = [str(one.get("id")) for one in found or () if isinstance(one, dict)]
-        if len(names) != 1:
+        raw = self._connection.ask(f"{self.url}/models", None, "the path (usually /v1)", quick=True)
+        cards = _read(raw, lambda told: [one for one in told["data"] if not one.get("parent")])
+        names = [one["id"] for one in cards or () if isinstance(one.get("id"), str)]
+        roots = {one.get("root") or one["id"] for one in cards or () if one.get("id") in names}
+        if len(roots) != 1:  # one model may have several names
             served = ", ".join(names) or "none"
             raise InputError(
                 f"{self.url}: serves {served} of the models that /models lists; it must serve "
                 "model.base alone"
             )
-        return names[0]
+        return str(names[0])
 
     def _completed(self, name: str, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
         asked = {"model": name, "prompt": prompt, "return_token_ids": True, **body}
@@ -151,12 +164,21 @@ class Server:
         return choice
 
 
-def _continuation(choice: dict[str, Any], ends: Sequence[int]) -> Continuation:
-    """The tokens of a choice; the one that ended it may be the last of them, or told beside."""
-    tokens = [int(token) for token in choice["token_ids"]]
+def _continuation(
+    choice: dict[str, Any], ends: Sequence[int], most: int, vocabulary: int
+) -> Continuation:
+    """The tokens of a choice; the one that ended it may be the last of them, or told beside.
+
+    InputError for what no model with so large a vocabulary answers in so many tokens.
+    """
+    tokens, finish = choice["token_ids"], choice.get("finish_reason")
+    sound = all(type(one) is int and 0 <= one < vocabulary for one in tokens)
+    if not sound or len(tokens) > most or finish not in ("stop", "length"):
+        some = json.dumps(tokens)[:60]
+        raise InputError(f"a server answered {some} in at most {most} tokens, ended by {finish!r}")
     if tokens and tokens[-1] in ends:
         return Continuation(tokens[:-1], tokens[-1])
-    if choice.get("finish_reason") != "stop":
+    if finish == "length" or not ends:
         return Continuation(tokens)
     reason = choice.get("stop_reason")
     return Continuation(tokens, reason if reason in ends else ends[0])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fitness.errors import InputError
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluate.writing import of_the_worker
 from fitness.evaluation import Ancestor, EvaluationSpec, Writing
@@ -94,15 +93,21 @@ def test_where_a_server_fails_the_worker_generates_and_says_so(
         served.down = True
         found = serving.evaluate(asked(recipe))
         assert found.details["samples"] == wanted.details["samples"]
-        assert "no answer in 5 attempts" in found.details["server"]
+        assert "no answer in 2 attempts" in found.details["server"]
         served.down, served.shift = False, -2.0
-        with pytest.raises(InputError, match=r"serve model\.base there"):
-            Evaluator(replace(alone, server=served.url))
+        found = serving.evaluate(asked(recipe))
+        assert found.details["samples"] == wanted.details["samples"]
+        assert "serve model.base there" in found.details["server"]
+        served.shift, served.instead = 0.0, {"token_ids": [-1]}
+        found = serving.evaluate(asked(recipe))
+        assert found.details["samples"] == wanted.details["samples"]
+        assert "answered [-1]" in found.details["server"]
 
 
 def test_answers_that_are_reinforced_come_from_the_server_with_the_adapter_of_each_step(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("fitness.inference.connection.FIRST_PAUSE", 0)
     records = [{"prompt": text, "reference": ""} for text in TEXTS]
     more = {"sources": {"asked": record_file(records, "prompt", tmp_path)}, "budget_tokens": 400}
     task = small_task(tmp_path / "cache", artifacts=tmp_path / "artifacts", **more)
@@ -123,6 +128,12 @@ def test_answers_that_are_reinforced_come_from_the_server_with_the_adapter_of_ea
         assert found.details["server"] == served.url
         assert len(set(served.seen)) == len(served.seen) >= 2, "each step has weights of its own"
         assert served.loaded == {}
+        served.down = True
+        before = len(served.asked)
+        found = evaluator.evaluate(EvaluationSpec(2, recipe.model_dump(mode="json"), 0))
+        assert found.status == "ok", found.message
+        assert "no answer in 2 attempts" in found.details["server"]
+        assert len(served.asked) == before + 4, "to load and unload, twice each, in the first step"
     assert not list((tmp_path / "artifacts").glob("served-*"))
 
 

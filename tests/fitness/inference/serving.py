@@ -23,6 +23,7 @@ from tests.fitness.quickstart import MODEL
 KNOWN = {
     *("model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop_token_ids"),
     *("return_token_ids", "logprobs", "top_k", "min_p", "repetition_penalty"),
+    *("presence_penalty", "frequency_penalty"),
 }
 NAME = "served"
 
@@ -39,6 +40,8 @@ class Vllm:
     shift: float = 0.0  # of log-probabilities, as by another model
     tells_tokens: bool = True
     end_inside: bool = True  # the ending token is among the others
+    instead: dict[str, Any] = field(default_factory=dict)  # in each choice
+    unloads: bool = True
     down: bool = False
 
 
@@ -69,7 +72,8 @@ def vllm(base_folder: Path = MODEL) -> Iterator[Vllm]:
             if self.path.endswith("_lora_adapter") and served.adapters:
                 name = asked["lora_name"]
                 if self.path == "/v1/unload_lora_adapter":
-                    return (200, "Success") if served.loaded.pop(name, None) else (404, {})
+                    gone = served.loaded.pop(name, None)
+                    return (200, "Success") if gone and served.unloads else (500, {"error": "gone"})
                 folder = Path(asked["lora_path"])
                 if not (folder / "adapter_config.json").is_file():
                     return 404, {"error": {"message": f"no adapter in {folder}"}}
@@ -103,10 +107,10 @@ def vllm(base_folder: Path = MODEL) -> Iterator[Vllm]:
                     inside = end is not None and served.end_inside
                     choice["token_ids"] = [*tokens, end] if inside else tokens
                 if "logprobs" in asked:
-                    (logps,) = next_logps(model, [asked["prompt"]], pad=0)
-                    choice["token_ids"] = [int(logps.argmax())]
-                    choice["logprobs"] = {"token_logprobs": [float(logps.max()) + served.shift]}
-            return choice
+                    prefixes = [[*asked["prompt"], *tokens[:n]] for n in range(len(tokens))]
+                    logps = next_logps(model, prefixes, pad=0).max(1) + served.shift
+                    choice["logprobs"] = {"token_logprobs": logps.tolist()}
+            return choice | served.instead
 
         def _send(self, status: int, answer: Any) -> None:
             body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()

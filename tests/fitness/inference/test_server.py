@@ -16,6 +16,8 @@ from tests.fitness.inference.serving import NAME, Vllm, vllm
 from tests.fitness.quickstart import MODEL, small_recipe
 
 NUMBERS = numbers_of(0, 8)
+VOCABULARY = 1024
+HOW: dict[str, Any] = {"vocabulary": VOCABULARY, "ends": [0], "max_new_tokens": 8}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def both(served: Vllm, base: Base, adapter: Path | None, model: Any) -> list[lis
     how: dict[str, Any] = {"ends": ending_tokens(base.model, base.tokenizer), "max_new_tokens": 8}
     server, prompts = server_of(served), prompts_of(base)
     with server.lent(adapter) as name:
-        theirs = server.continued(name, prompts, NUMBERS, **how)
+        theirs = server.continued(name, prompts, NUMBERS, vocabulary=VOCABULARY, **how)
     return [theirs, continued(model, prompts, NUMBERS, **how)]
 
 
@@ -81,16 +83,14 @@ def test_the_token_that_ended_an_answer_is_known_wherever_it_is_told(
     [answer] = continued(base.model, [prompt], NUMBERS, ends=[0], max_new_tokens=8)
     end = answer.tokens[3]
     server = server_of(served)
-    found = server.continued(NAME, [prompt], NUMBERS, ends=[end], max_new_tokens=8)
+    found = server.continued(NAME, [prompt], NUMBERS, **{**HOW, "ends": [end]})
     cut = answer.tokens[: answer.tokens.index(end)]
     assert found == [Continuation(cut, end)]
 
 
 def test_sampled_answers_have_seeds_of_their_own(served: Vllm, base: Base) -> None:
     prompts = prompts_of(base)[:1] * 4
-    found = server_of(served).continued(
-        NAME, prompts, NUMBERS, ends=[0], max_new_tokens=8, temperature=1.0
-    )
+    found = server_of(served).continued(NAME, prompts, NUMBERS, **HOW, temperature=1.0)
     assert len({tuple(one.tokens) for one in found}) == 4
 
 
@@ -98,7 +98,7 @@ def test_another_model_is_refused(served: Vllm, base: Base) -> None:
     server = server_of(served)
     server.check(base.model, prompts_of(base)[0])
     served.shift = -1.0
-    with pytest.raises(InputError, match=r"'served' there gives the token .*serve model.base"):
+    with pytest.raises(InputError, match=r"(?s)'served' there is not model.base: .*serve model.b"):
         server.check(base.model, prompts_of(base)[0])
 
 
@@ -117,19 +117,49 @@ def test_what_a_server_lacks_is_told(served: Vllm, base: Base, tmp_path: Path) -
         pass
     served.tells_tokens = False
     with pytest.raises(InputError, match=r"answered without token_ids: .*vLLM 0\.10\.2"):
-        server.continued(NAME, [[1]], NUMBERS, ends=[0], max_new_tokens=8)
+        server.continued(NAME, [[1]], NUMBERS, **HOW)
     with pytest.raises(InputError, match="num_beams is 3"):
-        server.continued(NAME, [[1]], NUMBERS, ends=[0], max_new_tokens=8, num_beams=3)
+        server.continued(NAME, [[1]], NUMBERS, **HOW, num_beams=3)
     served.down = True
-    with pytest.raises(InputError, match="no answer in 5 attempts, the last of them: HTTP 503"):
+    with pytest.raises(InputError, match="no answer in 2 attempts, the last of them: HTTP 503"):
         server_of(served)
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        *({"token_ids": [one]} for one in (-1, VOCABULARY, 10**30, "a", None, 5.0, True, [5])),
+        {"token_ids": [1] * 9},
+        {"finish_reason": "abort"},
+    ],
+)
+def test_what_no_model_answers_is_refused(served: Vllm, instead: dict[str, Any]) -> None:
+    server, served.instead = server_of(served), instead
+    with pytest.raises(InputError, match=r"a server answered .* in at most 8 tokens, ended by"):
+        server.continued(NAME, [[1]], NUMBERS, **HOW)
+
+
+def test_an_adapter_that_the_server_let_go_by_itself_costs_nothing(
+    served: Vllm, base: Base, tmp_path: Path
+) -> None:
+    with base.prepared(small_recipe(adapter="lora"), seed=0) as model:
+        weights.keep(model, tmp_path / "individual-3")
+    served.unloads = False
+    server = server_of(served)
+    with server.lent(tmp_path / "individual-3") as name:
+        assert server.continued(name, [[1]], NUMBERS, **HOW)
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("gpu:8000", "a server is given as http://host:port/v1, got gpu://8000"),
-        ("http://gpu:8000/v1#m", "without #m"),
+        ("gpu:8000", "a server is given as http://host:port/v1, got 'gpu:8000'"),
+        ("http://gpu:8000/v1#secret", "without a # and what follows it"),
+        ("me:secret@gpu/v1", "is given as http://host:port/v1$"),
+        ("http://me:sec/ret@gpu/v1", "is given as http://host:port/v1$"),
+        ("http://a..b/v1", "got 'http://a..b/v1'"),
+        ("http://gpu/v\u00e9", "is given as"),
+        ("http://gpu /v1", "is given as"),
         ("http://me:secret@gpu/v1", "a password"),
         ("http://gpu:x/v1", "is given as"),
         ("", "is given as"),
