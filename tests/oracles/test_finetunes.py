@@ -129,14 +129,14 @@ def test_what_trl_makes_of_it_is_what_the_evaluator_measures(
     task = replace(prepare(config).task, evaluator=Trl())
     export_as(run, str(TOP), "trl", to)
 
+    assert task.model is not None
+    base = Base(task.model, quantisation=quantisation)  # 4 bits are decoded right from now on
     monkeypatch.chdir(to)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     with torch.random.fork_rng():
         parser = make_parser()
         sft(*parser.parse_args_and_config(["--config", "sft.yaml"], fail_with_unknown_args=True))
 
-    assert task.model is not None
-    base = Base(task.model, quantisation=quantisation)
     model = PeftModel.from_pretrained(base.model, to / "output").eval()
     loss = held_out_loss(model, task.domains["target"]["selection"], task.held_out_length)
     evaluator = Evaluator(task)

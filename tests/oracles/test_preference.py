@@ -13,7 +13,6 @@ from fitness.mixture.mixing import stacked
 from fitness.models.base import Base
 from fitness.models.heads import Head
 from fitness.recipe import Recipe
-from fitness.training import reinforce
 from fitness.training.classification import comparison_loss
 from fitness.training.reference import Reference
 from fitness.training.reinforce import reinforced
@@ -186,9 +185,9 @@ def test_the_policy_gradient_is_trls(
     trainer._compute_loss(trainer.model, trainer._generate_and_score_completions(asked)).backward()
     wanted = {name: w.grad for name, w in trainer.model.named_parameters() if w.grad is not None}
 
-    monkeypatch.setattr(
-        reinforce, "continued", lambda *a, **k: [Continuation(one, end) for one in answers]
-    )
+    def answered(*_: Any, **__: Any) -> list[Continuation]:
+        return [Continuation(one, end) for one in answers]
+
     recipe = Recipe(
         method="reinforce",
         rewards={"length": 1.0},
@@ -202,7 +201,8 @@ def test_the_policy_gradient_is_trls(
     prompts = [found.draw("own", number, 48) for number in range(len(PROMPTS))]
     with base.prepared(recipe, seed=0) as model:
         shaken(model)
-        reinforced(model, prompts, recipe, Reference(base), base.tokenizer, seed=0).backward()
+        known = recipe, Reference(base), base.tokenizer
+        reinforced(model, prompts, *known, seed=0, answer=answered).backward()
         own = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
     assert own.keys() == wanted.keys()
     largest = max(float(gradient.abs().max()) for gradient in wanted.values())
