@@ -26,7 +26,6 @@ from fitness.data.kinds import Kind
 from fitness.data.prompts import PromptSet
 from fitness.errors import InputError
 from fitness.evaluators import BUILTIN, Form, form_of
-from fitness.inference.server import url_of
 from fitness.metrics import Direction
 from fitness.models.heads import ModelTask
 from fitness.models.loading import Attention
@@ -123,6 +122,8 @@ class Model(Section):
     def _an_address(cls, server: str | None) -> str | None:
         if server is None:
             return None
+        from fitness.inference.server import url_of
+
         try:
             return url_of(server)
         except InputError as error:

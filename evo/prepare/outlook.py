@@ -34,7 +34,6 @@ from fitness import hardware
 from fitness.cost import cost_of, scoring_parts
 from fitness.errors import InputError
 from fitness.evaluation import Task
-from fitness.inference.server import Server
 from fitness.recipe import APPLIES, Recipe
 from population.space import Float, Int
 from population.strategies import STRATEGIES
@@ -206,6 +205,8 @@ def duration(seconds: float) -> str:
 def check_server(config: SearchConfig) -> None:
     """Raise InputError if the server that is to generate does not answer, or has several models."""
     if config.model.server:
+        from fitness.inference.server import Server
+
         Server(config.model.server)
 
 

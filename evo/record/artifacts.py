@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fitness.evaluate.writing import SERVED
 from fitness.merging.lineage import RETRAINED
 from fitness.models import weights
 from fitness.training import state
@@ -21,8 +20,9 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        for abandoned in (*folder.glob(f"{RETRAINED}*"), *folder.glob(f"{SERVED}*")):
-            shutil.rmtree(abandoned, ignore_errors=True)
+        for beginning in (RETRAINED, weights.SERVED):  # by a worker that died
+            for abandoned in folder.glob(f"{beginning}*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
         self._needed: set[int] = set()  # kept besides the front, for warm starts
         self._members: list[int] = []
         self._losses = np.empty((0, 0))  # (members, objectives)

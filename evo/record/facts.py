@@ -357,9 +357,8 @@ def details(fact: Evaluated) -> Details:
 def samples(fact: Evaluated) -> dict[str, list[dict[str, Any]]]:
     """Samples by prompt set; those that were generated for a pool belong to none, ""."""
     made = details(fact).get("samples") or {}
-    return (
-        {k: list(map(dict, v)) for k, v in made.items()} if isinstance(made, dict) else {"": made}
-    )
+    by_set = dict(made) if isinstance(made, dict) else {"": made}
+    return cast(dict[str, list[dict[str, Any]]], by_set)
 
 
 def mixture(genome: Mapping[str, object]) -> dict[str, float]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from fitness.models.base import Base
 
-SERVED = "served-"  # begins the name of the folder for an adapter that is lent
 KNOWN = "The first of them is"  # what a server's model is compared with the base after
 
 
@@ -61,7 +60,6 @@ def written(
     with lineage.parents(spec, task, again) as folders:
         beginning = time.perf_counter()
         if served is not None and can_be_lent(folders):
-            served.failure = ""
             samples = served.write(asked, folders)
             told["server"] = served.outcome
         if samples is None:
@@ -111,6 +109,7 @@ class Served:
         self, asked: Callable[..., list[Sample]], adapters: Sequence[Path]
     ) -> list[Sample] | None:
         """Samples by the base with at most one adapter; None where the server failed."""
+        self.failure = ""
         try:
             server = self._connected()
             with server.lent(adapters[0] if adapters else None) as name:
@@ -136,7 +135,7 @@ class Served:
         try:
             server, how = self._connected(), {"vocabulary": self._vocabulary, **sampling}
             self._room.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=SERVED, dir=self._room) as folder:
+            with TemporaryDirectory(prefix=weights.SERVED, dir=self._room) as folder:
                 weights.keep(model, adapter := Path(folder) / "adapter")
                 with server.lent(adapter) as name:
                     return server.continued(name, encoded, numbers, **how)

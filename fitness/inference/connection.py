@@ -22,7 +22,7 @@ ATTEMPTS = 5
 # Seconds; each is twice the one before, or as the server asks.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 PATIENCE_SECONDS = 300.0  # for one answer
-QUICK_SECONDS = 30.0
+QUICK_ATTEMPTS, QUICK_SECONDS = 2, 30.0  # of requests that take no time to answer
 ANSWER_BYTES = 10_000_000
 LONG_KEY = 12  # characters; a shorter one may be a part of any answer
 AGAIN = (408, 429)  # and 500 and above
@@ -101,7 +101,7 @@ class Connection:
         With no request body it is a GET. `about` is what an unknown address may be a wrong name of.
         `quick` is for requests that take no time to answer. Raises Refused.
         """
-        attempts, seconds = (2, QUICK_SECONDS) if quick else (ATTEMPTS, self._seconds)
+        attempts, seconds = (QUICK_ATTEMPTS, QUICK_SECONDS) if quick else (ATTEMPTS, self._seconds)
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"

@@ -30,8 +30,11 @@ COMPARED = 8  # tokens
 APART = 0.5  # nats by which rounding, or a base in fewer bits, may change a log-probability
 # Else the server would take its own, or those of the model's generation_config.json.
 PLAIN = {
-    **{"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
-    **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
 }
 
 

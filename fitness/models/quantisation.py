@@ -32,8 +32,6 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "adamw_8bit": ("bitsandbytes",),
 }
 
-_LIBRARY: "list[torch.library.Library]" = []
-
 
 def check_installed(key: str, value: str) -> None:
     """Raise InputError if a package that this value of a key needs is missing."""
@@ -88,7 +86,7 @@ def load_quantised(
 
 
 @cache
-def _decode_as_one_row() -> None:
+def _decode_as_one_row() -> "torch.library.Library":
     """Have bitsandbytes decode 4 bits on a CPU whatever the length of a row.
 
     Its kernel for AVX-512 (version 0.50.2) begins a block of 64 with each row, but blocks run on
@@ -115,8 +113,9 @@ def _decode_as_one_row() -> None:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s).*[Oo]verrid")
-        _LIBRARY.append(torch.library.Library("bitsandbytes", "IMPL"))  # as long as the process
-        _LIBRARY[0].impl("dequantize_4bit", decode, "CPU", with_keyset=True, allow_override=True)
+        library = torch.library.Library("bitsandbytes", "IMPL")
+        library.impl("dequantize_4bit", decode, "CPU", with_keyset=True, allow_override=True)
+    return library  # which undoes it when nobody keeps it
 
 
 def _keep_as_loaded(model: "PreTrainedModel") -> None:

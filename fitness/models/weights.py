@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER = "adapter_config.json"
+SERVED = "served-"  # begins the name of the folder for an adapter that a server is lent
 KEPT = re.compile(  # the files that `keep` writes
     r"(config|adapter_config|model\.safetensors\.index)\.json|adapter_model\.safetensors"
     r"|model(-\d+-of-\d+)?\.safetensors"
