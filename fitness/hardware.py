@@ -5,8 +5,12 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 WIDTH = 128  # of the matrices of one product: 40 ms where it is emulated, too small to warm a cache
+WIDE = 512  # of those of one product in float32 by numpy: 3 ms
+EFFICIENCY = 0.5  # of training and scoring, beside such a product
 REPETITIONS = 3  # the fastest counts: noise only adds time
 EMULATED = 2.0  # from this many times float32's time on, it counts as emulated
 WORTH = 0.8  # up to this share of float32's time, `precision: auto` chooses bfloat16
@@ -78,18 +84,33 @@ def bfloat16_cost(device: "torch.device | None" = None) -> float:
     if device is not None and device.type == "cuda":
         has_it = torch.cuda.is_bf16_supported(including_emulation=False)
         return WORTH / 2 if has_it else math.inf
-    return _seconds(torch.bfloat16) / _seconds(torch.float32)
+    return _of_torch(torch.bfloat16) / _of_torch(torch.float32)
 
 
-def _seconds(dtype: "torch.dtype") -> float:
-    """Seconds of the fastest of REPETITIONS matrix products on the CPU."""
+@cache
+def core_flops() -> float:
+    """Floating-point operations a second of a core here that trains in float32: a rough estimate.
+
+    It is measured with as many threads as numpy has, which is one in the driver of a search.
+    """
+    matrix = np.ones((WIDE, WIDE), dtype=np.float32)
+    return EFFICIENCY * 2.0 * WIDE**3 / _seconds(lambda: matrix @ matrix)
+
+
+def _of_torch(dtype: "torch.dtype") -> float:
+    """Seconds of a matrix product on the CPU."""
     import torch
 
     matrix = torch.ones((WIDTH, WIDTH), dtype=dtype)
-    torch.mm(matrix, matrix)  # chooses its algorithm
+    return _seconds(lambda: torch.mm(matrix, matrix))
+
+
+def _seconds(product: Callable[[], object]) -> float:
+    """Seconds of the fastest of REPETITIONS calls."""
+    product()  # chooses its algorithm
     seconds = []
     for _ in range(REPETITIONS):
         begun = time.perf_counter()
-        torch.mm(matrix, matrix)
+        product()
         seconds.append(time.perf_counter() - begun)
     return min(seconds)

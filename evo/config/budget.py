@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from evo.config.base_section import Name, Section
 
@@ -16,6 +16,7 @@ DECIDES = {
     "processes": "which process adds up which sums",
     "sharding": "the order of sums",
 }
+GPUS = [{"type": "number", "minimum": 0}, {"type": "string", "const": "auto"}]
 Passes = Annotated[float, Field(gt=0, le=10_000)]
 
 
@@ -76,9 +77,8 @@ class Resources(Section):
         description="Evaluations at the same time; default: as many as fit machine or cluster.",
     )
     cpus: int = Field(default=1, ge=1, description="CPUs and threads of one evaluation.")
-    gpus: float = Field(
+    gpus: Annotated[float, Field(ge=0), WithJsonSchema({"anyOf": GPUS})] = Field(
         default=0.0,
-        ge=0,
         description="GPUs of one evaluation; 0.25 lets four share a GPU. Left out, or `auto`: 1 "
         "where the search runs on this machine and PyTorch can use a GPU of it, else 0.",
     )

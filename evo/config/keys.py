@@ -19,6 +19,8 @@ GROUPS = {
     "thresholds": KEEP,
 }
 
+BANDS = tuple(name for name, one in FILTERS.items() if one.keeps == "band")  # of low and high
+
 # Keys that were removed, each with the value that it always has now.
 REMOVED: Mapping[Key, object] = {
     ("recipe", "keep_text_perplexity_low"): 0.0,
@@ -56,9 +58,27 @@ def flat(path: tuple[str, ...]) -> tuple[str, ...]:
     group, name, *rest = inner
     if group not in GROUPS:
         return path
-    if group == "thresholds" and _is_band(name) and rest[:1] in (["low"], ["high"]):
+    if group == "thresholds" and name in BANDS and rest[:1] in (["low"], ["high"]):
         name, rest = f"{name}_{rest[0]}", rest[1:]
     return (*section, f"{GROUPS[group]}{name}", *rest)
+
+
+def with_groups(schema: dict[str, Any]) -> None:
+    """Add groups of genes, which are flattened before validation, to the genome's JSON Schema."""
+    ((pattern, gene),) = schema["patternProperties"].items()
+    others = f"^(?!(?:{'|'.join(GROUPS)})$){pattern.removeprefix('^')}"
+    ends = {"type": "object", "properties": {"low": gene, "high": gene}, "minProperties": 1}
+    bands = {name: {"anyOf": [gene, {**ends, "additionalProperties": False}]} for name in BANDS}
+    schema["patternProperties"] = {others: gene}
+    schema["properties"] = {
+        group: {
+            "type": "object",
+            "description": f"Genes of the fields that begin with {prefix}, without it.",
+            "properties": bands if group == "thresholds" else {},
+            "additionalProperties": gene,
+        }
+        for group, prefix in GROUPS.items()
+    }
 
 
 def _flatten(file: SpecFile) -> list[Problem]:
@@ -104,14 +124,10 @@ def _leaves(fields: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], obj
             continue
         for name, inner in value.items():
             ends = inner if isinstance(inner, Mapping) and "type" not in inner else {}
-            if group == "thresholds" and _is_band(name) and ends.keys() <= {"low", "high"} and ends:
+            if group == "thresholds" and name in BANDS and ends.keys() <= {"low", "high"} and ends:
                 yield from (((group, name, end), part) for end, part in ends.items())
             else:
                 yield (group, name), inner
-
-
-def _is_band(name: str) -> bool:
-    return name in FILTERS and FILTERS[name].keeps == "band"
 
 
 def without_removed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

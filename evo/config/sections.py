@@ -18,6 +18,7 @@ from evo.config.aggregates import Aggregate
 from evo.config.base_section import Name, Section
 from evo.config.budget import Budget, Comparison, Resources
 from evo.config.evaluator import Evaluator, with_python
+from evo.config.keys import with_groups
 from evo.config.rounds import Rounds
 from evo.config.search import Search
 from fitness.cleaning.settings import Cleaning
@@ -219,7 +220,9 @@ class SearchConfig(Section):
         description="The default recipe: fields that are not genes, and initial values of genes.",
     )
     genome: dict[Name, Gene] = Field(
-        min_length=1, description="Genes: fields of the recipe that evolve, with their values."
+        min_length=1,
+        description="Genes: fields of the recipe that evolve, with their values.",
+        json_schema_extra=with_groups,
     )
     aggregates: dict[Name, Aggregate] = Field(
         default_factory=dict,

@@ -39,7 +39,6 @@ from population.space import Float, Int
 from population.strategies import STRATEGIES
 from population.strategies.optuna import Optuna
 
-CPU_FLOPS = 2e10  # one core of a 2020s server in float32 at the efficiency of a small model
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
 LEAST_ITEMS = 100  # held-out items, below which a score is too noisy
 AUTO = "auto"
@@ -246,7 +245,8 @@ def _estimate(config: SearchConfig, task: Task, bfloat16: float) -> Estimate | N
     scoring = cost(recipe, 0.0)
     resources = config.resources
     known = resources.address == "local" and not resources.gpus
-    rate = CPU_FLOPS * resources.cpus * resources.processes if known else math.nan
+    cores = resources.cpus * resources.processes
+    rate = hardware.core_flops() * cores if known else math.nan
     if known and "bfloat16" in (config.model.dtype, config.recipe.get("precision")):
         rate /= max(1.0, bfloat16)
     return Estimate(cost(recipe, train_shares(config)[1]) - scoring, scoring, rate)

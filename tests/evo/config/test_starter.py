@@ -16,6 +16,7 @@ from fitness.data.documents import Source, documents
 from fitness.data.prompts import PromptSet, read_prompts
 from fitness.errors import InputError
 from tests.evo.config.conftest import written
+from tests.evo.driving import ROOT
 from tests.fitness.quickstart import MODEL
 
 
@@ -23,8 +24,10 @@ def plain_yaml(path: Path) -> Any:
     return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [TEMPLATE, QUICKSTART_FOLDER / "search.yaml"])
-def test_shipped_specs_conform_to_the_schema(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", [TEMPLATE, QUICKSTART_FOLDER / "search.yaml", *sorted((ROOT / "runs").glob("*.yaml"))]
+)
+def test_tracked_specs_conform_to_the_schema(path: Path) -> None:
     schema = configuration.json_schema()
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
@@ -32,6 +35,28 @@ def test_shipped_specs_conform_to_the_schema(path: Path) -> None:
     validator.validate(data)
     data.setdefault("search", {})["populaton"] = 3
     assert not validator.is_valid(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        ("resources.gpus", "auto", "all"),
+        ("resources.gpus", 0.25, -1),
+        ("genome.lora", {"rank": {"type": "int", "low": 4, "high": 64}}, {"rank": 8}),
+        ("genome.lora", {}, {"type": "int", "low": 4, "high": 64}),
+        ("genome.thresholds", {"length": {"low": {"type": "float", "low": 0, "high": 1}}}, 1),
+        ("genome.thresholds", {}, {"own": {"low": {"type": "float", "low": 0, "high": 1}}}),
+    ],
+)
+def test_the_schema_takes_what_a_spec_may_say_in_other_words(
+    key: str, right: object, wrong: object
+) -> None:
+    validator = jsonschema.Draft202012Validator(configuration.json_schema())
+    data = plain_yaml(QUICKSTART_FOLDER / "search.yaml")
+    section, name = key.split(".")
+    for value, sound in ((right, True), (wrong, False)):
+        data.setdefault(section, {})[name] = value
+        assert validator.is_valid(data) is sound
 
 
 def test_every_key_is_described_in_the_schema() -> None:
