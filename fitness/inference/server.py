@@ -7,6 +7,7 @@ environment, VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -53,7 +54,7 @@ class Server:
         """Ask for the name of its model; `settings` as of Connection."""
         self.url = url_of(url)
         self._connection = Connection(self.url, key_variable=KEY_VARIABLE, **settings)
-        self.model = self._base()
+        self.model, self._longest = self._base()
 
     def check(self, model: "PreTrainedModel", tokens: Sequence[int]) -> None:
         """Raise InputError if another model than this one answers there.
@@ -121,6 +122,13 @@ class Server:
         """
         if num_beams > 1:
             raise InputError(f"num_beams is {num_beams}, and {self.url} has no beam search")
+        needed = max_new_tokens + max(map(len, encoded), default=0)
+        if needed > self._longest:  # else the others would be generated first, for nothing
+            raise InputError(
+                f"{self.url}: takes {self._longest:g} tokens with their answer, and the longest "
+                f"prompt with max_new_tokens {max_new_tokens} needs {needed}; raise its "
+                "--max-model-len"
+            )
         body = {
             "max_tokens": max_new_tokens,
             "temperature": temperature,
@@ -140,8 +148,8 @@ class Server:
         finally:  # after an error, without waiting for what others are asked
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _base(self) -> str:
-        """Name of the only model there that is no adapter."""
+    def _base(self) -> tuple[str, float]:
+        """Name of the only model there that is no adapter, and how many tokens it takes."""
         raw = self._connection.ask(f"{self.url}/models", None, "the path (usually /v1)", quick=True)
         cards = _read(raw, lambda told: [one for one in told["data"] if not one.get("parent")])
         names = [one["id"] for one in cards or () if isinstance(one.get("id"), str)]
@@ -152,7 +160,9 @@ class Server:
                 f"{self.url}: serves {served} of the models that /models lists; it must serve "
                 "model.base alone"
             )
-        return str(names[0])
+        lengths = [one.get("max_model_len") for one in cards]
+        longest = min((one for one in lengths if isinstance(one, int)), default=math.inf)
+        return str(names[0]), longest
 
     def _completed(self, name: str, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
         asked = {"model": name, "prompt": prompt, "return_token_ids": True, **body}

@@ -42,6 +42,7 @@ class Vllm:
     end_inside: bool = True  # the ending token is among the others
     instead: dict[str, Any] = field(default_factory=dict)  # in each choice
     unloads: bool = True
+    longest: int | None = None  # tokens of a prompt and its answer
     down: bool = False
 
 
@@ -57,7 +58,7 @@ def vllm(base_folder: Path = MODEL) -> Iterator[Vllm]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            cards = [{"id": NAME, "parent": None}]
+            cards = [{"id": NAME, "parent": None, "max_model_len": served.longest}]
             cards += [{"id": name, "parent": NAME} for name in served.loaded]
             told = (200, {"data": cards}) if self.path == "/v1/models" else (404, {})
             self._send(*(told if not served.down else (503, {"error": "down"})))

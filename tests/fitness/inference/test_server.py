@@ -120,6 +120,9 @@ def test_what_a_server_lacks_is_told(served: Vllm, base: Base, tmp_path: Path) -
         server.continued(NAME, [[1]], NUMBERS, **HOW)
     with pytest.raises(InputError, match="num_beams is 3"):
         server.continued(NAME, [[1]], NUMBERS, **HOW, num_beams=3)
+    served.longest = 10
+    with pytest.raises(InputError, match=r"takes 10 tokens .* needs 11; raise its --max-model-len"):
+        server_of(served).continued(NAME, [[1], [1] * 3], NUMBERS, **HOW)
     served.down = True
     with pytest.raises(InputError, match="no answer in 2 attempts, the last of them: HTTP 503"):
         server_of(served)
