@@ -28,7 +28,8 @@ from population.individual import EXPERT, Individual
 # best fine-tune: so little training on one source alone has not yet done the harm that it will.
 SHARES = (0.1, 0.25)  # at least and at most, by the number of sources
 TOGETHER = 3.0  # fine-tunes that all experts cost, unless the shortest ones cost more
-# Simulated, at least and at most. Of 24 on the quickstart the best is as good as of more.
+# Simulated, at least and at most. Of 24 on the quickstart the best is as good as of more, and
+# fewer guide worse than the fine-tunes that they save would, even at a third of a fine-tune each.
 MIXTURES = (24, 256)
 LEAST = 3  # evaluations that are bred after the simulation, for it to be worth anything
 SPENT = 0.1  # of the cost of all fine-tunes, unless that is less than the fewest mixtures cost
