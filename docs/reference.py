@@ -1,12 +1,14 @@
 """The reference pages, as Markdown made from the code: parser, pydantic models, registries."""
 
 import argparse
+import inspect
 import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import evo
 from evo.cli import CALLS
 from evo.cli.arguments import parser
 from evo.config import json_schema
@@ -378,6 +380,35 @@ def _plain(hint: Any) -> str:
     return " or ".join(kinds)
 
 
+def python() -> str:
+    """Every public name of the Python API with its signature and its docstring."""
+    named = {f"evo.{name}": getattr(evo, name) for name in evo.__all__}
+    ordered = sorted(named.items(), key=lambda item: inspect.isclass(item[1]))
+    return "\n\n".join(text for name, what in ordered for text in _documented(name, what))
+
+
+def _documented(name: str, what: Any) -> Iterator[str]:
+    """A heading, the signature and the docstring; of a class also those of its public members."""
+    kind = inspect.isclass(what)
+    yield f"## {name}\n\n{_signed(name, what)}{inspect.getdoc(what)}"
+    for member, value in vars(what).items() if kind else ():
+        of = value.fget if isinstance(value, property) else value
+        if not member.startswith("_") and inspect.isfunction(of) and of.__doc__:
+            called = "" if isinstance(value, property) else _signed(member, of)
+            yield f"### {name}.{member}\n\n{called}{inspect.getdoc(of)}"
+
+
+def _signed(name: str, what: Any) -> str:
+    """The signature as code; none of an exception."""
+    if inspect.isclass(what) and issubclass(what, Exception):
+        return ""
+    signature = inspect.signature(what)
+    parts = [one for one in signature.parameters.values() if one.name != "self"]
+    shown = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(signature.replace(parameters=parts)))
+    shown = re.sub(r"\b(collections\.abc|pathlib|typing|evo\.api)\.", "", shown)
+    return f"```text\n{name}{shown}\n```\n\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
     for part in (
@@ -391,5 +422,6 @@ PARTS: dict[str, Callable[[], str]] = {
         uses,
         placeholders,
         fact_kinds,
+        python,
     )
 }

@@ -1,6 +1,7 @@
 """Launch and resume: check everything, lock the folder, start the cluster, search, compare."""
 
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -310,8 +311,11 @@ def _cluster(
 def _signals(asked: StopRequests, acknowledge: Callable[[], None]) -> Iterator[None]:
     """Handle Ctrl-C: once, finish running evaluations; twice, or SIGTERM, stop now.
 
-    The run can be resumed in either case.
+    The run can be resumed in either case. Only the main thread can handle signals.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(number: int, _: Any) -> None:
         asked.times += 1 if number == signal.SIGINT else 2

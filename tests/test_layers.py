@@ -45,8 +45,9 @@ LAYERS = {
         run export
         samples
         rounds proxies
-        launch dry_run
+        launching dry_run
         report quickstart
+        api
         cli
         """,
 }

@@ -4,21 +4,19 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evo.api import RUNS, new_folder
 from evo.cli.exit_codes import DONE, FAILED, STOPPED, exit_code
 from evo.places import unusable
 from evo.printable import say
 from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
-    from evo.launch import Watching
+    from evo.launching import Watching
     from evo.record.facts import Facts
-
-RUNS = Path("runs")  # where launches go unless told otherwise
 
 
 def one_thread() -> None:
@@ -41,7 +39,7 @@ def launch(options: argparse.Namespace) -> int:
     one_thread()
     _say_at_once(options, f"reading {options.spec}")
     from evo import config as configuration
-    from evo.launch import launch as launch_search
+    from evo.launching import launch as launch_search
 
     overrides = [*options.set]
     if options.address:
@@ -53,7 +51,7 @@ def launch(options: argparse.Namespace) -> int:
 
         Screen().print(plan(config, options.earlier))
         return DONE
-    run = options.run or RUNS / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run = options.run or new_folder(config.name)
     return _drive(
         options, run, lambda watching: launch_search(config, run, watching, options.earlier)
     )
@@ -62,7 +60,7 @@ def launch(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     one_thread()
     _say_at_once(options, f"reading {options.run}")
-    from evo.launch import resume as resume_search
+    from evo.launching import resume as resume_search
 
     return _drive(
         options,

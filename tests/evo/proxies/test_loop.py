@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evo import config as configuration
-from evo import launch as launching
+from evo import launching
 from evo import run as running
 from evo.cli import BAD_INPUT, DONE, main
 from evo.config import SearchConfig

@@ -235,7 +235,7 @@ def test_a_launch_remembers_what_its_spec_names(
     strange: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evo import run as search
-    from evo.launch import launch
+    from evo.launching import launch
 
     altered(strange, rewarded)
     config = configuration.of(read(strange))
