@@ -127,6 +127,12 @@ def _history(sub: argparse.ArgumentParser) -> None:
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write CSV; `-` is standard output")
     form.add_argument("--parquet", metavar="FILE", help="write Parquet; `-` is standard output")
+    form.add_argument(
+        "--optuna",
+        type=Path,
+        metavar="FILE",
+        help="write a new Optuna journal with the search as a study, for optuna-dashboard",
+    )
 
 
 def _report(sub: argparse.ArgumentParser) -> None:

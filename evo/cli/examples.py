@@ -25,6 +25,7 @@ EXAMPLES = {
         "evo history runs/first",
         "evo history runs/first --csv table.csv",
         "evo history runs/first | head -3             CSV, as for any pipe",
+        "evo history runs/first --optuna journal.log  for optuna-dashboard",
     ),
     "report": ("evo report runs/first --open",),
     "compare": ("evo compare runs/first runs/second --html curves.html",),

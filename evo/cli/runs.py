@@ -148,6 +148,8 @@ def history(options: argparse.Namespace) -> int:
     from evo.history import rounds, table, to_csv, to_parquet
     from evo.record.ledger import read
 
+    if options.optuna:
+        return _study(options)
     facts = read(options.run)
     every = rounds.has(facts)
     rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
@@ -160,6 +162,17 @@ def history(options: argparse.Namespace) -> int:
         from evo.screen import Screen
 
         Screen().print(table_of(rows, facts))
+    return DONE
+
+
+def _study(options: argparse.Namespace) -> int:
+    from evo.history.rounds import search_of
+    from evo.history.study import write_study
+    from evo.record.ledger import read
+
+    search = search_of(options.run)
+    count = write_study(read(search), search.resolve().name, options.optuna)
+    say(f"{options.optuna}: {count} trials; see them with: optuna-dashboard {options.optuna}")
     return DONE
 
 

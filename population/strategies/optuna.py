@@ -77,7 +77,7 @@ class Optuna:
         if anchor := self._taken.anchor(slot):
             return anchor
         for _ in range(ATTEMPTS):
-            with _quiet():
+            with quiet():
                 genome = self._propose(slot, int(rng.integers(2**31)))
             if genome not in self._taken:
                 return Individual(slot, genome, operator=self.sampler)
@@ -92,7 +92,7 @@ class Optuna:
         if individual.losses is not None:
             self._objectives = len(individual.losses)
         known = self._trials.get(individual.id)
-        with _quiet():
+        with quiet():
             notes = dict(known.system_attrs) if known else self._notes()
             number = known.number if known else len(self._trials)
             self._trials[individual.id] = self._trial(number, individual, notes)
@@ -279,7 +279,7 @@ def _storage_class() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence Optuna's log messages and warnings, such as those on experimental features."""
     from optuna import logging
 

@@ -1,0 +1,118 @@
+"""A run as an Optuna study: Optuna's own answers beside ours, and how a run ended."""
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from evo import history
+from evo.history.study import write_study
+from fitness.errors import InputError
+from tests.evo.browsing import needs_chromium
+from tests.evo.history.test_tables import failed
+from tests.evo.synthetic_ledger import ledger
+
+
+def study_of(facts: Any, folder: Path) -> optuna.Study:
+    file = folder / "new" / "journal.log"
+    count = write_study(facts, "a run", file)
+    assert [one.name for one in file.parent.iterdir()] == ["journal.log"]
+    study = optuna.load_study(
+        study_name="a run", storage=JournalStorage(JournalFileBackend(str(file)))
+    )
+    assert len(study.trials) == count
+    return study
+
+
+def test_optuna_finds_the_same_front_in_it(tmp_path: Path) -> None:
+    facts = [
+        one for one in ledger() if one.get("individual", one.get("id")) != 6
+    ]  # a repeat's slot
+    study = study_of(facts, tmp_path)
+    assert study.metric_names == ["target/loss", "general/loss"]
+    front = {one.user_attrs["individual"] for one in study.best_trials}
+    assert front == set(history.front(facts)["individual"])
+    scored = history.scores(facts).set_index("individual")
+    for trial in study.get_trials(states=[TrialState.COMPLETE]):
+        number = trial.user_attrs["individual"]
+        assert trial.values == list(scored.loc[number, ["target/loss", "general/loss"]])
+        assert trial.user_attrs["jargon/chrf"] == scored["jargon/chrf"][number]
+        broken = any(value > 0 for value in trial.constraints.values())
+        assert broken == (scored["violation"][number] > 0)
+        shares = [v for name, v in trial.params.items() if name.startswith("mixture.")]
+        assert sum(shares) == pytest.approx(1)
+        assert trial.duration is not None
+
+
+def test_a_single_objective_to_maximise_has_the_same_best(tmp_path: Path) -> None:
+    facts = ledger(objectives=("jargon/chrf",), constraints=())
+    study = study_of(facts, tmp_path)
+    assert study.direction.name == "MAXIMIZE"
+    assert study.best_trial.number == history.front(facts)["individual"][0]
+    assert optuna.importance.get_param_importances(study)
+
+
+def test_states_are_those_of_the_individuals(tmp_path: Path) -> None:
+    facts = ledger(evaluations=12)
+    facts = failed(facts, lambda one: one["individual"] == 4, "out_of_memory")
+    rung = [
+        {**one, "fidelity": 0.25} if one.get("individual") == 5 and "split" in one else one
+        for one in facts
+    ]
+    cut = next(n for n, one in enumerate(rung) if one.get("individual") == 9)
+    for last, state in (([], TrialState.RUNNING), ([{"fact": "stopped"}], TrialState.WAITING)):
+        folder = tmp_path / state.name
+        trials = study_of([*rung[:cut], *last], folder).trials
+        assert trials[4].state == TrialState.FAIL
+        assert trials[4].user_attrs["status"] == ["out_of_memory"]
+        assert trials[5].state == TrialState.PRUNED
+        assert len(trials[5].intermediate_values) == 1
+        assert trials[9].state == state
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_dashboard_shows_it(tmp_path: Path, browser: Any) -> None:
+    file = tmp_path / "journal.log"
+    write_study(ledger(), "a run", file)
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "import sys; from optuna_dashboard._cli import main; main()"]
+    server = subprocess.Popen([*command, str(file), "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        page = browser.new_page()
+        for _ in range(100):
+            with suppress(Exception):
+                page.goto(f"http://127.0.0.1:{port}/dashboard/studies/0/trialTable")
+                break
+            time.sleep(0.2)
+        page.get_by_text("Complete").first.wait_for(timeout=60_000)
+        page.get_by_text("mixture.jargon").first.wait_for(timeout=60_000)
+        page.goto(f"http://127.0.0.1:{port}/dashboard/studies/0")
+        page.get_by_text("a run").first.wait_for(timeout=60_000)
+        page.get_by_text("Best Trials").first.wait_for(timeout=60_000)
+        page.screenshot(path=tmp_path / "dashboard.png")
+        page.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "journal.log").write_text("mine")
+    with pytest.raises(InputError, match=r"journal.log exists; name a new file"):
+        write_study(ledger(), "a run", tmp_path / "journal.log")
+
+
+def test_a_run_without_individuals_is_an_empty_study(tmp_path: Path) -> None:
+    assert study_of(ledger()[:1], tmp_path).trials == []
