@@ -35,7 +35,7 @@ LAYERS = {
         """,
     "evo": """
         printable significance
-        places screen
+        places screen local_server
         config
         record planning
         history cluster

@@ -305,6 +305,7 @@ CALLS = {
     "status": runs.status,
     "history": runs.history,
     "report": runs.report,
+    "watch": runs.watch,
     "compare": _compare,
     "export": _export,
     "generate": _generate,

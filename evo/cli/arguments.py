@@ -37,6 +37,10 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     )
     _history(command("history", "list every evaluation of a run: as a table, or as CSV in a pipe"))
     _report(command("report", "write report.html into the run folder and print the summary"))
+    watch = command("watch", "show the report of a run as it goes, on a page of this machine")
+    run_folder(watch)
+    watch.add_argument("--port", type=int, default=0, help="port (default: a free one)")
+    watch.add_argument("--open", action="store_true", help="open it in a browser")
     _compare(command("compare", "compare the curves and the results of several runs"))
     _export(
         command("export", "write the best model as a folder, or its recipe for another trainer")

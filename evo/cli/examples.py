@@ -25,9 +25,10 @@ EXAMPLES = {
         "evo history runs/first",
         "evo history runs/first --csv table.csv",
         "evo history runs/first | head -3             CSV, as for any pipe",
-        "evo history runs/first --optuna journal.log  for optuna-dashboard",
+        "evo history runs/first --optuna journal.log",
     ),
     "report": ("evo report runs/first --open",),
+    "watch": ("evo watch runs/first --open",),
     "compare": ("evo compare runs/first runs/second --html curves.html",),
     "export": (
         "evo export runs/first --to model",

@@ -1,4 +1,4 @@
-"""Handlers of the commands on runs: launch, resume, ls, status, history, report."""
+"""Handlers of the commands on runs: launch, resume, ls, status, history, report, watch."""
 
 import argparse
 import json
@@ -201,6 +201,20 @@ def report(options: argparse.Namespace) -> int:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
+    return DONE
+
+
+def watch(options: argparse.Namespace) -> int:
+    from evo.report.live import serve
+
+    def ready(url: str) -> None:
+        say(f"{url}\nCtrl-C ends it, not the run")
+        if options.open:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    serve(options.run, options.port, ready)
     return DONE
 
 

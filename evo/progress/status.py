@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Status = Mapping[str, Any]
 WATCH_SECONDS = 2.0
+GOING = ("running", "stopping")  # states in which a driver is at work
 
 
 def status(run: Path) -> dict[str, Any]:
@@ -78,25 +79,23 @@ def table(found: Status) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
-    rows = _grid()
-    for name, value in _rows(found):
-        rows.add_row(Text(name, "dim"), Text(value))
-    parts: list[RenderableType] = [rows]
-    if (round_now := found.get("round_under_way")) is not None:
-        parts += _inner(f"round {round_now['round']}", round_now)
-    if (proxy_now := found.get("proxy_under_way")) is not None:
-        parts += _inner(Path(proxy_now["run"]).name, proxy_now)
+    parts: list[RenderableType] = []
+    for title, rows in sections(found):
+        grid = _grid()
+        for name, value in rows:
+            grid.add_row(Text(name, "dim"), Text(value))
+        parts += [*([Text(title, "bold")] if title else []), grid]
     return Group(*parts)
 
 
-def _inner(title: str, found: Status) -> "list[RenderableType]":
-    """The status of a search within a run, under a title."""
-    from rich.text import Text
-
-    rows = _grid()
-    for name, value in _rows(found):
-        rows.add_row(Text(name, "dim"), Text(value))
-    return [Text(title, "bold"), rows]
+def sections(found: Status) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Title, and name and value of each line: of the run, and of the search within it."""
+    parts = [("", _rows(found))]
+    if (round_now := found.get("round_under_way")) is not None:
+        parts.append((f"round {round_now['round']}", _rows(round_now)))
+    if (proxy_now := found.get("proxy_under_way")) is not None:
+        parts.append((Path(proxy_now["run"]).name, _rows(proxy_now)))
+    return parts
 
 
 def _grid() -> "Table":
@@ -188,6 +187,6 @@ def watch(run: Path, console: "Console") -> None:
     from rich.live import Live
 
     with Live(table(found := status(run)), console=console, auto_refresh=False) as live:
-        while found["state"] in ("running", "stopping"):
+        while found["state"] in GOING:
             time.sleep(WATCH_SECONDS)
             live.update(table(found := status(run)), refresh=True)

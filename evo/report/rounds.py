@@ -32,10 +32,16 @@ EXAMPLE = 160  # characters
 
 def write(run: Path, facts: Facts) -> None:
     """Write report.html of the run, and of each round in its own folder."""
+    for one in told.rounds(run, facts):
+        if one.number:
+            report.write(one.facts, one.folder / "report.html")
+    write_whole(run / "report.html", page(run, facts))
+
+
+def page(run: Path, facts: Facts) -> str:
+    """The page of all rounds as HTML, with links to that of each."""
     found = told.rounds(run, facts)
     searched = [one for one in found if one.number]
-    for one in searched:
-        report.write(one.facts, one.folder / "report.html")
     verdict = told.verdict(found)
     said = {
         "name": history.spec(facts).name,
@@ -45,7 +51,7 @@ def write(run: Path, facts: Facts) -> None:
         "links": [(f"round {one.number}", f"{one.folder.name}/report.html") for one in searched],
         "footer": "evo history RUN",
     }
-    write_whole(run / "report.html", rendered("tables.html.j2", charts(found), said))
+    return rendered("tables.html.j2", charts(found), said)
 
 
 def summary(run: Path, facts: Facts) -> "RenderableType":

@@ -125,17 +125,20 @@ def cost(recipe: Mapping[str, object], fidelity: float) -> float:
     return SCORING + fidelity
 
 
-def searched(name: str, seed: int, evaluations: int, *, simulate: str) -> list[float]:
+def searched(
+    name: str, seed: int, evaluations: int, *, simulate: str, sources: str = SOURCES
+) -> list[float]:
     """Best loss after so many fine-tunes; experts count as their share of the tokens."""
+    spec = {**SPEC, "sources": {source: SPEC["sources"][source] for source in sources}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "a.txt").write_text("text\n")
         file = folder / "search.yaml"
-        file.write_text(json.dumps(SPEC))
+        file.write_text(json.dumps(spec))
         settings = [f"seed={seed}", f"search.simulate={simulate}"]
         config = configuration.load(file, [*settings, f"budget.evaluations={evaluations}"])
         config = settled(config, cost)
-        facts = in_process(config, Formula(name), cost, dict.fromkeys(SOURCES, 1000))
+        facts = in_process(config, Formula(name), cost, dict.fromkeys(sources, 1000))
     return best_so_far(config, facts, range(1, evaluations + 1))
 
 
@@ -170,16 +173,19 @@ def in_process(
 
 
 def landscapes(
-    names: Sequence[str], seeds: int, budgets: Sequence[int], sums: str
+    names: Sequence[str], seeds: int, budgets: Sequence[int], sums: str, sources: str
 ) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    draws = [Simplex(tuple(SOURCES)).draw(rng) for _ in range(20_000)]
+    draws = [Simplex(tuple(sources)).draw(rng) for _ in range(20_000)]
     figures: dict[str, Any] = {}
     print(f"{'landscape':12}" + "".join(f"{f'regret after {b}':>44}" for b in budgets))
     for name in names:
         best = min(map(LANDSCAPES[name][0], draws))
         found = {
-            how: [searched(name, seed, max(budgets), simulate=how) for seed in range(seeds)]
+            how: [
+                searched(name, seed, max(budgets), simulate=how, sources=sources)
+                for seed in range(seeds)
+            ]
             for how in (sums, "off")
         }
         cells = []
@@ -268,7 +274,11 @@ def main() -> None:
         bench["rank"] = ranked(options)
     else:
         bench["landscapes"] = landscapes(
-            options.only or list(LANDSCAPES), options.seeds, (8, 15, 24), options.sums
+            options.only or list(LANDSCAPES),
+            options.seeds,
+            options.after,
+            options.sums,
+            SOURCES[: options.sources],
         )
     print("BENCH " + json.dumps(bench))
 
@@ -277,6 +287,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench NAME=simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="searches of each (default 20)")
     parser.add_argument("--only", nargs="*", choices=LANDSCAPES, help="these landscapes")
+    parser.add_argument(
+        "--after", type=int, nargs="*", default=[8, 15, 24], help="fine-tunes (default 8 15 24)"
+    )
+    parser.add_argument(
+        "--sources", type=int, default=len(SOURCES), help="the first so many (default all 7)"
+    )
     parser.add_argument("--sums", default="auto", help="of experts, scored (default auto: 24)")
     parser.add_argument("--rank", action="store_true", help="train, and compare with the sums")
     parser.add_argument("--model", type=Path, help="a model folder (default: the quickstart's)")

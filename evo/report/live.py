@@ -1,0 +1,109 @@
+"""The report of a run as it goes, on a page of this machine: `evo watch`, which only reads.
+
+The page asks for the state every two seconds, and for the report once the ledger has grown.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from importlib import resources
+from pathlib import Path
+from threading import Lock
+
+from evo import report
+from evo.history import rounds
+from evo.local_server import LocalRequest, LocalServer, Refused
+from evo.progress.status import GOING, sections, status
+from evo.record.ledger import FILE, read
+from evo.report import rounds as of_rounds
+from fitness.errors import InputError
+
+PAGES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "live.css": ("live.css", "text/css; charset=utf-8"),
+    "live.js": ("live.js", "text/javascript; charset=utf-8"),
+}
+REPORT = "report.html"
+POLICY = "Content-Security-Policy"
+# A report brings a policy of its own, which is as strict and knows its scripts; both would apply.
+FRAMED = {POLICY: "frame-ancestors 'self'"}
+FRAMING = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+FRAMING += "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+FRAMING += "frame-ancestors 'none'"
+
+
+class Server(LocalServer):
+    """HTTP server of a run's report, until it is shut down."""
+
+    def __init__(self, run: Path, port: int = 0) -> None:
+        """Listen, on a free port if `port` is 0; InputError if it is taken, or without a run."""
+        read(run)
+        self.run = run
+        self._pages: dict[Path, tuple[int, bytes]] = {}  # number of facts and report, by folder
+        self._turn = Lock()  # results that are derived from facts are cached for one thread
+        super().__init__(_Request, port)
+
+    def report_of(self, folder: Path) -> bytes:
+        """The report as HTML, rendered once for each state of the ledger."""
+        with self._turn:
+            facts = read(folder)
+            known = self._pages.get(folder)
+            if known is None or known[0] != len(facts):
+                several = rounds.has(facts)
+                page = (
+                    of_rounds.page(folder, facts)
+                    if several
+                    else report.page(facts, run=str(folder))
+                )
+                known = self._pages[folder] = (len(facts), page.encode())
+            return known[1]
+
+    def state(self) -> dict[str, object]:
+        """Content above the report; `bytes` are those of the ledgers, which grow with the run."""
+        with self._turn:
+            found = status(self.run)
+        inner = (f"{kind}-*/{FILE}" for kind in ("round", "proxy"))
+        ledgers = [self.run / FILE, *(file for kind in inner for file in self.run.glob(kind))]
+        return {
+            "title": f"{found['name']}: {found['state']}",
+            "running": found["state"] in GOING,
+            "bytes": sum(file.stat().st_size for file in ledgers),
+            "sections": sections(found),
+        }
+
+
+class _Request(LocalRequest):
+    server: Server
+    command_name = "watch"
+
+    def do_GET(self) -> None:
+        try:
+            self._answered(self.place())
+        except Refused as refused:
+            self.answer_json(refused.status, {"error": str(refused)})
+        except (InputError, OSError) as error:  # the folder is gone, or was damaged meanwhile
+            self.answer_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(error)})
+
+    def _answered(self, name: str) -> None:
+        if name == "state":
+            self.answer_json(HTTPStatus.OK, self.server.state())
+            return
+        if name in PAGES:
+            file, kind = PAGES[name]
+            content = (resources.files("evo.report") / "page" / file).read_bytes()
+            self.answer(HTTPStatus.OK, kind, content, {POLICY: FRAMING})
+            return
+        folder, _, file = name.rpartition("/")
+        known = {"": self.server.run} | {one.name: one for one in self.server.run.glob("round-*")}
+        if file != REPORT or folder not in known:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
+        page = self.server.report_of(known[folder])
+        self.answer(HTTPStatus.OK, "text/html; charset=utf-8", page, FRAMED)
+
+
+def serve(run: Path, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the report until interrupted; `ready` is called with its address."""
+    with Server(run, port) as server:
+        ready(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -1,0 +1,46 @@
+// The state of the run, every two seconds; the report anew once the ledger has grown.
+const LOOK = 2000, RELOAD = 10000;  // milliseconds; the report at most so often while the run goes
+const state = document.getElementById("state"), report = document.getElementById("report");
+const message = document.getElementById("message");
+let shown = -1, loaded = 0;
+
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
+}
+
+function drawn([title, rows]) {
+  const section = document.createElement("section"), list = document.createElement("dl");
+  if (title) section.append(element("h2", title));
+  for (const [name, value] of rows) list.append(element("dt", name), element("dd", value));
+  section.append(list);
+  return section;
+}
+
+function load(bytes) {
+  const there = report.contentWindow, top = there ? there.scrollY : 0;
+  report.addEventListener("load", () => report.contentWindow.scrollTo(0, top), {once: true});
+  report.src = "report.html?" + bytes;
+  shown = bytes;
+  loaded = Date.now();
+}
+
+async function look() {
+  try {
+    const answer = await fetch("state"), found = await answer.json();
+    if (!answer.ok) throw new Error(found.error);
+    document.title = found.title;
+    state.replaceChildren(...found.sections.map(drawn));
+    message.hidden = true;
+    const due = shown < 0 || !found.running || Date.now() - loaded > RELOAD;
+    if (found.bytes !== shown && due && !document.hidden) load(found.bytes);
+  } catch (error) {
+    const gone = error instanceof TypeError;  // of fetch: nobody answers
+    message.textContent = gone ? "evo watch has ended; start it again to see how the run goes on" : error.message;
+    message.hidden = false;
+  }
+  setTimeout(look, LOOK);
+}
+
+look();
