@@ -216,6 +216,11 @@ def test_a_pipe_gets_no_control_sequence_and_no_line_twice(
     assert out == ""
     assert len(said) > 30
     assert len(set(said)) == len(said)
+    best = history.winner(facts)
+    *_, last = (line for line in said if "best so far" in line)
+    assert re.search(
+        rf"; best so far: individual {best}, target \d\.\d{{4}}; about \d+:\d\d left$", last
+    )
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err)
 
 
