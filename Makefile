@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NAME ?= overhead
 
-.PHONY: run test fast check style types docs setup bench clean
+.PHONY: run test fast check style types docs wheel setup bench clean
 
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
@@ -32,6 +32,9 @@ docs: setup  ## the documentation, as pages in site/; fails on a broken link
 bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full, or NAME=ablation
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
+wheel: setup  ## the package as a wheel, in dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -42,4 +45,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build site *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info

@@ -219,6 +219,12 @@ def _slugs(text: str) -> set[str]:
     }
 
 
+def test_ruff_has_one_version() -> None:
+    hook = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (version,) = re.findall(r"rev: v(\S+)", hook)
+    assert f"ruff=={version}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
 def test_the_page_on_methods_has_every_kind_of_source() -> None:
     methods = (ROOT / "docs" / "how-to" / "method.md").read_text(encoding="utf-8")
     assert [kind for kind in NEEDED if f"| `{kind}`" not in methods] == []
