@@ -298,6 +298,21 @@ def _schema(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    whole = parser(CALLS)
+    open_ = [whole]
+    while open_:
+        for action in open_.pop()._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                open_ += action.choices.values()
+            elif action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(whole, options.shell))
+    return DONE
+
+
 CALLS = {
     "launch": runs.launch,
     "resume": runs.resume,
@@ -319,4 +334,5 @@ CALLS = {
     "feedback judge": _feedback_judge,
     "init": _init,
     "schema": _schema,
+    "completion": _completion,
 }

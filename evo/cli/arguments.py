@@ -10,6 +10,7 @@ from evo.cli.feedback_arguments import add_actions
 from evo.cli.options import count, numbers, run_folder, trust
 from evo.cli.spelling import Parser
 
+SHELLS = ("bash", "zsh", "fish")
 Calls = Mapping[str, Callable[[argparse.Namespace], int]]
 
 
@@ -61,6 +62,8 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     init = command("init", "create a commented example spec with example data")
     init.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
     command("schema", "print the JSON Schema of a spec, for editors")
+    completion = command("completion", "print a script that completes these commands in a shell")
+    completion.add_argument("shell", choices=SHELLS, help="the shell that reads the script")
     return found
 
 

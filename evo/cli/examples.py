@@ -60,6 +60,10 @@ EXAMPLES = {
     "feedback refine": ("evo feedback refine runs/first --with models/critic --to refined",),
     "feedback judge": ("evo feedback judge runs/first --with http://localhost:8000/v1#model",),
     "init": ("evo init mine",),
+    "completion": (
+        "evo completion bash > ~/.local/share/bash-completion/completions/evo",
+        "evo completion fish > ~/.config/fish/completions/evo.fish",
+    ),
     "schema": ("evo schema > search.schema.json",),
 }
 

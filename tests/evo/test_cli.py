@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -219,3 +220,28 @@ def test_an_unknown_option_is_compared_with_those_of_its_command(
     said = capsys.readouterr().err
     assert re.search(told, said, re.MULTILINE)
     assert "--to'" not in said
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("evo la", ["launch"]),
+        ("evo history some --op", ["--optuna"]),
+        ("evo completion f", ["fish"]),
+        ("evo status ru", ["runs"]),
+    ],
+)
+def test_bash_completes_commands_options_and_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, offered: list[str]
+) -> None:
+    assert main(["completion", "bash"]) == DONE
+    (tmp_path / "evo.bash").write_text(capsys.readouterr().out)
+    (tmp_path / "runs").mkdir()
+    last = len(line.split()) - 1
+    script = f"""
+        source evo.bash
+        COMP_WORDS=({line}); COMP_CWORD={last}; _shtab_evo
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == offered, done.stderr
