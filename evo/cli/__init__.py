@@ -301,15 +301,15 @@ def _schema(options: argparse.Namespace) -> int:
 def _completion(options: argparse.Namespace) -> int:
     import shtab
 
-    whole = parser(CALLS)
-    open_ = [whole]
-    while open_:
-        for action in open_.pop()._actions:
+    commands = parser(CALLS)
+    parsers = [commands]
+    while parsers:
+        for action in parsers.pop()._actions:
             if isinstance(action, argparse._SubParsersAction):
-                open_ += action.choices.values()
+                parsers += action.choices.values()
             elif action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-    print(shtab.complete(whole, options.shell))
+    print(shtab.complete(commands, options.shell))
     return DONE
 
 

@@ -31,6 +31,8 @@ from fitness.errors import InputError
 from population.space import Choice, Float, Int
 from population.strategies.optuna import quiet
 
+MESSAGE = 500  # characters of why an individual failed
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -69,38 +71,43 @@ def _trials(facts: Facts) -> "Iterator[FrozenTrial]":
     from optuna.trial import TrialState, create_trial
 
     columns, rows = Columns.of(facts).measurements, search_rows(facts)
-    whole = {int(row["individual"]): row for _, row in scores(facts).iterrows()}
-    tried = {int(str(number)): some for number, some in rows.groupby("individual")}
+    means = {int(row["individual"]): row for _, row in scores(facts).iterrows()}
     unfinished = TrialState.RUNNING if state(facts) == "running" else TrialState.WAITING
-    bred = (one for one in bred_in(facts).values() if one["fact"] == "individual")
-    for one in sorted(bred, key=lambda fact: fact["id"]):
-        some, scored = tried.get(one["id"], rows.iloc[:0]), whole.get(one["id"])
-        partial = some[(some["status"] == "ok") & (some["fidelity"] < FULL)]
-        ended = TrialState.FAIL if partial.empty else TrialState.PRUNED
-        outcome = TrialState.COMPLETE if scored is not None else ended
-        distributions, params = _parameters(facts, one)
-        measured: Mapping[str, float] = (
-            {name: float(scored[column]) for name, column in columns.items()}
-            if scored is not None
-            else {}
-        )
+    for individual in sorted(_individuals(facts), key=lambda fact: fact["id"]):
+        number = individual["id"]
+        evaluations = rows[rows["individual"] == number]
+        scored = means.get(number)
+        measured: dict[str, float] = {}
+        if scored is not None:
+            measured = {name: float(scored[column]) for name, column in columns.items()}
+            outcome = TrialState.COMPLETE
+        elif evaluations.empty:
+            outcome = unfinished
+        else:
+            ended_early = (evaluations["status"] == "ok").any()
+            outcome = TrialState.PRUNED if ended_early else TrialState.FAIL
+        distributions, params = _parameters(facts, individual)
         trial = create_trial(
-            state=outcome if len(some) else unfinished,
+            state=outcome,
             values=[measured[name] for name in objectives(facts)] if measured else None,
             params=params,
             distributions=distributions,
-            user_attrs=_attributes(one, measured, some),
-            intermediate_values=_intermediate(facts, some),
+            user_attrs=_attributes(individual, measured, evaluations),
+            intermediate_values=_intermediate(facts, evaluations),
             constraints=_violations(facts, measured) or None,
         )
-        if len(some):
-            trial.datetime_start = datetime.fromtimestamp(some["started"].min())
-            trial.datetime_complete = datetime.fromtimestamp(some["finished"].max())
+        if not evaluations.empty:
+            trial.datetime_start = datetime.fromtimestamp(evaluations["started"].min())
+            trial.datetime_complete = datetime.fromtimestamp(evaluations["finished"].max())
         yield trial
 
 
+def _individuals(facts: Facts) -> Iterator[Individual]:
+    return (fact for fact in bred_in(facts).values() if fact["fact"] == "individual")
+
+
 def _parameters(
-    facts: Facts, one: Individual
+    facts: Facts, individual: Individual
 ) -> "tuple[dict[str, BaseDistribution], dict[str, Any]]":
     """Distributions and values of an individual's active genes, `<mixture>.<source>` for shares."""
     from optuna.distributions import (
@@ -111,14 +118,14 @@ def _parameters(
 
     distributions: dict[str, BaseDistribution] = {}
     params: dict[str, Any] = {}
-    for name, value in one["genome"].items():
+    for name, value in individual["genome"].items():
         gene = spec(facts).genome.get(name)
         if isinstance(value, dict):
-            for flat in Columns.of(facts).genes:
-                group, _, source = flat.partition(".")
-                if group == name:
-                    params[flat] = min(1.0, value.get(source, 0.0))
-                    distributions[flat] = FloatDistribution(0.0, 1.0)
+            for column in Columns.of(facts).genes:
+                mixture, _, source = column.partition(".")
+                if mixture == name:
+                    params[column] = min(1.0, value.get(source, 0.0))
+                    distributions[column] = FloatDistribution(0.0, 1.0)
         elif isinstance(gene, Choice):
             options = [*gene.options, *([] if value in gene.options else [value])]
             params[name], distributions[name] = value, CategoricalDistribution(options)
@@ -131,37 +138,39 @@ def _parameters(
 
 
 def _attributes(
-    one: Individual, measured: Mapping[str, float], some: pd.DataFrame
+    individual: Individual, measured: Mapping[str, float], evaluations: pd.DataFrame
 ) -> dict[str, Any]:
-    """How it was bred, what else was measured, and why it failed."""
-    bred = {name: one[name] for name in ("operator", "parents", "generation")}
-    failed = some[some["status"] != "ok"]
-    told = {
-        "status": sorted({*failed["status"]}),
-        "message": str(failed["message"].iloc[-1])[-500:] if len(failed) else "",
+    """How an individual was bred, all that was measured, and why it failed."""
+    attributes: dict[str, Any] = {
+        "individual": individual["id"],
+        **{name: individual[name] for name in ("operator", "parents", "generation")},
+        "seeds": len(evaluations),
+        **{name: value for name, value in measured.items() if math.isfinite(value)},
     }
-    found = {name: value for name, value in measured.items() if math.isfinite(value)}
-    bred["individual"] = one["id"]
-    return {**bred, "seeds": len(some), **found, **{k: v for k, v in told.items() if v}}
+    failed = evaluations[evaluations["status"] != "ok"]
+    if not failed.empty:
+        attributes["status"] = str(failed["status"].iloc[-1])
+        attributes["message"] = str(failed["message"].iloc[-1])[-MESSAGE:]
+    return attributes
 
 
-def _intermediate(facts: Facts, some: pd.DataFrame) -> dict[int, float]:
+def _intermediate(facts: Facts, evaluations: pd.DataFrame) -> dict[int, float]:
     """The first objective by tokens, where an individual was scored before its end."""
     first = next(iter(objectives(facts)))
     column, tokens = Columns.of(facts).measurements[first], spec(facts).budget.tokens
-    sound = some[(some["status"] == "ok") & some[column].notna()]
-    if (sound["fidelity"] == FULL).all():
+    scored = evaluations[(evaluations["status"] == "ok") & evaluations[column].notna()]
+    if (scored["fidelity"] == FULL).all():
         return {}
-    means = sound.groupby("fidelity")[column].mean()
+    means = scored.groupby("fidelity")[column].mean()
     return {round(float(str(share)) * tokens): float(value) for share, value in means.items()}
 
 
 def _violations(facts: Facts, measured: Mapping[str, float]) -> dict[str, float]:
     """Excess over each limit, in the measurement's unit: at most 0 where it is met."""
-    found = {}
+    excess = {}
     for constraint in constraints(facts):
         value = measured.get(constraint.name, math.nan)
         if math.isfinite(value):
-            away = constraint.sign * (value - constraint.limit)
-            found[f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} limit"] = away
-    return found
+            name = f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} limit"
+            excess[name] = constraint.sign * (value - constraint.limit)
+    return excess

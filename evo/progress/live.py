@@ -234,14 +234,14 @@ class Progress:
     def _standing(self, fact: Evaluated) -> str:
         """`; best so far: individual 4, target/loss 3.9512; about 1:20 left`, in the search."""
         best, left = self.tally.best, self.seconds_left()
-        told = []
+        parts = []
         if fact["split"] == "selection" and fact["fidelity"] and best and best.violation == 0:
             name = next(iter(self.config.objectives))
             value = self.tally.means(best.id)[name]
-            told.append(f"best so far: individual {best.id}, {name} {value:.4f}")
+            parts.append(f"best so far: individual {best.id}, {name} {value:.4f}")
         if left is not None and fact["split"] != "samples":
-            told.append(f"about {clock(left)} left")
-        return "".join(f"; {one}" for one in told)
+            parts.append(f"about {clock(left)} left")
+        return "".join(f"; {part}" for part in parts)
 
     def _simulation(self, fact: Simulated) -> str:
         subject = f"simulated {len(fact['mixtures'])} mixtures"

@@ -23,9 +23,9 @@ WATCH_SECONDS = 2.0
 GOING = ("running", "stopping")  # states in which a driver is at work
 
 
-def status(run: Path) -> dict[str, Any]:
-    """Status of a run, as JSON values."""
-    facts, alive, seconds = read(run), in_use(run), time.time()
+def status(run: Path, facts: Facts | None = None) -> dict[str, Any]:
+    """Status of a run, as JSON values; its `facts` are read unless they are given."""
+    facts, alive, seconds = facts or read(run), in_use(run), time.time()
     if not rounds.has(facts):
         said = now.read(run) if alive else None
         begun = said.begun if said else None

@@ -14,7 +14,8 @@ from evo import report
 from evo.history import rounds
 from evo.local_server import LocalRequest, LocalServer, Refused
 from evo.progress.status import GOING, sections, status
-from evo.record.ledger import FILE, read
+from evo.record.facts import Facts
+from evo.record.ledger import FILE, ledger_file, read
 from evo.report import rounds as of_rounds
 from fitness.errors import InputError
 
@@ -37,39 +38,49 @@ class Server(LocalServer):
 
     def __init__(self, run: Path, port: int = 0) -> None:
         """Listen, on a free port if `port` is 0; InputError if it is taken, or without a run."""
-        read(run)
         self.run = run
-        self._pages: dict[Path, tuple[int, bytes]] = {}  # number of facts and report, by folder
         self._turn = Lock()  # results that are derived from facts are cached for one thread
+        self._read: tuple[int, Facts] = (_size(run), read(run))
+        self._pages: dict[Path, tuple[int, bytes]] = {}  # size of the ledgers and report, by folder
         super().__init__(_Request, port)
 
     def report_of(self, folder: Path) -> bytes:
-        """The report as HTML, rendered once for each state of the ledger."""
+        """The report as HTML, rendered once for each state of the ledgers."""
         with self._turn:
-            facts = read(folder)
-            known = self._pages.get(folder)
-            if known is None or known[0] != len(facts):
+            size = _size(folder)
+            if folder not in self._pages or self._pages[folder][0] != size:
+                facts = self._facts() if folder == self.run else read(folder)
                 several = rounds.has(facts)
                 page = (
                     of_rounds.page(folder, facts)
                     if several
                     else report.page(facts, run=str(folder))
                 )
-                known = self._pages[folder] = (len(facts), page.encode())
-            return known[1]
+                self._pages[folder] = (size, page.encode())
+            return self._pages[folder][1]
 
     def state(self) -> dict[str, object]:
         """Content above the report; `bytes` are those of the ledgers, which grow with the run."""
         with self._turn:
-            found = status(self.run)
-        inner = (f"{kind}-*/{FILE}" for kind in ("round", "proxy"))
-        ledgers = [self.run / FILE, *(file for kind in inner for file in self.run.glob(kind))]
+            now = status(self.run, self._facts())
         return {
-            "title": f"{found['name']}: {found['state']}",
-            "running": found["state"] in GOING,
-            "bytes": sum(file.stat().st_size for file in ledgers),
-            "sections": sections(found),
+            "title": f"{now['name']}: {now['state']}",
+            "running": now["state"] in GOING,
+            "bytes": _size(self.run),
+            "sections": sections(now),
         }
+
+    def _facts(self) -> Facts:
+        """The run's facts, read again once there are more."""
+        if (size := _size(self.run)) != self._read[0]:
+            self._read = (size, read(self.run))
+        return self._read[1]
+
+
+def _size(run: Path) -> int:
+    """Bytes of the ledgers of a run, its rounds and its proxies."""
+    inner = (file for kind in ("round", "proxy") for file in run.glob(f"{kind}-*/{FILE}"))
+    return sum(file.stat().st_size for file in (ledger_file(run), *inner))
 
 
 class _Request(LocalRequest):

@@ -2,7 +2,7 @@
 const LOOK = 2000, RELOAD = 10000;  // milliseconds; the report at most so often while the run goes
 const state = document.getElementById("state"), report = document.getElementById("report");
 const message = document.getElementById("message");
-let shown = -1, loaded = 0;
+let shown = -1, loaded = 0, asking = false;
 
 function element(name, text) {
   const made = document.createElement(name);
@@ -19,14 +19,16 @@ function drawn([title, rows]) {
 }
 
 function load(bytes) {
-  const there = report.contentWindow, top = there ? there.scrollY : 0;
+  const top = report.contentWindow.scrollY;
   report.addEventListener("load", () => report.contentWindow.scrollTo(0, top), {once: true});
-  report.src = "report.html?" + bytes;
+  report.contentWindow.location.replace("report.html?" + bytes);  // not in the browser's history
   shown = bytes;
   loaded = Date.now();
 }
 
 async function look() {
+  if (document.hidden || asking) return;
+  asking = true;
   try {
     const answer = await fetch("state"), found = await answer.json();
     if (!answer.ok) throw new Error(found.error);
@@ -34,13 +36,16 @@ async function look() {
     state.replaceChildren(...found.sections.map(drawn));
     message.hidden = true;
     const due = shown < 0 || !found.running || Date.now() - loaded > RELOAD;
-    if (found.bytes !== shown && due && !document.hidden) load(found.bytes);
+    if (found.bytes !== shown && due) load(found.bytes);
   } catch (error) {
     const gone = error instanceof TypeError;  // of fetch: nobody answers
     message.textContent = gone ? "evo watch has ended; start it again to see how the run goes on" : error.message;
     message.hidden = false;
+  } finally {
+    asking = false;
   }
-  setTimeout(look, LOOK);
 }
 
 look();
+setInterval(look, LOOK);
+document.addEventListener("visibilitychange", look);

@@ -73,7 +73,7 @@ def test_states_are_those_of_the_individuals(tmp_path: Path) -> None:
         folder = tmp_path / state.name
         trials = study_of([*rung[:cut], *last], folder).trials
         assert trials[4].state == TrialState.FAIL
-        assert trials[4].user_attrs["status"] == ["out_of_memory"]
+        assert trials[4].user_attrs["status"] == "out_of_memory"
         assert trials[5].state == TrialState.PRUNED
         assert len(trials[5].intermediate_values) == 1
         assert trials[9].state == state
