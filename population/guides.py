@@ -5,7 +5,7 @@ was evaluated: a guide that misleads gets a slope near 0 and costs little.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,11 +40,18 @@ class Guide:
 
     @cached_property
     def leaders(self) -> list[Individual]:
-        """The best records at their highest fidelity, which are worth evaluating."""
+        """The best records at their highest fidelity, which are worth evaluating.
+
+        Where none meets the constraints, those of the front of losses and violation: scores from
+        elsewhere may all be off by as much, and then the least violation says little.
+        """
         sound = [one for one in self.records if not one.failed]
         highest = max(one.fidelity for one in sound)
-        full = [one for one in sound if one.fidelity == highest]
-        return survivors(full, min(LEADERS, len(full)))
+        full = {one.id: one for one in sound if one.fidelity == highest}
+        ranked = list(full.values())
+        if all(one.violation > 0 for one in ranked):
+            ranked = [unbounded(one) for one in ranked]
+        return [full[one.id] for one in survivors(ranked, min(LEADERS, len(ranked)))]
 
     def points(self, genomes: Sequence[Mapping[str, Any]]) -> Array:
         """Coordinates (n, coordinates + 1) of genomes in the guide's genes, at full fidelity."""
@@ -173,6 +180,12 @@ class Guides:
             return Individual(slot, genome, parents, guide.name)
         genome, operator = breed([genome], self._space, rng, odds=Odds(), strength=strength)
         return Individual(slot, genome, parents, f"{guide.name}+{operator}")
+
+
+def unbounded(individual: Individual) -> Individual:
+    """A scored individual with its violation as one more loss, in place of constraints."""
+    losses = (*(individual.losses or ()), individual.violation)
+    return replace(individual, losses=losses, violation=0.0)
 
 
 def _order(individual: Individual) -> tuple[float, tuple[float, ...]]:

@@ -5,7 +5,7 @@ is the sum of the experts' weight changes by the shares, scored on the selection
 with what is known: an expert is the sum of itself alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from evo.search.replicates import score
 from evo.search.requests import Requests
 from fitness.evaluation import Ancestor, EvaluationSpec
 from fitness.evaluation import Simulation as Request
-from population.guides import Guide
+from population.guides import Guide, unbounded
 from population.individual import Individual
 from population.space import Genome, SearchSpace, Simplex
 from population.strategies.surrogate import Parts, Surrogate
@@ -75,22 +75,27 @@ class Simulation:
         self,
         space: SearchSpace,
         experts: Mapping[str, Individual],
-        known: Iterable[Individual],
+        known: Sequence[Individual],
         requests: Requests,
     ) -> Iterator[Individual]:
-        """The mixtures simulated, with their scores, beside those `known`; `experts` by source."""
+        """The mixtures simulated, with their scores, beside those `known`; `experts` by source.
+
+        Where no expert meets the constraints, the violation is one more loss: sums of short
+        experts have not come as far as fine-tunes will, so that the least violation says little.
+        """
         total = self._config.search.simulate
         assert isinstance(total, int)  # else there were no experts
+        far = bool(known) and all(one.violation > 0 for one in known)
         inner = Surrogate(
             space,
             population=EACH,
             budget=total,
-            composition=self._parts.composition,
+            composition=None if far else self._parts.composition,
             parts=Parts(trees=False),
         )
         base = requests.untouched()
         for one in known:
-            inner.tell(one)
+            inner.tell(unbounded(one) if far else one)
         for batch, first in enumerate(range(0, total, EACH)):
             asked = []
             for slot in range(first, min(first + EACH, total)):
@@ -104,7 +109,7 @@ class Simulation:
             for one, shares, found in zip(asked, mixtures, scores, strict=True):
                 measured = [found] if found else []
                 scored = score(self._config, one, measured, base, parts=self._parts)
-                inner.tell(scored)
+                inner.tell(unbounded(scored) if far else scored)
                 yield replace(scored, parents=_parents(shares, experts))
 
 
