@@ -9,7 +9,26 @@
 The other modules may change without notice.
 """
 
+from typing import Any
+
 from evo.api import Run, Scored, launch, load, open_run, resume
 from fitness.errors import InputError
 
-__all__ = ["InputError", "Run", "Scored", "launch", "load", "open_run", "resume"]
+__all__ = [
+    "ClusterError",
+    "InputError",
+    "Run",
+    "Scored",
+    "launch",
+    "load",
+    "open_run",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ClusterError":
+        from evo.cluster.connection import ClusterError
+
+        return ClusterError
+    raise AttributeError(f"module 'evo' has no attribute {name!r}")

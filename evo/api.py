@@ -7,14 +7,16 @@ imported where they are needed, so that `import evo` takes milliseconds.
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from evo.printable import say
 from fitness.errors import InputError
+from fitness.hardware import one_thread
+from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")  # where launches go unless told otherwise
 Show = Literal["auto", "lines", "table"]
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,21 @@ class Scored:
     measurements: Mapping[str, float]
 
 
+def _masked(call: Callable[P, Answer]) -> Callable[P, Answer]:
+    """A function whose errors show no secrets: a notebook keeps them."""
+
+    @wraps(call)
+    def masked(*args: P.args, **named: P.kwargs) -> Answer:
+        try:
+            return call(*args, **named)
+        except InputError as error:
+            error.args = (without_secrets(str(error)),)
+            raise
+
+    return masked
+
+
+@_masked
 def load(spec: str | Path, overrides: Sequence[str] = ()) -> "SearchConfig":
     """Read and check a spec, `quickstart` or a file; `overrides` are texts KEY=VALUE.
 
@@ -48,6 +67,7 @@ def load(spec: str | Path, overrides: Sequence[str] = ()) -> "SearchConfig":
     return configuration.load(spec, overrides, existing=True)
 
 
+@_masked
 def launch(
     config: "SearchConfig | str | Path",
     folder: str | Path | None = None,
@@ -66,11 +86,12 @@ def launch(
 
     spec = load(config) if isinstance(config, str | Path) else config
     run = Path(folder) if folder is not None else new_folder(spec.name)
-    with _one_thread():
+    with one_thread():
         launching.launch(spec, run, _watching(show), [Path(one) for one in earlier])
     return Run(run)
 
 
+@_masked
 def resume(
     folder: str | Path,
     overrides: Sequence[str] = (),
@@ -85,9 +106,9 @@ def resume(
     """
     from evo import launching
 
-    with _one_thread():
+    with one_thread():
         launching.resume(Path(folder), overrides, _watching(show), trusted=trusted)
-    return Run(Path(folder))
+    return Run(folder)
 
 
 def open_run(folder: str | Path) -> "Run":
@@ -95,7 +116,7 @@ def open_run(folder: str | Path) -> "Run":
 
     Raises InputError if the folder has no ledger.
     """
-    run = Run(Path(folder))
+    run = Run(folder)
     _ = run.state
     return run
 
@@ -111,8 +132,8 @@ class Run:
     Of a run of rounds, `history` has all rounds, and the others its best finished round.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
     @property
     def state(self) -> "State":
@@ -167,22 +188,22 @@ class Run:
 
     def best(self) -> Scored:
         """The winner, or the best individual so far. Raises InputError before there is one."""
-        from evo import config as configuration
         from evo import history
+        from evo.export.model import recipe_of
 
         facts = self._searched()
         named = history.winner(facts)
         number = history.best(facts) if named is None else named
         if number is None:
-            raise InputError(f"{self.folder}: no individual has finished yet")
-        genome = next(
-            one["genome"] for one in facts if one["fact"] == "individual" and one["id"] == number
-        )
+            raise InputError(
+                f"{self.folder}: no individual is the best: none has finished, or the untouched "
+                "base is better; see `evo status`"
+            )
         scores = history.scores(facts).set_index("individual").loc[[number]].iloc[0].to_dict()
         columns = history.Columns.of(facts).measurements
         return Scored(
             number,
-            configuration.decode(configuration.of(facts), genome),
+            recipe_of(self.folder, facts, history.spec(facts), number),
             {name: float(scores[column]) for name, column in columns.items()},
         )
 
@@ -213,6 +234,7 @@ class Run:
             report.write(facts, path)
         return path
 
+    @_masked
     def export(
         self,
         to: str | Path,
@@ -276,11 +298,12 @@ class Run:
             else history.verdict(facts)
         )
         lines = [f"<b>{escape(found.text)}</b>", *map(escape, found.notes)]
+        page = "<br>".join([*lines, f"{escape(str(self.folder))}: {self.state}"])
+        if rounds.has(facts) and not rounds.over(facts):
+            return page
         columns = history.Columns.of(searched := self._searched()).measurements
-        shown = self.front()[["individual", *(columns[n] for n in history.objectives(searched))]]
-        return "<br>".join([*lines, f"{escape(str(self.folder))}: {self.state}"]) + shown.to_html(
-            index=False
-        )
+        shown = ["individual", *(columns[name] for name in history.objectives(searched))]
+        return page + str(self.front()[shown].to_html(index=False))
 
 
 def _tell(line: str) -> None:
@@ -292,12 +315,3 @@ def _watching(show: Show) -> "Watching":
 
     live = show == "table" or (show == "auto" and sys.stderr.isatty())
     return lambda config, folder: Progress(config, folder, "live" if live else "plain")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Limit numpy to one thread: a search must not depend on the cores of the driver's machine."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield

@@ -72,7 +72,7 @@ def read_facts(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the search for cyclic garbage while facts are read, and exempt them afterwards.
+    """Pause the search for cyclic garbage while facts are read.
 
     Facts have no cycles, and the search takes most of the time of reading a long file.
     """
@@ -81,7 +81,6 @@ def _collector_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 

@@ -5,18 +5,19 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
 # Of NVIDIA's and AMD's GPUs, and under Windows.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+# For libraries that are not loaded yet.
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 WIDTH = 128  # of the matrices of one product: 40 ms where it is emulated, too small to warm a cache
 WIDE = 512  # of those of one product in float32 by numpy: 3 ms
@@ -24,6 +25,30 @@ EFFICIENCY = 0.5  # of training and scoring, beside such a product
 REPETITIONS = 3  # the fastest counts: noise only adds time
 EMULATED = 2.0  # from this many times float32's time on, it counts as emulated
 WORTH = 0.8  # up to this share of float32's time, `precision: auto` chooses bfloat16
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit NumPy, scikit-learn and PyTorch to one thread, whether they are loaded already or not.
+
+    The order of sums, and with it their last digit, depends on the number of threads.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    threads = torch.get_num_threads()
+    os.environ.update(ONE_THREAD)
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def driver() -> bool:
@@ -93,6 +118,8 @@ def core_flops() -> float:
 
     It is measured with as many threads as numpy has, which is one in the driver of a search.
     """
+    import numpy as np
+
     matrix = np.ones((WIDE, WIDE), dtype=np.float32)
     return EFFICIENCY * 2.0 * WIDE**3 / _seconds(lambda: matrix @ matrix)
 

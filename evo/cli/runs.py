@@ -12,6 +12,7 @@ from evo.api import RUNS, new_folder
 from evo.cli.exit_codes import DONE, FAILED, STOPPED, exit_code
 from evo.places import unusable
 from evo.printable import say
+from fitness.hardware import ONE_THREAD
 from fitness.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ def one_thread() -> None:
     Threads change the order of sums and with it their last digit, so that the genomes would depend
     on the number of cores of the driver's machine. Workers need those cores as well.
     """
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ.update(ONE_THREAD)
 
 
 def _say_at_once(options: argparse.Namespace, text: str) -> None:
@@ -168,10 +168,11 @@ def history(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     from evo.history.rounds import search_of
     from evo.history.study import write_study
-    from evo.record.ledger import read
+    from evo.record.ledger import in_use, read
 
     search = search_of(options.run)
-    count = write_study(read(search), search.resolve().name, options.optuna)
+    name, alive = search.resolve().name, in_use(search)
+    count = write_study(read(search), name, options.optuna, alive=alive)
     say(f"{options.optuna}: {count} trials; see them with: optuna-dashboard {options.optuna}")
     return DONE
 

@@ -116,7 +116,7 @@ def load(
     try:
         config = SearchConfig.model_validate(file.data)
     except ValidationError as error:
-        errors += problems(error, file.data, json_schema())
+        errors += problems(error, file.data, SearchConfig.model_json_schema())
     sound = set(SearchConfig.model_fields)
     if errors:
         data, sound = _with_placeholders(file.data, errors)
@@ -164,7 +164,7 @@ def from_plain(plain: Mapping[str, Any]) -> SearchConfig:
     try:
         return SearchConfig.model_validate(plain)
     except ValidationError as error:
-        raise recorded.error(problems(error, plain, json_schema())) from None
+        raise recorded.error(problems(error, plain, SearchConfig.model_json_schema())) from None
 
 
 def of(facts: Sequence[Mapping[str, Any]]) -> SearchConfig:

@@ -72,10 +72,15 @@ def with_groups(schema: dict[str, Any]) -> None:
     schema["patternProperties"] = {others: gene}
     schema["properties"] = {
         group: {
-            "type": "object",
             "description": f"Genes of the fields that begin with {prefix}, without it.",
-            "properties": bands if group == "thresholds" else {},
-            "additionalProperties": gene,
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": bands if group == "thresholds" else {},
+                    "additionalProperties": gene,
+                },
+                gene,  # of an evaluator of one's own, whose recipe has no groups
+            ],
         }
         for group, prefix in GROUPS.items()
     }

@@ -222,7 +222,6 @@ class SearchConfig(Section):
     genome: dict[Name, Gene] = Field(
         min_length=1,
         description="Genes: fields of the recipe that evolve, with their values.",
-        json_schema_extra=with_groups,
     )
     aggregates: dict[Name, Aggregate] = Field(
         default_factory=dict,
@@ -303,4 +302,5 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a spec, for editors."""
     schema = SearchConfig.model_json_schema()
     schema["description"] += f" {NUMBERS}"
+    with_groups(schema["properties"]["genome"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -147,9 +147,14 @@ def chosen(
     code = trust.code_of_run(run, facts, configuration.to_plain(config))
     trust.check(run, code, config.import_from, trust=trusted)
     number = _number(run, facts, individual)
+    return config, number, recipe_of(run, facts, config, number)
+
+
+def recipe_of(run: Path, facts: Facts, config: SearchConfig, number: int) -> dict[str, Any]:
+    """The recipe of an individual. Raises InputError for one that this version refuses."""
     chosen = next(f for f in facts if f["fact"] == "individual" and f["id"] == number)
     try:
-        return config, number, configuration.decode(config, chosen["genome"])
+        return configuration.decode(config, chosen["genome"])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

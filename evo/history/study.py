@@ -25,6 +25,7 @@ from evo.history.tables import (
     spec,
 )
 from evo.places import check_room_for
+from evo.planning.lineages import from_fact, portion
 from evo.record.facts import Facts, Individual
 from evo.record.state import state
 from fitness.errors import InputError
@@ -32,17 +33,18 @@ from population.space import Choice, Float, Int
 from population.strategies.optuna import quiet
 
 MESSAGE = 500  # characters of why an individual failed
+UNKNOWN = 1e9  # excess where the measurement or the base is missing: the limit is not met
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 
-def write_study(facts: Facts, name: str, file: Path) -> int:
+def write_study(facts: Facts, name: str, file: Path, *, alive: bool = False) -> int:
     """Write a study `name` to a new journal file of Optuna; the number of its trials.
 
     Whole fine-tunes are complete, those that ended on a rung or are experts pruned; one without a
-    result is running, or waiting if the run was stopped. Intermediate values are of the first
+    result is running while a driver is `alive`, else waiting. Intermediate values are of the first
     objective, by tokens. Raises InputError if the file exists.
     """
     from optuna import create_study
@@ -62,17 +64,19 @@ def write_study(facts: Facts, name: str, file: Path) -> int:
             directions=["minimize" if sign > 0 else "maximize" for sign in names.values()],
         )
         study.set_metric_names(list(names))
-        study.add_trials(trials := list(_trials(facts)))
+        study.add_trials(trials := list(_trials(facts, alive=alive)))
         partial.rename(file)
     return len(trials)
 
 
-def _trials(facts: Facts) -> "Iterator[FrozenTrial]":
+def _trials(facts: Facts, *, alive: bool) -> "Iterator[FrozenTrial]":
     from optuna.trial import TrialState, create_trial
 
     columns, rows = Columns.of(facts).measurements, search_rows(facts)
     means = {int(row["individual"]): row for _, row in scores(facts).iterrows()}
-    unfinished = TrialState.RUNNING if state(facts) == "running" else TrialState.WAITING
+    running = state(facts, alive=alive) == "running"
+    unfinished = TrialState.RUNNING if running else TrialState.WAITING
+    distributions = _distributions(facts)
     for individual in sorted(_individuals(facts), key=lambda fact: fact["id"]):
         number = individual["id"]
         evaluations = rows[rows["individual"] == number]
@@ -86,15 +90,15 @@ def _trials(facts: Facts) -> "Iterator[FrozenTrial]":
         else:
             ended_early = (evaluations["status"] == "ok").any()
             outcome = TrialState.PRUNED if ended_early else TrialState.FAIL
-        distributions, params = _parameters(facts, individual)
+        params = _parameters(facts, individual)
         trial = create_trial(
             state=outcome,
             values=[measured[name] for name in objectives(facts)] if measured else None,
             params=params,
-            distributions=distributions,
+            distributions={name: distributions[name] for name in params},
             user_attrs=_attributes(individual, measured, evaluations),
-            intermediate_values=_intermediate(facts, evaluations),
-            constraints=_violations(facts, measured) or None,
+            intermediate_values=_intermediate(facts, individual, evaluations),
+            constraints=_excesses(facts, measured) if measured else None,
         )
         if not evaluations.empty:
             trial.datetime_start = datetime.fromtimestamp(evaluations["started"].min())
@@ -106,35 +110,47 @@ def _individuals(facts: Facts) -> Iterator[Individual]:
     return (fact for fact in bred_in(facts).values() if fact["fact"] == "individual")
 
 
-def _parameters(
-    facts: Facts, individual: Individual
-) -> "tuple[dict[str, BaseDistribution], dict[str, Any]]":
-    """Distributions and values of an individual's active genes, `<mixture>.<source>` for shares."""
+def _parameters(facts: Facts, individual: Individual) -> dict[str, Any]:
+    """Values of an individual's active genes; of a mixture the shares, as `<mixture>.<source>`."""
+    genome = individual["genome"]
+    params: dict[str, Any] = {}
+    for column in Columns.of(facts).genes:
+        gene, _, source = column.partition(".")
+        if column in genome:
+            params[column] = genome[column]
+        elif isinstance(shares := genome.get(gene), dict):
+            params[column] = shares.get(source, 0.0)
+    return params
+
+
+def _distributions(facts: Facts) -> "dict[str, BaseDistribution]":
+    """One for each parameter, which all trials share: else Optuna leaves it out of importances.
+
+    A baseline or a known genome may lie outside of a gene's range, which is widened then.
+    """
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
     )
 
+    values: dict[str, list[Any]] = {}
+    for individual in _individuals(facts):
+        for name, value in _parameters(facts, individual).items():
+            values.setdefault(name, []).append(value)
     distributions: dict[str, BaseDistribution] = {}
-    params: dict[str, Any] = {}
-    for name, value in individual["genome"].items():
+    for name, seen in values.items():
         gene = spec(facts).genome.get(name)
-        if isinstance(value, dict):
-            for column in Columns.of(facts).genes:
-                mixture, _, source = column.partition(".")
-                if mixture == name:
-                    params[column] = min(1.0, value.get(source, 0.0))
-                    distributions[column] = FloatDistribution(0.0, 1.0)
-        elif isinstance(gene, Choice):
-            options = [*gene.options, *([] if value in gene.options else [value])]
-            params[name], distributions[name] = value, CategoricalDistribution(options)
-        elif isinstance(gene, Int | Float) and isinstance(value, int | float):
-            # A baseline or a known genome may lie outside of the range.
-            low, high = min(gene.low, value), max(gene.high, value)
-            kind: Any = IntDistribution if isinstance(gene, Int) else FloatDistribution
-            params[name], distributions[name] = value, kind(low, high, log=gene.log and low > 0)
-    return distributions, params
+        if isinstance(gene, Choice):
+            options = [*gene.options, *(value for value in seen if value not in gene.options)]
+            distributions[name] = CategoricalDistribution(list(dict.fromkeys(options)))
+            continue
+        bounds = (gene.low, gene.high) if isinstance(gene, Int | Float) else (0.0, 1.0)
+        low, high = min(*bounds, *seen), max(*bounds, *seen)
+        logarithmic = isinstance(gene, Int | Float) and gene.log and low > 0
+        kind: Any = IntDistribution if isinstance(gene, Int) else FloatDistribution
+        distributions[name] = kind(low, high, log=logarithmic)
+    return distributions
 
 
 def _attributes(
@@ -144,7 +160,7 @@ def _attributes(
     attributes: dict[str, Any] = {
         "individual": individual["id"],
         **{name: individual[name] for name in ("operator", "parents", "generation")},
-        "seeds": len(evaluations),
+        "seeds": evaluations.loc[evaluations["status"] == "ok", "seed"].nunique(),
         **{name: value for name, value in measured.items() if math.isfinite(value)},
     }
     failed = evaluations[evaluations["status"] != "ok"]
@@ -154,23 +170,24 @@ def _attributes(
     return attributes
 
 
-def _intermediate(facts: Facts, evaluations: pd.DataFrame) -> dict[int, float]:
+def _intermediate(
+    facts: Facts, individual: Individual, evaluations: pd.DataFrame
+) -> dict[int, float]:
     """The first objective by tokens, where an individual was scored before its end."""
-    first = next(iter(objectives(facts)))
-    column, tokens = Columns.of(facts).measurements[first], spec(facts).budget.tokens
+    column = Columns.of(facts).measurements[next(iter(objectives(facts)))]
     scored = evaluations[(evaluations["status"] == "ok") & evaluations[column].notna()]
     if (scored["fidelity"] == FULL).all():
         return {}
+    tokens = spec(facts).budget.tokens * portion(spec(facts), from_fact(individual))
     means = scored.groupby("fidelity")[column].mean()
-    return {round(float(str(share)) * tokens): float(value) for share, value in means.items()}
+    shares = means.index.to_numpy(float)
+    return {round(share * tokens): value for share, value in zip(shares, means, strict=True)}
 
 
-def _violations(facts: Facts, measured: Mapping[str, float]) -> dict[str, float]:
+def _excesses(facts: Facts, measured: Mapping[str, float]) -> dict[str, float]:
     """Excess over each limit, in the measurement's unit: at most 0 where it is met."""
-    excess = {}
+    excesses = {}
     for constraint in constraints(facts):
-        value = measured.get(constraint.name, math.nan)
-        if math.isfinite(value):
-            name = f"{constraint.name} {'<=' if constraint.sign > 0 else '>='} limit"
-            excess[name] = constraint.sign * (value - constraint.limit)
-    return excess
+        away = constraint.sign * (measured.get(constraint.name, math.nan) - constraint.limit)
+        excesses[str(constraint)] = away if math.isfinite(away) else UNKNOWN
+    return excesses

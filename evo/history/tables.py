@@ -58,9 +58,10 @@ def once(
     @wraps(derive)
     def cached(facts: Facts, *args: P.args, **named: P.kwargs) -> Answer:
         global _cache
-        if _cache[0] is not facts or _cache[1] != len(facts):
-            _cache = (facts, len(facts), {})
-        answers, key = _cache[2], (derive, *args, *named.items())
+        cache = _cache  # another thread may replace it meanwhile
+        if cache[0] is not facts or cache[1] != len(facts):
+            cache = _cache = (facts, len(facts), {})
+        answers, key = cache[2], (derive, *args, *named.items())
         if key not in answers:
             answers[key] = derive(facts, *args, **named)
         answer: Answer = answers[key]

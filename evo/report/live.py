@@ -12,7 +12,7 @@ from threading import Lock
 
 from evo import report
 from evo.history import rounds
-from evo.local_server import LocalRequest, LocalServer, Refused
+from evo.local_server import HEADERS, LocalRequest, LocalServer, Refused
 from evo.progress.status import GOING, sections, status
 from evo.record.facts import Facts
 from evo.record.ledger import FILE, ledger_file, read
@@ -25,24 +25,29 @@ PAGES = {
     "live.js": ("live.js", "text/javascript; charset=utf-8"),
 }
 REPORT = "report.html"
+INNER = ("round-*", "proxy-*")  # folders of searches within a run
 POLICY = "Content-Security-Policy"
 # A report brings a policy of its own, which is as strict and knows its scripts; both would apply.
 FRAMED = {POLICY: "frame-ancestors 'self'"}
-FRAMING = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-FRAMING += "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
-FRAMING += "frame-ancestors 'none'"
+FRAMING = {POLICY: f"frame-src 'self'; {HEADERS[POLICY]}"}
 
 
 class Server(LocalServer):
-    """HTTP server of a run's report, until it is shut down."""
+    """HTTP server of a run's reports, until it is shut down."""
 
     def __init__(self, run: Path, port: int = 0) -> None:
         """Listen, on a free port if `port` is 0; InputError if it is taken, or without a run."""
         self.run = run
-        self._turn = Lock()  # results that are derived from facts are cached for one thread
+        self._turn = Lock()  # for what is kept below
         self._read: tuple[int, Facts] = (_size(run), read(run))
-        self._pages: dict[Path, tuple[int, bytes]] = {}  # size of the ledgers and report, by folder
+        self._pages: dict[Path, tuple[int, bytes]] = {}  # bytes of ledgers and report, by folder
         super().__init__(_Request, port)
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folders with a report by their names; the run's own has none."""
+        inner = (file.parent for kind in INNER for file in sorted(self.run.glob(f"{kind}/{FILE}")))
+        return {"": self.run} | {folder.name: folder for folder in inner}
 
     def report_of(self, folder: Path) -> bytes:
         """The report as HTML, rendered once for each state of the ledgers."""
@@ -60,13 +65,13 @@ class Server(LocalServer):
             return self._pages[folder][1]
 
     def state(self) -> dict[str, object]:
-        """Content above the report; `bytes` are those of the ledgers, which grow with the run."""
+        """Content above the report; `ledgers` are their bytes by folder, which grow with it."""
         with self._turn:
             now = status(self.run, self._facts())
         return {
             "title": f"{now['name']}: {now['state']}",
             "running": now["state"] in GOING,
-            "bytes": _size(self.run),
+            "ledgers": {name: _size(folder) for name, folder in self.folders.items()},
             "sections": sections(now),
         }
 
@@ -77,10 +82,10 @@ class Server(LocalServer):
         return self._read[1]
 
 
-def _size(run: Path) -> int:
-    """Bytes of the ledgers of a run, its rounds and its proxies."""
-    inner = (file for kind in ("round", "proxy") for file in run.glob(f"{kind}-*/{FILE}"))
-    return sum(file.stat().st_size for file in (ledger_file(run), *inner))
+def _size(folder: Path) -> int:
+    """Bytes of the ledgers that a report is made of: those of the rounds are part of the run's."""
+    rounds_of = folder.glob(f"{INNER[0]}/{FILE}")
+    return sum(file.stat().st_size for file in (ledger_file(folder), *rounds_of))
 
 
 class _Request(LocalRequest):
@@ -102,13 +107,13 @@ class _Request(LocalRequest):
         if name in PAGES:
             file, kind = PAGES[name]
             content = (resources.files("evo.report") / "page" / file).read_bytes()
-            self.answer(HTTPStatus.OK, kind, content, {POLICY: FRAMING})
+            self.answer(HTTPStatus.OK, kind, content, FRAMING)
             return
         folder, _, file = name.rpartition("/")
-        known = {"": self.server.run} | {one.name: one for one in self.server.run.glob("round-*")}
-        if file != REPORT or folder not in known:
+        folders = self.server.folders
+        if file != REPORT or folder not in folders:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
-        page = self.server.report_of(known[folder])
+        page = self.server.report_of(folders[folder])
         self.answer(HTTPStatus.OK, "text/html; charset=utf-8", page, FRAMED)
 
 

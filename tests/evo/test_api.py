@@ -1,7 +1,10 @@
 """The Python API: a search, its results, its model, beside what the commands say."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,15 @@ from transformers import AutoModelForCausalLM
 
 import evo
 from evo.cli import DONE, main
+from evo.record.ledger import Ledger
 from evo.run import evolve
+from fitness.hardware import ONE_THREAD
 from tests.evo.driving import ROOT
 from tests.evo.here import Here
+from tests.evo.synthetic_ledger import ledger
 from tests.fitness.quickstart import CORPUS, MODEL
+
+CAPTURED: Any = {"capture_output": True, "text": True, "timeout": 180, "check": False}
 
 SPEC = f"""\
 name: little
@@ -117,7 +125,7 @@ def test_a_search_stopped_before_its_first_individual_says_so_and_is_resumed(
         evo.launch(config, tmp_path / "run")
     begun = evo.open_run(tmp_path / "run")
     assert begun.state == "stopped"
-    with pytest.raises(evo.InputError, match="no individual has finished yet"):
+    with pytest.raises(evo.InputError, match="no individual is the best: none has finished"):
         begun.best()
     assert len(begun.comparison()) == len(begun.front()) == 0
     threads: list[int] = []
@@ -129,10 +137,41 @@ def test_a_search_stopped_before_its_first_individual_says_so_and_is_resumed(
     monkeypatch.setattr("evo.run.evolve", counting)
     found: list[evo.Run] = []
     thread = threading.Thread(target=lambda: found.append(evo.resume(begun.folder)))
+    before = torch.get_num_threads()
     thread.start()
     thread.join()
     assert found[0].best() == run.best()
     assert set(threads) == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_one_thread_is_for_a_while_and_for_libraries_that_are_loaded_meanwhile() -> None:
+    code = (
+        "import os, torch; torch.set_num_threads(2)\n"
+        "from fitness.hardware import one_thread\n"
+        "with one_thread(): print(torch.get_num_threads(), os.environ['OMP_NUM_THREADS'])\n"
+        "print(torch.get_num_threads(), os.environ.get('OMP_NUM_THREADS'))"
+    )
+    known = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=known, **CAPTURED)
+    assert done.stdout.split() == ["1", "1", "2", "None"], done.stderr
+
+
+def test_rounds_of_which_none_is_over_are_shown(tmp_path: Path) -> None:
+    first, *_ = ledger()
+    config = {**first["config"], "rounds": {"limit": 2}}
+    Ledger.create(tmp_path, {**first, "config": config}).close()
+    page = evo.open_run(tmp_path)._repr_html_()
+    assert "No round is over yet" in page
+
+
+def test_an_error_shows_no_password(spec: Path) -> None:
+    with pytest.raises(evo.InputError) as told:
+        evo.load(spec, ["model.server=http://ada:hunter2hunter2@host:1/v1"])
+    assert "hunter2" not in str(told.value)
+    assert issubclass(evo.ClusterError, Exception)
+    with pytest.raises(AttributeError, match="no attribute 'launhc'"):
+        _ = evo.launhc
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,21 @@ def test_genes_that_a_guide_lacks_are_those_of_the_first_anchor_until_one_is_sco
     assert one.genome["x"] == 0.3
 
 
+def test_leaders_are_a_front_of_loss_and_violation_where_no_record_meets_the_constraints():
+    places = np.linspace(0, 1, 40)
+    records = [
+        Individual(n, {"x": x, "y": 0.0}, losses=(1 - x,), violation=0.1 + x)
+        for n, x in enumerate(places.tolist())
+    ]
+    leaders = Guide("elsewhere", PLANE, tuple(records)).leaders
+    spread = sorted(one.violation for one in leaders)
+    assert spread[0] == 0.1
+    assert spread[-1] == 1.1
+    met = [replace(one, violation=max(0.0, one.violation - 0.3)) for one in records]
+    leaders = Guide("elsewhere", PLANE, tuple(met)).leaders
+    assert max(one.violation for one in leaders) < 0.5, "the constraint counts where it is met"
+
+
 def test_leaders_after_the_first_try_other_values_of_the_genes_that_a_guide_lacks():
     """They are alike, so that with the same other genes they would tell nothing new."""
     space = SearchSpace({**MIXTURE8.genes, "x": Float(0.0, 1.0)})

@@ -43,7 +43,7 @@ def test_tracked_specs_conform_to_the_schema(path: Path) -> None:
         ("resources.gpus", "auto", "all"),
         ("resources.gpus", 0.25, -1),
         ("genome.lora", {"rank": {"type": "int", "low": 4, "high": 64}}, {"rank": 8}),
-        ("genome.lora", {}, {"type": "int", "low": 4, "high": 64}),
+        ("genome.merge", {"type": "int", "low": 4, "high": 64}, {"type": "int"}),
         ("genome.thresholds", {"length": {"low": {"type": "float", "low": 0, "high": 1}}}, 1),
         ("genome.thresholds", {}, {"own": {"low": {"type": "float", "low": 0, "high": 1}}}),
     ],

@@ -22,9 +22,9 @@ from tests.evo.history.test_tables import failed
 from tests.evo.synthetic_ledger import ledger
 
 
-def study_of(facts: Any, folder: Path) -> optuna.Study:
+def study_of(facts: Any, folder: Path, *, alive: bool = False) -> optuna.Study:
     file = folder / "new" / "journal.log"
-    count = write_study(facts, "a run", file)
+    count = write_study(facts, "a run", file, alive=alive)
     assert [one.name for one in file.parent.iterdir()] == ["journal.log"]
     study = optuna.load_study(
         study_name="a run", storage=JournalStorage(JournalFileBackend(str(file)))
@@ -61,6 +61,27 @@ def test_a_single_objective_to_maximise_has_the_same_best(tmp_path: Path) -> Non
     assert optuna.importance.get_param_importances(study)
 
 
+def test_a_baseline_outside_of_a_range_keeps_its_gene_in_all_trials(tmp_path: Path) -> None:
+    facts = ledger()
+    gene = facts[0]["config"]["genome"]["learning_rate"]
+    first = next(one for one in facts if one.get("id") == 0)
+    first["genome"]["learning_rate"] = 10 * gene["high"]
+    space = optuna.search_space.intersection_search_space(study_of(facts, tmp_path).trials)
+    widened = optuna.distributions.FloatDistribution(gene["low"], 10 * gene["high"], log=True)
+    assert space["learning_rate"] == widened
+    assert {"mixture.jargon", "adapter", "decay"} <= space.keys()
+
+
+def test_each_constraint_is_one_of_its_own_and_an_unknown_limit_is_not_met(tmp_path: Path) -> None:
+    both = ("general/loss <= 3.28", "general/loss <= 1.05 * base")
+    facts = ledger(constraints=both)
+    trials = study_of(facts, tmp_path / "both").get_trials(states=[TrialState.COMPLETE])
+    assert {len(trial.constraints) for trial in trials} == {2}
+    unmeasured = [one for one in facts if one.get("fidelity") != 0]
+    trials = study_of(unmeasured, tmp_path / "none").get_trials(states=[TrialState.COMPLETE])
+    assert all(max(trial.constraints.values()) > 0 for trial in trials)
+
+
 def test_states_are_those_of_the_individuals(tmp_path: Path) -> None:
     facts = ledger(evaluations=12)
     facts = failed(facts, lambda one: one["individual"] == 4, "out_of_memory")
@@ -69,9 +90,8 @@ def test_states_are_those_of_the_individuals(tmp_path: Path) -> None:
         for one in facts
     ]
     cut = next(n for n, one in enumerate(rung) if one.get("individual") == 9)
-    for last, state in (([], TrialState.RUNNING), ([{"fact": "stopped"}], TrialState.WAITING)):
-        folder = tmp_path / state.name
-        trials = study_of([*rung[:cut], *last], folder).trials
+    for alive, state in ((True, TrialState.RUNNING), (False, TrialState.WAITING)):
+        trials = study_of(rung[:cut], tmp_path / state.name, alive=alive).trials
         assert trials[4].state == TrialState.FAIL
         assert trials[4].user_attrs["status"] == "out_of_memory"
         assert trials[5].state == TrialState.PRUNED

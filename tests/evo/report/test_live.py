@@ -72,7 +72,7 @@ def test_the_state_and_the_report_are_those_of_the_run_now(run: Path) -> None:
                 book.append(**fact)
             assert state(server)["running"] is False, "the ledger says finished"
         assert state(server)["title"].endswith(": finished")
-        assert state(server)["bytes"] > before["bytes"]
+        assert state(server)["ledgers"][""] > before["ledgers"][""]
         assert get(server, f"/{server.token}/report.html")[2] != page
 
 
@@ -109,6 +109,17 @@ def test_rounds_have_a_page_each(tmp_path: Path) -> None:
         page = get(server, f"/{server.token}/report.html")[2]
         assert 'href="round-1/report.html"' in page
         assert get(server, f"/{server.token}/round-1/report.html")[0] == 200
+        before = state(server)["ledgers"]
+        assert before[""] > before["round-1"], "the report of all rounds has those of each"
+
+
+def test_a_proxy_has_a_page_and_leaves_that_of_the_run_as_it_is(run: Path) -> None:
+    with serving(run) as server:
+        before = state(server)["ledgers"]
+        written(run / "proxy-1", ledger(evaluations=12, population=4))
+        assert state(server)["ledgers"].keys() == {"", "proxy-1"}
+        assert state(server)["ledgers"][""] == before[""]
+        assert get(server, f"/{server.token}/proxy-1/report.html")[0] == 200
 
 
 def test_a_folder_that_goes_is_told_to_the_page(run: Path) -> None:
@@ -133,7 +144,7 @@ def test_the_page_follows_the_run(run: Path, browser: Any) -> None:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+        page.on("console", lambda said: errors.extend([said.text] * (said.type == "error")))
         page.goto(server.url)
         page.get_by_text("stopped").first.wait_for()
         frame = page.frame_locator("#report")
@@ -146,6 +157,12 @@ def test_the_page_follows_the_run(run: Path, browser: Any) -> None:
                 book.append(**fact)
         page.get_by_text("finished").first.wait_for()
         frame.get_by_text("Closing comparison").first.wait_for(state="attached")
+        written(run / "proxy-1", ledger(evaluations=12, population=4, seed=1))
+        page.get_by_role("link", name="proxy-1").click()
+        shown = page.frame(name="report")
+        shown.wait_for_url("**/proxy-1/report.html*")
+        with Ledger(run / "proxy-1") as book:
+            book.append(**ledger(evaluations=12, population=4)[-1])
+        shown.wait_for_url("**/proxy-1/report.html?*")
         assert errors == []
         page.close()
-    assert server.token

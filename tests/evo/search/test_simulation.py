@@ -105,6 +105,43 @@ def test_the_first_individual_bred_after_it_is_near_the_best_mixture(
     assert sum((mixture[name] - best) ** 2 for name, best in BEST.items()) < 0.002
 
 
+class Short(Formula):
+    """Experts that have not come as far as fine-tunes: all of them and their sums miss the limit.
+
+    `a` has the lowest loss and the highest perplexity.
+    """
+
+    def evaluate(self, spec: EvaluationSpec) -> Evaluation:
+        behind = 8.0 if spec.simulation or spec.fidelity < 1 else 0.0
+
+        def scored(shares: Mapping[str, float]) -> dict[str, float]:
+            a = shares.get("a", 0.0)
+            return {"held/loss": 4 - a, "held/perplexity": 20.0 + behind + 8 * a}
+
+        if spec.simulation:
+            scores = [scored(mixture) for mixture in spec.simulation.mixtures]
+            return Evaluation(spec, Status.OK, details={"scores": scores})
+        found = scored(spec.recipe["mixture"]) if spec.fidelity else {"held/perplexity": 20.0}
+        details: dict[str, Any] = {"cumulative_tokens": {}, "items": {}}
+        return Evaluation(spec, Status.OK, {"held/loss": 5.0, **found}, details=details)
+
+
+def test_where_no_expert_meets_the_constraints_sums_cover_the_front(
+    tmp_path: Path, spec: Path
+) -> None:
+    cluster = InProcess(Task("tests.evo.toy:score"))
+    cluster._evaluator = Short()  # type: ignore[assignment]
+    winner = search(tmp_path / "run", spec, cluster, cost=cost)
+    facts = read(tmp_path / "run")
+    done = [fact for fact in facts if fact["fact"] == "simulation"]
+    shares = [one.get("a", 0.0) for fact in done for one in fact["mixtures"]][8:]
+    assert min(shares) < 0.1
+    assert max(shares) > 0.8
+    assert sum(0.2 < one < 0.8 for one in shares) >= 4
+    mixture: Any = winner.genome["mixture"]
+    assert 0.35 < mixture["a"] <= 0.5 + 1e-9, "the limit, of 1.2 * base, is met at .5"
+
+
 def test_experts_and_sums_are_scored_by_what_the_search_needs_alone(
     tmp_path: Path, spec: Path
 ) -> None:
