@@ -159,14 +159,10 @@ class Run:
 
     def history(self) -> "pd.DataFrame":
         """Every evaluation, a row each; columns as of `evo history --csv`."""
-        from evo import history
-        from evo.history import rounds
+        from evo.history.rounds import rows
         from evo.record.ledger import read
 
-        facts = read(self.folder)
-        if rounds.has(facts):
-            return rounds.table(rounds.rounds(self.folder, facts))
-        return history.table(facts).copy()
+        return rows(self.folder, read(self.folder))
 
     def front(self) -> "pd.DataFrame":
         """The Pareto front: individuals that meet the constraints and that no other dominates.
@@ -222,17 +218,10 @@ class Run:
 
     def report(self) -> Path:
         """Write the report, a page that needs no network, and return its path."""
-        from evo import report
-        from evo.history import rounds
         from evo.record.ledger import read
-        from evo.report import rounds as of_rounds
+        from evo.report.rounds import write
 
-        facts, path = read(self.folder), self.folder / "report.html"
-        if rounds.has(facts):
-            of_rounds.write(self.folder, facts)
-        else:
-            report.write(facts, path)
-        return path
+        return write(self.folder, read(self.folder))
 
     @_masked
     def export(

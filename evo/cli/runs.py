@@ -145,14 +145,14 @@ def ls(options: argparse.Namespace) -> int:
 
 
 def history(options: argparse.Namespace) -> int:
-    from evo.history import rounds, table, to_csv, to_parquet
+    from evo.history import to_csv, to_parquet
+    from evo.history.rounds import rows as rows_of
     from evo.record.ledger import read
 
     if options.optuna:
         return _study(options)
     facts = read(options.run)
-    every = rounds.has(facts)
-    rows = rounds.table(rounds.rounds(options.run, facts)) if every else table(facts)
+    rows = rows_of(options.run, facts)
     if options.parquet:
         to_parquet(rows, options.parquet)
     elif options.csv or not sys.stdout.isatty():
@@ -180,20 +180,15 @@ def _study(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     from evo.history import proxies, rounds
     from evo.record.ledger import read
-    from evo.report import summary, write
+    from evo.report import rounds as of_rounds
+    from evo.report import summary
     from evo.screen import Screen
 
     facts = read(options.run)
-    path = options.run / "report.html"
+    path = of_rounds.write(options.run, facts)
     console = Screen()
-    if rounds.has(facts):
-        from evo.report import rounds as of_rounds
-
-        of_rounds.write(options.run, facts)
-        console.print(of_rounds.summary(options.run, facts))
-    else:
-        write(facts, path)
-        console.print(summary(facts))
+    several = rounds.has(facts)
+    console.print(of_rounds.summary(options.run, facts) if several else summary(facts))
     console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
     for proxy in proxies.folders(options.run, facts):
         console.print(f"proxy:  evo report {proxy}", soft_wrap=True)

@@ -112,6 +112,11 @@ def table(found: Sequence[Round]) -> pd.DataFrame:
     return whole[["round", *(name for name in whole if name != "round")]]
 
 
+def rows(run: Path, facts: Facts) -> pd.DataFrame:
+    """Every evaluation of a run, of rounds or of one search, a row each."""
+    return table(rounds(run, facts)) if has(facts) else history.table(facts).copy()
+
+
 def has(facts: Facts) -> bool:
     """True for the facts of a run with rounds, False for those of one search."""
     return history.spec(facts).rounds is not None

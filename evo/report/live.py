@@ -10,13 +10,11 @@ from importlib import resources
 from pathlib import Path
 from threading import Lock
 
-from evo import report
-from evo.history import rounds
 from evo.local_server import HEADERS, LocalRequest, LocalServer, Refused
 from evo.progress.status import GOING, sections, status
 from evo.record.facts import Facts
 from evo.record.ledger import FILE, ledger_file, read
-from evo.report import rounds as of_rounds
+from evo.report.rounds import page
 from fitness.errors import InputError
 
 PAGES = {
@@ -55,13 +53,7 @@ class Server(LocalServer):
             size = _size(folder)
             if folder not in self._pages or self._pages[folder][0] != size:
                 facts = self._facts() if folder == self.run else read(folder)
-                several = rounds.has(facts)
-                page = (
-                    of_rounds.page(folder, facts)
-                    if several
-                    else report.page(facts, run=str(folder))
-                )
-                self._pages[folder] = (size, page.encode())
+                self._pages[folder] = (size, page(folder, facts).encode())
             return self._pages[folder][1]
 
     def state(self) -> dict[str, object]:
@@ -113,8 +105,8 @@ class _Request(LocalRequest):
         folders = self.server.folders
         if file != REPORT or folder not in folders:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such page")
-        page = self.server.report_of(folders[folder])
-        self.answer(HTTPStatus.OK, "text/html; charset=utf-8", page, FRAMED)
+        shown = self.server.report_of(folders[folder])
+        self.answer(HTTPStatus.OK, "text/html; charset=utf-8", shown, FRAMED)
 
 
 def serve(run: Path, port: int, ready: Callable[[str], None]) -> None:

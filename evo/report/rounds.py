@@ -30,16 +30,20 @@ SHOWN = 6  # samples before and after
 EXAMPLE = 160  # characters
 
 
-def write(run: Path, facts: Facts) -> None:
-    """Write report.html of the run, and of each round in its own folder."""
-    for one in told.rounds(run, facts):
+def write(run: Path, facts: Facts) -> Path:
+    """Write report.html of a run, and of each of its rounds, if it has some, in their folders."""
+    for one in told.rounds(run, facts) if told.has(facts) else ():
         if one.number:
             report.write(one.facts, one.folder / "report.html")
-    write_whole(run / "report.html", page(run, facts))
+    path = run / "report.html"
+    write_whole(path, page(run, facts))
+    return path
 
 
 def page(run: Path, facts: Facts) -> str:
-    """The page of all rounds as HTML, with links to that of each."""
+    """The page of a run as HTML: of one search, or of all rounds with links to that of each."""
+    if not told.has(facts):
+        return report.page(facts, run=str(run))
     found = told.rounds(run, facts)
     searched = [one for one in found if one.number]
     verdict = told.verdict(found)
