@@ -45,10 +45,12 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
 @pytest.mark.slow
 def test_an_installed_wheel_searches_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
     site, run = tmp_path / "site", tmp_path / "run"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
-    subprocess.run(pip, check=True, timeout=300)
-    settings = ("search.population=4", "search.replicates=1", "comparison.seeds=1")
-    settings += ("budget.evaluations=4", "budget.tokens=1536", "baselines=[]", "prompts={}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=300)
+    settings = [
+        *("search.population=4", "search.replicates=1", "comparison.seeds=1", "baselines=[]"),
+        *("budget.evaluations=4", "budget.tokens=1536", "prompts={}"),
+    ]
     line = [word for one in settings for word in ("--set", one)]
     done = subprocess.run(
         [sys.executable, "-m", "evo.cli", "launch", "quickstart", "--run", run, "--json", *line],

@@ -255,6 +255,26 @@ def test_a_search_that_does_not_beat_a_baseline_says_so():
     assert found.text.startswith("The search did not beat uniform")
 
 
+@pytest.mark.parametrize(("limit", "tone"), [(3.28, "good"), (9.0, "bad")])
+def test_a_baseline_that_violates_a_constraint_is_told_and_no_rival(
+    limit: float, tone: str
+) -> None:
+    facts = ledger(evaluations=200, population=20, constraints=(f"general/loss <= {limit}",))
+    outlaw = history.baselines(facts)["only jargon"]
+    for fact in facts:
+        if fact.get("split") == "test" and fact.get("individual") == outlaw and fact["fidelity"]:
+            fact["measurements"] = {**fact["measurements"], "target/loss": 4.0, "general/loss": 3.5}
+    found = history.verdict(facts)
+    assert found.tone == tone
+    told = [note for note in found.notes if note.startswith("only jargon has target/loss 4.000")]
+    if tone == "good":
+        assert "beats every baseline within the constraints" in found.text
+        assert "but violates general/loss <= 3.28 (3.500)." in told[0]
+    else:
+        assert found.text.startswith("The search did not beat only jargon")
+        assert not told
+
+
 def test_a_lead_within_the_noise_is_no_win():
     facts = ledger()
     noisy = random.Random(0)
