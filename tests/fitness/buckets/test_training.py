@@ -1,5 +1,6 @@
 """Members of a bucket against their own solo runs under PEFT."""
 
+import math
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.fitness.records import PAIRS, record_file
 
 STEPS, BATCH, LENGTH = 12, 2, 16
 EXACT = 2e-5  # nats per token: float32 sums in another order, after so many steps
+ROUNDING = 1e-4  # of the distance that the weights have gone
 
 
 def recipe_of(place: int, **changes: Any) -> Recipe:
@@ -94,10 +96,18 @@ def farthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
-def assert_as_alone(
-    base: Base, task: Task, members: list[Member], steps: int = STEPS, rounding: float = 1e-3
-) -> None:
-    """Losses, learning curve and final weights are those of each one's solo run under PEFT."""
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Euclidean distance of all weights together."""
+    assert one.keys() == other.keys()
+    return math.hypot(*((one[name] - other[name]).double().norm().item() for name in one))
+
+
+def assert_as_alone(base: Base, task: Task, members: list[Member], steps: int = STEPS) -> None:
+    """Losses, learning curve and final weights are those of each one's solo run under PEFT.
+
+    Adam divides by the size of a gradient, so that rounding may move a single weight whose gradient
+    is next to nothing much further than all others.
+    """
     reports, adapters = together(base, task, members, steps)
     for number, (member, report) in enumerate(zip(members, reports, strict=True)):
         assert isinstance(report, TrainingReport)
@@ -107,8 +117,8 @@ def assert_as_alone(
         for (tokens, loss), (tokens_alone, loss_alone) in points:
             assert tokens == tokens_alone
             assert loss == pytest.approx(loss_alone, abs=EXACT)
-        moved = farthest(weights, initial(base, member))
-        assert farthest(named(adapters[number]), weights) < rounding * moved
+        moved = distance(weights, initial(base, member))
+        assert distance(named(adapters[number]), weights) < ROUNDING * moved
 
 
 def initial(base: Base, member: Member) -> dict[str, torch.Tensor]:
@@ -146,7 +156,7 @@ def test_packed_records_and_documents_kept_apart_are_as_alone(
         for place, one in enumerate(changes)
     ]
     assert len({fits(member.recipe) for member in members}) == 1
-    assert_as_alone(base, mixed, members, steps=6, rounding=2e-3)
+    assert_as_alone(base, mixed, members, steps=6)
 
 
 def test_members_with_dropout_draw_the_masks_that_they_would_draw_alone(
@@ -179,8 +189,8 @@ def test_a_member_that_diverges_leaves_and_the_others_go_on(base: Base, task: Ta
         report = reports[number]
         assert isinstance(report, TrainingReport)
         assert report.learning_curve[-1] == pytest.approx(expected.learning_curve[-1], abs=EXACT)
-        moved = farthest(weights, initial(base, members[number]))
-        assert farthest(named(adapters[number]), weights) < 1e-3 * moved
+        moved = distance(weights, initial(base, members[number]))
+        assert distance(named(adapters[number]), weights) < ROUNDING * moved
 
 
 def test_the_padding_of_smaller_ranks_stays_zero(base: Base, task: Task) -> None:
