@@ -240,7 +240,7 @@ class Run:
 
         run = self._search_folder()
         how = {"adapter": adapter, "trusted": trusted}
-        return export(run, str(individual), Path(to), **how, tell=_tell)
+        return export(run, str(individual), Path(to), **how, tell=tell)
 
     def load_model(
         self, individual: int | Literal["best"] = "best", *, trusted: bool = False
@@ -295,7 +295,8 @@ class Run:
         return page + str(self.front()[shown].to_html(index=False))
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print a message to standard error, apart from a command's result."""
     say(f"evo: {line}", error=True)
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evo.api import tell
 from evo.cli import runs
 from evo.cli.arguments import parser
 from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED, exit_code
@@ -87,15 +88,10 @@ def _export(options: argparse.Namespace) -> int:
         options.to,
         adapter=options.adapter,
         trusted=options.trust,
-        tell=_tell,
+        tell=tell,
     )
     say(folder)
     return DONE
-
-
-def _tell(line: str) -> None:
-    """Print a message to standard error, apart from the command's result."""
-    say(f"evo: {line}", error=True)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -124,7 +120,7 @@ def _generate(options: argparse.Namespace) -> int:
         seed=options.seed,
         first=options.first,
         trusted=options.trust,
-        tell=_tell,
+        tell=tell,
     )
     console = Screen()
     console.print(summary(samples, read_separation(options.to)))

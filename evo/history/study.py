@@ -19,6 +19,7 @@ from evo.history.tables import (
     Columns,
     bred_in,
     constraints,
+    gene_values,
     objectives,
     scores,
     search_rows,
@@ -112,15 +113,7 @@ def _individuals(facts: Facts) -> Iterator[Individual]:
 
 def _parameters(facts: Facts, individual: Individual) -> dict[str, Any]:
     """Values of an individual's active genes; of a mixture the shares, as `<mixture>.<source>`."""
-    genome = individual["genome"]
-    params: dict[str, Any] = {}
-    for column in Columns.of(facts).genes:
-        gene, _, source = column.partition(".")
-        if column in genome:
-            params[column] = genome[column]
-        elif isinstance(shares := genome.get(gene), dict):
-            params[column] = shares.get(source, 0.0)
-    return params
+    return gene_values(individual["genome"], {name: name for name in Columns.of(facts).genes})
 
 
 def _distributions(facts: Facts) -> "dict[str, BaseDistribution]":

@@ -178,7 +178,7 @@ def table(facts: Facts) -> pd.DataFrame:
     """
     columns = Columns.of(facts)
     bred = bred_in(facts)
-    genes = {id: _genes(f["genome"], columns.genes) for id, f in bred.items()}
+    genes = {id: gene_values(f["genome"], columns.genes) for id, f in bred.items()}
     lost: Counter[tuple[Any, ...]] = Counter()
     rows = []
     for fact in facts:
@@ -311,7 +311,7 @@ def _flat_names(shape: tuple[Any, ...]) -> list[str]:
     return names
 
 
-def _genes(genome: Genome, names: Mapping[str, str]) -> dict[str, Gene]:
+def gene_values(genome: Genome, names: Mapping[str, str]) -> dict[str, Gene]:
     """Value by column; a source that an active mixture leaves out has a share of 0."""
     found: dict[str, Gene] = {}
     for name, column in names.items():

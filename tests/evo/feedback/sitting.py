@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from evo.feedback.server import Server
 from fitness.feedback.items import Item, add_items
 from fitness.feedback.standing import Settings
 from fitness.feedback.store import FOLDER, Store
+from tests.evo.browsing import answering
 from tests.evo.driving import start
 from tests.evo.synthetic_ledger import ledger
 
@@ -38,14 +38,8 @@ def served(folder: Path, items: list[Item], **settings: Any) -> Iterator[Server]
     add_items(folder, items)
     with Store(folder) as store:
         store.set(Settings(**settings))
-        with Server(store) as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-            thread.start()
-            try:
-                yield server
-            finally:
-                server.shutdown()
-                thread.join()
+        with Server(store) as server, answering(server):
+            yield server
 
 
 @contextmanager

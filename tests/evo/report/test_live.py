@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,20 +12,14 @@ import pytest
 from evo.record.ledger import Ledger
 from evo.report.live import Server
 from fitness.errors import InputError
-from tests.evo.browsing import needs_chromium
+from tests.evo.browsing import answering, needs_chromium
 from tests.evo.synthetic_ledger import ledger
 
 
 @contextmanager
 def serving(run: Path) -> Iterator[Server]:
-    with Server(run) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Server(run) as server, answering(server):
+        yield server
 
 
 def get(server: Server, place: str, **headers: str) -> tuple[int, dict[str, str], str]:

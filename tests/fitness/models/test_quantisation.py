@@ -100,7 +100,7 @@ def test_a_quantised_base_comes_back_to_the_bit(base: Base, task: Task, adapter:
 
 
 def test_members_of_a_bucket_learn_what_they_learn_alone(base: Base, task: Task) -> None:
-    assert_as_alone(base, task, members_of(2), rounding=1e-2)
+    assert_as_alone(base, task, members_of(2))
 
 
 def test_a_merged_model_loses_what_was_measured(
