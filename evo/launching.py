@@ -15,6 +15,7 @@ from evo.record.ledger import read
 from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
+from evo.tracking.follower import following
 
 CONFIG = "config.yaml"
 __all__ = ["Watching", "launch", "resume"]
@@ -30,12 +31,14 @@ def launch(
     """
     known = read_for(config, earlier)
     trust.remember(configuration.to_plain(config))
-    if config.rounds is not None:
-        return loop.launch(config, folder, watching)
-    if config.model.proxies:
-        return proxies.launch(config, folder, watching, known)
-    with watching(config, folder) as watch:
-        return run.launch(config, folder, watch, earlier=known)
+    run.check_new(config, folder)
+    with following(config, folder):
+        if config.rounds is not None:
+            return loop.launch(config, folder, watching)
+        if config.model.proxies:
+            return proxies.launch(config, folder, watching, known)
+        with watching(config, folder) as watch:
+            return run.launch(config, folder, watch, earlier=known)
 
 
 def resume(
@@ -52,12 +55,14 @@ def resume(
     for own in proxies_of(folder, facts):
         known = read(own)
         _check_code(own, known, configuration.of(known), trusted=trusted)
-    if config.rounds is not None:
-        return loop.resume(folder, overrides, watching)
-    if config.model.proxies:
-        return proxies.resume(folder, overrides, watching)
-    with watching(config, folder) as watch:
-        return run.resume(folder, overrides, watch)
+    _, changed = run.reloaded(folder, facts, overrides)
+    with following(changed, folder):
+        if config.rounds is not None:
+            return loop.resume(folder, overrides, watching)
+        if config.model.proxies:
+            return proxies.resume(folder, overrides, watching)
+        with watching(config, folder) as watch:
+            return run.resume(folder, overrides, watch)
 
 
 def _check_code(folder: Path, facts: Facts, config: SearchConfig, *, trusted: bool) -> None:

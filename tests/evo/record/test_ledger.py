@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evo.config import load
-from evo.config.starter import QUICKSTART_FOLDER
+from evo.starter import QUICKSTART_FOLDER
 from evo.planning.controls import NOTHING_GENERATED, controls
 from evo.record.ledger import Ledger
 from fitness.data.documents import Source
