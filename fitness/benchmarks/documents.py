@@ -56,15 +56,18 @@ def same(benchmark: Benchmark, known: Mapping[str, HeldOutTask]) -> dict[str, An
 
     Nothing is downloaded.
     """
-    return _same(benchmark, tuple((name, one.digest) for name, one in known.items()))
+    return _same(benchmark, tuple((name, one.file, one.digest) for name, one in known.items()))
 
 
 @lru_cache(maxsize=16)
-def _same(benchmark: Benchmark, digests: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    files, tasks = task_files(benchmark), {}
+def _same(benchmark: Benchmark, known: Sequence[tuple[str, Path, str]]) -> dict[str, Any]:
+    if not all(file.is_file() for _, file, _ in known):  # another machine: lm-eval is elsewhere
+        files = task_files(benchmark)
+        known = [(name, files[name], digest) for name, _, digest in known]
+    tasks = {}
     with offline():
-        for name, digest in digests:
-            task = tasks[name] = load(name, files[name], benchmark)
+        for name, file, digest in known:
+            task = tasks[name] = load(name, file, benchmark)
             if _digest(task, halves(task.eval_docs, benchmark.limit)) != digest:
                 raise InputError(
                     f"task {name!r}: not the documents and settings that it had at the launch; "
@@ -179,6 +182,7 @@ def _read(
     long = sum(context is not None and size > context for size in every)
     cut = f"{long} of its {len(every)} requests are longer than the base's context of {context} "
     return HeldOutTask(
+        file,
         tuple(metrics_of(config_of(name, file))),
         documents,
         _digest(task, documents),

@@ -103,10 +103,10 @@ def _score(
         given = ", ".join(sorted({key.partition(",")[0] for key in results if "," in key}))
         raise InputError(f"task {name!r}: gave no number as {plain}; it gave {given}")
     each = [one[plain] for one in documents if one["filter"] == chosen and plain in one]
-    return Score(float(value), *_by_document(task.aggregation().get(plain), each))
+    return Score(float(value), *by_document(task.aggregation().get(plain), each))
 
 
-def _by_document(aggregate: Any, each: Sequence[Any]) -> tuple[Array | None, Array | None]:
+def by_document(aggregate: Any, each: Sequence[Any]) -> tuple[Array | None, Array | None]:
     """Sums and weights of the documents; None where the aggregate is no such mean.
 
     Perplexities of words and bytes have pseudo-values of the jackknife (Tukey 1958).

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,6 +50,7 @@ class HeldOutTask:
     The digest is of the documents and of all that is asked about them.
     """
 
+    file: Path
     metrics: tuple[str, ...]
     documents: Mapping[Half, tuple[int, ...]]
     digest: str
