@@ -128,6 +128,7 @@ SECTIONS = (
     ("Halves", "domains.NAME in one file"),
     ("TwoFiles", "domains.NAME in two files"),
     ("PromptSet", "prompts.NAME"),
+    ("Benchmark", "benchmarks.NAME"),
     ("Float", "genome.NAME of type float"),
     ("Int", "genome.NAME of type int"),
     ("Choice", "genome.NAME of type choice"),

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,8 @@ def score_benchmark(
 
     tasks = same(benchmark, held_out)
     longest = max(one.longest for one in held_out.values())
-    training = model.training
     devices = [model.device] if model.device.type == "cuda" else []
-    with silent(), torch.random.fork_rng(devices):
+    with silent(), _mode_kept(model), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         lm = HFLM(
             pretrained=model,
@@ -70,7 +70,6 @@ def score_benchmark(
             task.set_fewshot_seed(FEW_SHOT_SEED)
         samples = {name: list(one.documents[split]) for name, one in held_out.items()}
         found = evaluate(lm, {"tasks": tasks}, samples=samples, bootstrap_iters=0)
-    model.train(training)
     assert found is not None, "one process evaluates"
     scores = {}
     for name, one in held_out.items():
@@ -79,6 +78,16 @@ def score_benchmark(
             told = found["results"][name], found["samples"][name]
             scores[f"{name}/{metric}"] = _score(name, metric, tasks[name], *told)
     return scores
+
+
+@contextmanager
+def _mode_kept(model: "PreTrainedModel") -> Iterator[None]:
+    """Put a model back into training or evaluation mode after the context."""
+    training = model.training
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _check(name: str, task: Any) -> None:

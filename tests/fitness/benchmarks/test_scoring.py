@@ -1,6 +1,7 @@
 """Scores on benchmarks equal lm-eval's own of the same model, and leave the model as it was."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,19 @@ def test_a_fine_tune_is_measured_and_leaves_nothing_behind(tmp_path: Path, adapt
     assert {one for one in first.measurements if one.startswith("bench/")} == {
         one for one in untouched if one.startswith("bench/")
     }
+
+
+@pytest.mark.slow
+def test_a_fine_tune_may_stop_by_a_benchmark_and_trains_on_the_same_way(tmp_path: Path) -> None:
+    name = "bench/prose/bits_per_byte"
+    task = with_benchmark(tmp_path, benchmark("prose"))
+    stopping = Evaluator(replace(task, patience=10, stop_on=name))
+    stopped = evaluate(stopping, learning_rate=1e-3, dropout=0.1)
+    plain = evaluate(Evaluator(task), learning_rate=1e-3, dropout=0.1)
+    assert stopped.status is Status.OK, stopped.message
+    curve = [loss for _, loss in stopped.details["held_out_curve"]]
+    assert stopped.measurements[name] == pytest.approx(min(curve), rel=1e-5)
+    assert curve[-1] == pytest.approx(plain.measurements[name], rel=1e-5)
 
 
 @pytest.mark.slow
