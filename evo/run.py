@@ -33,7 +33,7 @@ from evo.search.requests import Recalled, Requests, Stopped, StopRequests
 from fitness.cost import cost_of
 from fitness.errors import InputError
 from fitness.suggest import listed
-from population.strategies import PLANNED
+from population.strategies import find
 
 
 @dataclass(frozen=True)
@@ -357,8 +357,12 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
                 f"resources.{name} decides {what}, so results would change: resume with "
                 f"{'null' if before is None else before}"
             )
-    planned = new.search.strategy in PLANNED
-    if planned and new.budget.evaluations != old.budget.evaluations:
+    strategy = find(new.search.strategy)
+    if (
+        strategy is not None
+        and strategy.planned
+        and new.budget.evaluations != old.budget.evaluations
+    ):
         raise InputError(
             f"budget.evaluations decides what {new.search.strategy} proposes, so it cannot change: "
             f"resume with {old.budget.evaluations}, or launch the larger search as a new run"

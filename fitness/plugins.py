@@ -1,7 +1,8 @@
 """Loading of users' own functions, named as `module:function`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from importlib import import_module
+from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import Any
 
@@ -21,6 +22,16 @@ def function_name(path: str) -> str:
     if path.startswith(REWARD):
         return MODEL_SCORE
     return "command" if path.startswith(COMMAND) else path.rpartition(":")[2]
+
+
+def installed(name: str, group: str, known: Container[str]) -> str:
+    """The `module:function` of a name that an installed package gives it; others as they are.
+
+    Packages name theirs by entry points of the group `evomix.<group>`; `known` names are ours.
+    """
+    if name in known or ":" in name:
+        return name
+    return next((one.value for one in entry_points(group=f"evomix.{group}", name=name)), name)
 
 
 def load_function(path: str, subject: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The notebook of `examples/`, run by Jupyter's own kernel."""
+"""Examples: the notebook, run by Jupyter's own kernel, and the strategies as a library."""
 
 from pathlib import Path
 from typing import Any
@@ -40,3 +40,11 @@ def test_the_notebook_runs_and_shows_its_run(
 def test_the_notebook_is_kept_without_outputs() -> None:
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     assert not any(cell.get("outputs") for cell in cells)
+
+
+def test_the_strategies_run_as_a_library_as_the_page_says() -> None:
+    page = (ROOT / "docs/how-to/plugins.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert names["asked"].id == 31
+    assert names["strategy"].possible_parents()

@@ -44,9 +44,9 @@ from evo.config.resolve import (
     missing_paths,
     resolve_spec,
     resolved,
+    with_functions,
     with_gpus,
     with_population,
-    with_reward_models,
     with_task_folders,
 )
 from evo.config.sections import SearchConfig, json_schema
@@ -121,8 +121,8 @@ def load(
         data, sound = _with_placeholders(file.data, errors)
         config = SearchConfig.model_validate(data)
     folder = path.resolve().parent
-    config = with_reward_models(with_gpus(with_population(config)), folder)
-    config = with_task_folders(config, folder)
+    config = with_task_folders(with_functions(config, folder), folder)
+    config = with_gpus(with_population(config))
     errors += check(config, sound, folder)
     if existing and "evaluator" in sound:
         errors += missing_paths(file.data, config, folder)

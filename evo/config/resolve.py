@@ -1,7 +1,7 @@
 """Finding a spec's file and those it names, and filling in absolute paths and the full recipe."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from fitness import hardware
 from fitness.data import hub
 from fitness.data.documents import Source, existing, is_on_hub
 from fitness.errors import InputError
-from fitness.evaluators import Command
+from fitness.evaluators import BUILTIN, Command
+from fitness.filters import FILTERS
+from fitness.metrics import METRICS
 from fitness.models.gguf import is_gguf
-from fitness.plugins import REWARD
+from fitness.plugins import REWARD, installed
 from fitness.recipe import Recipe
+from fitness.training.rewards import REWARDS
 from population.strategies import least_population
 
 EACH = ""  # stands for every key of a mapping, or place of a list
@@ -105,23 +108,32 @@ def with_gpus(config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"resources": resources.model_copy(update={"gpus": 1.0})})
 
 
-def with_reward_models(config: SearchConfig, folder: Path) -> SearchConfig:
-    """Make the folders in the names of reward models, `reward:FOLDER`, absolute."""
+def with_functions(config: SearchConfig, folder: Path) -> SearchConfig:
+    """Name functions in full: `module:function` for the entry points of installed packages.
 
-    def absolute(name: str) -> str:
+    And reward models, `reward:FOLDER`, by absolute folders.
+    """
+
+    def full(name: str, group: str, known: Container[str]) -> str:
         path = name.removeprefix(REWARD)
-        return name if path == name else f"{REWARD}{_absolute(path, folder)}"
+        return installed(name, group, known) if path == name else REWARD + _absolute(path, folder)
 
     rounds, recipe, given = config.rounds, config.recipe, config.recipe.get("rewards")
     if isinstance(given, dict):
-        recipe = {**recipe, "rewards": {absolute(name): one for name, one in given.items()}}
+        rewards = {full(name, "rewards", REWARDS): weight for name, weight in given.items()}
+        recipe = {**recipe, "rewards": rewards}
     prompts = {
-        name: _changed(one, metrics=tuple(map(absolute, one.metrics)))
+        name: _changed(one, metrics=tuple(full(n, "metrics", METRICS) for n in one.metrics))
         for name, one in config.prompts.items()
     }
     if rounds is not None:
-        rounds = _changed(rounds, filters=tuple(map(absolute, rounds.filters)))
-    changed: SearchConfig = _changed(config, recipe=recipe, prompts=prompts, rounds=rounds)
+        filters = (full(name, "filters", FILTERS) for name in rounds.filters)
+        rounds = _changed(rounds, filters=tuple(filters))
+    evaluator = config.evaluator
+    if isinstance(evaluator, str):
+        evaluator = installed(evaluator, "evaluators", (BUILTIN,))
+    changes = {"recipe": recipe, "prompts": prompts, "rounds": rounds, "evaluator": evaluator}
+    changed: SearchConfig = _changed(config, **changes)
     return changed
 
 

@@ -1,9 +1,10 @@
 """The section `track`: trackers that follow the run, each with its settings."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from evo.config.base_section import Section
 
@@ -20,6 +21,7 @@ def _no_credentials(address: str) -> str:
 
 Address = Annotated[str, Field(min_length=1), AfterValidator(_no_credentials)]
 Project = Annotated[str, Field(min_length=1)]
+Settings = Section | Mapping[str, Any]
 
 
 class Mlflow(Section):
@@ -71,7 +73,12 @@ class Trackio(Section):
 
 
 class Track(Section):
-    """Trackers by name; `{}` is one with its default settings."""
+    """Trackers by name; `{}` is one with its default settings.
+
+    Other names are those of installed packages, by entry points of the group `evomix.trackers`.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     mlflow: Mlflow | None = Field(default=None, description="MLflow (extra `mlflow`).")
     wandb: Wandb | None = Field(default=None, description="Weights & Biases (extra `wandb`).")
@@ -81,7 +88,13 @@ class Track(Section):
     trackio: Trackio | None = Field(default=None, description="Trackio (extra `trackio`).")
 
     @property
-    def chosen(self) -> dict[str, Section]:
-        """Settings of the trackers that are named, by name."""
+    def chosen(self) -> dict[str, Settings]:
+        """Settings of the trackers that are named, by name; plain values of other packages'."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: settings for name, settings in found.items() if settings is not None}
+        named = {name: settings for name, settings in found.items() if settings is not None}
+        return {**named, **(self.model_extra or {})}
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON values, by name."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -36,7 +36,7 @@ from fitness.errors import InputError
 from fitness.evaluation import Task
 from fitness.recipe import APPLIES, Recipe
 from population.space import Float, Int
-from population.strategies import STRATEGIES
+from population.strategies import find
 from population.strategies.optuna import Optuna
 
 MOST_EPOCHS = 40  # Muennighoff et al. 2023: what is repeated more often teaches nothing any more
@@ -146,7 +146,7 @@ def _idle(config: SearchConfig) -> Iterator[str]:
 def _unused_priors(config: SearchConfig) -> Iterator[str]:
     """Notes on priors under a strategy that draws by itself."""
     strategy = config.search.strategy
-    if not issubclass(STRATEGIES[strategy], Optuna):
+    if not issubclass(find(strategy) or object, Optuna):
         return
     for name, gene in config.genome.items():
         if isinstance(gene, Float | Int) and gene.prior is not None:

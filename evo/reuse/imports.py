@@ -15,7 +15,7 @@ from evo.reuse.repeatable import repeatable, repeatable_base
 from evo.reuse.scoring import says_something
 from fitness.errors import InputError
 from population.space import SearchSpace
-from population.strategies import GUIDABLE
+from population.strategies import find, guidable
 
 MOST = 250  # individuals of an earlier run that are imported: its baselines, its best, its latest
 BY_NAME = "sources by name, since each model has its own tokens"
@@ -81,7 +81,8 @@ def fact_of(pair: Pairing) -> dict[str, Any]:
 def _guiding(pair: Pairing, individual: int) -> list[dict[str, Any]]:
     """Records of an individual for a guide, one for each fidelity. Raises Unfit."""
     config, earlier = pair.config, pair.earlier
-    if config.search.strategy not in GUIDABLE:
+    kind = find(config.search.strategy)
+    if kind is None or not guidable(kind):
         raise Unfit(f"not to be repeated, and {config.search.strategy} takes no guides")
     if not pair.genes:
         raise Unfit(TRANSFER if pair.other_base else "without a gene that this spec has too")

@@ -13,7 +13,7 @@ from evo.record.ledger import read
 from evo.tracking.sending import Sender
 from evo.tracking.trackers import TRACKERS, check
 from fitness.errors import InputError
-from fitness.suggest import did_you_mean, listed
+from fitness.suggest import listed
 
 
 def track(run: Path, name: str | None, settings: Sequence[str]) -> Iterator[str]:
@@ -41,13 +41,7 @@ def _chosen(run: Path, name: str | None, settings: Sequence[str]) -> Track:
                 f"{run}: its spec names no tracker; name one with --to: {listed(TRACKERS)}"
             )
         return recorded
-    if name not in TRACKERS:
-        raise InputError(
-            f"--to {name}: there is no such tracker{did_you_mean(name, TRACKERS)}; there are "
-            f"{listed(TRACKERS)}"
-        )
-    known = recorded.chosen.get(name)
-    plain = {} if known is None else known.model_dump(exclude_defaults=True)
+    plain = dict(recorded.plain.get(name, {}))
     for text in settings:
         key, found, value = text.partition("=")
         if not found:

@@ -55,9 +55,11 @@ def _finish(process: "subprocess.Popen[str]", run: Path) -> None:
     """Let a follower send the rest; say where it is, or why it is not all there."""
     try:
         told, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        if process.returncode:  # killed, such as for memory
+            told += f"warning: trackers stopped early; `evo track {run}` sends the rest\n"
     except subprocess.TimeoutExpired:
         process.kill()
-        told = f"trackers take more than {PATIENCE_SECONDS:.0f} s; `evo track {run}` sends the rest"
+        told = f"warning: trackers take long; `evo track {run}` sends the rest"
     except KeyboardInterrupt:
         process.kill()
         raise

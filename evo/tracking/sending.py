@@ -1,5 +1,6 @@
 """Sends what a run's ledgers record to a tracker, each record once."""
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ class Sender(Closing):
         self._lock = lock(folder, name)
         path = folder / f"{name}.jsonl"
         lines, whole = read_facts(path, REMEDY) if path.is_file() else ([], 0)
-        self._to = track.chosen[name].model_dump_json()
+        self._to = json.dumps(track.plain[name], sort_keys=True)
         self._sent = {(one["search"], one["key"]) for one in lines if one["to"] == self._to}
         self._file = FactFile(path, whole)
 

@@ -9,7 +9,8 @@ from typing import Protocol
 from evo.config.track import Track
 from evo.tracking.records import End, Evaluation, Search
 from fitness.errors import InputError
-from fitness.plugins import load_function
+from fitness.plugins import installed, load_function
+from fitness.suggest import did_you_mean, listed
 
 
 class Tracker(Protocol):
@@ -59,8 +60,8 @@ TRACKERS = {
 def check(track: Track, run: Path) -> None:
     """Raise InputError for a tracker whose package or credentials are missing on this machine."""
     for name in track.chosen:
-        package = TRACKERS[name].package
-        if find_spec(package) is None:
+        package = TRACKERS[name].package if name in TRACKERS else None
+        if package is not None and find_spec(package) is None:
             raise InputError(
                 f"track.{name}: needs the package {package}, which is not installed; "
                 f"pip install 'evomix[{name}]'"
@@ -69,7 +70,16 @@ def check(track: Track, run: Path) -> None:
 
 
 def opened(name: str, track: Track, run: Path) -> Tracker:
-    """A tracker with its settings of the section `track`, before it has connected to anything."""
-    makes = load_function(TRACKERS[name].makes, f"track.{name}")
-    tracker: Tracker = makes(track.chosen[name], run)
+    """A tracker with its settings of the section `track`, before it has connected to anything.
+
+    InputError if there is none of that name, here or in an installed package.
+    """
+    known = name in TRACKERS
+    makes = TRACKERS[name].makes if known else installed(name, "trackers", ())
+    if makes == name:
+        raise InputError(
+            f"track.{name}: there is no such tracker{did_you_mean(name, TRACKERS)}; there are "
+            f"{listed(TRACKERS)}"
+        )
+    tracker: Tracker = load_function(makes, f"track.{name}")(track.chosen[name], run)
     return tracker

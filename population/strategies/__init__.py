@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -57,9 +58,32 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "regression": Regression,
     **{f"optuna:{sampler}": optuna.using(sampler) for sampler in optuna.SAMPLERS},
 }
+INSTALLED = "evomix.strategies"  # entry points of other packages, whose strategies are found too
 BREEDING = tuple(name for name, kind in STRATEGIES.items() if kind.breeds)
 PLANNED = frozenset(name for name, kind in STRATEGIES.items() if kind.planned)
-GUIDABLE = tuple(name for name, kind in STRATEGIES.items() if issubclass(kind, Surrogate))
+
+
+def find(name: str) -> type[Strategy] | None:
+    """The strategy of a name: of STRATEGIES, or of an installed package; None if there is none.
+
+    Raises ValueError if the package cannot be imported.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    for entry in entry_points(group=INSTALLED, name=name):
+        try:
+            kind: type[Strategy] = entry.load()
+        except Exception as error:  # whatever another package does when it is imported
+            raise ValueError(
+                f"strategy {name!r}: {entry.value} cannot be imported: {error}"
+            ) from error
+        return kind
+    return None
+
+
+def guidable(kind: type[Strategy]) -> bool:
+    """True if a strategy takes guides: scores of another search."""
+    return issubclass(kind, Surrogate)
 
 
 def make(
@@ -79,18 +103,22 @@ def make(
     scored individuals have parts, which the surrogate models. Raises as `check` does.
     """
     check(name, population=population, objectives=1, anchors=len(anchors))
-    kind = bounded() if warm_start and name == "surrogate" else STRATEGIES[name]
+    kind = bounded() if warm_start and name == "surrogate" else _known(name)
     modelling = {"composition": composition} if issubclass(kind, Surrogate) else {}
     return kind(space, population=population, budget=budget, anchors=anchors, **modelling)
 
 
 def least_population(name: str, *, objectives: int, anchors: int) -> int:
     """The smallest population that a strategy works with. Raises ValueError as `check` does."""
-    if name not in STRATEGIES:
-        close = difflib.get_close_matches(name, STRATEGIES, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STRATEGIES)}"
-        raise ValueError(f"strategy {name!r} is unknown; {remedy}")
-    return STRATEGIES[name].minimum_population(objectives=objectives, anchors=anchors)
+    return _known(name).minimum_population(objectives=objectives, anchors=anchors)
+
+
+def _known(name: str) -> type[Strategy]:
+    if (kind := find(name)) is not None:
+        return kind
+    close = difflib.get_close_matches(name, STRATEGIES, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STRATEGIES)}"
+    raise ValueError(f"strategy {name!r} is unknown; {remedy}")
 
 
 def check(name: str, *, population: int, objectives: int, anchors: int) -> None:

@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.population.strategy_reference")
+pytest.register_assert_rewrite("population.strategies.reference")

@@ -8,12 +8,12 @@ from population.logratio import Coordinates, logratios, shares
 from population.selection import hypervolume
 from population.space import Choice, Float, Genome, SearchSpace, Simplex
 from population.strategies import make
-from tests.population.genomes import losses_of, mixture, number
-from tests.population.strategy_reference import (
+from population.strategies.reference import (
     StrategyReference,
     search,
     slot_rng,
 )
+from tests.population.genomes import losses_of, mixture, number
 from tests.population.test_space import SPACE as WIDE
 from tests.population.test_space import genomes
 
@@ -126,7 +126,7 @@ def test_a_search_that_has_converged_starts_afresh():
         strategy,
         800,
         seed=0,
-        score=lambda one: replace(one, losses=(abs(one.genome["x"] - 0.5),)),
+        score=lambda one: replace(one, losses=(abs(number(one.genome, "x") - 0.5),)),
     )
     late = [number(one.genome, "x") for one in told[400:] if one.operator == "cmaes"]
     assert np.ptp(late) > 0.5

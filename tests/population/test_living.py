@@ -3,7 +3,7 @@
 import pytest
 
 from population.strategies import BREEDING, make
-from tests.population.strategy_reference import ANCHORS, POPULATION, SPACE, score, slot_rng
+from population.strategies.reference import ANCHORS, POPULATION, SPACE, score, slot_rng
 
 
 @pytest.mark.parametrize("name", BREEDING)

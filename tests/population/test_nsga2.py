@@ -7,9 +7,7 @@ from population.individual import Individual
 from population.selection import hypervolume, survivors
 from population.space import Float, SearchSpace
 from population.strategies import check, make
-from population.variation import OPERATORS
-from tests.population.genomes import losses_of, number
-from tests.population.strategy_reference import (
+from population.strategies.reference import (
     ANCHORS,
     POPULATION,
     SPACE,
@@ -18,6 +16,8 @@ from tests.population.strategy_reference import (
     search,
     slot_rng,
 )
+from population.variation import OPERATORS
+from tests.population.genomes import losses_of, number
 
 
 class TestNSGA2(StrategyReference):
@@ -67,7 +67,10 @@ class TestNSGA2(StrategyReference):
             "nsga2", SearchSpace({"x": Float(0.0, 1.0)}), population=POPULATION, budget=80
         )
         told = search(
-            strategy, POPULATION, seed=6, score=lambda one: replace(one, losses=(one.genome["x"],))
+            strategy,
+            POPULATION,
+            seed=6,
+            score=lambda one: replace(one, losses=(number(one.genome, "x"),)),
         )
         better = {one.id for one in survivors(told, POPULATION // 2)}
         children = [strategy.ask(slot, slot_rng(6, slot)) for slot in range(8, 208)]

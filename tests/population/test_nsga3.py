@@ -8,14 +8,14 @@ from population.selection import hypervolume
 from population.space import Float, SearchSpace
 from population.strategies import make
 from population.strategies.nsga3 import NSGA3, reference_points
-from tests.population.genomes import number
-from tests.population.strategy_reference import (
+from population.strategies.reference import (
     ANCHORS,
     POPULATION,
     SPACE,
     StrategyReference,
     search,
 )
+from tests.population.genomes import number
 
 
 class TestNSGA3(StrategyReference):

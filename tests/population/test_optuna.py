@@ -9,8 +9,7 @@ from population.individual import Individual
 from population.space import Float, SearchSpace
 from population.strategies import check, make
 from population.strategies.optuna import SAMPLERS
-from tests.population.genomes import losses_of, number
-from tests.population.strategy_reference import (
+from population.strategies.reference import (
     ANCHORS,
     POPULATION,
     SPACE,
@@ -19,6 +18,7 @@ from tests.population.strategy_reference import (
     search,
     slot_rng,
 )
+from tests.population.genomes import losses_of, number
 
 
 class TestTPE(StrategyReference):

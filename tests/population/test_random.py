@@ -1,4 +1,4 @@
-from tests.population.strategy_reference import StrategyReference
+from population.strategies.reference import StrategyReference
 
 
 class TestRandom(StrategyReference):

@@ -5,8 +5,8 @@ import pytest
 
 from population.space import Float, SearchSpace
 from population.strategies import make
+from population.strategies.reference import StrategyReference, search, slot_rng
 from tests.population.genomes import number
-from tests.population.strategy_reference import StrategyReference, search, slot_rng
 
 SQUARE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
 

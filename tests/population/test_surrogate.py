@@ -8,9 +8,9 @@ from population.individual import Individual
 from population.modelled import Target, outcomes
 from population.space import Choice, Float, SearchSpace, Simplex
 from population.strategies import make
+from population.strategies.reference import StrategyReference, slot_rng
 from population.strategies.surrogate import Parts, Surrogate, leading
 from tests.population.genomes import losses_of, number
-from tests.population.strategy_reference import StrategyReference, slot_rng
 
 MIXTURE = SearchSpace({"mixture": Simplex(("a", "b", "c", "d"))})
 MIXTURE8 = SearchSpace({"mixture": Simplex(tuple("abcdefgh"))})

@@ -21,10 +21,11 @@ from evo.config.checks.genomes import Problems
 from evo.config.checks.loading import attention, quantisation, server
 from evo.config.checks.tasks import tasks
 from evo.config.evaluator import evaluator_problems
-from evo.config.file import Key, Problem
+from evo.config.file import Key, Problem, unknown
 from evo.config.genomes import largest, warm_starts
 from evo.config.sections import SearchConfig
 from fitness.mixture.thresholds import score_of_field
+from fitness.plugins import installed
 from fitness.recipe import Recipe
 
 
@@ -120,6 +121,14 @@ def _thresholds(config: SearchConfig) -> Problems:
             yield Problem((section, name), message)
 
 
+def _trackers(config: SearchConfig) -> Problems:
+    """Trackers that neither we nor an installed package have."""
+    for name in config.track.model_extra or {}:
+        if installed(name, "trackers", ()) == name:
+            known = type(config.track).model_fields
+            yield Problem(("track", name), unknown(name, known, "there are", "tracker"))
+
+
 def _infilling(config: SearchConfig) -> Problems:
     """An `infill_share` without a source of text, whose documents it would rearrange."""
     if not config.form.mixes or not largest(config, "infill_share"):
@@ -145,6 +154,7 @@ CHECKS: Checks = (
     ("baselines genome sources parts", genomes.baselines),
     ("prompts", measurements.metrics),
     ("domains", measurements.domain_kinds),
+    ("track", _trackers),
     ("evaluator domains prompts benchmarks aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),

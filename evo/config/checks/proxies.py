@@ -1,11 +1,12 @@
 """Checks of `model.proxies` against the rest of the spec."""
 
 from evo.config.checks.genomes import Problems
+from evo.config.checks.search import kind_of
 from evo.config.file import Key, Problem
 from evo.config.genomes import baseline_names, largest, mixed_sources, train_shares
 from evo.config.sections import SearchConfig
 from population.space import Simplex
-from population.strategies import GUIDABLE, STRATEGIES, least_population
+from population.strategies import guidable, least_population
 
 PROXIES: Key = ("model", "proxies")
 
@@ -14,13 +15,13 @@ def proxies(config: SearchConfig) -> Problems:
     """Settings that proxies do not support, models named twice, and budgets that are too small."""
     if not config.model.proxies:
         return
-    strategy = config.search.strategy
+    strategy, kind = config.search.strategy, kind_of(config)
     against = {
         "rounds, whose searches start from one base": config.rounds is not None,
         "an evaluator of its own, of whose model nothing is known": not config.form.trains,
         "parts, which are fine-tunes of one base": bool(config.parts),
         f"search.strategy {strategy}, which takes no guides (`surrogate` does)": (
-            strategy in STRATEGIES and strategy not in GUIDABLE
+            kind is not None and not guidable(kind)
         ),
     }
     for name in (name for name, there in against.items() if there):
@@ -46,7 +47,7 @@ def proxies(config: SearchConfig) -> Problems:
 def fewest_evaluations(config: SearchConfig) -> int:
     """Fewest evaluations that the search on a proxy works with; 1 if there is no such strategy."""
     anchors = len(baseline_names(config)) + len(config.known)
-    if config.search.strategy not in STRATEGIES:
+    if kind_of(config) is None:
         return 1
     sizes = {"objectives": len(config.objectives), "anchors": anchors}
     return max(anchors, least_population(config.search.strategy, **sizes))

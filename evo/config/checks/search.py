@@ -1,11 +1,13 @@
 """Checks of the strategy, and of what runs and trains together, against the other sections."""
 
+from contextlib import suppress
+
 from evo.config.checks.genomes import Problems, key_of
 from evo.config.file import Problem, unknown
 from evo.config.genomes import baseline_names, largest, possible, train_shares, warm_starts
 from evo.config.sections import SearchConfig
 from fitness.evaluators import Command
-from population.strategies import BREEDING, STRATEGIES, least_population
+from population.strategies import BREEDING, STRATEGIES, Strategy, find, least_population
 from population.strategies import check as check_strategy
 
 
@@ -68,15 +70,25 @@ def sharding(config: SearchConfig) -> Problems:
 
 
 def strategy(config: SearchConfig) -> Problems:
-    """An unknown strategy."""
-    if config.search.strategy not in STRATEGIES:
-        message = unknown(config.search.strategy, STRATEGIES, "there are", "strategy")
-        yield Problem(("search", "strategy"), message)
+    """An unknown strategy, or one of another package that cannot be imported."""
+    key = ("search", "strategy")
+    try:
+        if find(config.search.strategy) is None:
+            yield Problem(key, unknown(config.search.strategy, STRATEGIES, "there are", "strategy"))
+    except ValueError as error:
+        yield Problem(key, str(error))
+
+
+def kind_of(config: SearchConfig) -> type[Strategy] | None:
+    """The strategy of a spec; None where it has a problem of its own."""
+    with suppress(ValueError):
+        return find(config.search.strategy)
+    return None
 
 
 def population(config: SearchConfig) -> Problems:
     """A population or budget too small for the baselines or for the strategy."""
-    if config.search.strategy not in STRATEGIES:
+    if kind_of(config) is None:
         return
     anchors = len(baseline_names(config)) + len(config.known)
     population, evaluations = config.search.population, config.budget.evaluations
@@ -102,8 +114,8 @@ def inheritance(config: SearchConfig) -> Problems:
     """Warm starts that cannot work: without parents or their checkpoints, or without a step."""
     if config.parts or not warm_starts(config):
         return
-    strategy = config.search.strategy
-    if strategy in STRATEGIES and strategy not in BREEDING:
+    strategy, kind = config.search.strategy, kind_of(config)
+    if kind is not None and not kind.breeds:
         yield Problem(
             ("search", "strategy"),
             f"{strategy} has no parents to start from: choose one of {', '.join(BREEDING)}, or "

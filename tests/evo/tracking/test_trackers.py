@@ -166,7 +166,7 @@ def test_a_failed_evaluation_is_a_failed_run_with_its_reason(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "mlflw"], "--to mlflw: there is no such tracker; did you mean 'mlflow'?"),
+        (["--to", "mlflw"], "track.mlflw: there is no such tracker; did you mean 'mlflow'?"),
         (["--to", "mlflow", "--set", "url=http://a"], "track.mlflow.url: unknown key"),
         (["--to", "mlflow", "--set", "uri"], "--set uri: must look like KEY=VALUE"),
         (["--to", "mlflow", "--set", "uri=http://me:pw@host"], "has a user or a password"),
