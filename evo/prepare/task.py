@@ -22,10 +22,10 @@ from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
 from fitness.models.heads import LABELLED, Head
+from fitness.models.layers import check_compiler
 from fitness.models.loading import attention_settings
 from fitness.models.quantisation import check_installed
 from fitness.models.soundness import Soundness
-from fitness.training.compiling import check_compiler
 from fitness.training.masked import Masking
 
 PACKAGES = ("evomix", "torch", "transformers", "peft", "trl", "ray", "deap", "numpy")

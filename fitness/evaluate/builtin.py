@@ -25,10 +25,10 @@ from fitness.mixture.decks import Deck, RecordDeck, deck_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
+from fitness.models.layers import compiled
 from fitness.recipe import Recipe
 from fitness.training import state
 from fitness.training.classification import balanced
-from fitness.training.compiling import compiled
 from fitness.training.early_stopping import EarlyStopping
 from fitness.training.masked import Masking
 from fitness.training.objective import objective

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fitness.errors import InputError
 from fitness.models import adapters
-from fitness.models.gradient_checkpointing import checkpointed
 from fitness.models.heads import CAUSAL, Head, find_last_head
+from fitness.models.layers import checkpointed
 from fitness.models.loading import attention_settings, cuda_devices, load, own_parts
 from fitness.models.quantisation import load_quantised, stored
 from fitness.models.repeatable import reserve_workspaces

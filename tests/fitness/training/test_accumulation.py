@@ -19,7 +19,7 @@ from fitness.mixture.decks import NO_LABEL, Sequence
 from fitness.mixture.mixing import Batch, stacked, together
 from fitness.models import packing
 from fitness.models.base import Base
-from fitness.models.gradient_checkpointing import checkpointed
+from fitness.models.layers import checkpointed
 from fitness.recipe import Recipe
 from fitness.training import supervised
 from fitness.training.accumulation import parts

@@ -13,7 +13,7 @@ from evo.cli import BAD_INPUT, main
 from fitness.evaluate import builtin
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Task
-from fitness.training.compiling import compiled
+from fitness.models.layers import compiled
 from tests.fitness.quickstart import evaluate
 
 

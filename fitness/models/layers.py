@@ -1,14 +1,19 @@
-"""Gradient checkpointing: recompute activations for the gradients instead of storing them."""
+"""How layers compute while a model trains: activations recomputed, or compiled kernels."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fitness.errors import InputError
+from fitness.models.adapters import layers as layers_of
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
+
+COMPILERS = ("c++", "g++", "clang++")  # one of which torch.compile runs
 
 
 @contextmanager
@@ -41,3 +46,28 @@ def checkpointed(model: "PreTrainedModel") -> Iterator[None]:
             for name in settings:
                 vars(layer).pop(name)
             vars(layer).update({name: values[name] for name in settings if name in values})
+
+
+def check_compiler() -> None:
+    """Raise InputError if this machine has no C++ compiler, without which every fine-tune fails."""
+    if not any(map(shutil.which, COMPILERS)):
+        raise InputError(
+            f"resources.compile: needs a C++ compiler ({', '.join(COMPILERS)}) on PATH; install "
+            "one, or leave it out"
+        )
+
+
+@contextmanager
+def compiled(model: "nn.Module", *, wanted: bool) -> Iterator[None]:
+    """Compile each layer at its first call within the context, if that is `wanted`.
+
+    Scoring and generation, whose shapes vary, are outside of it.
+    """
+    found = layers_of(model) if wanted else []
+    for layer in found:
+        layer.compile()
+    try:
+        yield
+    finally:
+        for layer in found:
+            layer._compiled_call_impl = None  # torch has no public way back
