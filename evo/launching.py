@@ -1,6 +1,7 @@
 """Launch or resume a run: one search, one after those of its proxies, or rounds of them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from evo import config as configuration
@@ -8,6 +9,7 @@ from evo import run
 from evo.config import SearchConfig
 from evo.config.file import read as read_spec
 from evo.history.proxies import folders as proxies_of
+from evo.printable import say
 from evo.proxies import loop as proxies
 from evo.record import trust
 from evo.record.facts import Facts
@@ -15,6 +17,7 @@ from evo.record.ledger import read
 from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
+from evo.storage.following import mirrored
 
 CONFIG = "config.yaml"
 __all__ = ["Watching", "launch", "resume"]
@@ -30,12 +33,13 @@ def launch(
     """
     known = read_for(config, earlier)
     trust.remember(configuration.to_plain(config))
-    if config.rounds is not None:
-        return loop.launch(config, folder, watching)
-    if config.model.proxies:
-        return proxies.launch(config, folder, watching, known)
-    with watching(config, folder) as watch:
-        return run.launch(config, folder, watch, earlier=known)
+    with mirrored(config.mirror, folder, _tell, new=True):
+        if config.rounds is not None:
+            return loop.launch(config, folder, watching)
+        if config.model.proxies:
+            return proxies.launch(config, folder, watching, known)
+        with watching(config, folder) as watch:
+            return run.launch(config, folder, watch, earlier=known)
 
 
 def resume(
@@ -52,12 +56,20 @@ def resume(
     for own in proxies_of(folder, facts):
         known = read(own)
         _check_code(own, known, configuration.of(known), trusted=trusted)
-    if config.rounds is not None:
-        return loop.resume(folder, overrides, watching)
-    if config.model.proxies:
-        return proxies.resume(folder, overrides, watching)
-    with watching(config, folder) as watch:
-        return run.resume(folder, overrides, watch)
+    _, now = run.reloaded(folder, facts, overrides)
+    with mirrored(now.mirror, folder, _tell):
+        if config.rounds is not None:
+            return loop.resume(folder, overrides, watching)
+        if config.model.proxies:
+            return proxies.resume(folder, overrides, watching)
+        with watching(config, folder) as watch:
+            return run.resume(folder, overrides, watch)
+
+
+def _tell(line: str) -> None:
+    """Print a message about the mirror; a closed standard error is no reason to end a search."""
+    with suppress(OSError):
+        say(f"evo: {line}", error=True)
 
 
 def _check_code(folder: Path, facts: Facts, config: SearchConfig, *, trusted: bool) -> None:

@@ -49,7 +49,7 @@ class Round:
 MAY_CHANGE = (
     *("resources.", "model.server", "budget.evaluations", "comparison.", "evaluator.timeout"),
     *("rounds.limit", "rounds.patience", "rounds.target"),
-    *("rounds.judgements", "rounds.annotator"),
+    *("rounds.judgements", "rounds.annotator", "mirror:"),
 )
 
 

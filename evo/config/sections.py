@@ -32,6 +32,7 @@ from fitness.models.heads import ModelTask
 from fitness.models.loading import Attention
 from fitness.models.quantisation import Quantisation
 from fitness.recipe import Recipe
+from fitness.remote.store import WRITABLE, check_url
 from population.space import Gene
 
 QUICKSTART = "quickstart"
@@ -273,6 +274,22 @@ class SearchConfig(Section):
         description="Repeated searches, each with samples of the best models so far as one more "
         "source. Default: one search.",
     )
+    mirror: str | None = Field(
+        default=None,
+        description="URL of a folder in a store (`s3://bucket/path`, `gs://`, `az://`, `file://`), "
+        "below which the run folder is mirrored while the search runs, to resume it on another "
+        "machine. Credentials come from the environment. Default: no mirror.",
+    )
+
+    @field_validator("mirror")
+    @classmethod
+    def _a_store(cls, mirror: str | None) -> str | None:
+        if mirror is None:
+            return None
+        try:
+            return check_url(mirror, WRITABLE)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="before")
     @classmethod
