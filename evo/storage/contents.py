@@ -1,4 +1,4 @@
-"""What a run folder holds that is mirrored: its ledgers, small files, and weights."""
+"""The part of a run folder that is mirrored: its ledgers, small files, and weights."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ Stamp = tuple[tuple[str, int, int], ...]  # name, bytes and time of change of ea
 
 @dataclass
 class Contents:
-    """What a run folder holds, by name: ledgers, small files, and weights."""
+    """The mirrored part of a run folder, by name: ledgers, small files, and weights."""
 
     ledgers: list[str] = field(default_factory=list)  # outer ones first
     files: dict[str, Stamp] = field(default_factory=dict)

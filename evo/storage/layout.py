@@ -2,8 +2,9 @@
 
 - A ledger is cut every PART_BYTES: `ledger.jsonl`, then `ledger.jsonl.0001` and so on, so that a
   long one need not be sent again and again. The parts one after the other are the file.
-- A folder with weights has the object COMPLETE, put last and deleted first, with the sizes of its
-  files: without it, or where a size is another, the folder is not whole.
+- A folder with weights has the object COMPLETE with the sizes of its files. It has none until all
+  are there, and again before the first is deleted: such a folder, or one in which a size is
+  another, is not whole.
 - `lease.json` names the driver that writes.
 """
 

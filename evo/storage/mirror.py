@@ -8,6 +8,7 @@ it needless. Weights come last: one that a ledger tells of and the mirror lacks 
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from evo.record import lease
@@ -92,11 +93,14 @@ class Mirror:
             if self._upload(name):
                 self._sent[name] = stamp
             return
-        self.store.delete(f"{name}/{COMPLETE}")
+        self._send_sizes(name, {})
         if all(self._upload(f"{name}/{file}") for file, _, _ in stamp):
-            sizes = {file: size for file, size, _ in stamp}
-            self.store.write(f"{name}/{COMPLETE}", json.dumps(sizes).encode())
+            self._send_sizes(name, {file: size for file, size, _ in stamp})
             self._sent[name] = stamp
+
+    def _send_sizes(self, folder: str, sizes: Mapping[str, int]) -> None:
+        """Put the object that says that a folder is whole, or without sizes that it is not."""
+        self.store.write(f"{folder}/{COMPLETE}", json.dumps(sizes).encode())
 
     def _upload(self, name: str) -> bool:
         """Put a file; False if the run has deleted it meanwhile."""
@@ -109,8 +113,10 @@ class Mirror:
         return True
 
     def _delete(self, name: str) -> None:
-        there = self.store.below(name).sizes() or {"": 0}
-        for file in sorted(there, key=lambda one: one != COMPLETE):
+        there = self.store.below(name).sizes()
+        if COMPLETE in there:
+            self._send_sizes(name, {})
+        for file in sorted(there, key=lambda one: one == COMPLETE):  # that one last
             self.store.delete(f"{name}/{file}" if file else name)
         del self._sent[name]
 
