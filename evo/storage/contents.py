@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evo.record import lease
+from evo.record.artifacts import DELETED
 from evo.record.ledger import FILE as LEDGER
 from evo.storage.layout import WEIGHTS
 from fitness.merging.lineage import RETRAINED
@@ -23,6 +24,7 @@ class Contents:
     ledgers: list[str] = field(default_factory=list)  # outer ones first
     files: dict[str, Stamp] = field(default_factory=dict)
     weights: dict[str, Stamp] = field(default_factory=dict)  # model folders, training states
+    deleted: list[str] = field(default_factory=list)  # checkpoints, by `evo.record.artifacts`
 
     def __contains__(self, name: str) -> bool:
         return name in self.files or name in self.weights
@@ -46,6 +48,8 @@ def contents(run: Path) -> Contents:
             path = name if within == "." else f"{within}/{name}"
             if name == LEDGER:
                 found.ledgers.append(path)
+            elif name.endswith(DELETED):
+                found.deleted.append(path.removesuffix(DELETED))
             else:
                 (found.weights if name.endswith(WEIGHTS) else found.files)[path] = (stamp,)
     return found

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,16 +12,15 @@ from evo.record import lease
 from evo.record.ledger import FILE as LEDGER
 from evo.record.ledger import in_use
 from evo.storage.layout import (
-    COMPLETE,
     WEIGHTS,
     check_free,
     is_part,
     ledgers_in,
     read_ledger,
-    whole_folders,
 )
 from fitness.errors import InputError
 from fitness.files import appearing, cache_folder, write_whole
+from fitness.remote.folders import COMPLETE, fetch_folder, is_safe, whole_folders
 from fitness.remote.store import WRITABLE, Store, Unavailable, check_url, is_url, open_store
 from fitness.suggest import listed
 
@@ -115,11 +113,8 @@ def _fetched(url: str, to: Path | None) -> Path:
 
 def fetch_weights(url: str, name: str, to: Path) -> None:
     """Fetch a checkpoint of a mirrored run, by its name in the run folder, if it is there."""
-    store = _opened(url)
-    shutil.rmtree(to, ignore_errors=True)  # perhaps of an earlier run of the same name
     try:
-        if sizes := whole_folders(store, store.sizes()).get(name):
-            _fetch_folder(store, name, sizes, to)
+        fetch_folder(_opened(url), name, to)
     except Unavailable as error:
         raise InputError(str(error)) from error
 
@@ -130,13 +125,14 @@ def fetch(store: Store, to: Path, *, to_resume: bool) -> None:
     To read it, the lease comes with it, which says whether its driver runs; to resume it, the
     weights do. Raises InputError where there is no run.
     """
-    names = {name: size for name, size in store.sizes().items() if _is_safe(name)}
+    names = {name: size for name, size in store.sizes().items() if is_safe(name)}
     if LEDGER not in names:
         raise InputError(f"{store.url}: holds no run{_beside(names)}; name one as .../NAME")
     ledgers = {ledger: read_ledger(store, ledger, names) for ledger in ledgers_in(names)}
     if to_resume:
-        for folder, sizes in whole_folders(store, names).items():
-            _fetch_folder(store, folder, sizes, to / folder)
+        for folder in whole_folders(store, names):
+            if not (to / folder).is_dir():
+                fetch_folder(store, folder, to / folder)
     else:
         _remove_gone(to, names)
     folders = {name.rpartition("/")[0] for name in names if name.endswith(f"/{COMPLETE}")}
@@ -165,19 +161,6 @@ def _fetch_file(store: Store, name: str, to: Path) -> None:
         to.unlink(missing_ok=True)
 
 
-def _fetch_folder(store: Store, name: str, sizes: Mapping[str, int], to: Path) -> None:
-    """Fetch a folder with weights, whole or not at all; one that is there is as it was sent."""
-    if to.is_dir():
-        return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with appearing(to) as partial:
-            for file in filter(_is_safe, sizes):
-                store.download(f"{name}/{file}", partial / file)
-    except FileNotFoundError:  # deleted meanwhile
-        return
-
-
 def _opened(url: str) -> Store:
     return open_store(url, WRITABLE)
 
@@ -188,15 +171,6 @@ def _name(store: Store) -> str:
 
 def _digest(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
-def _is_safe(name: str) -> bool:
-    """True for a name that stays within a folder: a store may hold any."""
-    return (
-        bool(name)
-        and all(part not in ("", ".", "..") for part in name.split("/"))
-        and ("\\" not in name and "\0" not in name)
-    )
 
 
 def _beside(names: Mapping[str, int]) -> str:

@@ -2,13 +2,10 @@
 
 - A ledger is cut every PART_BYTES: `ledger.jsonl`, then `ledger.jsonl.0001` and so on, so that a
   long one need not be sent again and again. The parts one after the other are the file.
-- A folder with weights has the object COMPLETE with the sizes of its files. It has none until all
-  are there, and again before the first is deleted: such a folder, or one in which a size is
-  another, is not whole.
+- A folder with weights has `complete.json`, see `fitness.remote.folders`.
 - `lease.json` names the driver that writes.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -19,7 +16,6 @@ from fitness.errors import InputError
 from fitness.remote.store import WRITABLE, Store, open_store
 
 PART_BYTES = 4 * 2**20
-COMPLETE = "complete.json"
 WEIGHTS = ".safetensors"
 
 
@@ -84,23 +80,3 @@ def read_ledger(store: Store, ledger: str, names: Mapping[str, int]) -> bytes:
     """Whole lines of a mirrored ledger."""
     content = b"".join(store.read(part) for part in parts_of(ledger, names))
     return content[: content.rfind(b"\n") + 1]
-
-
-def whole_folders(store: Store, names: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Folders with weights that are whole: bytes of each file, by folder and name."""
-    found: dict[str, dict[str, int]] = {}
-    for name in names:
-        folder, slash, last = name.rpartition("/")
-        if last == COMPLETE and slash:
-            sizes = _sizes(store, name)
-            if sizes and all(names.get(f"{folder}/{one}") == size for one, size in sizes.items()):
-                found[folder] = sizes
-    return found
-
-
-def _sizes(store: Store, name: str) -> dict[str, int]:
-    try:
-        content = json.loads(store.read(name))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return dict(content) if isinstance(content, dict) else {}

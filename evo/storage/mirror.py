@@ -5,17 +5,17 @@ small file that its ledgers tell of. What the run has deleted is deleted after t
 it needless. Weights come last: one that a ledger tells of and the mirror lacks is trained again.
 """
 
-import json
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from evo.record import lease
+from evo.record.artifacts import DELETED
 from evo.record.lease import Lease
 from evo.record.ledger import FILE as LEDGER
 from evo.storage.contents import Stamp, contents, whole_bytes
-from evo.storage.layout import COMPLETE, PART_BYTES, lease_at, part_of, whole_folders
+from evo.storage.layout import PART_BYTES, WEIGHTS, lease_at, part_of
+from fitness.remote.folders import delete_folder, put_folder, whole_folders
 from fitness.remote.store import Store, Unavailable
 
 RENEW_SECONDS = 20.0
@@ -39,7 +39,8 @@ class Mirror:
     def _there(self) -> dict[str, Stamp]:
         """Weights in the mirror; an empty stamp for those that are not as in the run folder."""
         names, local = self.store.sizes(), contents(self.run).weights
-        found: dict[str, Stamp] = {m[0]: () for name in names if (m := ARTIFACT.match(name))}
+        items = {m[0] for name in names if (m := ARTIFACT.match(name))}
+        found: dict[str, Stamp] = {one: () for one in items if one in local or not _of_worker(one)}
         for folder, sizes in whole_folders(self.store, names).items():
             stamp = local.get(folder, ())
             if sizes == {name: size for name, size, _ in stamp}:
@@ -60,6 +61,9 @@ class Mirror:
         now = contents(self.run)
         for name in [one for one in self._sent if one not in before and one not in now]:
             self._delete(name)
+        for name in before.deleted:
+            self._delete(name)
+            (self.run / f"{name}{DELETED}").unlink(missing_ok=True)
 
     def release(self) -> None:
         """End the lease."""
@@ -93,14 +97,13 @@ class Mirror:
             if self._upload(name):
                 self._sent[name] = stamp
             return
-        self._send_sizes(name, {})
-        if all(self._upload(f"{name}/{file}") for file, _, _ in stamp):
-            self._send_sizes(name, {file: size for file, size, _ in stamp})
+        try:
+            sizes = {file: size for file, size, _ in stamp}
+            put_folder(self.store, name, self.run / name, sizes)
             self._sent[name] = stamp
-
-    def _send_sizes(self, folder: str, sizes: Mapping[str, int]) -> None:
-        """Put the object that says that a folder is whole, or without sizes that it is not."""
-        self.store.write(f"{folder}/{COMPLETE}", json.dumps(sizes).encode())
+        except Unavailable:
+            if (self.run / name).is_dir():
+                raise
 
     def _upload(self, name: str) -> bool:
         """Put a file; False if the run has deleted it meanwhile."""
@@ -113,12 +116,11 @@ class Mirror:
         return True
 
     def _delete(self, name: str) -> None:
-        there = self.store.below(name).sizes()
-        if COMPLETE in there:
-            self._send_sizes(name, {})
-        for file in sorted(there, key=lambda one: one == COMPLETE):  # that one last
-            self.store.delete(f"{name}/{file}" if file else name)
-        del self._sent[name]
+        if name.endswith(WEIGHTS) or "." in name.rpartition("/")[2]:
+            self.store.delete(name)
+        else:
+            delete_folder(self.store, name)
+        self._sent.pop(name, None)
 
     def _renew(self) -> None:
         """Renew the lease, if it is time. Raises Taken if another driver has it."""
@@ -130,3 +132,8 @@ class Mirror:
         self._renewed = time.time()
         renewed = self._lease.model_copy(update={"time": self._renewed})
         self.store.write(lease.FILE, renewed.model_dump_json().encode())
+
+
+def _of_worker(name: str) -> bool:
+    """True for a checkpoint that a worker may have put: Artifacts says when it is needless."""
+    return name.startswith("artifacts/individual-")
