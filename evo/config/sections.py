@@ -76,7 +76,8 @@ class Model(Section):
     base: str = Field(
         default="",
         description="`quickstart` (shipped with evomix), a model folder or a GGUF file relative to "
-        "the spec, or a Hub id. Required by the builtin evaluator.",
+        "the spec, a Hub id, or the URL of a folder or file in a store (`s3://bucket/model`). "
+        "Required by the builtin evaluator.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",

@@ -11,14 +11,30 @@ from typing import Any
 import pytest
 
 from evo.cli import BAD_INPUT, DONE, main
+from evo.record.facts import launch_of
 from evo.storage.fetch import readable
+from fitness.remote.fetched import fetched
 from tests.evo.driving import environment, wait_until
 from tests.evo.facts import read
 from tests.evo.search.test_loop import outcome
 from tests.evo.storage.conftest import SECRET, Bucket, driver
 from tests.evo.toy import write_spec
+from tests.fitness.quickstart import CORPUS, DATA, MODEL
 
 EVALUATIONS = 24
+SPEC = f"""\
+name: by-url
+model: {{base: quickstart}}
+{DATA}recipe: {{learning_rate: 1e-3, sequence_length: 48, batch_size: 4}}
+genome:
+  mixture: {{type: simplex}}
+objectives: {{target/loss: minimize}}
+baselines: [uniform]
+search: {{strategy: nsga2, population: 4, replicates: 1, simulate: off}}
+budget: {{evaluations: 5, tokens: 576}}
+resources: {{workers: 1}}
+comparison: {{seeds: 1}}
+"""
 
 
 def launch(spec: Path, run: Path, *overrides: str) -> int:
@@ -207,3 +223,32 @@ def wait_for_copy(bucket: Bucket, run: Path, running: "subprocess.Popen[str]") -
     size = (run / "ledger.jsonl").stat().st_size
     while bucket.store().sizes().get("run/ledger.jsonl", 0) < size:
         assert running.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_search_reads_sources_and_the_model_from_a_bucket(
+    tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched.cache_clear()
+    store = bucket.store()
+    for path in MODEL.iterdir():
+        store.upload(f"model/{path.name}", path)
+    store.upload("jargon.jsonl", CORPUS / "sources" / "jargon.jsonl")
+    spec = tmp_path / "by-url.yaml"
+    text = SPEC.replace("base: quickstart", f"base: '{bucket.url}/model'")
+    spec.write_text(text.replace(f"{CORPUS}/sources/jargon.jsonl", f"{bucket.url}/jargon.jsonl"))
+    assert launch(spec, tmp_path / "run", f"mirror={bucket.url}") == DONE
+    assert launch_of(read(tmp_path / "run"))["config"]["model"]["base"] == f"{bucket.url}/model"
+    spec.write_text(SPEC)
+    assert launch(spec, tmp_path / "local") == DONE
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "local")
+    to = tmp_path / "model"
+    shutil.rmtree(tmp_path / "run")
+    capsys.readouterr()
+    assert main(["export", f"{bucket.url}/run", "--to", str(to)]) == DONE
+    assert "train" not in capsys.readouterr().err  # its checkpoint came from the mirror
+    assert main(["export", str(tmp_path / "local"), "--to", str(tmp_path / "other")]) == DONE
+    assert (to / "model.safetensors").read_bytes() == (
+        tmp_path / "other" / "model.safetensors"
+    ).read_bytes()
