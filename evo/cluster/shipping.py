@@ -75,7 +75,8 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
     shared = task.artifacts is None or task.artifacts.parent.is_dir()
     if not copies and (shared or task.mirror is None):
         return replace(task, mirror=None)
-    exchanges = task.mirror is not None and task.processes == 1
+    exchanges = task.mirror is not None and task.processes == 1 and task.form.reads_recipe
+    room = Path(mkdtemp(prefix="evomix-checkpoints-")) / "artifacts" if exchanges else None
 
     def here(file: TokenFile) -> TokenFile:
         return replace(file, path=str(copies.get(Path(file.path), file.path)))
@@ -87,7 +88,7 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
         task,
         model=task.model and there(task.model),
         parts={name: there(folder) for name, folder in task.parts.items()},
-        artifacts=Path(mkdtemp(prefix="evomix-checkpoints-")) if exchanges else None,
+        artifacts=room,
         mirror=task.mirror if exchanges else None,
         server=None,  # which would have to read adapters there
         sources={name: here(file) for name, file in task.sources.items()},

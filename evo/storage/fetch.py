@@ -136,10 +136,10 @@ def fetch(store: Store, to: Path, *, to_resume: bool) -> None:
     else:
         _remove_gone(to, names)
     folders = {name.rpartition("/")[0] for name in names if name.endswith(f"/{COMPLETE}")}
+    left_out = lease.FILE if to_resume else WEIGHTS
     for name in names:
-        in_folder = any(name.startswith(f"{folder}/") for folder in folders)
-        wanted = to_resume if name.endswith(WEIGHTS) else not in_folder and not is_part(name)
-        if wanted and not in_folder and not (to_resume and name == lease.FILE):
+        apart = is_part(name) or name.rpartition("/")[0] in folders
+        if not apart and not name.endswith(left_out):
             _fetch_file(store, name, to / name)
     for ledger, content in reversed(ledgers.items()):  # last, as it is read first
         (to / ledger).parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,8 @@ def parts_of(ledger: str, names: Mapping[str, int]) -> list[str]:
 
 def is_part(name: str) -> bool:
     """True for an object that is a part of a ledger."""
-    return PurePosixPath(name).name.startswith(f"{LEDGER}.") or name.endswith(LEDGER)
+    last = PurePosixPath(name).name
+    return last == LEDGER or last.startswith(f"{LEDGER}.")
 
 
 def read_ledger(store: Store, ledger: str, names: Mapping[str, int]) -> bytes:

@@ -82,7 +82,7 @@ def test_a_child_starts_from_the_checkpoints_that_workers_elsewhere_put_into_the
     assert [one.measurements for one in found] == wanted
     assert retrained == []
     assert there(base) == [f"run/artifacts/individual-{number}" for number in RECIPES]
-    assert list(tmp_path.glob("evomix-checkpoints-*/*")) == []
+    assert list(tmp_path.glob("evomix-checkpoints-*/artifacts/*")) == []
     assert not (tmp_path / "elsewhere").exists()
 
 
