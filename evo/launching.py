@@ -18,6 +18,7 @@ from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
 from evo.storage.following import mirrored
+from evo.tracking.follower import following
 
 CONFIG = "config.yaml"
 __all__ = ["Watching", "launch", "resume"]
@@ -33,7 +34,8 @@ def launch(
     """
     known = read_for(config, earlier)
     trust.remember(configuration.to_plain(config))
-    with mirrored(config.mirror, folder, _tell, new=True):
+    run.check_new(config, folder)
+    with mirrored(config.mirror, folder, _tell, new=True), following(config, folder):
         if config.rounds is not None:
             return loop.launch(config, folder, watching)
         if config.model.proxies:
@@ -56,8 +58,8 @@ def resume(
     for own in proxies_of(folder, facts):
         known = read(own)
         _check_code(own, known, configuration.of(known), trusted=trusted)
-    _, now = run.reloaded(folder, facts, overrides)
-    with mirrored(now.mirror, folder, _tell):
+    _, changed = run.reloaded(folder, facts, overrides)
+    with mirrored(changed.mirror, folder, _tell), following(changed, folder):
         if config.rounds is not None:
             return loop.resume(folder, overrides, watching)
         if config.model.proxies:

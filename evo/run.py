@@ -47,7 +47,14 @@ class Round:
 
 
 MAY_CHANGE = (
-    *("resources.", "model.server", "budget.evaluations", "comparison.", "evaluator.timeout"),
+    *(
+        "resources.",
+        "track.",
+        "model.server",
+        "budget.evaluations",
+        "comparison.",
+        "evaluator.timeout",
+    ),
     *("rounds.limit", "rounds.patience", "rounds.target"),
     *("rounds.judgements", "rounds.annotator", "mirror:"),
 )

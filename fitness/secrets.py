@@ -84,7 +84,8 @@ def quoted(value: object, length: int) -> str:
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
     """The secrets in the values of variables, the longest first."""
     found: set[str] = set()
-    for name, value in environment.items():
+    for name in list(environment):
+        value = environment.get(name, "")  # another thread may have removed it
         whole = value.strip()
         a_place = whole.startswith(("/", "~")) and os.path.exists(os.path.expanduser(whole))
         if name not in NOT_SECRET and NAMED.search(name) and not a_place:

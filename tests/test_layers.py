@@ -35,7 +35,7 @@ LAYERS = {
         """,
     "evo": """
         printable significance
-        places screen local_server
+        places screen local_server starter
         config
         record planning
         history cluster storage
@@ -45,8 +45,10 @@ LAYERS = {
         run export
         samples
         rounds proxies
-        launching dry_run
+        dry_run
         report quickstart
+        tracking
+        launching
         api
         cli
         """,

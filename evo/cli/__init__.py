@@ -72,6 +72,14 @@ def _compare(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _track(options: argparse.Namespace) -> int:
+    from evo.tracking.command import track
+
+    for line in track(options.run, options.to, options.set):
+        say(line)
+    return DONE
+
+
 def _export(options: argparse.Namespace) -> int:
     options.run = _searched(options.run, options.individual)
     if options.trainer:
@@ -297,7 +305,7 @@ def _feedback_judge(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from evo.config import init
+    from evo.starter import init
 
     spec, *data = init(options.folder)
     say(f"wrote {spec} and {len(data)} files of example data; try: evo launch {spec} --dry-run")
@@ -334,6 +342,7 @@ CALLS = {
     "history": runs.history,
     "report": runs.report,
     "watch": runs.watch,
+    "track": _track,
     "compare": _compare,
     "export": _export,
     "generate": _generate,

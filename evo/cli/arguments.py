@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evo.cli.examples import epilog
 from evo.cli.feedback_arguments import add_actions
-from evo.cli.options import RUN, count, folder_or_url, numbers, run_or_url, trust
+from evo.cli.options import RUN, count, folder_or_url, numbers, run_folder, run_or_url, trust
 from evo.cli.spelling import Parser
 
 SHELLS = ("bash", "zsh", "fish")
@@ -42,6 +42,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     run_or_url(watch)
     watch.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     watch.add_argument("--open", action="store_true", help="open it in a browser")
+    _track(command("track", "send the results of a run to MLflow, W&B, TensorBoard or Trackio"))
     _compare(command("compare", "compare the curves and the results of several runs"))
     _export(
         command("export", "write the best model as a folder, or its recipe for another trainer")
@@ -121,6 +122,22 @@ def _driving(sub: argparse.ArgumentParser) -> None:
         help="override a key of the spec, for example budget.evaluations=40; may be repeated",
     )
     sub.add_argument("--json", action="store_true", help="print each event as JSON, for programs")
+
+
+def _track(sub: argparse.ArgumentParser) -> None:
+    run_folder(sub)
+    sub.add_argument(
+        "--to",
+        metavar="TRACKER",
+        help="mlflow, wandb, tensorboard or trackio (default: those of the spec's `track`)",
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of this tracker, for example uri=http://127.0.0.1:5000; may be repeated",
+    )
 
 
 def _ls(sub: argparse.ArgumentParser) -> None:

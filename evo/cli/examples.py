@@ -30,6 +30,10 @@ EXAMPLES = {
     ),
     "report": ("evo report runs/first --open",),
     "watch": ("evo watch runs/first --open",),
+    "track": (
+        "evo track runs/first --to tensorboard",
+        "evo track runs/first --to mlflow --set uri=http://127.0.0.1:5000",
+    ),
     "compare": ("evo compare runs/first runs/second --html curves.html",),
     "export": (
         "evo export runs/first --to model",

@@ -49,7 +49,6 @@ from evo.config.resolve import (
     with_reward_models,
 )
 from evo.config.sections import SearchConfig, json_schema
-from evo.config.starter import init
 from fitness.files import write_whole
 
 __all__ = [
@@ -68,7 +67,6 @@ __all__ = [
     "difference",
     "feasible",
     "from_plain",
-    "init",
     "json_schema",
     "known_genomes",
     "largest",

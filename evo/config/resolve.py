@@ -14,7 +14,7 @@ from evo.config.genomes import baseline_names, filled_genes, mixable, mixed_sour
 from evo.config.rounds import Rounds
 from evo.config.search import Search
 from evo.config.sections import QUICKSTART, Proxy, SearchConfig
-from evo.config.starter import QUICKSTART_FOLDER
+from evo.starter import QUICKSTART_FOLDER
 from fitness import hardware
 from fitness.data import hub
 from fitness.data.documents import Source, existing, is_on_hub

@@ -21,6 +21,7 @@ from evo.config.evaluator import Evaluator, with_python
 from evo.config.keys import with_groups
 from evo.config.rounds import Rounds
 from evo.config.search import Search
+from evo.config.track import Track
 from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
@@ -269,6 +270,9 @@ class SearchConfig(Section):
     )
     comparison: Comparison = Field(
         default_factory=Comparison, description="The closing comparison on the test split."
+    )
+    track: Track = Field(
+        default_factory=Track, description="Trackers that follow the run. Default: none."
     )
     rounds: Rounds | None = Field(
         default=None,

@@ -16,7 +16,6 @@ from evo import config as configuration
 from evo.config import Constraint, SearchConfig
 from evo.config.checks import importing_from
 from evo.config.genomes import tokens_of
-from evo.config.starter import QUICKSTART_FOLDER
 from evo.export.effort import effort_of
 from evo.export.merged import merged_section
 from evo.history import best
@@ -27,6 +26,7 @@ from evo.prepare.task import head_of, prepare
 from evo.record import trust
 from evo.record.facts import Details, Evaluated, Facts, Search, details, launch_of
 from evo.record.ledger import read
+from evo.starter import QUICKSTART_FOLDER
 from fitness.errors import InputError
 from fitness.evaluate.evaluator import by_several
 from fitness.evaluation import EvaluationSpec, Status, Task

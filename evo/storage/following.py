@@ -62,9 +62,7 @@ def _follow(mirror: Mirror, ended: threading.Event, tell: Tell) -> None:
                 tell(f"{mirror.store.url} is back, and has everything again")
             behind = False
         except Taken as error:
-            tell(
-                f"{mirror.store.url} is written by {error} now, which resumed this run: stop this one"
-            )
+            tell(f"{mirror.store.url} is written by {error} now, which resumed this run")
             return
         except OSError as error:
             if not behind and not last:

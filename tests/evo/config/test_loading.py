@@ -9,7 +9,7 @@ import yaml
 from evo.config import json_schema, load
 from evo.config.budget import Resources
 from evo.config.sections import Halves, TwoFiles
-from evo.config.starter import QUICKSTART_FOLDER
+from evo.starter import QUICKSTART_FOLDER
 from population.space import Float
 from tests.evo.config.conftest import edited
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evo.config import load
-from evo.config.starter import QUICKSTART_FOLDER
 from evo.planning.controls import NOTHING_GENERATED, controls
 from evo.record.ledger import Ledger
+from evo.starter import QUICKSTART_FOLDER
 from fitness.data.documents import Source
 from fitness.errors import InputError
 from population.individual import Individual

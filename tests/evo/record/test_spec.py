@@ -8,8 +8,8 @@ from evo import config as configuration
 from evo.config import SearchConfig, to_plain
 from evo.config.budget import Budget
 from evo.config.search import Search
-from evo.config.starter import QUICKSTART_FOLDER
 from evo.record.spec import recorded
+from evo.starter import QUICKSTART_FOLDER
 from population.space import Float
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from fitness.errors import InputError
 from fitness.files import write_whole
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 QUICKSTART_FOLDER = HERE / "quickstart"
 TEMPLATE = HERE / "templates" / "search.yaml"
 # Files below data/, beside the spec: name, shipped file of which it is an excerpt, most documents.

@@ -11,7 +11,7 @@ from evo import config as configuration
 from evo.config import SearchConfig, load
 from evo.config.budget import Budget
 from evo.config.sections import Model
-from evo.config.starter import QUICKSTART_FOLDER, TEMPLATE, init
+from evo.starter import QUICKSTART_FOLDER, TEMPLATE, init
 from fitness.data.documents import Source, documents
 from fitness.data.prompts import PromptSet, read_prompts
 from fitness.errors import InputError

@@ -1,0 +1,1 @@
+"""Results of a run in trackers: MLflow, Weights & Biases, TensorBoard and Trackio."""
