@@ -16,7 +16,7 @@ from evo.record import facts
 from fitness.evaluators import PLACEHOLDERS
 from fitness.filters import CONTAMINATION, DEFAULT_FILTERS, FILTERS
 from fitness.methods import METHODS, use_of
-from fitness.metrics import HELD_OUT, MEASUREMENTS, METRICS
+from fitness.metrics import HELD_OUT, MEASUREMENTS, METRICS, OF_BENCHMARKS
 from fitness.mixture.thresholds import score_of_field
 from fitness.recipe import APPLIES, Recipe
 from fitness.training.rewards import REWARDS
@@ -128,6 +128,7 @@ SECTIONS = (
     ("Halves", "domains.NAME in one file"),
     ("TwoFiles", "domains.NAME in two files"),
     ("PromptSet", "prompts.NAME"),
+    ("Benchmark", "benchmarks.NAME"),
     ("Float", "genome.NAME of type float"),
     ("Int", "genome.NAME of type int"),
     ("Choice", "genome.NAME of type choice"),
@@ -262,6 +263,8 @@ def measurements() -> str:
             one.direction or "the spec says",
             "prompt sets"
             if one.name in METRICS
+            else "benchmarks"
+            if one in OF_BENCHMARKS
             else ", ".join(f"`{kind}`" for kind, names in HELD_OUT.items() if one.name in names),
             one.description,
         ]

@@ -67,6 +67,10 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
         held_out.add_row(
             name, *(f"{len(prompts[s].prompts):,} prompts" for s in ("selection", "test"))
         )
+    for name, tasks in task.benchmark_tasks.items():
+        for of, one in tasks.items():
+            counts = (len(one.documents[s]) for s in ("selection", "test"))
+            held_out.add_row(f"{name}/{of}", *(f"{count:,} documents" for count in counts))
     lines = [f"{config.name}: the spec is sound; nothing was trained and nothing written"]
     compared = config.comparison.seeds * (len(config.baselines) + 1)
     lines.append(

@@ -104,18 +104,24 @@ def _modules(tensors: Mapping[str, list[int]]) -> dict[str, int]:
 
 
 def scoring_flops(shape: Shape, task: Task) -> float:
-    """FLOPs of scoring the selection split: held-out text, then prompts and their answers."""
+    """FLOPs of scoring the selection split: held-out text, prompts with answers, benchmarks."""
     held_out = sum(_read(splits["selection"], task) for splits in task.domains.values())
     total = shape.forward(task.held_out_length) * held_out
     for name, prompt_set in task.prompt_sets.items():
         for prompt in task.prompts[name]["selection"].prompts:
             tokens = math.ceil(len(prompt) / CHARACTERS_A_TOKEN) + prompt_set.max_new_tokens
             total += shape.forward(tokens) * tokens
-    return total
+    return total + sum(_benchmark_flops(shape, task, name) for name in task.benchmarks)
+
+
+def _benchmark_flops(shape: Shape, task: Task, name: str) -> float:
+    """FLOPs of the requests of a benchmark's tasks, as if those of a task were equally long."""
+    held_out = task.benchmark_tasks[name].values()
+    return sum(shape.forward(math.ceil(one.tokens / one.requests)) * one.tokens for one in held_out)
 
 
 def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
-    """FLOPs of scoring each domain and prompt set, and its items, by the key that limits them."""
+    """FLOPs of scoring each domain, prompt set and benchmark, and its items, by key."""
     if task.model is None:
         return {}
     shape, parts = Shape.of(task.model, task.head), {}
@@ -124,8 +130,13 @@ def scoring_parts(task: Task) -> dict[str, tuple[float, int]]:
         flops = shape.forward(task.held_out_length) * _read(file, task)
         parts[f"domains.{name}"] = (flops, file.documents)
     for name, prompt_set in task.prompt_sets.items():
-        flops = scoring_flops(shape, replace(task, domains={}, prompt_sets={name: prompt_set}))
+        flops = scoring_flops(
+            shape, replace(task, domains={}, prompt_sets={name: prompt_set}, benchmarks={})
+        )
         parts[f"prompts.{name}"] = (flops, len(task.prompts[name]["selection"].prompts))
+    for name in task.benchmarks:
+        documents = sum(len(t.documents["selection"]) for t in task.benchmark_tasks[name].values())
+        parts[f"benchmarks.{name}"] = (_benchmark_flops(shape, task, name), documents)
     return parts
 
 

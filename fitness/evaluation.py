@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from fitness.benchmarks.settings import Benchmark, HeldOutTask
 from fitness.data.kinds import Kind
 from fitness.data.prompts import NO_PROMPTS, Prompts, PromptSet
 from fitness.data.sources import TokenFile
@@ -85,7 +86,8 @@ class EvaluationSpec:
     `ancestors` are its whole lineage, oldest first: deleted checkpoints are trained again.
 
     In place of a split to score, `samples` generates what `writing` requests, and `simulated`
-    scores the mixtures of `simulation`. `scored` are the domains and prompt sets to score.
+    scores the mixtures of `simulation`. `scored` are the domains, prompt sets and
+    benchmarks to score.
     """
 
     individual: int
@@ -173,6 +175,8 @@ class Task:
     domains: Mapping[str, Mapping[Split, TokenFile]] = field(default_factory=dict)
     prompt_sets: Mapping[str, PromptSet] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[Split, Prompts]] = field(default_factory=dict)
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+    benchmark_tasks: Mapping[str, Mapping[str, HeldOutTask]] = field(default_factory=dict)
     parts: Mapping[str, Path] = field(default_factory=dict)  # folders; merged, nothing is trained
     budget_tokens: int = 0
     inherit_share: float = 1.0  # of the budget, for a child that starts from parents' weights

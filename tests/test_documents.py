@@ -150,6 +150,7 @@ def test_every_spec_shown_is_one_that_loads(
     for name in ("torchrun", "python"):  # whichever machine this is
         (programs / name).symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
+    (tmp_path / "benchmarks").symlink_to(ROOT / "runs" / "benchmarks")  # tasks are looked up
     path = tmp_path / "search.yaml"
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(completed(spec), file)

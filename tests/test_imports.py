@@ -22,6 +22,7 @@ HOMES = {  # where each heavy library may be imported, as beginnings of a file's
         "fitness/reward/comparisons.py",
         "fitness/reward/traits.py",
     ),
+    "lm_eval": ("fitness/benchmarks/",),
     "torch": ("fitness/",),
     "transformers": ("fitness/",),
     "trl": ("fitness/evaluate/trl.py",),

@@ -28,7 +28,7 @@ LAYERS = {
         inference
         training feedback
         reward
-        samples judges
+        samples judges benchmarks
         evaluation
         cost merging buckets
         evaluate

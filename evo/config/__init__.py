@@ -47,6 +47,7 @@ from evo.config.resolve import (
     with_gpus,
     with_population,
     with_reward_models,
+    with_task_folders,
 )
 from evo.config.sections import SearchConfig, json_schema
 from fitness.files import write_whole
@@ -121,6 +122,7 @@ def load(
         config = SearchConfig.model_validate(data)
     folder = path.resolve().parent
     config = with_reward_models(with_gpus(with_population(config)), folder)
+    config = with_task_folders(config, folder)
     errors += check(config, sound, folder)
     if existing and "evaluator" in sound:
         errors += missing_paths(file.data, config, folder)

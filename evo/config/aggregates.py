@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from evo.config.base_section import Section
 from evo.config.file import Key
+from fitness.benchmarks.catalogue import measured_names as names_of_benchmarks
 from fitness.metrics import Direction, Measurement, measured_names, measurement
 
 if TYPE_CHECKING:
@@ -199,9 +200,9 @@ class Composed:
 
 
 def measurable(config: "SearchConfig") -> list[str]:
-    """Names of all measurements of domains and prompts. InputError as `measured_names`."""
+    """Names of all measurements of domains, prompts and benchmarks. Raises InputError."""
     kinds = {name: domain.kind for name, domain in config.domains.items()}
-    return measured_names(kinds, config.prompts)
+    return [*measured_names(kinds, config.prompts), *names_of_benchmarks(config.benchmarks)]
 
 
 def aggregates(config: "SearchConfig") -> tuple[Composed, ...]:

@@ -62,7 +62,7 @@ def needed(config: SearchConfig) -> list[str]:
 
 
 def scored_sets(config: SearchConfig) -> frozenset[str]:
-    """Domains and prompt sets that the objectives and the constraints are made of."""
+    """Domains, prompt sets and benchmarks that the objectives and the constraints are made of."""
     return frozenset(name.split("/")[0] for name in needed(config))
 
 

@@ -32,6 +32,7 @@ FILES: tuple[Key, ...] = (
     ("parts", EACH),
     ("prompts", EACH, "selection"),
     ("prompts", EACH, "test"),
+    ("benchmarks", EACH, "include"),
     ("rounds", "prompts"),
 )
 MODELS: tuple[Key, ...] = (
@@ -41,7 +42,7 @@ MODELS: tuple[Key, ...] = (
 )
 BEYOND_SOURCES = 4  # fine-tunes of a proxy by default at the least, beside one for each source
 BY_URL = ("sources", "domains")  # sections whose paths may be URLs
-MEASURED = ("domains", "prompts")  # by an evaluator that reads recipes
+MEASURED = ("domains", "prompts", "benchmarks")  # by an evaluator that reads recipes
 
 
 def resolve_spec(name: str | Path) -> Path:
@@ -123,6 +124,16 @@ def with_reward_models(config: SearchConfig, folder: Path) -> SearchConfig:
     if rounds is not None:
         rounds = _changed(rounds, filters=tuple(map(absolute, rounds.filters)))
     changed: SearchConfig = _changed(config, recipe=recipe, prompts=prompts, rounds=rounds)
+    return changed
+
+
+def with_task_folders(config: SearchConfig, folder: Path) -> SearchConfig:
+    """Make the folders of the benchmarks' own tasks absolute."""
+    benchmarks = {
+        name: _changed(one, include=one.include and _absolute(one.include, folder))
+        for name, one in config.benchmarks.items()
+    }
+    changed: SearchConfig = _changed(config, benchmarks=benchmarks)
     return changed
 
 

@@ -22,6 +22,7 @@ from evo.config.keys import with_groups
 from evo.config.rounds import Rounds
 from evo.config.search import Search
 from evo.config.track import Track
+from fitness.benchmarks.settings import Benchmark
 from fitness.cleaning.settings import Cleaning
 from fitness.data.documents import Half, Source
 from fitness.data.kinds import Kind
@@ -208,6 +209,11 @@ class SearchConfig(Section):
         default_factory=dict,
         description="Prompts with references, by name; generated answers are measured as "
         "<prompt set>/<metric>.",
+    )
+    benchmarks: dict[Name, Benchmark] = Field(
+        default_factory=dict,
+        description="Tasks of lm-evaluation-harness (the extra `benchmarks`), by name; measured as "
+        "<benchmark>/<task>/<metric>.",
     )
     recipe: Annotated[
         dict[str, JsonValue],

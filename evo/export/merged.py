@@ -30,7 +30,7 @@ def merged_section(config: SearchConfig, measured: Sequence[Evaluated], merged: 
     `measured` are the individual's evaluations, `merged` is the folder of the merged model.
     """
     try:
-        task = replace(prepare(config).task, prompts={}, prompt_sets={}, sources={})
+        task = replace(prepare(config).task, prompts={}, prompt_sets={}, benchmarks={}, sources={})
         base = _losses(task)
         whole = _losses(replace(task, model=merged, dtype="float32", quantisation="none"))
     except InputError as error:  # such as held-out text that is elsewhere by now, or no memory

@@ -27,7 +27,9 @@ def packing_notes(config: SearchConfig, prepared: Prepared) -> list[str]:
 
 def padding_warnings(config: SearchConfig, prepared: Prepared) -> list[str]:
     """Warning that generated text depends on the padding of a batch of prompts."""
+    tasks = (one for of in prepared.task.benchmark_tasks.values() for one in of.values())
     generates = config.prompts or config.rounds or "reinforce" in possible(config, "method")
+    generates = generates or any(one.generates for one in tasks)
     if prepared.soundness.pads or not generates:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Reading the data of a search before anything trains: domains, prompts and sources as tokens."""
+"""Reading the data of a search before anything trains: sources, and what is held out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -7,16 +7,20 @@ from pathlib import Path
 from evo.config import SearchConfig, bounds, possible
 from evo.config.genomes import learners
 from evo.prepare import cleaning, pools
+from fitness.benchmarks.documents import read_benchmark
+from fitness.benchmarks.settings import HeldOutTask
 from fitness.cleaning.files import Cleaned
 from fitness.data.kinds import Kind
 from fitness.data.prompts import Prompts, read_prompts
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile, tokenise
+from fitness.data.tokenizer import load_tokenizer
 from fitness.errors import Faults, InputError
 from fitness.evaluation import Split
 from fitness.files import cache_folder
 from fitness.methods import LEARN, use_of
 from fitness.mixture.decks import RecordDeck
+from fitness.models import folders
 from fitness.models.heads import Head
 
 MISSING: Mapping[Kind, str] = {  # what a source needs so that something can be learned from it
@@ -29,12 +33,13 @@ FAULTY = 20  # sources and sets with errors, after which no others are read
 
 @dataclass(frozen=True)
 class Data:
-    """Tokenised sources and held-out texts, and prompts, by name and split."""
+    """Tokenised sources and held-out texts, prompts, and tasks of benchmarks, by name."""
 
     sources: Mapping[str, TokenFile]
     domains: Mapping[str, Mapping[Split, TokenFile]]
     prompts: Mapping[str, Mapping[Split, Prompts]]
     cleaned: Mapping[str, Cleaned] = field(default_factory=dict)
+    benchmarks: Mapping[str, Mapping[str, HeldOutTask]] = field(default_factory=dict)
 
 
 def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> Data:
@@ -45,6 +50,7 @@ def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> D
     faults = Faults(shown=FAULTY, most=FAULTY)
     domains = _domains(config, folder, head, faults)
     prompts = _prompts(config, folder, faults)
+    benchmarks = _benchmarks(config, folder, faults)
     unclean: Mapping[str, Collection[str]] | None = {}
     made: Mapping[str, Cleaned] | None = {}
     if not faults:  # all evaluation texts can be read
@@ -59,7 +65,7 @@ def read_data(config: SearchConfig, folder: Path, head: Head, longest: int) -> D
         with faults.noted():
             _check_source(config, name, file, longest)
     faults.check()
-    return Data(sources, domains, prompts, made or {})
+    return Data(sources, domains, prompts, made or {}, benchmarks)
 
 
 def _domains(
@@ -94,6 +100,21 @@ def _prompts(config: SearchConfig, folder: Path, faults: Faults) -> dict[str, di
             with faults.noted():
                 prompts[name][split] = read_prompts(subject, path, prompt_set, folder)
     return prompts
+
+
+def _benchmarks(
+    config: SearchConfig, folder: Path, faults: Faults
+) -> dict[str, dict[str, HeldOutTask]]:
+    """Tasks of benchmarks by benchmark and name."""
+    benchmarks: dict[str, dict[str, HeldOutTask]] = {}
+    for name, benchmark in config.benchmarks.items():
+        with faults.noted():
+            try:
+                tokenizer, context = load_tokenizer(folder), folders.context(folder)
+                benchmarks[name] = read_benchmark(benchmark, tokenizer, context)
+            except InputError as error:
+                raise InputError(f"benchmarks.{name}: {error}") from error
+    return benchmarks
 
 
 def _sources(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evo.config import SearchConfig
+from fitness.benchmarks.documents import texts_of
 from fitness.data.prompts import Prompts, read_prompts
 from fitness.models import folders
 from fitness.samples.references import evaluated_texts
@@ -16,7 +17,9 @@ def evaluated(config: SearchConfig, prompts: Iterable[Prompts] | None = None) ->
     """
     halves = (half for domain in config.domains.values() for half in domain.splits().values())
     asked = _asked(config) if prompts is None else prompts
-    return evaluated_texts(halves, asked, Path.cwd())
+    found = evaluated_texts(halves, asked, Path.cwd())
+    found += [text for one in config.benchmarks.values() for text in texts_of(one)]
+    return list(dict.fromkeys(found))
 
 
 def _asked(config: SearchConfig) -> Iterator[Prompts]:

@@ -53,6 +53,8 @@ class Prepared:
             for name, splits in sets.items():
                 files |= {f"{group}.{name}.{split}": one.notes for split, one in splits.items()}
         notes = [f"{name}: {note}" for name, notes in files.items() for note in notes]
+        tasks = ((n, t, one) for n, of in task.benchmark_tasks.items() for t, one in of.items())
+        notes += [f"benchmarks.{n}: task {t}: {note}" for n, t, one in tasks for note in one.notes]
         return [*dropped_notes(self.cleaned), *notes]
 
 
@@ -90,6 +92,8 @@ def prepare(config: SearchConfig) -> Prepared:
         data.domains,
         config.prompts if config.form.reads_recipe else {},
         data.prompts,
+        config.benchmarks,
+        data.benchmarks,
         parts,
         budget_tokens=budget_tokens(config, data.sources),
         inherit_share=config.budget.inherit_share,
@@ -154,6 +158,11 @@ def _fingerprints(folder: Path, task: Task) -> dict[str, Any]:
             for name, prompt_set in task.prompt_sets.items()
         },
     }
+    if task.benchmarks:
+        fingerprints["benchmarks"] = {
+            name: {task: one.digest for task, one in tasks.items()}
+            for name, tasks in task.benchmark_tasks.items()
+        }
     if task.parts:
         fingerprints["parts"] = {name: fingerprint_of(part) for name, part in task.parts.items()}
     return fingerprints

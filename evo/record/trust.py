@@ -42,6 +42,10 @@ def code_in(spec: Mapping[str, Any]) -> list[Code]:
     for name, one in prompts.items() if isinstance(prompts, Mapping) else ():
         if isinstance(one, Mapping):
             found += _functions(f"prompts.{name}.metrics", one.get("metrics"))
+    benchmarks = spec.get("benchmarks")
+    for name, one in benchmarks.items() if isinstance(benchmarks, Mapping) else ():
+        if isinstance(one, Mapping) and one.get("include"):  # whose tasks may name functions
+            found.append(Code(f"benchmarks.{name}.include", str(one["include"])))
     rounds = spec.get("rounds")
     if isinstance(rounds, Mapping):
         found += _functions("rounds.filters", rounds.get("filters"))

@@ -43,6 +43,9 @@ def conditions(
             settings = {key: value for key, value in given.items() if key not in SPLITS}
             files = recorded(fingerprints, "prompts").get(name)
             found[f"prompts.{name}"] = {**settings, "files": files}
+        for name, given in plain.get("benchmarks", {}).items():
+            tasks = recorded(fingerprints, "benchmarks").get(name)
+            found[f"benchmarks.{name}"] = {"few_shot": given["few_shot"], "tasks": tasks}
     if trust.code_in(plain):
         found["import_from"] = plain["import_from"]
     for package in TRAINING:
@@ -51,7 +54,7 @@ def conditions(
 
 
 def recorded(fingerprints: Mapping[str, Any], group: str) -> Mapping[str, Any]:
-    """Fingerprints of the sources, parts, domains or prompts; empty if there are none."""
+    """Fingerprints of a group, such as the domains; empty if there are none."""
     found = fingerprints.get(group)
     return found if isinstance(found, Mapping) else {}
 

@@ -389,11 +389,12 @@ def _shape(recipe: Recipe) -> tuple[object, ...]:
 
 
 def only(task: Task, scored: Collection[str]) -> Task:
-    """The task with these domains and prompt sets alone."""
+    """The task with these domains, prompt sets and benchmarks alone."""
     return replace(
         task,
         domains={name: one for name, one in task.domains.items() if name in scored},
         prompt_sets={name: one for name, one in task.prompt_sets.items() if name in scored},
+        benchmarks={name: one for name, one in task.benchmarks.items() if name in scored},
     )
 
 

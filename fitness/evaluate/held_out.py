@@ -1,4 +1,4 @@
-"""Scores of a model on held-out data: loss by domain, and metrics of its answers to prompts."""
+"""Scores of a model on held-out data: losses of domains, answers to prompts, and benchmarks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fitness.benchmarks.scoring import score_benchmark
 from fitness.buckets.together import Answers
 from fitness.data.records import Records
 from fitness.data.sources import TokenFile
@@ -85,8 +86,21 @@ def measure(
             {"prompt": prompt, "reference": reference, "output": output}
             for prompt, reference, output in list(triples)[:SAMPLES]
         ]
+    for name, benchmark in task.benchmarks.items():
+        known = task.benchmark_tasks[name]
+        of_tasks = score_benchmark(model, tokenizer, benchmark, known, split, seed=spec.seed)
+        for measured, one in of_tasks.items():
+            measurements[f"{name}/{measured}"] = one.value
+            if one.sums is not None:
+                by_item[f"{name}/{_of_items(measured)}"] = items("document", one.sums, one.weights)
     details: dict[str, Any] = {"samples": samples, "items": by_item}
     return measurements, {**details, **({"confusion": confusions} if confusions else {})}
+
+
+def _of_items(name: str) -> str:
+    """The measurement that has the items of another: of a perplexity, its loss."""
+    of_task, _, metric = name.rpartition("/")
+    return f"{of_task}/loss" if metric == "perplexity" else name
 
 
 def answers_each(

@@ -90,12 +90,13 @@ def parents(
 
 
 def unmeasured(task: Task) -> Task:
-    """The task for training only; it has just the domain or prompts that early stopping scores."""
+    """The task for training only; it has just what early stopping scores."""
     scored = task.stop_on.partition("/")[0]
     return replace(
         task,
         domains={name: splits for name, splits in task.domains.items() if name == scored},
         prompt_sets={name: one for name, one in task.prompt_sets.items() if name == scored},
+        benchmarks={name: one for name, one in task.benchmarks.items() if name == scored},
     )
 
 

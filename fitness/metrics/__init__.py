@@ -138,6 +138,16 @@ def _of_check(check: Check) -> Metric:
     return Metric("share", "maximize", f"answers: {check.description}", check)
 
 
+OF_BENCHMARKS = (
+    Measurement("acc", "share", "maximize", "questions whose likeliest answer is right"),
+    Measurement("acc_norm", "share", "maximize", "the same, by likelihood per character"),
+    Measurement("acc_bytes", "share", "maximize", "the same, by likelihood per byte"),
+    Measurement("word_perplexity", "", "minimize", "exp of the nats per word of whole texts"),
+    Measurement("byte_perplexity", "", "minimize", "exp of the nats per byte of whole texts"),
+    Measurement("bits_per_byte", "bits", "minimize", "bits per byte of whole texts"),
+    Measurement("mcc", "-1 to 1", "maximize", "Matthews correlation of answers"),
+    Measurement("brier_score", "0 to 2", "minimize", "squared error of the probabilities"),
+)
 METRICS: Mapping[str, Metric] = {
     "chrf": Metric(
         "0 to 100",
@@ -179,7 +189,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     **{name: _of_check(check) for name, check in CHECKS.items()},
 }
-MEASUREMENTS = {one.name: one for one in _HELD_OUT} | {
+MEASUREMENTS = {one.name: one for one in (*_HELD_OUT, *OF_BENCHMARKS)} | {
     name: Measurement(name, one.unit, one.direction, one.description)
     for name, one in METRICS.items()
 }
@@ -242,7 +252,7 @@ def resolve(metric: str) -> Function:
 
 def measurement(name: str) -> Measurement:
     """Meaning of a measurement, by its last name; a user's own metric has no direction."""
-    last = name.rpartition("/")[2]
+    last = name.rpartition("/")[2].partition(",")[0]  # behind a comma, the filter of a benchmark
     own = Measurement(last, "", None, "as its own function defines it")
     return MEASUREMENTS.get(last, own)
 

@@ -38,7 +38,7 @@ def check(config: SearchConfig, sound: Iterable[str], folder: Path) -> list[Prob
     usable, problems = set(sound), dict[Key, Problem]()
     checks_of_spec: Checks = (("evaluator model", partial(_evaluator, folder=folder)), *CHECKS)
     with importing_from(folder / config.import_from):
-        for checks in (checks_of_spec, LATER_CHECKS):
+        for checks in (FIRST_CHECKS, checks_of_spec, LATER_CHECKS):
             for sections, examine in checks:
                 if usable.issuperset(sections.split()):
                     for problem in examine(config):
@@ -67,7 +67,8 @@ def _complete(config: SearchConfig) -> Problems:
     generated = config.rounds is not None and config.rounds.first == "generate"
     if not config.sources and not config.parts and not generated:
         yield Problem(("sources",), "missing; name at least one data set to train on")
-    if not config.domains and not config.prompts and config.form.reads_recipe:
+    measured = config.domains or config.prompts or config.benchmarks
+    if not measured and config.form.reads_recipe:
         message = "missing; name held-out text, e.g. target: {path: held_out.txt}, or prompts"
         yield Problem(("domains",), message)
 
@@ -130,8 +131,11 @@ def _infilling(config: SearchConfig) -> Problems:
 
 Checks = tuple[tuple[str, Callable[[SearchConfig], Problems]], ...]
 
+FIRST_CHECKS: Checks = (  # others read the names of what is measured
+    ("model evaluator domains prompts benchmarks", measurements.benchmarks),
+)
 CHECKS: Checks = (
-    ("evaluator model sources parts domains prompts rounds", _complete),
+    ("evaluator model sources parts domains prompts benchmarks rounds", _complete),
     ("evaluator sources parts budget genome recipe search", _parts),
     ("evaluator genome", genomes.genes),
     ("evaluator genome sources parts", genomes.mixtures),
@@ -141,7 +145,7 @@ CHECKS: Checks = (
     ("baselines genome sources parts", genomes.baselines),
     ("prompts", measurements.metrics),
     ("domains", measurements.domain_kinds),
-    ("evaluator domains prompts aggregates", aggregates.aggregates),
+    ("evaluator domains prompts benchmarks aggregates", aggregates.aggregates),
     ("evaluator sources", _kinds),
     ("model evaluator sources parts domains prompts genome recipe search", tasks),
     ("model evaluator parts genome recipe", quantisation),
@@ -159,9 +163,12 @@ LATER_CHECKS: Checks = (
     ("genome sources parts", genomes.conditions),
     ("genome sources parts rounds", genomes.varied),
     ("baselines evaluator genome model sources parts", genomes.counted),
-    ("constraints aggregates domains prompts", measurements.towards_worse),
+    ("constraints aggregates domains prompts benchmarks", measurements.towards_worse),
     ("constraints", measurements.constraints),
-    ("evaluator domains prompts aggregates objectives constraints", measurements.measured),
+    (
+        "evaluator domains prompts benchmarks aggregates objectives constraints",
+        measurements.measured,
+    ),
     ("evaluator genome recipe sources domains", methods.of_sources),
     ("model evaluator genome recipe sources parts rounds baselines", methods.learned),
     ("evaluator genome recipe sources", _infilling),
@@ -174,7 +181,7 @@ LATER_CHECKS: Checks = (
     ("evaluator parts resources search", search.processes),
     ("evaluator genome model parts recipe resources", search.sharding),
     ("evaluator search budget genome recipe parts", search.inheritance),
-    ("rounds domains prompts aggregates", rounds.ends),
+    ("rounds domains prompts benchmarks aggregates", rounds.ends),
     (
         "model rounds evaluator parts search genome recipe sources baselines known objectives",
         proxies.proxies,

@@ -7,6 +7,7 @@ from evo.config.checks.genomes import Problems
 from evo.config.file import Key, Problem, nearest
 from evo.config.genomes import Constraint
 from evo.config.sections import SearchConfig
+from fitness.benchmarks import catalogue
 from fitness.errors import InputError
 from fitness.metrics import HELD_OUT, resolve
 
@@ -20,6 +21,25 @@ def metrics(config: SearchConfig) -> Problems:
             except InputError as error:
                 message = str(error).removeprefix("metric ")
                 yield Problem(("prompts", name, "metrics", index), message)
+
+
+def benchmarks(config: SearchConfig) -> Problems:
+    """Benchmarks that cannot be measured, whose tasks are unknown, or whose names are taken."""
+    for name, benchmark in config.benchmarks.items():
+        key: Key = ("benchmarks", name)
+        if name in config.domains or name in config.prompts:
+            yield Problem(key, "is the name of a domain or a prompt set too; rename one")
+        elif not config.form.reads_recipe:
+            message = "are measured by the builtin evaluator or TRL alone; leave them out"
+            yield Problem(("benchmarks",), message)
+        elif config.model.task != "causal":
+            message = f"needs a model that predicts text, model.task is {config.model.task}"
+            yield Problem(key, f"{message}; leave it out")
+        else:
+            try:
+                catalogue.measured_names({name: benchmark})
+            except InputError as error:
+                yield Problem(key, str(error))
 
 
 def constraints(config: SearchConfig) -> Problems:
@@ -63,7 +83,7 @@ def _exclude(first: Constraint, second: Constraint) -> bool:
 
 
 def measured(config: SearchConfig) -> Problems:
-    """Objectives and constraints that neither domains and prompts measure nor aggregates make."""
+    """Objectives and constraints that nothing measures and no aggregate makes."""
     used: list[tuple[Key, str]] = [(("objectives", name), name) for name in config.objectives]
     for index, text in enumerate(config.constraints):
         with suppress(ValueError):

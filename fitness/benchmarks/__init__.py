@@ -1,0 +1,1 @@
+"""Benchmarks by lm-evaluation-harness: its tasks, their documents by split, and their scores."""
