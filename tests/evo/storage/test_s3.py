@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+import tests.evo.rounds.scenario as scenario
 from evo.cli import BAD_INPUT, DONE, main
-from evo.record.facts import launch_of
 from evo.storage.fetch import readable
 from fitness.remote.fetched import fetched
 from tests.evo.driving import environment, wait_until
@@ -178,33 +178,16 @@ def test_a_command_that_writes_into_the_run_refuses_a_url(
 def test_a_search_killed_on_one_machine_and_resumed_on_another_ends_as_the_undisturbed_one(
     spec: Path, tmp_path: Path, bucket: Bucket
 ) -> None:
-    """Two machines are two folders: the first is deleted with its driver's life."""
-    first, second, calls = tmp_path / "first", tmp_path / "second", tmp_path / "calls"
-    for folder in (first, second, calls):
-        folder.mkdir()
-    whole = tmp_path / "whole"
-    variables = environment(**bucket.variables)
-    alone = driver("launch", spec, "--run", whole)
-    subprocess.run(alone, env=variables, cwd=first, check=True, capture_output=True, timeout=300)
-    variables |= {"TOY_CALLS": str(calls), "TOY_SECONDS": "0.2"}
-    command = driver("launch", spec, "--run", "run", "--set", f"mirror={bucket.url}")
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=variables, cwd=first, text=True, **pipes) as killed:
-        wait_until(killed, first / "run", '"fact":"evaluation"', 8)
-        wait_for_copy(bucket, first / "run", killed)
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.communicate()
-    shutil.rmtree(first)
+    machines, calls = Machines(tmp_path, bucket, TOY_SECONDS="0.2"), tmp_path / "calls"
+    calls.mkdir()
+    whole = machines.undisturbed(spec)
+    machines.variables["TOY_CALLS"] = str(calls)
+    machines.killed(spec, "run", 8)
     there = readable(f"{bucket.url}/run")
     evaluated = [f for f in read(there) if f["fact"] == "evaluation"]
     assert 8 <= len(evaluated) < EVALUATIONS
     before = len(list(calls.iterdir()))
-    command = driver("resume", f"{bucket.url}/run", "--set", "resources.workers=1", "--trust")
-    done = subprocess.run(
-        command, env=variables, cwd=second, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    run = second / "runs" / "run"
+    run = machines.resumed("--set", "resources.workers=1", "--trust")
     assert outcome(run) == outcome(whole)
     every = [f for f in read(run) if f["fact"] == "evaluation"]
     keys = [(f["individual"], f["seed"], f["fidelity"], f["split"]) for f in every]
@@ -215,14 +198,76 @@ def test_a_search_killed_on_one_machine_and_resumed_on_another_ends_as_the_undis
     assert "run/lease.json" not in bucket.store().sizes()
     for path in [*run.rglob("*"), *(tmp_path / "cache").rglob("*")]:
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
-    assert SECRET not in done.stderr + done.stdout
 
 
-def wait_for_copy(bucket: Bucket, run: Path, running: "subprocess.Popen[str]") -> None:
-    """Return once the mirror has at least what the ledger has now."""
-    size = (run / "ledger.jsonl").stat().st_size
-    while bucket.store().sizes().get("run/ledger.jsonl", 0) < size:
-        assert running.poll() is None
+@pytest.mark.slow
+def test_rounds_of_real_fine_tunes_move_to_another_machine_in_the_second_round(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    spec = tmp_path / "rounds.yaml"
+    spec.write_text(scenario.SPEC)
+    machines = Machines(tmp_path, bucket)
+    whole = machines.undisturbed(spec)
+    machines.killed(spec, "run/round-2", 3)
+    run = machines.resumed()
+    for number in (1, 2):
+        assert outcome(run / f"round-{number}") == outcome(whole / f"round-{number}")
+    found = [[f for f in read(one) if f["fact"] == "round"] for one in (run, whole)]
+    without_times = [[{**f, "time": 0} for f in one] for one in found]
+    assert without_times[0] == without_times[1]
+
+
+class Machines:
+    """Machines with a folder each, in which `evo` is called; the first loses its folder."""
+
+    def __init__(self, folder: Path, bucket: Bucket, **variables: str) -> None:
+        self.folders = [folder / name for name in ("alone", "first", "second")]
+        for one in self.folders:
+            one.mkdir()
+        self.bucket = bucket
+        self.variables = environment(**bucket.variables, **variables)
+
+    def undisturbed(self, spec: Path) -> Path:
+        """The run of a search that nothing happens to, on a machine without a mirror."""
+        self._call(self.folders[0], "launch", spec, "--run", "runs/run")
+        return self.folders[0] / "runs" / "run"
+
+    def killed(self, spec: Path, watched: str, count: int) -> None:
+        """Launch, and kill the driver and delete its folder after so many evaluations."""
+        mirror = ("--set", f"mirror={self.bucket.url}")
+        command = driver("launch", spec, "--run", "runs/run", *mirror)
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        place = {"env": self.variables, "cwd": self.folders[1]}
+        with subprocess.Popen(command, text=True, **place, **pipes) as running:
+            wait_until(running, self.folders[1] / "runs" / watched, '"fact":"evaluation"', count)
+            self._wait_for_copy(watched, running)
+            os.kill(running.pid, signal.SIGKILL)
+            running.communicate()
+        shutil.rmtree(self.folders[1])
+
+    def resumed(self, *more: str) -> Path:
+        """The run after it was resumed to its end on the second machine."""
+        self._call(self.folders[2], "resume", f"{self.bucket.url}/run", *more)
+        return self.folders[2] / "runs" / "run"
+
+    def _call(self, folder: Path, *arguments: object) -> None:
+        done = subprocess.run(
+            driver(*arguments),
+            env=self.variables,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stderr + done.stdout
+
+    def _wait_for_copy(self, watched: str, running: "subprocess.Popen[str]") -> None:
+        """Return once the mirror has at least what the ledger has now."""
+        size = (self.folders[1] / "runs" / watched / "ledger.jsonl").stat().st_size
+        while self.bucket.store().sizes().get(f"{watched}/ledger.jsonl", 0) < size:
+            assert running.poll() is None
 
 
 @pytest.mark.slow
@@ -239,7 +284,7 @@ def test_a_search_reads_sources_and_the_model_from_a_bucket(
     text = SPEC.replace("base: quickstart", f"base: '{bucket.url}/model'")
     spec.write_text(text.replace(f"{CORPUS}/sources/jargon.jsonl", f"{bucket.url}/jargon.jsonl"))
     assert launch(spec, tmp_path / "run", f"mirror={bucket.url}") == DONE
-    assert launch_of(read(tmp_path / "run"))["config"]["model"]["base"] == f"{bucket.url}/model"
+    assert read(tmp_path / "run")[0]["config"]["model"]["base"] == f"{bucket.url}/model"
     spec.write_text(SPEC)
     assert launch(spec, tmp_path / "local") == DONE
     assert outcome(tmp_path / "run") == outcome(tmp_path / "local")
