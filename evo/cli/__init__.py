@@ -81,7 +81,7 @@ def _track(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    options.run = _searched(options.run, options.individual)
+    options.run = _searched(options.run, None if options.trainer else options.individual)
     if options.trainer:
         from evo.export.formats import export_as
 
@@ -102,8 +102,8 @@ def _export(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _searched(run: Path | str, individual: str) -> Path:
-    """The search to take an individual of; of a mirrored run, a copy with that checkpoint."""
+def _searched(run: Path | str, individual: str | None) -> Path:
+    """The search to take an individual of; of a mirrored run, a copy with its checkpoint."""
     from evo.history import best
     from evo.history.rounds import search_of
     from evo.record.ledger import read
@@ -112,9 +112,11 @@ def _searched(run: Path | str, individual: str) -> Path:
 
     copy = readable(run)
     search = search_of(copy)
+    if individual is None or not isinstance(run, str):
+        return search
     named = int(individual) if individual.isdecimal() else None
     number = best(read(search)) if individual == "best" else named
-    if isinstance(run, str) and number is not None:
+    if number is not None:
         checkpoint = folder_of(search / "artifacts", number)
         fetch_weights(run, checkpoint.relative_to(copy).as_posix(), checkpoint)
     return search

@@ -31,7 +31,8 @@ def mirrored(url: str | None, run: Path, tell: Tell, *, new: bool = False) -> It
         yield
         return
     mirror, ended = _opened(url, run, new=new), threading.Event()
-    thread = threading.Thread(target=_follow, args=(mirror, ended, tell), daemon=True)
+    about = (mirror, ended, tell)
+    thread = threading.Thread(target=_follow, args=about, name="mirror", daemon=True)
     thread.start()
     try:
         yield

@@ -254,6 +254,30 @@ def test_a_mirror_that_is_down_at_the_end_is_told_with_the_command_that_catches_
     assert (base / "run" / LEDGER).read_bytes() == (run / LEDGER).read_bytes()
 
 
+def test_a_slow_mirror_is_waited_for_at_the_end_but_not_for_ever(
+    run: Path, base: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "SAID_SECONDS", 0.01)
+    monkeypatch.setattr(following, "END_SECONDS", 0.01)
+    checkpoint(run, 3)
+    told, enough, upload = Told(), threading.Event(), Store.upload
+
+    def slow(store: Store, name: str, file: Path) -> None:
+        assert enough.wait(60)
+        upload(store, name, file)
+
+    monkeypatch.setattr(Store, "upload", slow)
+    with mirrored(base.as_uri(), run, told):
+        pass
+    assert told.lines[0].startswith("copying the rest to file:")
+    assert f"is behind; `evo resume {run}` copies the rest" in told.lines[1]
+    enough.set()
+    for thread in threading.enumerate():
+        if thread.name == "mirror":
+            thread.join(60)
+    assert "artifacts/individual-3/model.safetensors" in there(base)
+
+
 def test_two_machines_do_not_write_to_one_mirror_and_an_old_lease_is_taken_over(
     run: Path, base: Path, ledger: Ledger
 ) -> None:

@@ -237,7 +237,7 @@ class Machines:
         mirror = ("--set", f"mirror={self.bucket.url}")
         command = driver("launch", spec, "--run", "runs/run", *mirror)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        place = {"env": self.variables, "cwd": self.folders[1]}
+        place: dict[str, Any] = {"env": self.variables, "cwd": self.folders[1]}
         with subprocess.Popen(command, text=True, **place, **pipes) as running:
             wait_until(running, self.folders[1] / "runs" / watched, '"fact":"evaluation"', count)
             self._wait_for_copy(watched, running)
