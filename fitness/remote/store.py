@@ -128,9 +128,13 @@ class Store:
             self._files.get_file(self._at(name), str(partial))
 
     def delete(self, name: str) -> None:
-        """Delete an object if it is there."""
+        """Delete an object if it is there; on a disk its folder too, once it is empty."""
         with self._answering(), suppress(FileNotFoundError):
             self._files.rm_file(self._at(name))
+        folder = Path(self._at(name)).parent
+        if self.scheme == "file" and folder != Path(self._top):
+            with suppress(OSError):  # there is more in it
+                folder.rmdir()
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every object below this folder, by name; empty if there is none."""
