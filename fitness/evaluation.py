@@ -190,6 +190,7 @@ class Task:
     processes: int = 1  # that train one individual together
     sharding: Literal["none", "full"] = "none"  # of the weights that they train
     checkpointing: bool = False
+    compile: bool = False
     patience: int | None = None  # checks without improvement before a fine-tune stops
     stop_on: str = ""  # the measurement of the selection split that is checked
     stop_sign: int = 1  # of that measurement as a loss: -1 where higher is better

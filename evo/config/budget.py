@@ -11,6 +11,7 @@ SEED_STEP = 1000  # between the seeds of a search; the closing comparison uses s
 
 # Resources that the results depend on, and what each of them decides.
 DECIDES = {
+    "compile": "the order of sums",
     "cpus": "how many threads add up the sums",
     "micro_batch": "the order of sums and of dropout masks",
     "processes": "which process adds up which sums",
@@ -104,6 +105,12 @@ class Resources(Section):
         default=False,
         description="Gradient checkpointing: recompute activations for the gradients instead of "
         "storing them: less memory, about a quarter more time, the same result.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the layers by torch.compile for training. Each worker needs a C++ "
+        "compiler, and minutes for its first fine-tune, which count; that pays for long fine-tunes "
+        "on a GPU at best. Results differ by rounding.",
     )
     timeout: float = Field(
         default=600.0, gt=0, description="Seconds after which an evaluation is stopped as failed."

@@ -21,6 +21,7 @@ from fitness.merging.merge import check_part, fingerprint_of
 from fitness.metrics import SIGN
 from fitness.mixture.infilling import LEAST, Sentinels
 from fitness.models import folders, head_checks, soundness
+from fitness.models.compiling import check_compiler
 from fitness.models.heads import LABELLED, Head
 from fitness.models.loading import attention_settings
 from fitness.models.quantisation import check_installed
@@ -71,6 +72,8 @@ def prepare(config: SearchConfig) -> Prepared:
     sound = soundness.check(folder, head) if config.form.reads_recipe else Soundness()
     quantised = config.model.quantisation != "none"
     attention_settings(config.model.attention)
+    if resources.compile and resources.address == "local":
+        check_compiler()
     check_installed("model.quantisation", config.model.quantisation)
     if config.form.reads_recipe and "adamw_8bit" in possible(config, "optimizer"):
         check_installed("optimizer", "adamw_8bit")
@@ -103,6 +106,7 @@ def prepare(config: SearchConfig) -> Prepared:
         processes=resources.processes,
         sharding=resources.sharding,
         checkpointing=resources.checkpointing,
+        compile=resources.compile,
         timeout=resources.timeout,
         patience=config.budget.patience,
         **_stopping(config),

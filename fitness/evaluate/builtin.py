@@ -25,6 +25,7 @@ from fitness.mixture.decks import Deck, RecordDeck, deck_of
 from fitness.mixture.infilling import Infilling
 from fitness.mixture.mixing import Batch, Mixing
 from fitness.models import weights
+from fitness.models.compiling import compiled
 from fitness.recipe import Recipe
 from fitness.training import state
 from fitness.training.classification import balanced
@@ -331,22 +332,23 @@ class Builtin:
                 rewarded=rewarded,
                 answer=served.continued if served else continued,
             )
-            report = train(
-                trainee,
-                recipe,
-                batches,
-                steps=steps,
-                seed=spec.seed,
-                loss_of=loss,
-                begin=begin,
-                until=until,
-                keep=partial(state.keep, file=file) if file and spec.keep_state else None,
-                micro_batch=self._rows_at_once(task, recipe),
-                halving=task.micro_batch == "auto",
-                undo=lambda step: rewarded.pop(step, None),
-                stop=stop,
-                ranks=ranks,
-            )
+            with compiled(model, wanted=task.compile):
+                report = train(
+                    trainee,
+                    recipe,
+                    batches,
+                    steps=steps,
+                    seed=spec.seed,
+                    loss_of=loss,
+                    begin=begin,
+                    until=until,
+                    keep=partial(state.keep, file=file) if file and spec.keep_state else None,
+                    micro_batch=self._rows_at_once(task, recipe),
+                    halving=task.micro_batch == "auto",
+                    undo=lambda step: rewarded.pop(step, None),
+                    stop=stop,
+                    ranks=ranks,
+                )
             if report.micro_batch is not None:
                 self._fitting[_shape(recipe)] = report.micro_batch
             gathered()

@@ -18,6 +18,7 @@ def bucket(config: SearchConfig) -> Problems:
         "budget.patience": config.budget.patience is not None,
         "resources.micro_batch": config.resources.micro_batch is not None,
         "resources.checkpointing": config.resources.checkpointing,
+        "resources.compile": config.resources.compile,
     }
     for name in (name for name, there in against.items() if there):
         yield Problem(("search", "bucket"), f"cannot be combined with {name}; leave one out")
@@ -47,8 +48,12 @@ def sharding(config: SearchConfig) -> Problems:
     key = ("resources", "sharding")
     if config.resources.processes == 1:
         yield Problem(key, "one process holds everything; set resources.processes, or leave it out")
-    if config.model.quantisation != "none":
-        yield Problem(key, "cannot be combined with model.quantisation; leave one out")
+    against = {
+        "model.quantisation": config.model.quantisation != "none",
+        "resources.compile": config.resources.compile,
+    }
+    for name in (name for name, there in against.items() if there):
+        yield Problem(key, f"cannot be combined with {name}; leave one out")
     if "reinforce" in possible(config, "method"):
         message = "reinforce generates answers with the whole weights; take another method"
         yield Problem(key_of(config, "method"), f"{message}, or leave resources.sharding out")
