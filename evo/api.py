@@ -101,22 +101,27 @@ def resume(
 ) -> "Run":
     """Resume a run that was stopped or killed; a finished one is returned as it is.
 
-    Code that was not launched on this machine is refused unless it is `trusted`. Errors as of
-    `launch`.
+    Of the URL of a mirror, the run is fetched into `runs` first. Code that was not launched on this
+    machine is refused unless it is `trusted`. Errors as of `launch`.
     """
     from evo import launching
+    from evo.storage.fetch import resumable
 
+    run, overrides = resumable(folder, None, overrides)
     with one_thread():
-        launching.resume(Path(folder), overrides, _watching(show), trusted=trusted)
-    return Run(folder)
+        launching.resume(run, overrides, _watching(show), trusted=trusted)
+    return Run(run)
 
 
 def open_run(folder: str | Path) -> "Run":
     """Open a run, under way or finished, to read its results; none of its code is run.
 
-    Raises InputError if the folder has no ledger.
+    Of the URL of a mirror, a copy without weights is opened, as the mirror is now. Raises
+    InputError if there is no ledger.
     """
-    run = Run(folder)
+    from evo.storage.fetch import readable
+
+    run = Run(readable(folder))
     _ = run.state
     return run
 

@@ -16,6 +16,7 @@ from evo.proxies.loop import prepared as prepared_proxies
 from evo.reuse.earlier import read_for
 from evo.reuse.imports import imported, notes
 from evo.rounds.loop import check as check_rounds
+from evo.storage.layout import check_mirror
 from fitness.evaluation import Task
 from fitness.models import folders
 from fitness.recipe import Recipe
@@ -36,6 +37,8 @@ def plan(config: SearchConfig, earlier: Sequence[Path] = ()) -> "RenderableType"
     from rich.table import Table
 
     known = read_for(config, earlier)
+    if config.mirror is not None:
+        check_mirror(config.mirror)
     if config.rounds is not None:
         check_rounds(config)
     prepared = prepare(config)

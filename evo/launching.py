@@ -1,6 +1,7 @@
 """Launch or resume a run: one search, one after those of its proxies, or rounds of them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from evo import config as configuration
@@ -8,6 +9,7 @@ from evo import run
 from evo.config import SearchConfig
 from evo.config.file import read as read_spec
 from evo.history.proxies import folders as proxies_of
+from evo.printable import say
 from evo.proxies import loop as proxies
 from evo.record import trust
 from evo.record.facts import Facts
@@ -15,6 +17,7 @@ from evo.record.ledger import read
 from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
+from evo.storage.following import mirrored
 from evo.tracking.follower import following
 
 CONFIG = "config.yaml"
@@ -32,7 +35,7 @@ def launch(
     known = read_for(config, earlier)
     trust.remember(configuration.to_plain(config))
     run.check_new(config, folder)
-    with following(config, folder):
+    with mirrored(config.mirror, folder, _tell, new=True), following(config, folder):
         if config.rounds is not None:
             return loop.launch(config, folder, watching)
         if config.model.proxies:
@@ -56,13 +59,19 @@ def resume(
         known = read(own)
         _check_code(own, known, configuration.of(known), trusted=trusted)
     _, changed = run.reloaded(folder, facts, overrides)
-    with following(changed, folder):
+    with mirrored(changed.mirror, folder, _tell), following(changed, folder):
         if config.rounds is not None:
             return loop.resume(folder, overrides, watching)
         if config.model.proxies:
             return proxies.resume(folder, overrides, watching)
         with watching(config, folder) as watch:
             return run.resume(folder, overrides, watch)
+
+
+def _tell(line: str) -> None:
+    """Print a message about the mirror; a closed standard error is no reason to end a search."""
+    with suppress(OSError):
+        say(f"evo: {line}", error=True)
 
 
 def _check_code(folder: Path, facts: Facts, config: SearchConfig, *, trusted: bool) -> None:

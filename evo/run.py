@@ -56,7 +56,7 @@ MAY_CHANGE = (
         "evaluator.timeout",
     ),
     *("rounds.limit", "rounds.patience", "rounds.target"),
-    *("rounds.judgements", "rounds.annotator"),
+    *("rounds.judgements", "rounds.annotator", "mirror:"),
 )
 
 
@@ -199,7 +199,7 @@ def _drive(
     with _signals(asked, lambda: watch.interrupted(asked.times, cluster.busy)):
         try:
             cost = cost_of(prepared.task)
-            kept = Artifacts(artifacts)
+            kept = Artifacts(artifacts, mirrored=config.mirror is not None)
             if round is not None and round.instead is not None:
                 round.instead(decisions, requests)
             else:
@@ -301,7 +301,9 @@ def _cluster(
     config: SearchConfig, prepared: Prepared, run: Path, watch: Progress
 ) -> Iterator[Cluster]:
     artifacts = (run / "artifacts").resolve()
-    task = replace(prepared.task, artifacts=artifacts, server=config.model.server)
+    place = f"{artifacts.parent.name}/{artifacts.name}"
+    mirror = None if config.mirror is None else (config.mirror, place)
+    task = replace(prepared.task, artifacts=artifacts, server=config.model.server, mirror=mirror)
     paths = [Path.cwd(), Path(config.import_from)]
     address = config.resources.address
     watch.enter("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")

@@ -182,6 +182,8 @@ class Task:
     inherit_share: float = 1.0  # of the budget, for a child that starts from parents' weights
     held_out_length: int = 0
     artifacts: Path | None = None
+    # URL of a store and the folder of checkpoints in it, for workers that do not share `artifacts`
+    mirror: tuple[str, str] | None = None
     threads: int = 1
     timeout: float = math.inf  # seconds; the cluster stops an evaluation that lasts longer
     micro_batch: int | Literal["auto"] | None = None  # rows at once; None is a whole batch

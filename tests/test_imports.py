@@ -13,6 +13,7 @@ PACKAGES = ("evo", "population", "fitness")
 HOMES = {  # where each heavy library may be imported, as beginnings of a file's path
     "ray": ("evo/cluster/queue.py", "evo/cluster/worker.py", "evo/cluster/connection.py"),
     "deap": ("population/",),
+    "fsspec": ("fitness/remote/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),
     "sklearn": (
         "population/",

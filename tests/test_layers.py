@@ -18,7 +18,7 @@ LAYERS = {
     "fitness": """
         errors evaluators quiet secrets suggest
         facts files hardware plugins text
-        checks
+        checks remote
         filters methods
         recipe
         data
@@ -38,7 +38,7 @@ LAYERS = {
         places screen local_server starter
         config
         record planning
-        history cluster
+        history cluster storage
         prepare search replay
         reuse
         progress feedback

@@ -12,6 +12,7 @@ from evo.cli import runs
 from evo.cli.arguments import parser
 from evo.cli.exit_codes import BAD_INPUT, DONE, STOPPED, exit_code
 from evo.cli.feedback_arguments import with_action
+from evo.cli.options import folder_or_url
 from evo.places import impossible, unusable
 from evo.printable import abandon_output, printable, say
 from fitness.errors import InputError
@@ -54,8 +55,9 @@ def _compare(options: argparse.Namespace) -> int:
     from evo.history.overlay import overlay, to_json
     from evo.history.rounds import search_of
     from evo.report.overlay import summary, write
+    from evo.storage.fetch import readable
 
-    found = overlay([search_of(run) for run in options.runs])
+    found = overlay([search_of(readable(run)) for run in options.runs])
     path = options.html or (None if options.json else Path("compare.html"))
     if path is not None:
         write(found, path)
@@ -79,9 +81,7 @@ def _track(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from evo.history.rounds import search_of
-
-    options.run = search_of(options.run)
+    options.run = _searched(options.run, None if options.trainer else options.individual)
     if options.trainer:
         from evo.export.formats import export_as
 
@@ -102,10 +102,29 @@ def _export(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _searched(run: Path | str, individual: str | None) -> Path:
+    """The search to take an individual of; of a mirrored run, a copy with its checkpoint."""
+    from evo.history import best
+    from evo.history.rounds import search_of
+    from evo.record.ledger import read
+    from evo.storage.fetch import fetch_weights, readable
+    from fitness.models.weights import folder_of
+
+    copy = readable(run)
+    search = search_of(copy)
+    if individual is None or not isinstance(run, str):
+        return search
+    named = int(individual) if individual.isdecimal() else None
+    number = best(read(search)) if individual == "best" else named
+    if number is not None:
+        checkpoint = folder_of(search / "artifacts", number)
+        fetch_weights(run, checkpoint.relative_to(copy).as_posix(), checkpoint)
+    return search
+
+
 def _generate(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from evo.history.rounds import search_of
     from evo.samples.generate import generate, summary
     from evo.screen import Screen
     from fitness.samples.separation import read_separation
@@ -119,7 +138,7 @@ def _generate(options: argparse.Namespace) -> int:
         named = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
         raise InputError(f"{named}{first['msg'].removeprefix('Value error, ')}") from None
     samples = generate(
-        search_of(options.run),
+        _searched(options.run, options.individual),
         options.individual,
         options.to,
         settings,
@@ -311,7 +330,7 @@ def _completion(options: argparse.Namespace) -> int:
         for action in parsers.pop()._actions:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()
-            elif action.type is Path:
+            elif action.type in (Path, folder_or_url):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     print(shtab.complete(commands, options.shell))
     return DONE

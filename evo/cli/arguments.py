@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evo.cli.examples import epilog
 from evo.cli.feedback_arguments import add_actions
-from evo.cli.options import count, numbers, run_folder, trust
+from evo.cli.options import RUN, count, folder_or_url, numbers, run_folder, run_or_url, trust
 from evo.cli.spelling import Parser
 
 SHELLS = ("bash", "zsh", "fish")
@@ -39,7 +39,7 @@ def parser(calls: Calls) -> argparse.ArgumentParser:
     _history(command("history", "list every evaluation of a run: as a table, or as CSV in a pipe"))
     _report(command("report", "write report.html into the run folder and print the summary"))
     watch = command("watch", "show the report of a run as it goes, on a page of this machine")
-    run_folder(watch)
+    run_or_url(watch)
     watch.add_argument("--port", type=int, default=0, help="port (default: a free one)")
     watch.add_argument("--open", action="store_true", help="open it in a browser")
     _track(command("track", "send the results of a run to MLflow, W&B, TensorBoard or Trackio"))
@@ -100,7 +100,14 @@ def _launch(sub: argparse.ArgumentParser) -> None:
 
 
 def _resume(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
+    sub.add_argument(
+        "--run",
+        dest="into",
+        type=Path,
+        metavar="DIR",
+        help="for a URL: the folder to fetch the run into, of the run's name (default: runs/NAME)",
+    )
     trust(sub)
     _driving(sub)
 
@@ -141,13 +148,13 @@ def _ls(sub: argparse.ArgumentParser) -> None:
 
 
 def _status(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
     sub.add_argument("--watch", action="store_true", help="keep showing it until the run ends")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _history(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write CSV; `-` is standard output")
     form.add_argument("--parquet", metavar="FILE", help="write Parquet; `-` is standard output")
@@ -160,12 +167,12 @@ def _history(sub: argparse.ArgumentParser) -> None:
 
 
 def _report(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
     sub.add_argument("--open", action="store_true", help="open it in a browser")
 
 
 def _compare(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    sub.add_argument("runs", type=folder_or_url, nargs="+", metavar="RUN", help=RUN)
     sub.add_argument(
         "--html",
         type=Path,
@@ -176,7 +183,7 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 
 
 def _export(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
     sub.add_argument(
         "--individual", default="best", help="number of the individual, or `best` (default)"
     )
@@ -220,7 +227,7 @@ def _pool(sub: argparse.ArgumentParser) -> None:
 
 
 def _generate(sub: argparse.ArgumentParser) -> None:
-    run_folder(sub)
+    run_or_url(sub)
     trust(sub)
     sub.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new JSONL file")
     sub.add_argument("--individual", default="best", help="its number, or `best` (default)")

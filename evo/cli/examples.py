@@ -18,6 +18,7 @@ EXAMPLES = {
     "resume": (
         "evo resume runs/first",
         "evo resume runs/first --set budget.evaluations=200",
+        "evo resume s3://bucket/runs/first            on another machine",
     ),
     "ls": ("evo ls", "evo ls runs elsewhere/runs --json"),
     "status": ("evo status runs/first", "evo status runs/first --watch"),

@@ -4,10 +4,33 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from fitness.remote.store import is_url
+
+RUN = "a run folder, or the URL of a run's mirror"
+
 
 def run_folder(sub: argparse.ArgumentParser) -> None:
-    """Add the run folder that a command works on."""
-    sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    """Add the run folder that a command works on and writes to."""
+    sub.add_argument("run", type=_folder, metavar="RUN", help="a run folder")
+
+
+def run_or_url(sub: argparse.ArgumentParser) -> None:
+    """Add the run that a command reads or resumes: its folder, or the URL of its mirror."""
+    sub.add_argument("run", type=folder_or_url, metavar="RUN", help=RUN)
+
+
+def folder_or_url(text: str) -> Path | str:
+    """A path, or a URL as it is."""
+    return text if is_url(text) else Path(text)
+
+
+def _folder(text: str) -> Path:
+    if is_url(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a URL, and this command writes into the run folder: `evo resume` fetches "
+            "a mirrored run, then name its folder"
+        )
+    return Path(text)
 
 
 def trust(sub: argparse.ArgumentParser) -> None:

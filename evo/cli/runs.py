@@ -61,11 +61,13 @@ def resume(options: argparse.Namespace) -> int:
     one_thread()
     _say_at_once(options, f"reading {options.run}")
     from evo.launching import resume as resume_search
+    from evo.storage.fetch import resumable
 
+    run, overrides = resumable(options.run, options.into, options.set)
     return _drive(
         options,
-        options.run,
-        lambda watching: resume_search(options.run, options.set, watching, trusted=options.trust),
+        run,
+        lambda watching: resume_search(run, overrides, watching, trusted=options.trust),
     )
 
 
@@ -114,16 +116,18 @@ def _how_to_continue(run: Path) -> str:
 
 def status(options: argparse.Namespace) -> int:
     from evo.progress.status import status, table, watch
+    from evo.storage.fetch import followed, readable
 
     if options.json:
-        print(json.dumps(status(options.run)))
+        print(json.dumps(status(readable(options.run))))
         return DONE
     from evo.screen import Screen
 
     if options.watch:
-        watch(options.run, Screen())
+        with followed(options.run) as run:
+            watch(run, Screen())
     else:
-        Screen().print(table(status(options.run)), soft_wrap=True)
+        Screen().print(table(status(readable(options.run))), soft_wrap=True)
     return DONE
 
 
@@ -148,11 +152,13 @@ def history(options: argparse.Namespace) -> int:
     from evo.history import to_csv, to_parquet
     from evo.history.rounds import rows as rows_of
     from evo.record.ledger import read
+    from evo.storage.fetch import readable
 
+    run = readable(options.run)
     if options.optuna:
-        return _study(options)
-    facts = read(options.run)
-    rows = rows_of(options.run, facts)
+        return _study(run, options.optuna)
+    facts = read(run)
+    rows = rows_of(run, facts)
     if options.parquet:
         to_parquet(rows, options.parquet)
     elif options.csv or not sys.stdout.isatty():
@@ -165,34 +171,36 @@ def history(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _study(options: argparse.Namespace) -> int:
+def _study(run: Path, to: Path) -> int:
     from evo.history.rounds import search_of
     from evo.history.study import write_study
     from evo.record.ledger import in_use, read
 
-    search = search_of(options.run)
+    search = search_of(run)
     name, alive = search.resolve().name, in_use(search)
-    count = write_study(read(search), name, options.optuna, alive=alive)
-    say(f"{options.optuna}: {count} trials; see them with: optuna-dashboard {options.optuna}")
+    count = write_study(read(search), name, to, alive=alive)
+    say(f"{to}: {count} trials; see them with: optuna-dashboard {to}")
     return DONE
 
 
 def report(options: argparse.Namespace) -> int:
     from evo.history import proxies, rounds
-    from evo.record.ledger import read
+    from evo.record.ledger import in_use, read
     from evo.report import rounds as of_rounds
     from evo.report import summary
     from evo.screen import Screen
+    from evo.storage.fetch import readable
 
-    facts = read(options.run)
-    path = of_rounds.write(options.run, facts)
+    run = readable(options.run)
+    facts = read(run)
+    path = of_rounds.write(run, facts)
     console = Screen()
     several = rounds.has(facts)
-    console.print(of_rounds.summary(options.run, facts) if several else summary(facts))
+    console.print(of_rounds.summary(run, facts) if several else summary(facts))
     console.print(f"report: {path}\nrun:    {options.run}", soft_wrap=True)
-    for proxy in proxies.folders(options.run, facts):
+    for proxy in proxies.folders(run, facts):
         console.print(f"proxy:  evo report {proxy}", soft_wrap=True)
-    console.print(f"next:   {_next(options.run, facts)}", soft_wrap=True)
+    console.print(f"next:   {_next(options.run, facts, alive=in_use(run))}", soft_wrap=True)
     if options.open:
         import webbrowser
 
@@ -202,6 +210,7 @@ def report(options: argparse.Namespace) -> int:
 
 def watch(options: argparse.Namespace) -> int:
     from evo.report.live import serve
+    from evo.storage.fetch import followed
 
     def ready(url: str) -> None:
         say(f"{url}\nCtrl-C ends it, not the run")
@@ -210,17 +219,17 @@ def watch(options: argparse.Namespace) -> int:
 
             webbrowser.open(url)
 
-    serve(options.run, options.port, ready)
+    with followed(options.run) as run:
+        serve(run, options.port, ready)
     return DONE
 
 
-def _next(run: Path, facts: "Facts") -> str:
+def _next(run: Path | str, facts: "Facts", *, alive: bool) -> str:
     """The command that is most likely wanted next, after the summary."""
-    from evo.record.ledger import in_use
     from evo.record.state import state
 
     if state(facts) == "finished":
         return f"evo export {run} --to DIR    or: evo report {run} --open"
-    if in_use(run):
+    if alive:
         return f"evo status {run} --watch"
     return f"evo resume {run}"

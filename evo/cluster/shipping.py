@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 from fitness.data.sources import TokenFile
 from fitness.evaluation import Task
@@ -67,11 +68,15 @@ def stored(path: Path, content: bytes, wanted: Mapping[Path, str | int]) -> Path
 def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
     """The task with the paths of the copies; either all files of a model are copies or none.
 
-    A machine that needs copies does not share the run's folder either, so no checkpoints are
-    written there: `evo export` trains them again.
+    A machine that needs copies does not share the run's folder either. With a mirror, checkpoints
+    are exchanged through it, and have a temporary folder here; without one none are written, and
+    `evo export` trains them again.
     """
-    if not copies:
-        return task
+    shared = task.artifacts is None or task.artifacts.parent.is_dir()
+    if not copies and (shared or task.mirror is None):
+        return replace(task, mirror=None)
+    exchanges = task.mirror is not None and task.processes == 1 and task.form.reads_recipe
+    room = Path(mkdtemp(prefix="evomix-checkpoints-")) / "artifacts" if exchanges else None
 
     def here(file: TokenFile) -> TokenFile:
         return replace(file, path=str(copies.get(Path(file.path), file.path)))
@@ -83,7 +88,9 @@ def moved(task: Task, copies: Mapping[Path, Path]) -> Task:
         task,
         model=task.model and there(task.model),
         parts={name: there(folder) for name, folder in task.parts.items()},
-        artifacts=None,
+        artifacts=room,
+        mirror=task.mirror if exchanges else None,
+        server=None,  # which would have to read adapters there
         sources={name: here(file) for name, file in task.sources.items()},
         domains={
             name: {split: here(file) for split, file in splits.items()}

@@ -52,7 +52,8 @@ class _Evaluator:
         if not contents and absent:
             return absent
         copies = {path: stored(path, ray.get(contents[path]), self._wanted) for path in contents}
-        self._evaluator = Evaluator(moved(self._task, copies))
+        self._task = moved(self._task, copies)
+        self._evaluator = Evaluator(self._task)
         return []
 
     def meeting_place(self, here: bool) -> str:
@@ -80,9 +81,12 @@ class _Evaluator:
         return self._evaluator.bfloat16_cost()
 
     def evaluate(self, specs: tuple[EvaluationSpec, ...]) -> list[Evaluation]:
-        if len(specs) == 1:
-            return [self._evaluator.evaluate(specs[0])]
-        return self._evaluator.evaluate_bucket(specs)
+        from fitness.merging.exchange import exchanged
+
+        with exchanged(self._task, specs):
+            if len(specs) == 1:
+                return [self._evaluator.evaluate(specs[0])]
+            return self._evaluator.evaluate_bucket(specs)
 
 
 class Dropped(Exception):

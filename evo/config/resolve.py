@@ -25,6 +25,7 @@ from fitness.metrics import METRICS
 from fitness.models.gguf import is_gguf
 from fitness.plugins import REWARD, installed
 from fitness.recipe import Recipe
+from fitness.remote.store import is_url
 from fitness.training.rewards import REWARDS
 from population.strategies import least_population
 
@@ -43,6 +44,7 @@ MODELS: tuple[Key, ...] = (
     ("rounds", "second"),
 )
 BEYOND_SOURCES = 4  # fine-tunes of a proxy by default at the least, beside one for each source
+BY_URL = ("sources", "domains")  # sections whose paths may be URLs
 MEASURED = ("domains", "prompts", "benchmarks")  # by an evaluator that reads recipes
 
 
@@ -229,11 +231,14 @@ def _changed(record: Any, **changes: Any) -> Any:
 
 
 def _absolute(path: str, folder: Path) -> str:
+    """The absolute path of one that is relative to a folder; a URL unchanged."""
+    if is_url(path):
+        return path
     return os.path.normpath(folder / Path(os.path.expanduser(path)))
 
 
 def base_path(base: str, folder: Path) -> str:
-    """Absolute path of a model folder or GGUF file; a Hub id unchanged."""
+    """Absolute path of a model folder or GGUF file; a Hub id or URL unchanged."""
     if base == QUICKSTART:
         return str(QUICKSTART_FOLDER / "model")
     looks_like_a_path = base.startswith((".", "~", "/")) or base.count("/") > 1 or is_gguf(base)
@@ -261,6 +266,11 @@ def missing_paths(
     for key, path in _paths(data, folder):
         if config.form.reads_recipe or key[0] not in MEASURED:
             try:
+                if is_url(path) and key[0] not in BY_URL:
+                    raise InputError(
+                        f"{path}: is a URL, which only sources, domains and models may be; copy "
+                        "the file, and give its path"
+                    )
                 existing(path, folder)
             except InputError as error:
                 yield Problem(key, str(error))

@@ -34,6 +34,7 @@ from fitness.models.heads import ModelTask
 from fitness.models.loading import Attention
 from fitness.models.quantisation import Quantisation
 from fitness.recipe import Recipe
+from fitness.remote.store import WRITABLE, check_url
 from population.space import Gene
 
 QUICKSTART = "quickstart"
@@ -77,7 +78,8 @@ class Model(Section):
     base: str = Field(
         default="",
         description="`quickstart` (shipped with evomix), a model folder or a GGUF file relative to "
-        "the spec, or a Hub id. Required by the builtin evaluator.",
+        "the spec, a Hub id, or the URL of a folder or file in a store (`s3://bucket/model`). "
+        "Required by the builtin evaluator.",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
@@ -283,6 +285,22 @@ class SearchConfig(Section):
         description="Repeated searches, each with samples of the best models so far as one more "
         "source. Default: one search.",
     )
+    mirror: str | None = Field(
+        default=None,
+        description="URL of a folder in a store (`s3://bucket/path`, `gs://`, `az://`, `file://`), "
+        "below which the run folder is mirrored while the search runs, to resume it on another "
+        "machine. Credentials come from the environment. Default: no mirror.",
+    )
+
+    @field_validator("mirror")
+    @classmethod
+    def _a_store(cls, mirror: str | None) -> str | None:
+        if mirror is None:
+            return None
+        try:
+            return check_url(mirror, WRITABLE)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,7 @@ def spec_of(config: SearchConfig, number: int) -> SearchConfig:
         "genome": {MIXTURE: replace(config.genome[MIXTURE], when=None)},
         "recipe": {**config.recipe, **fixed},
         "known": _mixtures(config.known),
+        "mirror": None,  # the run's has this search too
     }
     spec = config.model_copy(update=update)
     # How many mixtures are simulated depends on the budget, so that each search settles it anew.

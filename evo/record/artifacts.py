@@ -11,15 +11,20 @@ from fitness.models import weights
 from fitness.training import state
 from population.individual import Individual
 
+DELETED = ".deleted"  # suffix of an empty file in place of a checkpoint, for the mirror
+
 
 class Artifacts:
     """Checkpoints of a run: follows the front as individuals are scored, deletes the others.
 
-    Work and memory grow with the size of the front, not with the number of individuals.
+    Work and memory grow with the size of the front, not with the number of individuals. For a
+    mirror, which may have checkpoints that a worker elsewhere put there, an empty file says what
+    is deleted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mirrored: bool = False) -> None:
         self._folder = folder
+        self._mirrored = mirrored
         for beginning in (RETRAINED, weights.SERVED):  # by a worker that died
             for abandoned in folder.glob(f"{beginning}*"):
                 shutil.rmtree(abandoned, ignore_errors=True)
@@ -73,4 +78,8 @@ class Artifacts:
     def _delete(self, individual: int) -> None:
         if individual in self._needed:
             return
-        shutil.rmtree(weights.folder_of(self._folder, individual), ignore_errors=True)
+        checkpoint = weights.folder_of(self._folder, individual)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        if self._mirrored:
+            self._folder.mkdir(exist_ok=True)
+            checkpoint.with_suffix(DELETED).touch()

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from evo.record import facts
+from evo.record import facts, lease
+from evo.record.lease import Lease
 from evo.record.soundness import check, check_together
 from fitness.errors import InputError
 from fitness.facts import Closing, Fact, FactFile, as_lines, lock, read_facts
@@ -70,7 +71,13 @@ def _without_samples(fact: Fact) -> None:
 
 
 def in_use(run: Path) -> bool:
-    """True while a driver process has locked the ledger of this run."""
+    """True while a driver process has locked the ledger of this run.
+
+    Of a copy that was fetched from a mirror: while the driver elsewhere renews its lease.
+    """
+    if (run / lease.FILE).is_file():
+        elsewhere = Lease.parse((run / lease.FILE).read_bytes())
+        return elsewhere is not None and elsewhere.held
     path = run / f"{LOCK}.lock"
     if not path.exists():
         return False

@@ -31,7 +31,8 @@ def first_spec(config: SearchConfig) -> SearchConfig:
     """Spec of the first round, in which there are no generated samples yet."""
     recipe = {name: value for name, value in config.recipe.items() if not score_of_field(name)}
     genome = {name: gene for name, gene in config.genome.items() if not score_of_field(name)}
-    return config.model_copy(update={"rounds": None, "recipe": recipe, "genome": genome})
+    update = {"rounds": None, "mirror": None, "recipe": recipe, "genome": genome}
+    return config.model_copy(update=update)  # the run's mirror has the rounds too
 
 
 def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
@@ -59,6 +60,7 @@ def spec_after(config: SearchConfig, legacy: Legacy) -> SearchConfig:
     bare = config.model_copy(
         update={
             "rounds": None,
+            "mirror": None,
             "sources": {**config.sources, **new, **beside},
             "recipe": recipe,
             "genome": genome,

@@ -28,6 +28,8 @@ from fitness.data.readers import FORMATS, SUFFIXES, FormatName
 from fitness.data.requirements import Requirements
 from fitness.errors import InputError, Refuse, at_once
 from fitness.methods import Method
+from fitness.remote.fetched import fetched
+from fitness.remote.store import is_url
 from fitness.suggest import brief, did_you_mean, listed, shortened
 from fitness.text import strings_in
 
@@ -42,7 +44,12 @@ class Source(Requirements):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Annotated[
-        str, Field(min_length=1, description="A file, a folder, or hub:owner/name[/config][@split]")
+        str,
+        Field(
+            min_length=1,
+            description="A file, a folder, hub:owner/name[/config][@split], or the URL of a file "
+            "or folder (`s3://`, `gs://`, `az://`, `hf://`, `file://`), which is fetched once.",
+        ),
     ]
     format: Annotated[
         FormatName | None,
@@ -268,7 +275,12 @@ def is_on_hub(source: Source) -> bool:
 
 
 def existing(path: str, base: Path) -> Path:
-    """The file or folder that a path relative to `base` names; InputError if there is none."""
+    """The file or folder that a path relative to `base` names; InputError if there is none.
+
+    Of a URL it is a copy in the cache.
+    """
+    if is_url(path):
+        return fetched(path)
     try:
         full = base / Path(os.path.expanduser(path))
         if full.is_file() or full.is_dir():

@@ -14,6 +14,8 @@ from typing import Any
 
 from fitness.errors import InputError
 from fitness.models.gguf import converted, is_gguf
+from fitness.remote.fetched import fetched
+from fitness.remote.store import is_url
 from fitness.suggest import listed
 
 COUNTS = re.compile(r"(layers?|experts|heads|labels|size|dim|embd|inner|_model|positions)$")
@@ -32,13 +34,16 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the librar
 SHARDS = "model-*-of-*.safetensors"
 MODEL_FILES = (WHOLE, SHARDS, "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 ADAPTER = "adapter_config.json"
+HUB = "hf://"
 
 
 def locate(base: str, *, seconds: float = 20.0) -> Path:
     """Find, or download from the Hub, and check the folder of a base model.
 
-    `base` is a folder, a Hub id, or a GGUF file, which is converted to a folder in the cache.
+    `base` is a folder, a Hub id, a GGUF file, which is converted to a folder in the cache, or the
+    URL of a folder or GGUF file, which is fetched into the cache.
     """
+    base = _local(base)
     if is_gguf(base):
         folder = converted(base)
         _check(folder)
@@ -52,6 +57,16 @@ def locate(base: str, *, seconds: float = 20.0) -> Path:
         beside = f"; beside it are {', '.join(near)}" if near else ""
         raise InputError(f"model.base {base!r}: there is no such folder{beside}")
     return _fetch(base, seconds)
+
+
+def _local(base: str) -> str:
+    """A base that a URL names, as a path or a Hub id; others as they are."""
+    if not is_url(base):
+        return base
+    on_hub = base.removeprefix(HUB)
+    if on_hub != base and on_hub.count("/") == 1 and "@" not in on_hub:
+        return on_hub
+    return str(fetched(base, MODEL_FILES))
 
 
 def _fetch(base: str, seconds: float) -> Path:

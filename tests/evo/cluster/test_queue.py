@@ -26,6 +26,7 @@ from evo.cluster import machine, shipping
 from fitness.data.sources import TokenFile
 from fitness.errors import InputError
 from fitness.evaluation import Task
+from fitness.remote.folders import COMPLETE
 from tests.evo.driving import LEDGER, ROOT, evo, facts_written, start, wait_until
 from tests.evo.facts import read
 from tests.evo.search.test_loop import InProcess, search
@@ -217,10 +218,13 @@ SHORT = (
 def test_a_machine_without_the_files_gives_the_same_measurements(
     tmp_path: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hidden there: base model, corpus, cache of tokens, the tests with their own evaluator."""
+    """Hidden there: base model, corpus, cache of tokens, the tests with their own evaluator.
+
+    Checkpoints come and go through a mirror, those of experts whose sums are simulated too.
+    """
     cache, theirs = tmp_path / "cache", tmp_path / "theirs"
-    own = tmp_path / "own"
-    for folder in (cache, theirs, own):
+    own, store = tmp_path / "own", tmp_path / "store"
+    for folder in (cache, theirs, own, store):
         folder.mkdir()
     raylet = machines.add(
         2, hidden=(cache, own, QUICKSTART, ROOT / "tests"), EVOMIX_CACHE=str(theirs)
@@ -231,9 +235,15 @@ def test_a_machine_without_the_files_gives_the_same_measurements(
     line = ("launch", "quickstart", *SHORT, "--run")
     assert main([*line, str(tmp_path / "local")]) == DONE
     client = ("--address", f"ray://127.0.0.1:{machines.client_port}")
-    remote = evo(*line, tmp_path / "remote", *client, **there)
+    mirror = ("--set", f"mirror={store.as_uri()}")
+    remote = evo(*line, tmp_path / "remote", *client, *mirror, **there)
     assert remote.returncode == 0, remote.stderr
     assert measured(tmp_path / "remote") == measured(tmp_path / "local")
+    runs = (tmp_path / "local", store / "remote")
+    kept, put = (sorted(one.glob("artifacts/individual-*")) for one in runs)
+    assert [path.name for path in put] == [path.name for path in kept]
+    assert all((path / COMPLETE).is_file() for path in put)
+    assert list((tmp_path / "remote").glob("artifacts/*")) == []
     assert {path.suffix for path in theirs.rglob("*.*")} >= {".tokens", ".safetensors"}
     spec = write_spec(own, evaluations=6)
     spec.write_text(spec.read_text().replace("tests.evo.toy:score", "mine:score"))
