@@ -66,6 +66,16 @@ class Artifacts:
         for individual in released - set(self._members):
             self._delete(individual)
 
+    def tidy(self) -> None:
+        """Delete all other checkpoints, once nothing is trained any more.
+
+        There is one where a bucket was trained again for the sake of another of its individuals.
+        """
+        kept = {weights.folder_of(self._folder, one) for one in {*self._members, *self._needed}}
+        for folder in weights.kept_in(self._folder):
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def delete_state(self, individual: int) -> None:
         """Delete the training state of an individual that paused at a rung and is not resumed."""
         state.forget(self._folder, individual)
