@@ -271,7 +271,7 @@ def test_a_control_and_its_evaluation_are_read_back(tmp_path: Path) -> None:
 def test_a_fact_that_the_disk_takes_in_parts_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a full disk gets a little room again and again."""
+    """So does a full disk that gets a little room again and again."""
     write = os.write
     with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
         monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:7]))
