@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NAME ?= overhead
 
-.PHONY: run test fast check style types docs wheel setup bench clean
+.PHONY: run test fast check style types docs wheel setup bench faults clean
 
 run: setup  ## the quickstart search, with its table and report.html
 	$(BIN)/evo launch quickstart
@@ -31,6 +31,9 @@ docs: setup  ## the documentation, as pages in site/; fails on a broken link
 
 bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full, or NAME=ablation
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
+
+faults: setup  ## searches with simulated faults, 20,000 seeds on all cores; or make faults ARGS='--seeds 1 --first 7'
+	$(BIN)/python -m tests.faults $(ARGS)
 
 wheel: setup  ## the package as a wheel, in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

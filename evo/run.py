@@ -121,9 +121,13 @@ def _created(
         "time": time.time(),
     }
     ledger = Ledger.create(run, search, [one.fact for one in imports])
-    configuration.write_config(config, run / "config.yaml")
-    for fact in ledger.facts:
-        watch(fact)
+    try:
+        configuration.write_config(config, run / "config.yaml")
+        for fact in ledger.facts:
+            watch(fact)
+    except BaseException:
+        ledger.close()
+        raise
     return ledger
 
 
@@ -170,6 +174,7 @@ def continue_search(
     if config != begun:  # else the launch printed the warnings
         _with_outlook(config, prepared, watch)
     with Ledger(run) as ledger, _cluster(config, prepared, run, watch) as cluster:
+        run_folder.tidy(run)
         watch.recall(ledger.facts)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         resumed = {"versions": versions(), "workers": cluster.size}
@@ -205,6 +210,7 @@ def _drive(
             else:
                 winner = evolve(config, prepared.sizes, cost, decisions, requests, kept, guides)
                 compare(config, winner, decisions, requests)
+                kept.tidy()
             if round is not None:
                 round.then(requests)
         except Stopped:

@@ -151,9 +151,8 @@ class FactFile(Closing):
         lines = as_lines(facts)
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
-            written = os.write(self._file, lines)
-            if written < len(lines):  # a full disk may take a part; the next write says why
-                os.write(self._file, lines[written:])
+            while lines:  # a full disk may take a part; the next write says why, or takes more
+                lines = lines[os.write(self._file, lines) :]
             os.fsync(self._file)
         except OSError:
             os.ftruncate(self._file, end)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fitness.evaluation import EvaluationSpec
 
-Phase = Literal["starting", "loading", "meeting", "idle", "evaluating"]
+Phase = Literal["starting", "loading", "meeting", "idle", "checked", "evaluating"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Doing:
     @property
     def ready(self) -> bool:
         """True once the worker has loaded the base model and the data."""
-        return self.phase in ("idle", "evaluating")
+        return self.phase in ("idle", "checked", "evaluating")
 
 
 def described(doing: Doing) -> str:
@@ -33,6 +33,7 @@ def described(doing: Doing) -> str:
             "loading": "loading the model and the data",
             "meeting": "connecting its processes",
             "idle": "idle",
+            "checked": "checked whether it still runs",
         }[doing.phase]
     first = doing.specs[0]
     if first.simulation is not None:

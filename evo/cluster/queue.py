@@ -238,7 +238,7 @@ class Cluster:
         return []
 
     def _ready(self, worker: Worker) -> list[Evaluation | Lost]:
-        """End `meeting`, or `loading` of a worker of one process."""
+        """End `meeting`, `loading` of a worker of one process, or the check of an idle one."""
         worker.failed_starts = 0
         self._rest(worker)
         return []
@@ -273,6 +273,15 @@ class Cluster:
         """Mark a worker as free for the next evaluation of the queue."""
         worker.rest()
         self._free.append(worker)
+
+    def _check_idle(self) -> None:
+        """Have the idle workers answer before they get an evaluation.
+
+        Nothing tells that an idle worker is gone until it is called, and an evaluation that was
+        given to one after the other of a lost machine would count as lost too often.
+        """
+        while self._free:
+            self._begin(self._free.popleft(), "checked", seconds=LOAD_SECONDS)
 
     def _note_failure(self, worker: Worker, place: int) -> None:
         """Note the failure of one of several processes: the others wait for it, and are ended soon.
@@ -309,11 +318,13 @@ class Cluster:
         )
 
     def _recorded(self, evaluation: Evaluation, worker: Worker) -> Evaluation:
-        finished = time.time()
-        self.busy_seconds += (finished - worker.started) / len(worker.specs)
+        seconds = time.monotonic() - worker.begun
+        self.busy_seconds += seconds / len(worker.specs)
+        finished = worker.started + seconds
         return replace(evaluation, worker=worker.name, started=worker.started, finished=finished)
 
     def _lost(self, worker: Worker, why: str) -> list[Evaluation | Lost]:
+        self._check_idle()
         if worker.attempt > self._resources.retries:
             why = f"its worker died {worker.attempt} times, the last time: {why}"
             return [self._recorded(failed(s, Status.LOST, why), worker) for s in worker.specs]
@@ -369,5 +380,6 @@ AFTER: Mapping[Phase, Callable[[Cluster, Worker], list[Evaluation | Lost]]] = {
     "starting": Cluster._started,
     "loading": Cluster._loaded,
     "meeting": Cluster._ready,
+    "checked": Cluster._ready,
     "evaluating": Cluster._evaluated,
 }

@@ -2,7 +2,8 @@
 
 A worker is one actor, or several that train each individual together. It is `starting` until its
 actors have a place on a machine, then `loading` the base model and the data, `meeting` if it has
-several processes, and from then on `idle` or `evaluating`.
+several processes, and from then on `idle` or `evaluating`; once another worker is lost, an idle one
+is `checked` before it evaluates, since a machine may have taken all of its workers with it.
 """
 
 import os
@@ -27,6 +28,7 @@ METHODS: Mapping[Phase, str] = {  # of the actors, which all are called when a p
     "starting": "name",
     "loading": "load",
     "meeting": "meet",
+    "checked": "name",
     "evaluating": "evaluate",
 }
 
@@ -119,13 +121,14 @@ class Worker:
     specs: tuple[EvaluationSpec, ...] = ()
     attempt: int = 0
     started: float = 0.0  # Unix seconds, for the record
+    begun: float = 0.0  # when the phase began, of time.monotonic(): the clock may be set
     limit: float = float("inf")  # of time.monotonic()
     failure: Evaluation | None = None  # of a process while the others may wait for it
 
     def begin(self, phase: Phase, *given: Any, seconds: float) -> None:
         """Begin a phase: call its method of all actors, which have so long to answer."""
-        self.phase, self.since = phase, time.time()
-        self.limit = time.monotonic() + seconds
+        self.phase, self.since, self.begun = phase, time.time(), time.monotonic()
+        self.limit = self.begun + seconds
         self.calls = [getattr(actor, METHODS[phase]).remote(*given) for actor in self.actors]
         self.answers = {}
 

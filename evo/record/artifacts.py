@@ -25,9 +25,7 @@ class Artifacts:
     def __init__(self, folder: Path, *, mirrored: bool = False) -> None:
         self._folder = folder
         self._mirrored = mirrored
-        for beginning in (RETRAINED, weights.SERVED):  # by a worker that died
-            for abandoned in folder.glob(f"{beginning}*"):
-                shutil.rmtree(abandoned, ignore_errors=True)
+        self._delete_abandoned()
         self._needed: set[int] = set()  # kept besides the front, for warm starts
         self._members: list[int] = []
         self._losses = np.empty((0, 0))  # (members, objectives)
@@ -71,14 +69,34 @@ class Artifacts:
         for individual in released - set(self._members):
             self._delete(individual)
 
+    def tidy(self) -> None:
+        """Delete all else, once nothing is trained any more.
+
+        That is what workers that died have left, and checkpoints of individuals whose bucket was
+        trained again for the sake of another.
+        """
+        self._delete_abandoned()
+        kept = {weights.folder_of(self._folder, one) for one in {*self._members, *self._needed}}
+        for folder in weights.kept_in(self._folder):
+            if folder not in kept:
+                self._remove(folder)
+
     def delete_state(self, individual: int) -> None:
         """Delete the training state of an individual that paused at a rung and is not resumed."""
         state.forget(self._folder, individual)
 
+    def _delete_abandoned(self) -> None:
+        """Delete temporary folders of workers that died."""
+        for beginning in (RETRAINED, weights.SERVED):
+            for abandoned in self._folder.glob(f"{beginning}*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+
     def _delete(self, individual: int) -> None:
         if individual in self._needed:
             return
-        checkpoint = weights.folder_of(self._folder, individual)
+        self._remove(weights.folder_of(self._folder, individual))
+
+    def _remove(self, checkpoint: Path) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
         if self._mirrored:
             self._folder.mkdir(exist_ok=True)

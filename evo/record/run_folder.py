@@ -8,7 +8,9 @@ from evo.places import unusable
 from evo.record.ledger import FILE, LOCK
 from fitness.errors import InputError
 from fitness.facts import lock
+from fitness.files import remove_partial
 
+WRITTEN = (FILE, "config.yaml", "now.json")  # by a driver alone, each as a whole
 LAUNCH = "launch"  # the lock of a launch, from before its checks to its end
 
 
@@ -30,13 +32,20 @@ def new(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _remove(run, LAUNCH)
+        tidy(run)
         held.release()
         if not (run / FILE).exists():
             _remove(run, LOCK)
             with suppress(OSError):  # something else is in it by now
                 for folder in made:
                     folder.rmdir()
+
+
+def tidy(run: Path) -> None:
+    """Delete what drivers that were killed left unfinished; to be called with the run locked."""
+    for name in WRITTEN:
+        remove_partial(run / name)
+    _remove(run, LAUNCH)
 
 
 def _missing(run: Path) -> list[Path]:

@@ -72,6 +72,7 @@ def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
     if state(facts) == "finished" and config == begun:
         return True
     with Ledger(folder) as ledger, importing_from(Path(config.import_from)):
+        run_folder.tidy(folder)
         changed = {} if config == begun else {"config": configuration.to_plain(config)}
         ledger.append("resumed", time=time.time(), versions=versions(), **changed)
         return _drive(config, folder, ledger, watching)

@@ -35,6 +35,11 @@ def folder_of(artifacts: Path, individual: int) -> Path:
     return artifacts / f"individual-{individual}"
 
 
+def kept_in(artifacts: Path) -> list[Path]:
+    """Folders of all checkpoints, also unfinished ones."""
+    return sorted(artifacts.glob("individual-*"))
+
+
 def keep(model: "PreTrainedModel", folder: Path) -> None:
     """Save a checkpoint, whole or not at all. A full disk costs it, but not the evaluation."""
     from safetensors import SafetensorError

@@ -266,3 +266,14 @@ def test_a_control_and_its_evaluation_are_read_back(tmp_path: Path) -> None:
         ledger.append("evaluation", individual=control.id, **measured)
         ledger.append("lost", individual=control.id, seed=1, split="test", attempt=1)
     assert [fact.get("individual") for fact in read(tmp_path / "run")][-2:] == [control.id] * 2
+
+
+def test_a_fact_that_the_disk_takes_in_parts_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does a full disk that gets a little room again and again."""
+    write = os.write
+    with Ledger.create(tmp_path / "run", {"config": {}, "time": 0.0}) as ledger:
+        monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:7]))
+        ledger.append("note", id=1, genome={"x": 0.5})
+    assert read(tmp_path / "run")[-1] == {"fact": "note", "id": 1, "genome": {"x": 0.5}}
