@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.course import Broken, judged
-from tests.faults.driver import MEMORY
+from tests.faults.driver import MEMORY, configured
 
 PROGRESS_SECONDS = 10.0
 
@@ -39,6 +39,7 @@ def main() -> int:
     seeds = range(given.first, given.first + given.seeds)
     failed, counts, begun = [], Counter[str](), time.perf_counter()
     told = begun
+    configured("clock")  # so that the processes share a folder, which this one deletes
     with multiprocessing.get_context("fork").Pool(given.processes) as pool:
         for done, (seed, why, happened) in enumerate(pool.imap_unordered(tried, seeds, 4), 1):
             counts.update(happened)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -225,7 +226,7 @@ class Course:
 @cache
 def undisturbed(name: str) -> tuple[Path, Result]:
     """Run folder and result of a search without faults, once for this process."""
-    folder = rooms().joinpath(name.replace(" ", "-"))
+    folder = rooms() / f"{os.getpid()}-{name}"
     course = Course(name, folder, "calm", CALM)
     return course.run, course.complete()
 
