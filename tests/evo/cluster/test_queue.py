@@ -46,13 +46,14 @@ def free_port() -> int:
 class Machines:
     """A head without CPUs, and nodes; all that they start carries the cluster's token."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, **variables: str) -> None:
         self.token = secrets.token_hex(32)
         self.folder = tempfile.mkdtemp(prefix="evo", dir="/tmp")  # a socket's path must be short
         self.port, self.client_port = free_port(), free_port()
         head = ["--head", f"--port={self.port}", f"--ray-client-server-port={self.client_port}"]
-        head += ["--include-dashboard=false", f"--temp-dir={self.folder}", "--num-cpus=0"]
-        self.head = self._start(*head)
+        head += [f"--temp-dir={self.folder}"]
+        head += options or ["--include-dashboard=false", "--num-cpus=0"]
+        self.head = self._start(*head, **variables)
 
     @property
     def address(self) -> str:
