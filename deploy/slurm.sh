@@ -18,6 +18,7 @@ head=$(hostname)
 address=$(hostname --ip-address | cut -d ' ' -f 1):$port
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n') # locks the cluster
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+trap 'jobs -p | xargs --no-run-if-empty kill 2>/dev/null' EXIT
 each=(--num-cpus="$SLURM_CPUS_PER_TASK" --block)
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" \
