@@ -4,8 +4,10 @@ Pod templates are held against Kubernetes' own strict schema. KubeRay's CRDs are
 their fields are listed here, as in its API reference for ray.io/v1.
 """
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import psutil
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from ruamel.yaml import YAML
 
 from evo.cli import CALLS
 from evo.cli.arguments import parser
+from fitness.evaluation import Task
+from tests.evo.driving import wait_until
+from tests.evo.facts import read
+from tests.evo.search.test_loop import InProcess, outcome, search
+from tests.evo.toy import write_spec
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -111,6 +119,14 @@ def check(name: str, found: dict[str, Any]) -> None:
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
+STUBS = {  # Slurm's commands as they are seen from a job of one node
+    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
+    "scontrol": 'echo "$@" >> {folder}/requeued',
+    "evo": 'exec {python} -m evo.cli "$@"',
+    "ray": 'exec {python} -m ray.scripts.scripts "$@"',
+}
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_a_manifest_meets_the_schema_and_a_misspelt_key_of_it_does_not(name: str) -> None:
     check(name, manifest(name))
@@ -154,3 +170,43 @@ def test_linters_find_nothing(linter: str, file: str) -> None:
     program = Path(sys.executable).with_name(linter)
     done = subprocess.run([program, DEPLOY / file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.slow
+def test_the_script_is_queued_again_when_slurm_stops_it_and_then_ends_as_undisturbed(
+    tmp_path: Path,
+) -> None:
+    commands, run = tmp_path / "bin", tmp_path / "run"
+    commands.mkdir()
+    for name, text in STUBS.items():
+        filled = text.format(folder=tmp_path, python=sys.executable)
+        (commands / name).write_text(f"#!/bin/bash\n{filled}\n")
+        (commands / name).chmod(0o755)
+    spec = write_spec(tmp_path, evaluations=12)
+
+    def start(**variables: str) -> "subprocess.Popen[str]":
+        slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "1"}
+        path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": str(ROOT), "SLURM_CPUS_PER_TASK": "2", **slurm}
+        return subprocess.Popen(
+            ["bash", str(DEPLOY / "slurm.sh"), str(spec), str(run)],
+            env={**os.environ, **own, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    script = start(TOY_SECONDS="1")
+    wait_until(script, run, '"evaluation"', 4)
+    started = psutil.Process(script.pid).children(recursive=True)
+    script.send_signal(signal.SIGTERM)
+    text, _ = script.communicate(timeout=200)
+    assert script.returncode == 130, text
+    assert (tmp_path / "requeued").read_text() == f"requeue {os.getpid()}\n"
+    assert read(run)[-1]["fact"] == "stopped"
+    assert not psutil.wait_procs(started, timeout=60)[1], "Ray has ended with the job"
+    again = start()
+    text, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, text
+    search(tmp_path / "calm", spec, InProcess(Task("tests.evo.toy:score")))
+    assert outcome(run) == outcome(tmp_path / "calm")

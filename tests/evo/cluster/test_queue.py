@@ -54,7 +54,7 @@ class Machines:
         head = ["--head", f"--port={self.port}", f"--ray-client-server-port={self.client_port}"]
         head += [f"--temp-dir={self.folder}"]
         head += options or ["--include-dashboard=false", "--num-cpus=0"]
-        self.head = self._start(*head, **variables)
+        self.head = self._start(*head, hidden=(), **variables)
 
     @property
     def address(self) -> str:
