@@ -13,7 +13,7 @@ from evo.printable import say
 from evo.proxies import loop as proxies
 from evo.record import trust
 from evo.record.facts import Facts
-from evo.record.ledger import read
+from evo.record.ledger import FILE, read
 from evo.reuse.earlier import read_for
 from evo.rounds import loop
 from evo.rounds.loop import Watching
@@ -21,7 +21,7 @@ from evo.storage.following import mirrored
 from evo.tracking.follower import following
 
 CONFIG = "config.yaml"
-__all__ = ["Watching", "launch", "resume"]
+__all__ = ["Watching", "launch", "launch_or_resume", "resume"]
 
 
 def launch(
@@ -44,6 +44,25 @@ def launch(
             return run.launch(config, folder, watch, earlier=known)
 
 
+def launch_or_resume(
+    config: SearchConfig, folder: Path, watching: Watching, earlier: Sequence[Path] = ()
+) -> bool:
+    """Launch a run, or resume the one that the folder has already; True if it finished.
+
+    This is for a command that is started again after anything, such as a job of a cluster. Raises
+    InputError if the spec differs from the run's in more than a resume may change.
+    """
+    if not (folder / FILE).exists():
+        return launch(config, folder, watching, earlier)
+    facts = read(folder)
+    begun = configuration.of(facts)
+    config = run.settled_as(begun, config)
+    run.check_changes(folder, begun, config)
+    trust.remember(configuration.to_plain(config))
+    _check_all_code(folder, facts, trusted=False)
+    return _continue(folder, config, watching)
+
+
 def resume(
     folder: Path, overrides: Sequence[str], watching: Watching, *, trusted: bool = False
 ) -> bool:
@@ -53,19 +72,26 @@ def resume(
     since checking a spec imports the modules that it names.
     """
     facts = read(folder)
-    config = configuration.of(facts)
-    _check_code(folder, facts, config, trusted=trusted)
+    _check_all_code(folder, facts, trusted=trusted)
+    return _continue(folder, run.reloaded(folder, facts, overrides), watching)
+
+
+def _continue(folder: Path, config: SearchConfig, watching: Watching) -> bool:
+    with mirrored(config.mirror, folder, _tell), following(config, folder):
+        if config.rounds is not None:
+            return loop.resume(folder, config, watching)
+        if config.model.proxies:
+            return proxies.resume(folder, config, watching)
+        with watching(config, folder) as watch:
+            return run.continue_search(folder, config, watch)
+
+
+def _check_all_code(folder: Path, facts: Facts, *, trusted: bool) -> None:
+    """Check trust in the code named by a run, and by the searches of its proxies."""
+    _check_code(folder, facts, configuration.of(facts), trusted=trusted)
     for own in proxies_of(folder, facts):
         known = read(own)
         _check_code(own, known, configuration.of(known), trusted=trusted)
-    _, changed = run.reloaded(folder, facts, overrides)
-    with mirrored(changed.mirror, folder, _tell), following(changed, folder):
-        if config.rounds is not None:
-            return loop.resume(folder, overrides, watching)
-        if config.model.proxies:
-            return proxies.resume(folder, overrides, watching)
-        with watching(config, folder) as watch:
-            return run.resume(folder, overrides, watch)
 
 
 def _tell(line: str) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from evo import config as configuration
+from evo.cluster.gauges import gauges
 from evo.cluster.queue import Cluster
 from evo.config import SearchConfig
 from evo.config.budget import DECIDES
-from evo.planning.schedule import idle_workers
+from evo.planning.schedule import idle_workers, most_busy
 from evo.prepare.outlook import AUTO, outlook, rounds, settled, slow_bfloat16
 from evo.prepare.task import Prepared, prepare, versions
 from evo.progress.live import Progress
@@ -131,23 +132,11 @@ def _created(
     return ledger
 
 
-def resume(run: Path, overrides: Sequence[str], watch: Progress) -> bool:
-    """Resume a run that was stopped or killed; True at once if it has finished already."""
-    _, config = reloaded(run, read(run), overrides)
-    return continue_search(run, config, watch)
-
-
-def reloaded(
-    run: Path, facts: Facts, overrides: Sequence[str]
-) -> tuple[SearchConfig, SearchConfig]:
-    """The config that a run was launched with, and that of its config.yaml with overrides.
-
-    The file is written again if it is gone.
-    """
-    begun = configuration.of(facts)
+def reloaded(run: Path, facts: Facts, overrides: Sequence[str]) -> SearchConfig:
+    """The config of a run's config.yaml with overrides; the file is written again if it is gone."""
     if not (run / "config.yaml").exists():
-        configuration.write_config(begun, run / "config.yaml")
-    return begun, configuration.load(run / "config.yaml", overrides)
+        configuration.write_config(configuration.of(facts), run / "config.yaml")
+    return configuration.load(run / "config.yaml", overrides)
 
 
 def continue_search(
@@ -165,7 +154,7 @@ def continue_search(
     facts = read(run)
     watch.earlier = running_time(sessions(facts))
     begun = configuration.of(facts)
-    config = _settled_as(begun, config)
+    config = settled_as(begun, config)
     check_changes(run, begun, config)
     prepared = _prepared(config, watch)
     _check_data(run, launch_of(facts)["fingerprints"], prepared.fingerprints)
@@ -225,7 +214,7 @@ def _drive(
     return True
 
 
-def _settled_as(begun: SearchConfig, config: SearchConfig) -> SearchConfig:
+def settled_as(begun: SearchConfig, config: SearchConfig) -> SearchConfig:
     """The config with what its launch settled in place of `auto`.
 
     The specs of rounds and proxies are derived anew on a resume, and say `auto` again.
@@ -316,7 +305,9 @@ def _cluster(
     cluster = Cluster(config.resources, task, import_paths=paths)
     cluster.on_look = watch.look
     try:
-        watch.follow(cluster.doing)
+        if address != "local" and config.resources.workers is None:
+            cluster.grow(most_busy(config.search)[1] or 0)
+        watch.follow(cluster.doing, gauges(address, run.name))
         yield cluster
     finally:
         cluster.close()
@@ -352,8 +343,8 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
     refused = [line for line in _difference(old, new) if not line.startswith(MAY_CHANGE)]
     if refused:
         raise InputError(
-            f"{run / 'config.yaml'}, with what --set changes, is not the spec this run was "
-            "launched with:\n  "
+            f"{run}: the spec, with what --set changes, is not the one this run was launched "
+            "with:\n  "
             + "\n  ".join(refused)
             + "\nrestore these to resume, or launch the changed spec as a new run; a resume may "
             "change " + listed([one.rstrip(".:") for one in MAY_CHANGE])

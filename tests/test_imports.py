@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("evo", "population", "fitness")
 HOMES = {  # where each heavy library may be imported, as beginnings of a file's path
-    "ray": ("evo/cluster/queue.py", "evo/cluster/worker.py", "evo/cluster/connection.py"),
+    "ray": tuple(f"evo/cluster/{name}.py" for name in ("queue", "worker", "connection", "gauges")),
     "deap": ("population/",),
     "fsspec": ("fitness/remote/",),
     "optuna": ("population/strategies/optuna.py", "evo/history/"),

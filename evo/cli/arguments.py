@@ -77,6 +77,12 @@ def _launch(sub: argparse.ArgumentParser) -> None:
         help="the run folder to create (default: runs/<name>-<time>)",
     )
     sub.add_argument(
+        "--or-resume",
+        action="store_true",
+        help="resume the run in --run DIR if it has one: the same command for a job that is "
+        "started again",
+    )
+    sub.add_argument(
         "--address",
         help="join a Ray cluster (auto, host:port or ray://host:port) instead of starting one here",
     )

@@ -13,7 +13,7 @@ EXAMPLES = {
         "evo launch search.yaml --dry-run",
         "evo launch search.yaml --run runs/first --set budget.evaluations=40",
         "evo launch search.yaml --from runs/first runs/second",
-        "evo launch search.yaml --address auto",
+        "evo launch search.yaml --address auto --run runs/first --or-resume",
     ),
     "resume": (
         "evo resume runs/first",

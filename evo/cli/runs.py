@@ -12,6 +12,7 @@ from evo.api import RUNS, new_folder
 from evo.cli.exit_codes import DONE, FAILED, STOPPED, exit_code
 from evo.places import unusable
 from evo.printable import say
+from fitness.errors import InputError
 from fitness.hardware import ONE_THREAD
 from fitness.secrets import without_secrets
 
@@ -40,7 +41,10 @@ def launch(options: argparse.Namespace) -> int:
     _say_at_once(options, f"reading {options.spec}")
     from evo import config as configuration
     from evo.launching import launch as launch_search
+    from evo.launching import launch_or_resume
 
+    if options.or_resume and not options.run:
+        raise InputError("--or-resume: resumes the run in --run DIR; add --run with its folder")
     overrides = [*options.set]
     if options.address:
         overrides.append(f"resources.address={json.dumps(options.address)}")
@@ -52,9 +56,8 @@ def launch(options: argparse.Namespace) -> int:
         Screen().print(plan(config, options.earlier))
         return DONE
     run = options.run or new_folder(config.name)
-    return _drive(
-        options, run, lambda watching: launch_search(config, run, watching, options.earlier)
-    )
+    go = launch_or_resume if options.or_resume else launch_search
+    return _drive(options, run, lambda watching: go(config, run, watching, options.earlier))
 
 
 def resume(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from evo.cluster.connection import ClusterError, connect, connection, leave, rea
 from evo.cluster.health import Liveness
 from evo.cluster.machine import fitting
 from evo.cluster.shipping import marks
-from evo.cluster.worker import Dropped, Worker, actor_class, broke_the_gpu, start
+from evo.cluster.worker import Dropped, Worker, actor_class, broke_the_gpu, start, titles
 from evo.config import Resources
 from fitness.errors import InputError
 from fitness.evaluation import Evaluation, EvaluationSpec, Status, Task, failed
@@ -67,6 +67,7 @@ class Cluster:
         self.busy_seconds = 0.0
         try:
             self.size = fitting(resources, [n["Resources"] for n in ray.nodes() if n["Alive"]])
+            self._titles = titles(task)
             self._task = ray.put(task)
             self._wanted = ray.put({} if resources.address == "local" else marks(task))
             self._remote = actor_class(resources)
@@ -74,6 +75,13 @@ class Cluster:
         except BaseException:
             self.close()
             raise
+
+    def grow(self, count: int) -> None:
+        """Start workers up to so many; Ray's autoscaler adds machines for those without room.
+
+        They wait for it as long as the search runs, which needs none of them.
+        """
+        self._workers += [self._start() for _ in range(count - len(self._workers))]
 
     def fastest_bucket(self, recipe: Mapping[str, Any]) -> int:
         """Fastest size of a bucket of such recipes, measured on the first worker that is ready.
@@ -183,7 +191,7 @@ class Cluster:
         leave(lost=ended)
 
     def _start(self, failed_starts: int = 0) -> Worker:
-        given = (self._task, self._wanted)
+        given = (next(self._titles), self._task, self._wanted)
         worker = start(self._remote, self._resources, *given, failed_starts=failed_starts)
         self._begin(worker, "starting")
         return worker

@@ -6,10 +6,11 @@ several processes, and from then on `idle` or `evaluating`; once another worker 
 is `checked` before it evaluates, since a machine may have taken all of its workers with it.
 """
 
+import itertools
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,11 +175,27 @@ def actor_class(resources: Resources) -> object:
     return ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_Evaluator)
 
 
-def start(remote: Any, resources: Resources, *given: Any, failed_starts: int) -> Worker:
-    """Start the actors of a worker, without waiting for them; `given` to each, and its number."""
+def start(remote: Any, resources: Resources, title: str, *given: Any, failed_starts: int) -> Worker:
+    """Start the actors of a worker, without waiting for them; `given` to each, and its number.
+
+    They are named by `title`, which no worker of this driver had before: Ray gives a name free
+    only some time after its actor was killed. Names of other drivers are in their own namespace.
+    """
     room, places = _room(resources) if resources.processes > 1 else (None, [{}])
-    actors = [remote.options(**place).remote(*given, rank) for rank, place in enumerate(places)]
+    actors = []
+    for rank, place in enumerate(places):
+        name = title if len(places) == 1 else f"{title}/process-{rank}"
+        actors.append(remote.options(name=name, **place).remote(*given, rank))
     return Worker(actors, failed_starts, room)
+
+
+def titles(task: Task) -> Iterator[str]:
+    """Names for the actors of a run's workers, without end: `runs/first/worker-1`.
+
+    `ray list actors` and Ray's dashboard show them.
+    """
+    run = task.artifacts.parent.parts[-2:] if task.artifacts else ("evo",)
+    return (f"{'/'.join(run)}/worker-{number}" for number in itertools.count(1))
 
 
 def _room(resources: Resources) -> tuple[object, list[dict[str, object]]]:

@@ -75,7 +75,8 @@ class Resources(Section):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Evaluations at the same time; default: as many as fit machine or cluster.",
+        description="Evaluations at the same time; default: as many as fit machine or cluster. As "
+        "a cluster grows, more start, up to those that the schedule keeps busy.",
     )
     cpus: int = Field(default=1, ge=1, description="CPUs and threads of one evaluation.")
     gpus: Annotated[float, Field(ge=0), WithJsonSchema({"anyOf": GPUS})] = Field(

@@ -196,14 +196,19 @@ def asynchronous(
             learned += 1
 
 
-def idle_workers(search: Search, workers: int) -> str:
-    """Warning that not all workers can be kept busy, with the remedy; empty if they can."""
-    name, most = {
+def most_busy(search: Search) -> tuple[str, int | None]:
+    """The key that says how many workers the schedule keeps busy, and how many; None: any."""
+    return {
         "clock": ("parallel", search.parallel),
         "generational": ("population", search.population),
-        "asynchronous": ("", workers),
+        "asynchronous": ("", None),
     }[search.schedule]
-    if workers <= most:
+
+
+def idle_workers(search: Search, workers: int) -> str:
+    """Warning that not all workers can be kept busy, with the remedy; empty if they can."""
+    name, most = most_busy(search)
+    if most is None or workers <= most:
         return ""
     return (
         f"{workers} workers, but search.{name} is {most}, and the search is the same on any number "

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from evo.cluster.activity import Doing, counted, described
+from evo.cluster.gauges import Gauges
 from evo.config import SearchConfig
 from evo.printable import say
 from evo.progress import now
@@ -39,6 +40,7 @@ class Progress:
         self._mode = mode
         self._output_open = True
         self._workers: Callable[[], Sequence[Doing]] = tuple
+        self._gauges: Gauges | None = None
         self._ready: float | None = None  # when the first worker was
         self._written = self._said = self.begun
         self._phase_since = self.begun
@@ -83,9 +85,9 @@ class Progress:
         with suppress(OSError):  # standard error is closed
             say(f"evo: note: {text}", error=True)
 
-    def follow(self, workers: Callable[[], Sequence[Doing]]) -> None:
+    def follow(self, workers: Callable[[], Sequence[Doing]], gauges: Gauges | None = None) -> None:
         """Show workers from now on; the given function returns the state of each."""
-        self._workers = workers
+        self._workers, self._gauges = workers, gauges
         self.look()
 
     def recall(self, lines: Lines) -> None:
@@ -149,19 +151,21 @@ class Progress:
     def busy_share(self) -> float | None:
         """Share of the workers' time, since the first was ready, in which they evaluated."""
         workers = self.workers
-        if self._ready is None or not workers:
+        placed = sum(bool(one.worker) for one in workers)  # the others wait for room
+        if self._ready is None or not placed:
             return None
         elapsed = max(1e-9, time.time() - self._ready)
-        return min(1.0, self._busy_seconds(workers) / (elapsed * len(workers)))
+        return min(1.0, self._busy_seconds(workers) / (elapsed * placed))
 
     def seconds_left(self) -> float | None:
         """Expected seconds to the end, what runs and the closing comparison included."""
         workers = self.workers
-        if self._ready is None or not workers or self.stopping:
+        placed = sum(bool(one.worker) for one in workers)
+        if self._ready is None or not placed or self.stopping:
             return None
         elapsed = max(1e-9, time.time() - self._ready)
         lanes = self._busy_seconds(workers) / elapsed
-        return self.tally.seconds_left(time.time(), workers, len(workers), lanes)
+        return self.tally.seconds_left(time.time(), workers, placed, lanes)
 
     def now_running(self) -> str:
         """`searching, running time 1:30, about 4:00 left; individual 5, 0:48`."""
@@ -180,6 +184,8 @@ class Progress:
     def _write(self) -> None:
         """Update now.json for `evo status`, once the run folder has a ledger."""
         self._written = time.time()
+        if self._gauges is not None:
+            self._show(self._gauges)
         if (self.run / FILE).exists():
             now.write(
                 self.run,
@@ -194,6 +200,21 @@ class Progress:
                     finishing=self.finishing() if self.stopping else 0,
                 ),
             )
+
+    def _show(self, gauges: Gauges) -> None:
+        """Set the gauges of the cluster to the present state."""
+        tally, workers = self.tally, self.workers
+        best = tally.best
+        means = tally.means(best.id) if best is not None and best.violation == 0 else {}
+        gauges.show(
+            {
+                "evo_workers": len(workers),
+                "evo_workers_busy": sum(one.phase == "evaluating" for one in workers),
+                "evo_evaluations_finished": tally.spent,
+                "evo_evaluations_failed": tally.failures.total(),
+            },
+            {name: means[name] for name in self.config.objectives if name in means},
+        )
 
     def _say(self, line: str) -> None:
         self._said = time.time()

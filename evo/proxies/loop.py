@@ -45,10 +45,10 @@ def launch(
         return finished and _continue(config, folder, watching)
 
 
-def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
+def resume(folder: Path, config: SearchConfig, watching: Watching) -> bool:
     """Resume the unfinished search, and continue with those after it; True if all finished."""
     facts = read(folder)
-    begun, config = run.reloaded(folder, facts, overrides)
+    begun = configuration.of(facts)
     if pending(facts, len(config.model.proxies)):
         run.check_changes(folder, begun, config)
         with Ledger(folder) as ledger:

@@ -64,10 +64,10 @@ def launch(config: SearchConfig, folder: Path, watching: Watching) -> bool:
             return _drive(config, folder, ledger, watching)
 
 
-def resume(folder: Path, overrides: Sequence[str], watching: Watching) -> bool:
+def resume(folder: Path, config: SearchConfig, watching: Watching) -> bool:
     """Resume the unfinished round, and continue with those after it; True if all finished."""
     facts = read(folder)
-    begun, config = run.reloaded(folder, facts, overrides)
+    begun = configuration.of(facts)
     run.check_changes(folder, begun, config)
     if state(facts) == "finished" and config == begun:
         return True

@@ -150,7 +150,8 @@ class Course:
         config = with_resources(self._config, more)
         with self._watching(config) as watch:
             if resumes:
-                return run.resume(self.run, more, watch)
+                resumed = run.reloaded(self.run, ledger.read(self.run), more)
+                return run.continue_search(self.run, resumed, watch)
             return run.launch(config, self.run, watch, earlier=self._earlier(config))
 
     def _watching(self, config: SearchConfig) -> Watching:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,14 @@ def free_port() -> int:
 class Machines:
     """A head without CPUs, and nodes; all that they start carries the cluster's token."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, port: int | None = None, **variables: str) -> None:
         self.token = secrets.token_hex(32)
         self.folder = tempfile.mkdtemp(prefix="evo", dir="/tmp")  # a socket's path must be short
-        self.port, self.client_port = free_port(), free_port()
+        self.port, self.client_port = port or free_port(), free_port()
         head = ["--head", f"--port={self.port}", f"--ray-client-server-port={self.client_port}"]
-        head += ["--include-dashboard=false", f"--temp-dir={self.folder}", "--num-cpus=0"]
-        self.head = self._start(*head)
+        head += [f"--temp-dir={self.folder}"]
+        head += options or ["--include-dashboard=false", "--num-cpus=0"]
+        self.head = self._start(*head, hidden=(), **variables)
 
     @property
     def address(self) -> str:
@@ -82,6 +84,16 @@ class Machines:
         )
         [raylet] = [raylet for raylet in self._named("raylet") if raylet.pid not in before]
         return raylet
+
+    def raylets(self) -> list[psutil.Process]:
+        return self._named("raylet")
+
+    def wait_for(self, count: int) -> None:
+        """Return once so many machines are left."""
+        deadline = time.monotonic() + 200
+        while len(self.raylets()) != count:
+            assert time.monotonic() < deadline, self.raylets()
+            time.sleep(0.2)
 
     def _named(self, name: str) -> list[psutil.Process]:
         return [process for process in self.processes() if process.name() == name]
