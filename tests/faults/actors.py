@@ -123,7 +123,7 @@ class ActorClass:
     def __init__(self, ray: "FakeRay", kind: type, group: Group | None = None) -> None:
         self._ray, self._kind, self._group = ray, kind, group
 
-    def options(self, scheduling_strategy: Any = None) -> "ActorClass":
+    def options(self, name: str = "", scheduling_strategy: Any = None) -> "ActorClass":
         group = None if scheduling_strategy is None else scheduling_strategy.group
         return ActorClass(self._ray, self._kind, group)
 

@@ -82,6 +82,7 @@ def installed(world: World, watch: Watch, *, harsh: bool) -> Iterator[None]:
         "evo.run.prepare": _prepared,
         "evo.run.outlook": lambda config, _: Outlook(settled(config, cost)),
         "evo.run.cost_of": lambda task: cost,
+        "evo.run.gauges": lambda address, run: None,
         "evo.run.versions": VERSIONS,
         "evo.config.load": loaded,
         "evo.config.as_yaml": json.dumps,  # which is YAML, and much faster to read and write
