@@ -62,7 +62,7 @@ def connect(resources: Resources, task: Task, import_paths: list[Path]) -> None:
     if resources.address == "local":
         _start_here(resources, variables)
     else:
-        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # where a job sets them as well
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # of a job that sets the same
         reach(resources.address)
         packages = [Path(__file__).parents[2] / name for name in PACKAGES]
         modules = [str(path) for path in (*packages, *own_modules(task, import_paths))]

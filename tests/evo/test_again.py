@@ -65,3 +65,20 @@ def test_without_the_option_a_folder_with_a_run_is_refused_and_it_needs_a_folder
     assert main(["launch", spec, "--run", str(tmp_path / "run")]) == DONE
     assert main(["launch", spec, "--run", str(tmp_path / "run")]) == BAD_INPUT
     assert "has a run already" in capsys.readouterr().err
+
+
+def test_the_code_of_the_spec_is_trusted_on_a_new_machine_as_at_a_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    line = ["launch", str(write_spec(tmp_path, evaluations=12)), "--run", str(run), "--or-resume"]
+    assert main(line) == DONE
+    cut(run, 15)
+    monkeypatch.setenv("EVOMIX_CACHE", str(tmp_path / "elsewhere"))
+    assert main(["resume", str(run)]) == BAD_INPUT
+    assert "--trust" in capsys.readouterr().err
+    changed = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(changed.replace("tests.evo.toy:score", "tests.evo.toy:hang"))
+    assert main(line) == BAD_INPUT, "somebody else's code in the run folder"
+    (run / "config.yaml").write_text(changed)
+    assert main(line) == DONE

@@ -14,6 +14,7 @@ import pytest
 from evo import config as configuration
 from evo import history
 from evo.cluster.activity import Doing, described
+from evo.cluster.gauges import gauges
 from evo.config import SearchConfig
 from evo.progress import live, now
 from evo.progress.live import Mode, Progress
@@ -248,6 +249,25 @@ def test_a_long_silence_in_a_pipe_says_what_runs(
     monkeypatch.setattr(live.time, "time", lambda: later)
     told.look()
     assert "running time 1:05; individual 3, 1:05" in capsys.readouterr().err
+
+
+def test_workers_that_wait_for_a_cluster_to_grow_do_not_count_as_idle(
+    facts: list[Fact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = shown(config_of(facts), tmp_path, "plain")
+    begun = told.begun
+    busy = running(3, begun)
+    told.follow(lambda: [busy])
+    monkeypatch.setattr(live.time, "time", lambda: begun + 60)
+    alone = told.busy_share()
+    assert alone is not None
+    told.follow(lambda: [busy, *[Doing("", "starting", begun)] * 3])
+    assert told.busy_share() == alone
+
+
+def test_a_search_on_this_machine_or_through_a_client_sets_no_gauges() -> None:
+    assert gauges("local", "run") is None
+    assert gauges("ray://host:10001", "run") is None
 
 
 def test_ctrl_c_is_acknowledged_at_once(
