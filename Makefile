@@ -35,8 +35,9 @@ bench: setup  ## make bench NAME=overhead, or NAME=replay ARGS=--full, or NAME=a
 faults: setup  ## searches with simulated faults, 20,000 seeds on all cores; or make faults ARGS='--seeds 1 --first 7'
 	$(BIN)/python -m tests.faults $(ARGS)
 
-wheel: setup  ## the package as a wheel, in dist/
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+wheel: setup  ## the package as an sdist, and as a wheel built from it, in dist/
+	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')" > /dev/null
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist dist/evomix-$$($(BIN)/evo --version | cut -d' ' -f2).tar.gz
 
 setup: $(READY)
 

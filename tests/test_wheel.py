@@ -1,4 +1,4 @@
-"""The wheel: it holds every file of the packages, and searches without the repository."""
+"""The wheel, built from the sdist: it holds every file, and searches without the repository."""
 
 import json
 import shutil
@@ -23,14 +23,17 @@ def tracked(*places: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what git knows, so that nothing is left in the repository."""
+    """Built from an sdist of a copy of what git knows: nothing is left in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in tracked(*PACKAGES, "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         to = folder / "source" / name
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, to)
+    sdist = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    subprocess.run([sys.executable, "-c", sdist], cwd=folder / "source", check=True, timeout=300)
+    (archive,) = folder.glob("*.tar.gz")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", folder, folder / "source"], check=True, timeout=300)
+    subprocess.run([*pip, "--wheel-dir", folder, archive], check=True, timeout=300)
     (found,) = folder.glob("*.whl")
     return found
 
