@@ -46,7 +46,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "evomix needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	-@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib  # on all cores, which pip does not
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib || true  # on all cores, which pip does not
 	@touch $(READY)
 
 clean:
