@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from evo.record.ledger import read
 from tests.evo.driving import evo
+from tests.evo.facts import read
 
 TRACKED = "track={mlflow: {uri: 'sqlite:///FOLDER/mlflow.db'}, tensorboard: {}}"
 
