@@ -2,7 +2,10 @@
 
 import os
 
+import pytest
 from hypothesis import settings
+
+pytest.register_assert_rewrite("population.strategies.reference")
 
 # A test runs beside others: more threads than one each would wait for one another. It is read when
 # NumPy and torch are imported.
