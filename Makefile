@@ -11,7 +11,7 @@ run: setup  ## the quickstart search, with its table and report.html
 
 test: check  ## every check: the fast tests on all cores, then those that start clusters
 	$(BIN)/python -m pytest -m "not slow" -n auto
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile  # they wait for Ray half of the time
 
 fast: check  ## every check but the slow tests
 	$(BIN)/python -m pytest -m "not slow" -n auto
