@@ -53,8 +53,8 @@ class Tensorboard(Section):
     folder: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder of the event files, relative to the spec; the run's are in a folder "
-        "with its name. Default: `tensorboard` in the run folder.",
+        description="Folder of the event files, relative to the working directory; the run's are "
+        "in a folder with its name. Default: `tensorboard` in the run folder.",
     )
 
 
