@@ -48,16 +48,10 @@ class Round:
 
 
 MAY_CHANGE = (
-    *(
-        "resources.",
-        "track.",
-        "model.server",
-        "budget.evaluations",
-        "comparison.",
-        "evaluator.timeout",
-    ),
+    *("resources.", "track.", "mirror:", "model.server", "evaluator.timeout"),
+    *("budget.evaluations", "comparison."),
     *("rounds.limit", "rounds.patience", "rounds.target"),
-    *("rounds.judgements", "rounds.annotator", "mirror:"),
+    *("rounds.judgements", "rounds.annotator"),
 )
 
 
@@ -357,11 +351,8 @@ def check_changes(run: Path, old: SearchConfig, new: SearchConfig) -> None:
                 f"{'null' if before is None else before}"
             )
     strategy = find(new.search.strategy)
-    if (
-        strategy is not None
-        and strategy.planned
-        and new.budget.evaluations != old.budget.evaluations
-    ):
+    planned = strategy is not None and strategy.planned
+    if planned and new.budget.evaluations != old.budget.evaluations:
         raise InputError(
             f"budget.evaluations decides what {new.search.strategy} proposes, so it cannot change: "
             f"resume with {old.budget.evaluations}, or launch the larger search as a new run"

@@ -1,8 +1,8 @@
 """Records between driver and worker: the task, the specification of an evaluation, its result."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -200,6 +200,15 @@ class Task:
     def form(self) -> Form:
         """The form of the evaluator, with what it can do."""
         return form_of(self.evaluator)
+
+    def only(self, scored: Collection[str]) -> "Task":
+        """The task with these domains, prompt sets and benchmarks alone."""
+        return replace(
+            self,
+            domains={name: one for name, one in self.domains.items() if name in scored},
+            prompt_sets={name: one for name, one in self.prompt_sets.items() if name in scored},
+            benchmarks={name: one for name, one in self.benchmarks.items() if name in scored},
+        )
 
     @property
     def kinds(self) -> dict[str, Kind]:

@@ -103,16 +103,15 @@ def evaluations(search: Search, facts: Facts) -> list[Evaluation]:
     rows = history.table(facts)
     every = [fact for fact in facts if fact["fact"] == "evaluation"]
     best, so_far = _best(facts), dict[str, float]()
-    genomes = {number: bred["genome"] for number, bred in bred_in(facts).items()}
     spec = history.spec(facts)
+    recipes = {number: _recipe(spec, bred["genome"]) for number, bred in bred_in(facts).items()}
     found: list[Evaluation] = []
     for fact, (_, row) in zip(every, rows.iterrows(), strict=True):
         if fact["split"] not in SCORED:
             continue
         if fact["split"] == "selection" and fact["fidelity"] > UNTOUCHED:
             so_far = next(best)
-        genome = {} if fact["fidelity"] == UNTOUCHED else genomes.get(fact["individual"], {})
-        recipe = _recipe(spec, genome) if genome else {}
+        recipe = {} if fact["fidelity"] == UNTOUCHED else recipes.get(fact["individual"], {})
         found.append(_evaluation(search, fact, row, recipe, len(found) + 1, so_far))
     return found
 
@@ -137,9 +136,7 @@ def _evaluation(
     named = str(row["name"] or f"individual {fact['individual']}")
     share = "" if fact["fidelity"] in (UNTOUCHED, FULL) else f", {fact['fidelity']:g} of the tokens"
     tags = {
-        **{
-            name: str(row[name]) for name in ("kind", "operator", "parents", "generation", "worker")
-        },
+        **{name: str(row[name]) for name in ROW},
         **{name: str(fact[name]) for name in ("individual", "seed", "split", "status")},
         "fidelity": f"{fact['fidelity']:g}",
         "same_as": str(details(fact).get("same_as", "")),

@@ -32,7 +32,6 @@ class Sender(Closing):
         self.run, self.name, self._track = run, name, track
         self.place = ""  # where to look, once something was sent
         self._open: dict[str, Tracker] = {}
-        self._reported = 0  # facts of the report
         folder = run / FOLDER
         folder.mkdir(exist_ok=True)
         self._lock = lock(folder, name)
@@ -62,7 +61,7 @@ class Sender(Closing):
                 except InputError:
                     raise
                 except Exception as error:  # a library's own, such as for a server that is down
-                    self._drop(search)
+                    self._drop(search.identity)
                     raise InputError(self._unsent(error)) from error
             count += len(fresh) + (ended is not None)
         return count
@@ -90,19 +89,14 @@ class Sender(Closing):
             self._open.pop(search.identity).close()
             self._note(search, ended.key)
 
-    @property
-    def command(self) -> str:
-        """The command that sends what is left."""
-        return f"evo track {self.run} --to {self.name}"
-
     def _note(self, search: Search, key: str) -> None:
         record = {"fact": "sent", "to": self._to, "search": search.identity, "key": key}
         self._file.append(record)
         self._sent.add((search.identity, key))
 
-    def _drop(self, search: Search) -> None:
+    def _drop(self, identity: str) -> None:
         """Close the tracker of a search, which the next record opens again."""
-        if (tracker := self._open.pop(search.identity, None)) is not None:
+        if (tracker := self._open.pop(identity, None)) is not None:
             with suppress(Exception):  # of one that is down
                 tracker.close()
 
@@ -110,12 +104,12 @@ class Sender(Closing):
         lines = str(error).strip().splitlines() or [""]
         why = without_secrets(f"{type(error).__name__}: {lines[0]}")
         why = why if len(why) <= MESSAGE else f"{why[:MESSAGE]}..."
-        return f"track.{self.name}: {why}; once that is mended, `{self.command}` sends the rest"
+        command = f"evo track {self.run} --to {self.name}"
+        return f"track.{self.name}: {why}; once that is mended, `{command}` sends the rest"
 
     def close(self) -> None:
         """Close the tracker, and leave the run to others."""
-        for search in list(self._open):
-            with suppress(Exception):
-                self._open.pop(search).close()
+        for identity in list(self._open):
+            self._drop(identity)
         self._file.close()
         self._lock.release()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class Builtin:
         """
         if spec.writing is not None:
             return self._written(spec)
-        task = self._task if spec.scored is None else only(self._task, spec.scored)
+        task = self._task if spec.scored is None else self._task.only(spec.scored)
         if spec.simulation is not None:
             return self._simulated(spec, task, spec.simulation)
         self._experts = None
@@ -269,7 +269,7 @@ class Builtin:
             return held_out_loss(model, file, task.held_out_length, self._masking, packs)
         as_selected = replace(spec, split="selection")
         try:
-            measurements, _ = self._measure(model, only(task, {scored}), as_selected)
+            measurements, _ = self._measure(model, task.only({scored}), as_selected)
         except Diverged:
             return task.stop_sign * math.inf
         return measurements[name]
@@ -388,16 +388,6 @@ def _shape(recipe: Recipe) -> tuple[object, ...]:
     """The fields that decide how much memory a row of a fine-tune takes."""
     adapter = recipe.adapter, recipe.lora_layers, recipe.precision
     return (recipe.batch_size, recipe.sequence_length, recipe.method, *adapter)
-
-
-def only(task: Task, scored: Collection[str]) -> Task:
-    """The task with these domains, prompt sets and benchmarks alone."""
-    return replace(
-        task,
-        domains={name: one for name, one in task.domains.items() if name in scored},
-        prompt_sets={name: one for name, one in task.prompt_sets.items() if name in scored},
-        benchmarks={name: one for name, one in task.benchmarks.items() if name in scored},
-    )
 
 
 def budget_of(task: Task, spec: EvaluationSpec, recipe: Recipe) -> int:

@@ -91,13 +91,7 @@ def parents(
 
 def unmeasured(task: Task) -> Task:
     """The task for training only; it has just what early stopping scores."""
-    scored = task.stop_on.partition("/")[0]
-    return replace(
-        task,
-        domains={name: splits for name, splits in task.domains.items() if name == scored},
-        prompt_sets={name: one for name, one in task.prompt_sets.items() if name == scored},
-        benchmarks={name: one for name, one in task.benchmarks.items() if name == scored},
-    )
+    return task.only({task.stop_on.partition("/")[0]})
 
 
 def added(seen: Mapping[str, int], drawn: Mapping[str, int]) -> dict[str, int]:

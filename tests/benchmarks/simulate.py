@@ -30,7 +30,6 @@ from evo.record.artifacts import Artifacts
 from evo.record.ledger import Ledger
 from evo.search.loop import evolve
 from fitness.cost import Cost
-from fitness.evaluate.builtin import only
 from fitness.evaluate.evaluator import Evaluator
 from fitness.evaluation import Evaluation, EvaluationSpec, Simulation, Status, Task
 from population.genes import Simplex
@@ -222,7 +221,7 @@ def ranked(options: argparse.Namespace) -> dict[str, Any]:
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         task = replace(prepared.task, artifacts=Path(temporary), threads=options.threads)
-        task = only(task, frozenset(task.domains) - {"unseen"})
+        task = task.only(frozenset(task.domains) - {"unseen"})
         evaluator = Evaluator(task)
         recipe = decode(config, default_genome(config))
         found = experts(settled(config, cost))
